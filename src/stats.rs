@@ -1,1 +1,240 @@
-//! Counters.
+//! Counters: what the data plane counts and everybody else reads.
+//!
+//! One [`Counters`] per worker, one lane per worker in each user's [`UserCounters`]. Every value has exactly one writer,
+//! the worker it belongs to, so an update is a relaxed load and a relaxed store: no lock, no shared cache line. Readers
+//! sum the workers; a sum is not a snapshot of one instant, but each counter in it is exact and never runs backwards.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+/// A number with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owning worker may call this.
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    /// Takes away; for gauges, by the owning worker only.
+    pub fn sub(&self, amount: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(amount), Ordering::Relaxed);
+    }
+
+    /// Sets a gauge; by the owning worker only.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The present value, from any thread.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Declares [`Counters`] and its sum [`Totals`] from one list, so that no counter can be forgotten in the output.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What one worker counts; see [`Totals`] for the sum over all workers.
+        ///
+        /// Aligned so that two workers never write to the same pair of cache lines.
+        #[derive(Debug)]
+        #[repr(align(128))]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Counter,)*
+            closes: Box<[Counter]>,
+        }
+
+        impl Counters {
+            /// Counters at zero, with one close counter for each of `close_reasons`.
+            pub fn new(close_reasons: usize) -> Self {
+                Self {
+                    $($name: Counter::default(),)*
+                    closes: (0..close_reasons).map(|_| Counter::default()).collect(),
+                }
+            }
+
+            fn add_to(&self, totals: &mut Totals) {
+                $(totals.$name += self.$name.value();)*
+            }
+        }
+
+        /// The sum of all workers' [`Counters`].
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+        pub struct Totals {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted from clients.
+    sessions_accepted,
+    /// Sessions alive now.
+    sessions_active,
+    /// Request headers accepted.
+    requests_accepted,
+    /// TLS handshakes completed.
+    tls_handshakes,
+    /// Payload bytes that targets' sockets accepted.
+    uplink_bytes,
+    /// Payload bytes that clients' sockets accepted.
+    downlink_bytes,
+    /// Of `uplink_bytes`, those that went through a kernel pipe.
+    uplink_spliced_bytes,
+    /// Of `downlink_bytes`, those that went through a kernel pipe.
+    downlink_spliced_bytes,
+    /// Events for a session that no longer exists.
+    stale_events,
+    /// Turns that ended because their byte budget was used up.
+    turns_cut_by_budget,
+    /// Times accepting stopped because descriptors ran out.
+    accept_paused_descriptors,
+    /// Times accepting stopped because the session limit was reached.
+    accept_paused_limit,
+    /// Connections lost between the kernel's queue and us (aborted, out of memory, ...).
+    accept_errors,
+    /// Dials asked for by sessions.
+    dials_started,
+    /// Dials that ended with a connected socket.
+    dials_connected,
+    /// Dials that ended because no address accepted.
+    dials_failed,
+    /// Dials that ended at the connect deadline.
+    dials_timed_out,
+    /// Dials refused by the destination policy.
+    dials_refused_by_policy,
+    /// Dials that ended because the name had no address or could not be resolved.
+    dials_unresolved,
+    /// Single connection attempts (a dial may make several).
+    dial_attempts,
+    /// Names asked for by dials.
+    dns_lookups,
+    /// Look-ups answered from the cache, negative answers included.
+    dns_cache_hits,
+    /// Look-ups that joined one already under way.
+    dns_coalesced,
+    /// Look-ups refused because too many were under way.
+    dns_refused_busy,
+    /// Queries sent to name servers, repeats included.
+    dns_queries,
+    /// Queries that no server answered in time.
+    dns_timeouts,
+    /// Answers that came truncated and were asked for again over TCP.
+    dns_truncated,
+    /// Datagrams from name servers that did not match any query.
+    dns_bad_answers,
+    /// Buffers held by sessions now.
+    buffers_held,
+    /// Bytes of buffers held by sessions now.
+    buffer_bytes_held,
+    /// Kernel pipes that hold bytes now.
+    pipes_held,
+}
+
+impl Counters {
+    /// Counts a closed session under its reason's index.
+    pub fn count_close(&self, reason: usize) {
+        if let Some(counter) = self.closes.get(reason) {
+            counter.add(1);
+        }
+    }
+
+    /// Sessions closed so far for the reason with this index.
+    pub fn closes(&self, reason: usize) -> u64 {
+        self.closes.get(reason).map_or(0, Counter::value)
+    }
+}
+
+/// Sums all workers.
+pub fn totals<'a>(workers: impl IntoIterator<Item = &'a Counters>) -> Totals {
+    let mut totals = Totals::default();
+    for worker in workers {
+        worker.add_to(&mut totals);
+    }
+    totals
+}
+
+/// One user's counters: a lane per worker, each with one writer.
+#[derive(Debug)]
+pub struct UserCounters {
+    lanes: Box<[UserLane]>,
+}
+
+/// What one worker counts for one user.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct UserLane {
+    pub uplink_bytes: Counter,
+    pub downlink_bytes: Counter,
+    pub sessions_total: Counter,
+    pub sessions_active: Counter,
+}
+
+/// One user's sums over all workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct UserTotals {
+    pub uplink_bytes: u64,
+    pub downlink_bytes: u64,
+    pub sessions_total: u64,
+    pub sessions_active: u64,
+}
+
+impl UserCounters {
+    /// Counters at zero for `workers` workers (at least one).
+    pub fn new(workers: usize) -> Self {
+        Self { lanes: (0..workers.max(1)).map(|_| UserLane::default()).collect() }
+    }
+
+    /// The lane that `worker` writes. Workers beyond the number given to [`UserCounters::new`] share the first lane,
+    /// which would break the rule of one writer: the caller numbers its workers from zero.
+    pub fn lane(&self, worker: usize) -> &UserLane {
+        debug_assert!(worker < self.lanes.len());
+        &self.lanes[if worker < self.lanes.len() { worker } else { 0 }]
+    }
+
+    /// The sums over all workers.
+    pub fn totals(&self) -> UserTotals {
+        self.lanes.iter().fold(UserTotals::default(), |sum, lane| UserTotals {
+            uplink_bytes: sum.uplink_bytes + lane.uplink_bytes.value(),
+            downlink_bytes: sum.downlink_bytes + lane.downlink_bytes.value(),
+            sessions_total: sum.sessions_total + lane.sessions_total.value(),
+            sessions_active: sum.sessions_active + lane.sessions_active.value(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_sum_every_worker() {
+        let workers = [Counters::new(2), Counters::new(2)];
+        workers[0].uplink_bytes.add(3);
+        workers[1].uplink_bytes.add(4);
+        workers[1].sessions_active.add(2);
+        workers[1].sessions_active.sub(1);
+        let totals = totals(&workers);
+        assert_eq!((totals.uplink_bytes, totals.sessions_active, totals.downlink_bytes), (7, 1, 0));
+    }
+
+    #[test]
+    fn closes_are_counted_by_reason() {
+        let counters = Counters::new(2);
+        counters.count_close(1);
+        counters.count_close(1);
+        counters.count_close(9);
+        assert_eq!((counters.closes(0), counters.closes(1), counters.closes(9)), (0, 2, 0));
+    }
+
+    #[test]
+    fn a_users_lanes_add_up() {
+        let user = UserCounters::new(2);
+        user.lane(0).uplink_bytes.add(1);
+        user.lane(1).uplink_bytes.add(2);
+        assert_eq!(user.totals().uplink_bytes, 3);
+    }
+}

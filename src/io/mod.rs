@@ -1,1 +1,3 @@
-//! Layer io.
+//! Machinery: bytes, buffers, sockets and time, and no protocol.
+
+pub mod timer;

@@ -1,1 +1,3 @@
-//! Layer reactor.
+//! The only owner of a poll.
+
+pub mod token;
