@@ -13,6 +13,7 @@ pub mod addons;
 pub mod address;
 pub mod cursor;
 pub mod record;
+pub mod request;
 pub mod user_id;
 
 #[cfg(test)]
