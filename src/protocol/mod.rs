@@ -14,6 +14,7 @@ pub mod address;
 pub mod cursor;
 pub mod record;
 pub mod request;
+pub mod share_link;
 pub mod user_id;
 
 #[cfg(test)]
