@@ -16,6 +16,7 @@ pub mod record;
 pub mod request;
 pub mod share_link;
 pub mod user_id;
+pub mod vision;
 
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,172 @@
+//! XTLS Vision (`xtls-rprx-vision`): padded blocks, recognition of inner TLS, the switch to raw bytes.
+//!
+//! Owns the bytes *inside* the outer TLS connection after the VLESS headers, both directions, and the decision when a
+//! direction leaves that TLS connection. Knows no socket, no TLS engine, no clock; random draws are an argument.
+//! Nothing here allocates or copies content.
+//!
+//! | type | does | one per |
+//! |---|---|---|
+//! | [`Unpad`] | uplink: TLS plaintext to content | session |
+//! | [`Pad`] | downlink: content to blocks, then TLS bytes, then raw bytes | session |
+//! | [`Sniff`] | watches content of both directions, says what it is | session |
+//! | [`Boundary`] | follows inner TLS records through any fragmentation | direction |
+//!
+//! The two directions switch independently; each goes through [`Phase`] once and never back.
+//!
+//! ```
+//! use vless_rust::protocol::vision::{Pad, Piece, SEED_DEFAULT, Sniff, Unpad};
+//!
+//! let user = [7; 16];
+//! let (mut unpad, mut pad, mut sniff) = (Unpad::new(user), Pad::new(user, SEED_DEFAULT), Sniff::new());
+//!
+//! // Uplink: the plaintext of one outer TLS record (END, C = 4, P = 1), then a look at `unpad.phase()`.
+//! let plaintext = [&user[..], &[1, 0, 4, 0, 1], b"ping", &[0]].concat();
+//! let mut rest = &plaintext[..];
+//! while let Some(content) = unpad.next_content(&mut rest).expect("known command") {
+//!     sniff.uplink(content);
+//!     assert_eq!(content, b"ping");
+//! }
+//!
+//! // Downlink: everything one read of the target gave.
+//! let mut plan = pad.plan(b"pong", &mut sniff);
+//! while let Some(piece) = plan.next_piece(&mut |bound| bound / 2) {
+//!     match piece {
+//!         Piece::Block(block) => assert_eq!(block.content(), b"pong"), // exactly one TLS record
+//!         Piece::Tls(_bytes) => unreachable!(),                        // any number of TLS records
+//!         Piece::Raw(_bytes) => unreachable!(),                        // the socket, behind all TLS output
+//!     }
+//! }
+//! ```
+//!
+//! # VISION-1: block
+//!
+//! A direction starts as blocks without gap, alignment or terminator. Integers are big-endian.
+//!
+//! | offset | size | meaning | accepted |
+//! |---|---|---|---|
+//! | 0 | 16 | user id, **only in a direction's first block** | in both directions the 16 bytes the client sent |
+//! | 0 or 16 | 1 | command, VISION-2 | 0, 1, 2 |
+//! | +1 | 2 | content length C | 0..=65535 |
+//! | +3 | 2 | padding length P | 0..=65535 |
+//! | +5 | C | content | anything |
+//! | +5+C | P | padding, ignored; we send zeros | anything |
+//!
+//! *Receiving*: blocks and TLS records are unrelated; content is handed over before its padding has arrived, because a
+//! peer may wait for an answer to it. A stream that does not start with the user id is not padded at all.
+//!
+//! *Sending*: one block per TLS record and at most 8192 bytes per block (8194 with the response header in front of the
+//! first), because receivers misread a block header that is cut by two reads, and read at most 8192 bytes at a time.
+//! With `seed = [a, b, c, d]`, by default 900, 500, 900, 256, and draws uniform from 0:
+//!
+//! ```text
+//! long and C < a:  P = draw(b) + c - C        long: inner TLS was recognised
+//! otherwise:       P = draw(d)
+//! then:            P clamped to 0..=8171 - C  8171 = 8192 - 16 - 5
+//! ```
+//!
+//! Content of 8171 bytes or more is cut at the last `17 03 03` that stands at index 21..=8171, else at 4096, and so
+//! on with the rest.
+//!
+//! Proof: `tests/vectors/vision_uplink.hex`, `vision_downlink.hex`, `vision_xudp.hex`.
+//!
+//! # VISION-2: commands
+//!
+//! | value | name | after the block's **last padding byte** |
+//! |---|---|---|
+//! | 0 | CONTINUE | another block |
+//! | 1 | END | all further bytes of the outer TLS stream are content, from the same record on |
+//! | 2 | DIRECT | the rest of this TLS record is content; behind this record come raw bytes without outer TLS |
+//! | other | | error, the session is closed |
+//!
+//! C and P may both be 0 with any command. We put nothing behind DIRECT into TLS.
+//!
+//! Proof: `tests/vectors/vision_downlink.hex`.
+//!
+//! # VISION-3: inner TLS recognition
+//!
+//! A budget of 8 chunks, both directions together, is looked at. A chunk is one piece of content handed to [`Sniff`],
+//! and counts once per started 8192 bytes. The receiver never checks why a sender ended its padding, so this is our
+//! own choice within these rules.
+//!
+//! | what | where | bytes |
+//! |---|---|---|
+//! | ClientHello | uplink chunk of at least 6 bytes | `16 03 xx`, offset 5: `01` |
+//! | ServerHello, also HelloRetryRequest | downlink chunk of at least 6 bytes | `16 03 03`, offset 5: `02` |
+//! | cipher suite | offset 44 + s of that record, s = byte at 43 | `13 01` to `13 04` may go direct |
+//! | TLS 1.3 (RFC 8446 4.2.1) | in that record, within one chunk | `00 2b 00 02 03 04` |
+//!
+//! Record without the last row: TLS 1.2. Suite `13 05` (AES_128_CCM_8) or an unknown one: as TLS 1.2. No ServerHello
+//! when at most one chunk is left: not TLS. The reference looks for either hello in both directions; a target that is
+//! itself the inner TLS client thus never goes direct here.
+//!
+//! Proof: `tests/vectors/vision_server_hello.hex`.
+//!
+//! # VISION-4: direct
+//!
+//! When a downlink batch (everything from one read of the target) ends the padded phase:
+//!
+//! | content is | ends with | when |
+//! |---|---|---|
+//! | not TLS | END, on the batch's first block | the chunk budget is used up |
+//! | TLS 1.2 or an unsuitable suite | END, on the batch's first block | a batch begins with application data |
+//! | TLS 1.3, suitable suite | DIRECT, behind the batch's last whole application-data record | B1 or B3 |
+//! | TLS by its ServerHello, but not a sequence of TLS records | END, on the batch's first block | at once |
+//!
+//! * B1: the batch begins exactly at a record, that record is application data and complete, and the inner client has
+//!   sent an encrypted record of its own after the ServerHello (so the certificate flight stays padded).
+//! * B2: any other batch is sent padded with CONTINUE.
+//! * B3: after 8 batches of B2 a batch need not begin at a record any more: the end of any application-data record in
+//!   it will do. So a download whose reads never coincide with records goes direct, too.
+//!
+//! An incomplete record behind the switch point is sent raw. After DIRECT nothing may be sent through the outer TLS: no
+//! alert, no ticket, no key update.
+//!
+//! Proof: `tests/vectors/vision_downlink.hex` for the bytes, the seeded streams in this module's tests for the choice.
+//!
+//! Read from Xray-core `proxy/proxy.go` at `2323273e`; B1 to B3 are our own.
+
+mod boundary;
+#[doc(hidden)]
+pub mod fuzz;
+mod pad;
+mod sniff;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod unpad;
+
+pub use boundary::{Boundary, Scan};
+pub use pad::{BLOCK_BYTES_MAX, Block, Pad, Piece, Plan, SEED_DEFAULT, Seed, blocks_max};
+pub use sniff::{Sniff, Verdict};
+pub use unpad::{Unpad, UnpadError};
+
+/// How far a direction has come; it only ever moves from [`Phase::Padded`] to one of the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Blocks inside the outer TLS connection. An end of stream in this phase is abnormal.
+    Padded,
+    /// Content without framing inside the outer TLS connection, until it ends.
+    Tls,
+    /// Content without framing on the bare socket; the outer TLS connection is over for this direction.
+    Raw,
+}
+
+/// What follows a block (VISION-2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    Continue = 0,
+    End = 1,
+    Direct = 2,
+}
+
+impl Command {
+    /// The phase of a direction once a block with this command is over.
+    pub const fn next_phase(self) -> Phase {
+        match self {
+            Self::Continue => Phase::Padded,
+            Self::End => Phase::Tls,
+            Self::Direct => Phase::Raw,
+        }
+    }
+}
