@@ -82,10 +82,24 @@ counters! {
     uplink_bytes,
     /// Payload bytes that clients' sockets accepted.
     downlink_bytes,
-    /// Of `uplink_bytes`, those that went through a kernel pipe.
+    /// Of `uplink_bytes`, those that were passed on as they came: without TLS, or after Vision had left it.
+    uplink_unchanged_bytes,
+    /// Of `downlink_bytes`, likewise.
+    downlink_unchanged_bytes,
+    /// Of `uplink_unchanged_bytes`, those that went through a kernel pipe and were never copied.
     uplink_spliced_bytes,
-    /// Of `downlink_bytes`, those that went through a kernel pipe.
+    /// Of `downlink_unchanged_bytes`, likewise.
     downlink_spliced_bytes,
+    /// Vision block headers and padding received.
+    uplink_padding_bytes,
+    /// Vision block headers and padding sent.
+    downlink_padding_bytes,
+    /// Uplinks that left TLS (Vision DIRECT received).
+    uplinks_direct,
+    /// Downlinks that left TLS (Vision DIRECT sent).
+    downlinks_direct,
+    /// Requests accepted with flow Vision.
+    vision_requests,
     /// Events for a session that no longer exists.
     stale_events,
     /// Turns that ended because their byte budget was used up.
@@ -102,15 +116,19 @@ counters! {
     dials_connected,
     /// Dials that ended because no address accepted.
     dials_failed,
-    /// Dials that ended at the connect deadline.
+    /// Dials that ended because nobody answered in time.
     dials_timed_out,
     /// Dials refused by the destination policy.
     dials_refused_by_policy,
     /// Dials that ended because the name had no address or could not be resolved.
     dials_unresolved,
+    /// Dials that ended because no descriptor was left for a socket.
+    dials_no_descriptors,
+    /// Dials given up by the session that asked for them.
+    dials_cancelled,
     /// Single connection attempts (a dial may make several).
     dial_attempts,
-    /// Names asked for by dials.
+    /// Names asked for by dials, each address family counted.
     dns_lookups,
     /// Look-ups answered from the cache, negative answers included.
     dns_cache_hits,
@@ -124,7 +142,7 @@ counters! {
     dns_timeouts,
     /// Answers that came truncated and were asked for again over TCP.
     dns_truncated,
-    /// Datagrams from name servers that did not match any query.
+    /// Messages from name servers that did not match their query.
     dns_bad_answers,
     /// Buffers held by sessions now.
     buffers_held,

@@ -1,3 +1,9 @@
 //! Machinery: bytes, buffers, sockets and time, and no protocol.
 
+pub mod buf;
+pub mod buffer_pool;
+pub mod random;
+pub mod socket;
+pub mod splice;
+pub mod tally;
 pub mod timer;

@@ -124,7 +124,7 @@ mod tests {
         let start = Instant::now();
         let mut wheel = TimerWheel::new(start);
         wheel.arm(7, start + Duration::from_millis(250));
-        assert_eq!(expired(&mut wheel, start + Duration::from_millis(249)), []);
+        assert_eq!(expired(&mut wheel, start + Duration::from_millis(249)), [0_u32; 0]);
         assert_eq!(expired(&mut wheel, start + Duration::from_millis(250) + TICK), [7]);
         assert_eq!((wheel.armed(), wheel.next_expiry()), (0, None));
     }
@@ -144,7 +144,7 @@ mod tests {
         let start = Instant::now();
         let mut wheel = TimerWheel::new(start);
         wheel.arm(1, start + Duration::from_secs(3600));
-        assert_eq!(expired(&mut wheel, start + Duration::from_secs(60)), []);
+        assert_eq!(expired(&mut wheel, start + Duration::from_secs(60)), [0_u32; 0]);
         assert_eq!(expired(&mut wheel, start + Duration::from_secs(66)), [1]);
     }
 

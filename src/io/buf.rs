@@ -1,0 +1,127 @@
+//! A byte queue in one piece of memory: `head <= tail <= capacity`, bytes between head and tail are queued.
+//!
+//! Memory is zeroed when it is made and never again: what lies outside `head..tail` is old and nobody can read it
+//! through this type except by filling over it.
+
+/// A contiguous queue of bytes.
+pub struct Buf {
+    storage: Box<[u8]>,
+    head: usize,
+    tail: usize,
+}
+
+impl Buf {
+    /// An empty queue that holds up to `capacity` bytes.
+    pub fn new(capacity: usize) -> Self {
+        Self { storage: vec![0; capacity].into_boxed_slice(), head: 0, tail: 0 }
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.storage.len()
+    }
+
+    /// Bytes queued.
+    pub fn len(&self) -> usize {
+        self.tail - self.head
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.head == self.tail
+    }
+
+    /// The queued bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.storage[self.head..self.tail]
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.storage[self.head..self.tail]
+    }
+
+    /// The room behind the queued bytes; follow with [`Buf::fill`].
+    pub fn spare_mut(&mut self) -> &mut [u8] {
+        &mut self.storage[self.tail..]
+    }
+
+    /// Room behind the queued bytes.
+    pub fn spare(&self) -> usize {
+        self.storage.len() - self.tail
+    }
+
+    /// Queues the first `count` bytes of the spare room, which the caller has just written.
+    pub fn fill(&mut self, count: usize) {
+        debug_assert!(count <= self.spare());
+        self.tail = (self.tail + count).min(self.storage.len());
+    }
+
+    /// Takes `count` bytes off the front.
+    pub fn consume(&mut self, count: usize) {
+        debug_assert!(count <= self.len());
+        self.head = (self.head + count).min(self.tail);
+        if self.head == self.tail {
+            self.head = 0;
+            self.tail = 0;
+        }
+    }
+
+    /// Queues a copy of `bytes`; false, and nothing queued, where they do not fit behind what is there.
+    #[must_use]
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        let Some(room) = self.storage.get_mut(self.tail..self.tail + bytes.len()) else { return false };
+        room.copy_from_slice(bytes);
+        self.tail += bytes.len();
+        true
+    }
+
+    /// Empties the queue and leaves `headroom` bytes free in front for [`Buf::prepend`].
+    pub fn reset(&mut self, headroom: usize) {
+        debug_assert!(headroom <= self.capacity());
+        self.head = headroom.min(self.storage.len());
+        self.tail = self.head;
+    }
+
+    /// Puts `bytes` in front of the queue; false, and nothing changed, where the headroom is too small.
+    #[must_use]
+    pub fn prepend(&mut self, bytes: &[u8]) -> bool {
+        let Some(head) = self.head.checked_sub(bytes.len()) else { return false };
+        self.storage[head..self.head].copy_from_slice(bytes);
+        self.head = head;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_out_in_the_order_they_went_in() {
+        let mut buf = Buf::new(8);
+        assert!(buf.append(b"abc"));
+        buf.spare_mut()[..2].copy_from_slice(b"de");
+        buf.fill(2);
+        buf.consume(1);
+        assert_eq!((buf.bytes(), buf.len(), buf.spare()), (&b"bcde"[..], 4, 3));
+        buf.consume(4);
+        assert!(buf.is_empty());
+        assert_eq!(buf.spare(), 8);
+    }
+
+    #[test]
+    fn what_does_not_fit_changes_nothing() {
+        let mut buf = Buf::new(4);
+        assert!(buf.append(b"abc"));
+        assert!(!buf.append(b"de"));
+        assert!(!buf.prepend(b"x"));
+        assert_eq!(buf.bytes(), b"abc");
+    }
+
+    #[test]
+    fn headroom_takes_a_prefix() {
+        let mut buf = Buf::new(8);
+        buf.reset(2);
+        assert!(buf.append(b"payload".get(..6).unwrap()));
+        assert!(buf.prepend(&[0, 0]));
+        assert_eq!(buf.bytes(), b"\0\0payloa");
+    }
+}

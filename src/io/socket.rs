@@ -1,0 +1,157 @@
+//! What a session may do with a stream socket, and the socket with what is known of its readiness.
+//!
+//! A session is generic over [`Socket`] so that the same code runs on TCP in the server and on scripted sockets in the
+//! simulation. Outcomes are values: "would block" is not an error, an end of stream is not a length.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+use mio::net::TcpStream;
+use socket2::SockRef;
+
+use super::splice::KernelPipe;
+
+/// A non-blocking stream socket.
+pub trait Socket {
+    /// Receives into `into`, which must not be empty.
+    fn recv(&mut self, into: &mut [u8]) -> Recv;
+    /// Sends from `bytes`, which must not be empty; may take only some.
+    fn send(&mut self, bytes: &[u8]) -> Send;
+    /// Receives into a kernel pipe, which must be empty.
+    fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Recv;
+    /// Sends from a kernel pipe, which must not be empty; may take only some.
+    fn send_pipe(&mut self, pipe: &mut KernelPipe) -> Send;
+    /// Ends the sending direction in order, after all bytes sent before (TCP: FIN).
+    fn shutdown_write(&mut self);
+    /// Makes closing the socket abort it: queued bytes are dropped and the peer sees a reset.
+    fn reset_on_close(&mut self);
+}
+
+/// What came of [`Socket::recv`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recv {
+    /// So many bytes, at least one.
+    Bytes(usize),
+    /// Nothing there now; an event follows when that changes.
+    Blocked,
+    /// The peer ended its direction in order.
+    End,
+    /// The connection is broken.
+    Failed,
+}
+
+/// What came of [`Socket::send`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Send {
+    /// So many bytes were taken, at least one.
+    Bytes(usize),
+    /// No room now; an event follows when that changes.
+    Blocked,
+    /// The connection is broken or the peer reads no more.
+    Failed,
+}
+
+impl Socket for TcpStream {
+    fn recv(&mut self, into: &mut [u8]) -> Recv {
+        loop {
+            match self.read(into) {
+                Ok(0) => return Recv::End,
+                Ok(count) => return Recv::Bytes(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Recv::Blocked,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Recv::Failed,
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Send {
+        loop {
+            match self.write(bytes) {
+                Ok(count) => return Send::Bytes(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Send::Blocked,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Send::Failed,
+            }
+        }
+    }
+
+    fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Recv {
+        pipe.fill_from(self)
+    }
+
+    fn send_pipe(&mut self, pipe: &mut KernelPipe) -> Send {
+        pipe.drain_to(self)
+    }
+
+    fn shutdown_write(&mut self) {
+        // Fails only where the connection is gone already, which the next call on it tells.
+        let _ = self.shutdown(Shutdown::Write);
+    }
+
+    fn reset_on_close(&mut self) {
+        // Linger zero: close sends a reset (Linux tcp_close). Fails only on a dead socket.
+        let _ = SockRef::from(&*self).set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+/// A socket and what is known of it since its last event.
+///
+/// Readiness is set by events and cleared only by a call that found the socket blocked: with edge-triggered events
+/// nothing else may clear it, or a wake-up is lost.
+pub struct Endpoint<S> {
+    pub socket: S,
+    pub readable: bool,
+    pub writable: bool,
+    /// An event said that the connection is broken; the next call on the socket will find out how.
+    pub broken: bool,
+}
+
+/// What an event says about a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    pub readable: bool,
+    pub writable: bool,
+    pub broken: bool,
+}
+
+impl<S: Socket> Endpoint<S> {
+    /// A socket of which nothing is known yet.
+    pub fn new(socket: S) -> Self {
+        Self { socket, readable: false, writable: false, broken: false }
+    }
+
+    /// Takes note of an event.
+    pub fn note(&mut self, readiness: Readiness) {
+        self.readable |= readiness.readable;
+        self.writable |= readiness.writable;
+        self.broken |= readiness.broken;
+    }
+
+    /// Receives, and remembers when there is nothing more.
+    pub fn recv(&mut self, into: &mut [u8]) -> Recv {
+        let outcome = self.socket.recv(into);
+        self.readable &= outcome != Recv::Blocked;
+        outcome
+    }
+
+    /// Receives into an empty pipe, and remembers when there is nothing more.
+    pub fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Recv {
+        let outcome = self.socket.recv_pipe(pipe);
+        self.readable &= outcome != Recv::Blocked;
+        outcome
+    }
+
+    /// Sends, and remembers when there is no more room.
+    pub fn send(&mut self, bytes: &[u8]) -> Send {
+        let outcome = self.socket.send(bytes);
+        self.writable &= outcome != Send::Blocked;
+        outcome
+    }
+
+    /// Sends from a pipe, and remembers when there is no more room.
+    pub fn send_pipe(&mut self, pipe: &mut KernelPipe) -> Send {
+        let outcome = self.socket.send_pipe(pipe);
+        self.writable &= outcome != Send::Blocked;
+        outcome
+    }
+}
