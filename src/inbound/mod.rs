@@ -1,1 +1,384 @@
-//! Layer inbound.
+//! The client-facing protocol stack without its socket: wire bytes to payload bytes and back.
+//!
+//! [`Inbound`] is TLS or nothing, with VLESS inside, and for some sessions Vision inside that. Without Vision the uplink
+//! is payload as it stands behind the request header, and the downlink starts with the two bytes of the response header,
+//! in the same record as the first payload. With Vision each direction may leave TLS for good; when both have, TLS is
+//! dropped. It owns no buffer that lives longer than a call, save what TLS itself keeps.
+
+pub mod tls;
+pub mod users;
+pub mod vision;
+
+use std::fmt;
+use std::mem;
+
+use self::tls::{RECORD_OVERHEAD_BYTES, RECORD_PAYLOAD_BYTES, TlsAcceptor, TlsEngine, TlsError};
+use self::vision::{PADDED_BYTES_MAX, Padding, Vision};
+use crate::io::buf::Buf;
+use crate::io::random::Random;
+use crate::io::tally::Tally;
+use crate::protocol::record::{self, Record};
+use crate::protocol::request;
+use crate::protocol::vision::{Phase, Seed};
+
+/// Room that must be free in front of the bytes given to [`Inbound::encode`].
+pub const HEADROOM_BYTES: usize = request::RESPONSE.len();
+
+/// Whole records sealed from one read: as many as fit the largest buffer of the pool together with their overhead.
+const RECORDS_PER_READ: usize = 7;
+
+/// What became of the bytes given to [`Inbound::decode`] or [`Inbound::encode`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Converted {
+    /// They are to be passed on as they now stand in the input.
+    Unchanged,
+    /// They, or the whole records among them, were taken from the input and their conversion is in the output.
+    Moved {
+        /// The input holds more that can be converted once the output has been sent.
+        again: bool,
+    },
+}
+
+/// How much one call of [`Inbound::decode`] may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// One record, so that the caller can look at its payload before the next is touched.
+    OneRecord,
+    /// All that is there.
+    Everything,
+}
+
+/// The client broke a protocol; the session is over.
+#[derive(Clone, Debug, PartialEq)]
+pub enum InboundError {
+    /// TLS failed; an alert for the client may wait in the output.
+    Tls(TlsError),
+    /// The client sent what cannot be a TLS record.
+    BadRecord,
+    /// A Vision block has a command that does not exist.
+    BadPadding,
+    /// The stream ended inside a TLS record or a Vision block.
+    Truncated,
+    /// A buffer was smaller than this module's callers promise.
+    NoRoom,
+}
+
+impl fmt::Display for InboundError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tls(error) => error.fmt(f),
+            Self::BadRecord => f.write_str("not a TLS record"),
+            Self::Truncated => f.write_str("the stream ended inside a record or block"),
+            Self::BadPadding => f.write_str("a Vision block with an unknown command"),
+            Self::NoRoom => f.write_str("no room in a buffer"),
+        }
+    }
+}
+
+impl From<TlsError> for InboundError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
+    }
+}
+
+/// One client's stack.
+pub struct Inbound {
+    security: Security,
+    response: Response,
+    vision: Option<Box<Vision>>,
+}
+
+enum Security {
+    /// There is no TLS, or Vision has left it in both directions.
+    Plain,
+    /// No byte has arrived: a client that says nothing costs no TLS state.
+    TlsUntouched(TlsAcceptor),
+    Tls(Box<TlsEngine>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Response {
+    /// No request was accepted: nothing may be sent.
+    NotYet,
+    /// The response header goes out with the first payload.
+    Due,
+    Sent,
+}
+
+impl Inbound {
+    /// A stack without TLS.
+    pub fn plain() -> Self {
+        Self { security: Security::Plain, response: Response::NotYet, vision: None }
+    }
+
+    /// A stack with TLS.
+    pub fn tls(acceptor: TlsAcceptor) -> Self {
+        Self { security: Security::TlsUntouched(acceptor), response: Response::NotYet, vision: None }
+    }
+
+    /// Payload can flow: there is no TLS, or its handshake is done.
+    pub fn is_open(&self) -> bool {
+        match &self.security {
+            Security::Plain => true,
+            Security::TlsUntouched(_) => false,
+            Security::Tls(engine) => engine.is_open(),
+        }
+    }
+
+    /// The session runs inside TLS 1.3, without which there is no Vision.
+    pub fn is_tls13(&self) -> bool {
+        matches!(&self.security, Security::Tls(engine) if engine.is_tls13())
+    }
+
+    /// The request was accepted: the response header goes out before the first payload byte (VLESS-2).
+    pub fn accept_request(&mut self) {
+        self.response = Response::Due;
+    }
+
+    /// The request was accepted and asks for Vision. `user_id` is the id as it was received.
+    pub fn accept_vision(&mut self, user_id: [u8; 16], seed: Seed) {
+        self.response = Response::Due;
+        self.vision = Some(Box::new(Vision::new(user_id, seed)));
+    }
+
+    /// Appends to `payload` what `plaintext`, the rest of the record behind the request header, carries.
+    pub fn decode_first(&mut self, plaintext: &[u8], payload: &mut Buf) -> Result<(), InboundError> {
+        match &mut self.vision {
+            Some(vision) => vision.decode(plaintext, payload)?,
+            None if payload.append(plaintext) => {}
+            None => return Err(InboundError::NoRoom),
+        }
+        self.drop_tls_when_left();
+        Ok(())
+    }
+
+    /// Decodes from the front of `wire` into `payload` (behind what is there).
+    ///
+    /// With TLS it takes whole records only; the rest stays in `wire` until more has arrived. `payload` must have room
+    /// for a full record.
+    ///
+    /// # Errors
+    /// When the client broke TLS; call [`Inbound::take_outgoing`] for the alert, and nothing else.
+    pub fn decode(&mut self, wire: &mut Buf, payload: &mut Buf, step: Step) -> Result<Converted, InboundError> {
+        if let Security::TlsUntouched(acceptor) = &self.security {
+            self.security = Security::Tls(Box::new(acceptor.engine()?));
+        }
+        if self.is_uplink_transparent() {
+            return Ok(Converted::Unchanged);
+        }
+        while !wire.is_empty() && !self.is_uplink_closed() {
+            let length = match record::record_len(wire.bytes()) {
+                Record::NeedMore => return Ok(Converted::Moved { again: false }),
+                Record::Whole(length) if payload.spare() < length => return Ok(Converted::Moved { again: true }),
+                Record::Whole(length) => length,
+                Record::Impossible => return Err(self.refuse_record(wire)),
+            };
+            self.decode_record(&mut wire.bytes_mut()[..length], payload)?;
+            wire.consume(length);
+            // Behind a record that ended in DIRECT the bytes are raw and must not enter TLS.
+            if step == Step::OneRecord || self.is_uplink_transparent() {
+                self.drop_tls_when_left();
+                return Ok(Converted::Moved { again: !wire.is_empty() });
+            }
+        }
+        Ok(Converted::Moved { again: false })
+    }
+
+    fn decode_record(&mut self, record: &mut [u8], payload: &mut Buf) -> Result<(), InboundError> {
+        let Security::Tls(engine) = &mut self.security else { return Ok(()) };
+        let mut result = Ok(());
+        match &mut self.vision {
+            None => engine.feed(record, |bytes| {
+                if !payload.append(bytes) {
+                    result = Err(InboundError::NoRoom);
+                }
+            })?,
+            Some(vision) => engine.feed(record, |bytes| {
+                if result.is_ok() {
+                    result = vision.decode(bytes, payload);
+                }
+            })?,
+        }
+        result
+    }
+
+    /// TLS answers what cannot be a record with its own alert; whatever it thinks of it, it is over.
+    fn refuse_record(&mut self, wire: &mut Buf) -> InboundError {
+        match &mut self.security {
+            Security::Tls(engine) => match engine.feed(wire.bytes_mut(), |_| ()) {
+                Ok(()) => InboundError::BadRecord,
+                Err(error) => error.into(),
+            },
+            _ => InboundError::BadRecord,
+        }
+    }
+
+    /// No payload follows in the uplink: the client closed its direction inside TLS.
+    pub fn is_uplink_closed(&self) -> bool {
+        matches!(&self.security, Security::Tls(engine) if engine.is_peer_closed()) && !self.is_uplink_direct()
+    }
+
+    /// The uplink may end here, with `rest` received and not decoded: no record and no block is cut.
+    pub fn may_uplink_end(&self, rest: &[u8]) -> bool {
+        let is_block_cut = self.vision.as_ref().is_some_and(|vision| vision.is_uplink_cut());
+        (rest.is_empty() || self.is_uplink_closed()) && !is_block_cut
+    }
+
+    /// The uplink has left TLS.
+    pub fn is_uplink_direct(&self) -> bool {
+        self.vision.as_ref().is_some_and(|vision| vision.uplink_phase() == Phase::Raw)
+    }
+
+    /// The downlink has left TLS: nothing may be sent through it any more.
+    pub fn is_downlink_direct(&self) -> bool {
+        self.vision.as_ref().is_some_and(|vision| vision.downlink_phase() == Phase::Raw)
+    }
+
+    /// The uplink's bytes are payload as they stand, for good.
+    pub fn is_uplink_transparent(&self) -> bool {
+        matches!(self.security, Security::Plain) || self.is_uplink_direct()
+    }
+
+    /// The downlink's payload goes out as it stands, for good.
+    pub fn is_downlink_transparent(&self) -> bool {
+        self.is_downlink_direct() || (matches!(self.security, Security::Plain) && self.response == Response::Sent)
+    }
+
+    /// Bytes that Vision sent and received around payload so far.
+    pub fn padding(&self) -> Padding {
+        self.vision.as_ref().map_or_else(Padding::default, |vision| vision.padding())
+    }
+
+    /// The most payload to give to one [`Inbound::encode`], so that records come out full; at most `read_bytes_max`.
+    pub fn encode_bytes_max(&self, read_bytes_max: usize) -> usize {
+        let headers = if self.response == Response::Due { request::RESPONSE.len() } else { 0 };
+        match &self.vision {
+            Some(vision) if vision.downlink_phase() == Phase::Padded => read_bytes_max.min(PADDED_BYTES_MAX),
+            _ if self.is_downlink_transparent() || matches!(self.security, Security::Plain) => read_bytes_max,
+            _ => read_bytes_max.min(RECORDS_PER_READ * RECORD_PAYLOAD_BYTES - headers),
+        }
+    }
+
+    /// Encodes all of `payload`, which must have [`HEADROOM_BYTES`] free in front and hold at most
+    /// [`Inbound::encode_bytes_max`] bytes. `wire` must be an empty buffer of the largest size; `tally` learns which
+    /// bytes on the wire carry payload.
+    pub fn encode(
+        &mut self,
+        payload: &mut Buf,
+        wire: &mut Buf,
+        tally: &mut Tally,
+        random: &mut Random,
+    ) -> Result<Converted, InboundError> {
+        if self.is_downlink_direct() {
+            return Ok(Converted::Unchanged);
+        }
+        let response_due = self.response == Response::Due && !payload.is_empty();
+        if response_due {
+            self.response = Response::Sent;
+        }
+        let headers = if response_due { request::RESPONSE.len() } else { 0 };
+        let Security::Tls(engine) = &mut self.security else {
+            tally.wrap(headers, 0);
+            let fits = !response_due || payload.prepend(&request::RESPONSE);
+            return if fits { Ok(Converted::Unchanged) } else { Err(InboundError::NoRoom) };
+        };
+        take_outgoing(engine, wire, tally);
+        if let Some(vision) = &mut self.vision
+            && vision.downlink_phase() == Phase::Padded
+        {
+            vision.encode(engine, response_due, payload, wire, tally, random)?;
+            self.drop_tls_when_left();
+            return Ok(Converted::Moved { again: false });
+        }
+        if response_due && !payload.prepend(&request::RESPONSE) {
+            return Err(InboundError::NoRoom);
+        }
+        seal_all(engine, headers, payload, wire, tally)
+    }
+
+    /// Ends the downlink: appends to `wire` what is still due, the response header if no payload ever carried it, and
+    /// TLS's close_notify. With Vision the header is not sent alone, and nothing at all once the downlink is raw.
+    pub fn finish(&mut self, wire: &mut Buf, tally: &mut Tally) -> Result<(), InboundError> {
+        if self.is_downlink_direct() {
+            return Ok(());
+        }
+        let header_due = mem::replace(&mut self.response, Response::Sent) == Response::Due && self.vision.is_none();
+        let Security::Tls(engine) = &mut self.security else {
+            if header_due {
+                tally.wrap(request::RESPONSE.len(), 0);
+                return if wire.append(&request::RESPONSE) { Ok(()) } else { Err(InboundError::NoRoom) };
+            }
+            return Ok(());
+        };
+        take_outgoing(engine, wire, tally);
+        if header_due {
+            let sealed = engine.seal(&request::RESPONSE, wire)?;
+            tally.wrap(sealed, 0);
+        }
+        engine.close();
+        take_outgoing(engine, wire, tally);
+        Ok(())
+    }
+
+    /// Refuses or gives up: nothing but close_notify follows, and that only where TLS is open and still in use.
+    pub fn close(&mut self) {
+        if let Security::Tls(engine) = &mut self.security {
+            engine.close();
+        }
+    }
+
+    /// TLS has something to say that nobody asked for, and may still say it.
+    pub fn has_outgoing(&self) -> bool {
+        matches!(&self.security, Security::Tls(engine) if engine.has_outgoing()) && !self.is_downlink_direct()
+    }
+
+    /// Moves what TLS has to say unasked to the end of `wire`, as much as fits.
+    pub fn take_outgoing(&mut self, wire: &mut Buf, tally: &mut Tally) {
+        let is_downlink_direct = self.is_downlink_direct();
+        if let Security::Tls(engine) = &mut self.security
+            && !is_downlink_direct
+        {
+            take_outgoing(engine, wire, tally);
+        }
+    }
+
+    /// Frees TLS as soon as neither direction needs it.
+    fn drop_tls_when_left(&mut self) {
+        if self.is_uplink_direct() && self.is_downlink_direct() {
+            self.security = Security::Plain;
+        }
+    }
+}
+
+/// Seals `payload`, whose first `headers` bytes do not count, in full records.
+fn seal_all(
+    engine: &mut TlsEngine,
+    mut headers: usize,
+    payload: &mut Buf,
+    wire: &mut Buf,
+    tally: &mut Tally,
+) -> Result<Converted, InboundError> {
+    while !payload.is_empty() {
+        let length = payload.len().min(RECORD_PAYLOAD_BYTES);
+        if wire.spare() < length + RECORD_OVERHEAD_BYTES || engine.has_outgoing() {
+            return Ok(Converted::Moved { again: true });
+        }
+        let sealed = engine.seal(&payload.bytes()[..length], wire)?;
+        payload.consume(length);
+        tally.wrap(sealed, length - mem::take(&mut headers));
+    }
+    Ok(Converted::Moved { again: false })
+}
+
+fn take_outgoing(engine: &mut TlsEngine, wire: &mut Buf, tally: &mut Tally) {
+    let outgoing = engine.outgoing();
+    let length = outgoing.len().min(wire.spare());
+    if length == 0 || !wire.append(&outgoing[..length]) {
+        return;
+    }
+    tally.wrap(length, 0);
+    outgoing.drain(..length);
+    if outgoing.is_empty() {
+        *outgoing = Vec::new();
+    }
+}

@@ -1,0 +1,288 @@
+//! The TLS engine: the only file of the data plane that names rustls.
+//!
+//! It is handed exactly one whole record at a time (the caller owns the wire buffer and does the framing), so whatever
+//! follows a record is still the caller's: that is what lets Vision leave TLS in the middle of a segment. It knows no
+//! socket; what TLS wants to say unasked (handshake flights, tickets, key-update answers, alerts) collects in
+//! [`TlsEngine::outgoing`] until the caller takes it.
+
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, UnbufferedServerConnection};
+use rustls::sign::CertifiedKey;
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+use rustls::{ProtocolVersion, SupportedProtocolVersion, version};
+
+use crate::io::buf::Buf;
+
+/// Payload of a full record (RFC 8446 5.1).
+pub const RECORD_PAYLOAD_BYTES: usize = 1 << 14;
+
+/// What sealing adds to a record at the most: header, explicit nonce or content type, tag, padding of the old CBC
+/// suites, which rustls does not have.
+pub const RECORD_OVERHEAD_BYTES: usize = 5 + 8 + 16 + 1;
+
+/// An alert or a key update under protection: more than either needs.
+const CONTROL_BYTES: usize = 256;
+
+/// A handshake message that a peer splits over records waits here until it is whole. rustls itself refuses messages
+/// above 64 KiB; this bounds the records around them.
+const PENDING_BYTES_MAX: usize = 128 << 10;
+
+/// A server certificate with the names it answers to.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// Lower-case DNS names, `*.` in front for a wildcard. Empty: chosen only as the default.
+    pub names: Vec<String>,
+    pub key: Arc<CertifiedKey>,
+}
+
+/// How TLS answers clients.
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    /// At least one; the first is the default for unknown and missing names.
+    pub certificates: Vec<Certificate>,
+    /// Protocols in order of preference; empty: none is negotiated.
+    pub alpn: Vec<String>,
+    /// Refuse TLS 1.2.
+    pub tls13_only: bool,
+}
+
+/// Makes one [`TlsEngine`] per client. Cheap to clone.
+#[derive(Clone)]
+pub struct TlsAcceptor {
+    config: Arc<ServerConfig>,
+}
+
+impl TlsAcceptor {
+    /// # Errors
+    /// A sentence, when rustls refuses the settings (no certificate, no randomness for ticket keys).
+    pub fn new(settings: TlsSettings) -> Result<Self, String> {
+        if settings.certificates.is_empty() {
+            return Err("no certificate".to_owned());
+        }
+        let versions: &[&SupportedProtocolVersion] =
+            if settings.tls13_only { &[&version::TLS13] } else { &[&version::TLS13, &version::TLS12] };
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(versions)
+            .map_err(|error| error.to_string())?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(ByName { certificates: settings.certificates }));
+        config.alpn_protocols = settings.alpn.into_iter().map(String::into_bytes).collect();
+        // Stateless tickets: no table that all workers would lock. One instead of two: each costs a client-visible
+        // record and its encryption, and clients that resume at all need one.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
+        config.send_tls13_tickets = 1;
+        Ok(Self { config: Arc::new(config) })
+    }
+
+    /// The engine for a client that has sent its first byte.
+    pub fn engine(&self) -> Result<TlsEngine, TlsError> {
+        let connection = UnbufferedServerConnection::new(Arc::clone(&self.config)).map_err(TlsError::from)?;
+        Ok(TlsEngine { connection, pending: Vec::new(), outgoing: Vec::new(), peer_closed: false, close_sent: false })
+    }
+}
+
+/// Chooses the certificate by the name the client asked for (SNI): the exact name first, then a wildcard for its
+/// parent, then the first certificate. A client that asks for nothing, or for something unknown, gets an answer like
+/// anybody else, as from Xray.
+#[derive(Debug)]
+struct ByName {
+    certificates: Vec<Certificate>,
+}
+
+impl ByName {
+    fn choose(&self, server_name: Option<&str>) -> Option<&Certificate> {
+        let by_name = |wanted: &str| self.certificates.iter().find(|one| one.names.iter().any(|name| name == wanted));
+        let name = server_name.unwrap_or_default().to_ascii_lowercase();
+        by_name(&name)
+            .or_else(|| by_name(&format!("*.{}", name.split_once('.')?.1)))
+            .or_else(|| self.certificates.first())
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.choose(hello.server_name()).map(|one| Arc::clone(&one.key))
+    }
+}
+
+/// TLS refused to go on; the alert for the peer, if there is one, waits in the engine's output.
+///
+/// Boxed: it is kept by value in session state, and is rare.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsError(Box<rustls::Error>);
+
+impl From<rustls::Error> for TlsError {
+    fn from(error: rustls::Error) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One client's TLS.
+pub struct TlsEngine {
+    connection: UnbufferedServerConnection,
+    /// Records that rustls has seen and not finished with: the beginning of a handshake message. rustls keeps offsets
+    /// into them, so they must be in front of whatever it is given next, also when it is only asked to write.
+    pending: Vec<u8>,
+    /// Bytes for the wire that nobody asked for, in order, before anything sealed later.
+    outgoing: Vec<u8>,
+    peer_closed: bool,
+    close_sent: bool,
+}
+
+impl TlsEngine {
+    /// Gives TLS one whole record and hands its payload, if it carries any, to `on_payload`.
+    ///
+    /// `record` is overwritten (it is decrypted in place) and is the engine's business from here on. A header that no
+    /// record can have may be given as it is, with whatever follows: TLS then fails with the fitting alert.
+    ///
+    /// # Errors
+    /// When the peer broke the protocol; nothing may be fed afterwards, and the alert is in [`TlsEngine::outgoing`].
+    pub fn feed(&mut self, record: &mut [u8], on_payload: impl FnMut(&[u8])) -> Result<(), TlsError> {
+        if self.peer_closed {
+            // Whatever follows close_notify is to be ignored (RFC 8446 6.1).
+            return Ok(());
+        }
+        if self.pending.is_empty() {
+            let used = self.advance(record, on_payload)?;
+            self.pending.extend_from_slice(&record[used..]);
+        } else {
+            let mut pending = mem::take(&mut self.pending);
+            pending.extend_from_slice(record);
+            let used = self.advance(&mut pending, on_payload)?;
+            pending.drain(..used);
+            self.pending = pending;
+        }
+        if self.pending.len() > PENDING_BYTES_MAX {
+            return Err(TlsError::from(rustls::Error::General("handshake message over too many records".to_owned())));
+        }
+        if self.pending.is_empty() && self.pending.capacity() > 0 {
+            self.pending = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Lets rustls work until it wants more input; returns how much of `input` it is done with.
+    fn advance(&mut self, input: &mut [u8], mut on_payload: impl FnMut(&[u8])) -> Result<usize, TlsError> {
+        let mut start = 0;
+        loop {
+            let UnbufferedStatus { discard, state } = self.connection.process_tls_records(&mut input[start..]);
+            let mut wants_more = false;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        on_payload(record.map_err(TlsError::from)?.payload);
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => append_encoded(&mut data, &mut self.outgoing)?,
+                // The bytes are in `outgoing`, whose order the caller keeps: for TLS they are as good as sent.
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => self.peer_closed = true,
+                // Early data is never enabled; the other states mean that TLS waits for input or for us.
+                Ok(_) => wants_more = true,
+                Err(error) => {
+                    self.collect_alert();
+                    return Err(error.into());
+                }
+            }
+            start += discard;
+            if wants_more {
+                return Ok(start);
+            }
+        }
+    }
+
+    /// After an error rustls still hands out the alert it queued, and then the error again.
+    fn collect_alert(&mut self) {
+        while let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(&mut []).state {
+            if append_encoded(&mut data, &mut self.outgoing).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Bytes for the wire that must go before anything sealed later. The caller takes all of them.
+    pub fn outgoing(&mut self) -> &mut Vec<u8> {
+        &mut self.outgoing
+    }
+
+    pub fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Seals up to [`RECORD_PAYLOAD_BYTES`] of `payload` as one record behind what is in `wire`, which must have room for
+    /// it and [`RECORD_OVERHEAD_BYTES`] more, and [`TlsEngine::outgoing`] must have been taken. Returns the record's
+    /// length on the wire.
+    ///
+    /// # Errors
+    /// Before the handshake is done, or when the keys are used up.
+    pub fn seal(&mut self, payload: &[u8], wire: &mut Buf) -> Result<usize, TlsError> {
+        let state = self.connection.process_tls_records(&mut self.pending).state;
+        let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
+            return Err(TlsError::from(rustls::Error::HandshakeNotComplete));
+        };
+        let length =
+            traffic.encrypt(payload, wire.spare_mut()).map_err(|_| TlsError::from(rustls::Error::EncryptError))?;
+        wire.fill(length);
+        Ok(length)
+    }
+
+    /// Queues close_notify in [`TlsEngine::outgoing`], once, and only where the handshake is done.
+    pub fn close(&mut self) {
+        if mem::replace(&mut self.close_sent, true) {
+            return;
+        }
+        let state = self.connection.process_tls_records(&mut self.pending).state;
+        if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
+            let start = self.outgoing.len();
+            self.outgoing.resize(start + CONTROL_BYTES, 0);
+            let length = traffic.queue_close_notify(&mut self.outgoing[start..]).unwrap_or(0);
+            self.outgoing.truncate(start + length);
+        }
+    }
+
+    /// The handshake is done: payload may be sealed and will be decrypted.
+    pub fn is_open(&self) -> bool {
+        !self.connection.is_handshaking()
+    }
+
+    /// The peer sent close_notify: no payload follows.
+    pub fn is_peer_closed(&self) -> bool {
+        self.peer_closed
+    }
+
+    /// TLS 1.3 was negotiated.
+    pub fn is_tls13(&self) -> bool {
+        self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+    }
+}
+
+fn append_encoded<D>(
+    data: &mut rustls::unbuffered::EncodeTlsData<'_, D>,
+    outgoing: &mut Vec<u8>,
+) -> Result<(), TlsError> {
+    use rustls::unbuffered::{EncodeError, InsufficientSizeError};
+
+    let start = outgoing.len();
+    // The first call is there to ask for the size: nothing fits into nothing.
+    let size = match data.encode(&mut []) {
+        Ok(0) => return Ok(()),
+        Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => required_size,
+        Ok(_) | Err(EncodeError::AlreadyEncoded) => return Err(TlsError::from(rustls::Error::EncryptError)),
+    };
+    outgoing.resize(start + size, 0);
+    let length = data.encode(&mut outgoing[start..]).map_err(|_| TlsError::from(rustls::Error::EncryptError))?;
+    outgoing.truncate(start + length);
+    Ok(())
+}

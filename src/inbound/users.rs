@@ -1,0 +1,82 @@
+//! The accounts: which user an id belongs to, and what each is counted under.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use crate::protocol::addons::Flow;
+use crate::protocol::user_id;
+use crate::stats::UserCounters;
+
+/// One account.
+#[derive(Debug)]
+pub struct User {
+    /// The configured id. A secret: never logged above debug, never shown unmasked.
+    pub id: [u8; 16],
+    /// The name it goes by in logs and statistics.
+    pub email: String,
+    /// The flow its requests must have.
+    pub flow: Flow,
+    pub counters: UserCounters,
+}
+
+/// All accounts, found by id in constant time.
+#[derive(Debug, Default)]
+pub struct Users {
+    /// Keyed by the id with its two route bytes zeroed: clients may put anything there (VLESS-1).
+    by_id: HashMap<[u8; 16], Arc<User>>,
+}
+
+impl Users {
+    /// # Errors
+    /// The later of two users whose ids differ at most in the route bytes: they could not be told apart.
+    pub fn new(users: impl IntoIterator<Item = User>) -> Result<Self, Box<User>> {
+        let mut by_id = HashMap::new();
+        for user in users {
+            match by_id.entry(user_id::mask(user.id)) {
+                Entry::Vacant(place) => {
+                    place.insert(Arc::new(user));
+                }
+                Entry::Occupied(_) => return Err(Box::new(user)),
+            }
+        }
+        Ok(Self { by_id })
+    }
+
+    /// The user with this id, as received on the wire.
+    pub fn find(&self, received: &[u8; 16]) -> Option<&Arc<User>> {
+        self.by_id.get(&user_id::mask(*received))
+    }
+
+    /// All users, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.by_id.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(id: [u8; 16]) -> User {
+        User { id, email: "a@example.com".to_owned(), flow: Flow::None, counters: UserCounters::new(1) }
+    }
+
+    #[test]
+    fn route_bytes_do_not_matter_for_the_lookup() {
+        let users = Users::new([user([7; 16])]).unwrap();
+        let mut received = [7; 16];
+        received[6] = 0xab;
+        received[7] = 0xcd;
+        assert!(users.find(&received).is_some());
+        received[8] = 0;
+        assert!(users.find(&received).is_none());
+    }
+
+    #[test]
+    fn users_that_cannot_be_told_apart_are_refused() {
+        let mut other = [7; 16];
+        other[7] = 1;
+        assert!(Users::new([user([7; 16]), user(other)]).is_err());
+    }
+}

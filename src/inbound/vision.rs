@@ -1,0 +1,131 @@
+//! Vision inside TLS: padding off the uplink, padding onto the downlink, and when each leaves TLS (VISION-1 to 4).
+//!
+//! Joins the pure machines of [`crate::protocol::vision`] to the TLS engine. Whether TLS is still used in a direction is
+//! asked here and acted upon in [`super::Inbound`].
+
+use super::InboundError;
+use super::tls::{RECORD_OVERHEAD_BYTES, RECORD_PAYLOAD_BYTES, TlsEngine};
+use crate::io::buf::Buf;
+use crate::io::buffer_pool::BUFFER_BYTES_MAX;
+use crate::io::random::Random;
+use crate::io::tally::Tally;
+use crate::protocol::request::RESPONSE;
+use crate::protocol::vision::{BLOCK_BYTES_MAX, Pad, Phase, Piece, Seed, Sniff, Unpad, blocks_max};
+
+/// The most payload for one call of [`Vision::encode`] while padding. What becomes of it at the very worst, which takes
+/// an unusual seed, fits the largest buffer, with room for what TLS has to say unasked.
+pub const PADDED_BYTES_MAX: usize = 24 << 10;
+
+const _: () = assert!(
+    blocks_max(PADDED_BYTES_MAX) * (RESPONSE.len() + BLOCK_BYTES_MAX + RECORD_OVERHEAD_BYTES) + PADDED_BYTES_MAX + 4096
+        <= BUFFER_BYTES_MAX
+);
+
+/// One session's Vision.
+pub struct Vision {
+    unpad: Unpad,
+    pad: Pad,
+    sniff: Sniff,
+    /// Bytes that were sent or received around content: block headers and padding.
+    padding: Padding,
+}
+
+/// Bytes around content, per direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Padding {
+    pub uplink_bytes: u64,
+    pub downlink_bytes: u64,
+}
+
+impl Vision {
+    /// Right behind the request header. `user_id` is the id as the client sent it, which its reader expects back.
+    pub fn new(user_id: [u8; 16], seed: Seed) -> Self {
+        Self {
+            unpad: Unpad::new(user_id),
+            pad: Pad::new(user_id, seed),
+            sniff: Sniff::new(),
+            padding: Padding::default(),
+        }
+    }
+
+    pub fn uplink_phase(&self) -> Phase {
+        self.unpad.phase()
+    }
+
+    pub fn downlink_phase(&self) -> Phase {
+        self.pad.phase()
+    }
+
+    /// The uplink ends here in the middle of a block.
+    pub fn is_uplink_cut(&self) -> bool {
+        self.unpad.is_inside_block()
+    }
+
+    /// Bytes around content so far.
+    pub fn padding(&self) -> Padding {
+        self.padding
+    }
+
+    /// Appends to `payload` the content of `plaintext`, which is (the rest of) one record.
+    pub fn decode(&mut self, mut plaintext: &[u8], payload: &mut Buf) -> Result<(), InboundError> {
+        let was_padded = self.unpad.phase() == Phase::Padded;
+        let (received, before) = (plaintext.len(), payload.len());
+        while let Some(content) = self.unpad.next_content(&mut plaintext).map_err(|_| InboundError::BadPadding)? {
+            if was_padded {
+                self.sniff.uplink(content);
+            }
+            if !payload.append(content) {
+                return Err(InboundError::NoRoom);
+            }
+        }
+        // A first record that turns out not to be padded gives back what earlier ones held.
+        self.padding.uplink_bytes += received.saturating_sub(payload.len() - before) as u64;
+        Ok(())
+    }
+
+    /// Seals what one read of the target gave: each block as a record of its own, with the response header in front of
+    /// the first, then what follows in TLS, then what follows raw. Takes all of `payload`.
+    pub fn encode(
+        &mut self,
+        engine: &mut TlsEngine,
+        response_due: bool,
+        payload: &mut Buf,
+        wire: &mut Buf,
+        tally: &mut Tally,
+        random: &mut Random,
+    ) -> Result<(), InboundError> {
+        let mut header: &[u8] = if response_due { &RESPONSE } else { &[] };
+        let mut plan = self.pad.plan(payload.bytes(), &mut self.sniff);
+        while let Some(piece) = plan.next_piece(&mut |bound| random.below(bound)) {
+            match piece {
+                Piece::Block(block) => {
+                    let mut plaintext = [0; RESPONSE.len() + BLOCK_BYTES_MAX];
+                    let mut length = 0;
+                    for part in [header, block.header(), block.content()] {
+                        plaintext[length..length + part.len()].copy_from_slice(part);
+                        length += part.len();
+                    }
+                    // The padding: zeros, as the array has them.
+                    length += usize::from(block.padding_len());
+                    header = &[];
+                    let sealed = engine.seal(&plaintext[..length], wire)?;
+                    tally.wrap(sealed, block.content().len());
+                    self.padding.downlink_bytes += (length - block.content().len()) as u64;
+                }
+                Piece::Tls(rest) => {
+                    for part in rest.chunks(RECORD_PAYLOAD_BYTES) {
+                        let sealed = engine.seal(part, wire)?;
+                        tally.wrap(sealed, part.len());
+                    }
+                }
+                Piece::Raw(rest) => {
+                    if !wire.append(rest) {
+                        return Err(InboundError::NoRoom);
+                    }
+                }
+            }
+        }
+        payload.reset(0);
+        Ok(())
+    }
+}
