@@ -1,3 +1,680 @@
 //! One accepted client from first byte to last.
+//!
+//! A [`Session`] is told what happened (`on_*`) and answers what it wants next ([`Next`], and a wish in [`Context`]).
+//! It owns the client's socket, the target's once there is one, the protocol stack between them and a transfer per
+//! direction; it introduces them to each other and decides when to stop. It knows no poll, no thread and no clock.
 
+pub mod close;
+pub mod transfer;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::close::{CloseReason, Verdict, broken, verdict};
+use self::transfer::{End, Means, Moved, Pumped, Received, Transfer, Transform};
+pub use crate::inbound::tls::TlsAcceptor;
+pub use crate::inbound::users::{User, Users};
+use crate::inbound::vision::Padding;
+use crate::inbound::{Converted, Inbound, InboundError, Step};
+use crate::io::buf::Buf;
+use crate::io::random::Random;
+use crate::io::socket::{Endpoint, Readiness, Recv, Socket};
+use crate::io::tally::Tally;
+pub use crate::protocol::addons::Flow;
 pub use crate::protocol::address::{Host, Target};
+use crate::protocol::request::{self, Command, Decoded, Request};
+use crate::protocol::vision::Seed;
+use crate::stats::Counters;
+
+/// Received at a time until the relay begins: a record and a little more, so that a client which is not a user yet
+/// cannot make us hold much.
+const OPENING_READ_BYTES: usize = 16 << 10;
+
+/// After the last word of ours, how long a client may take to close its side before we stop listening for it. Closing
+/// a socket with bytes unread resets it (Linux), which would destroy what is still on its way to the client.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Bytes of a refused or finished client that are read and thrown away while lingering.
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// What the settings of the server mean to a session.
+#[derive(Clone)]
+pub struct SessionSettings {
+    /// `None`: VLESS without TLS.
+    pub tls: Option<TlsAcceptor>,
+    pub users: Arc<Users>,
+    pub timeouts: Timeouts,
+    /// Parameters of Vision's padding lengths.
+    pub vision_seed: Seed,
+    /// Largest single read in the relay, 4096 to 131072.
+    pub read_bytes_max: usize,
+}
+
+/// The deadlines of a session's phases. The first three are absolute, the others count from the last progress.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// From accept to the end of the TLS handshake.
+    pub tls_handshake: Duration,
+    /// From there, or from accept without TLS, to the first byte inside.
+    pub first_byte: Duration,
+    /// From the first byte to a complete request header.
+    pub request: Duration,
+    /// No payload byte in either direction.
+    pub idle: Duration,
+    /// One direction has ended, no payload byte in the other.
+    pub half_close: Duration,
+    /// Bytes wait and the peer takes none.
+    pub write_stall: Duration,
+}
+
+/// What a session borrows from its worker for the length of a call.
+pub struct Context<'a> {
+    pub means: Means<'a>,
+    pub counters: &'a Counters,
+    pub settings: &'a SessionSettings,
+    /// The lane of the users' counters that this worker writes.
+    pub worker: usize,
+    /// Set by the session when it wants a target dialled.
+    pub wish: Option<Target>,
+}
+
+/// What a session wants after a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// An event or its deadline.
+    Wait,
+    /// Another turn: it stopped because its budget was used up.
+    Again,
+    /// To be dropped.
+    Close,
+}
+
+/// Which of a session's sockets an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leg {
+    Client,
+    Target,
+}
+
+/// Why there is no connection to the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialFailure {
+    Policy,
+    Unresolved,
+    Unreachable,
+    TimedOut,
+    NoResources,
+}
+
+/// What a closed session leaves behind for the access log.
+#[derive(Clone, Debug)]
+pub struct SessionRecord {
+    pub client: SocketAddr,
+    pub user: Option<Arc<User>>,
+    pub target: Option<Target>,
+    pub flow: Flow,
+    pub uplink: Moved,
+    pub downlink: Moved,
+    pub age: Duration,
+    pub reason: CloseReason,
+}
+
+/// One accepted client.
+pub struct Session<S> {
+    client: Endpoint<S>,
+    target: Option<Endpoint<S>>,
+    inbound: Inbound,
+    uplink: Transfer,
+    downlink: Transfer,
+    phase: Phase,
+    phase_since: Instant,
+    accepted_at: Instant,
+    client_address: SocketAddr,
+    account: Option<Account>,
+}
+
+/// Known once the request was accepted.
+struct Account {
+    user: Arc<User>,
+    target: Target,
+    flow: Flow,
+}
+
+/// What a session has achieved so far; the difference of two goes to the counters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Progress {
+    uplink: Moved,
+    downlink: Moved,
+    padding: Padding,
+    is_uplink_direct: bool,
+    is_downlink_direct: bool,
+}
+
+enum Phase {
+    Handshake,
+    FirstByte,
+    Request,
+    Dialling,
+    Relay,
+    /// All was said; the client may still be sending.
+    Lingering {
+        reason: CloseReason,
+        read_bytes: usize,
+    },
+    Closed(CloseReason),
+}
+
+impl<S: Socket> Session<S> {
+    /// A session for a client that was just accepted.
+    pub fn new(client: S, client_address: SocketAddr, settings: &SessionSettings, now: Instant) -> Self {
+        let inbound = settings.tls.clone().map_or_else(Inbound::plain, Inbound::tls);
+        Self {
+            client: Endpoint::new(client),
+            target: None,
+            phase: if inbound.is_open() { Phase::FirstByte } else { Phase::Handshake },
+            inbound,
+            uplink: Transfer::new(now),
+            downlink: Transfer::new(now),
+            phase_since: now,
+            accepted_at: now,
+            client_address,
+            account: None,
+        }
+    }
+
+    /// Something changed on one of the sockets.
+    pub fn on_ready(&mut self, leg: Leg, readiness: Readiness, cx: &mut Context<'_>) -> Next {
+        match leg {
+            Leg::Client => self.client.note(readiness),
+            Leg::Target => {
+                if let Some(target) = &mut self.target {
+                    target.note(readiness);
+                }
+            }
+        }
+        self.advance(cx)
+    }
+
+    /// The next turn after [`Next::Again`].
+    pub fn advance(&mut self, cx: &mut Context<'_>) -> Next {
+        match self.phase {
+            Phase::Handshake | Phase::FirstByte | Phase::Request => self.open(cx),
+            Phase::Dialling if self.client.broken => self.abort(CloseReason::ClientReset),
+            Phase::Dialling => Next::Wait,
+            Phase::Relay => self.relay(cx),
+            Phase::Lingering { .. } => self.linger(cx),
+            Phase::Closed(_) => Next::Close,
+        }
+    }
+
+    /// The target that was wished for is connected.
+    pub fn on_connected(&mut self, socket: S, cx: &mut Context<'_>) -> Next {
+        let mut target = Endpoint::new(socket);
+        // A connection that was just established takes bytes; if it should not, sending tells.
+        target.writable = true;
+        self.target = Some(target);
+        self.enter(Phase::Relay, cx.means.now);
+        self.uplink.start(cx.means.now);
+        self.downlink.start(cx.means.now);
+        self.relay(cx)
+    }
+
+    /// The target that was wished for cannot be had.
+    pub fn on_dial_failed(&mut self, failure: DialFailure, cx: &mut Context<'_>) -> Next {
+        let reason = match failure {
+            DialFailure::Policy => CloseReason::PolicyRefused,
+            DialFailure::Unresolved => CloseReason::TargetUnresolved,
+            DialFailure::Unreachable => CloseReason::TargetUnreachable,
+            DialFailure::TimedOut => CloseReason::TargetTimeout,
+            DialFailure::NoResources => CloseReason::NoResources,
+        };
+        self.refuse(reason, cx)
+    }
+
+    /// The instant by which something must have happened; `None` while the dialler keeps the time.
+    pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        Some(match self.phase {
+            Phase::Handshake => self.accepted_at + timeouts.tls_handshake,
+            Phase::FirstByte => self.phase_since + timeouts.first_byte,
+            Phase::Request => self.phase_since + timeouts.request,
+            Phase::Dialling => return None,
+            Phase::Relay => self.relay_deadline(timeouts).0,
+            Phase::Lingering { .. } => self.phase_since + LINGER,
+            Phase::Closed(_) => self.phase_since,
+        })
+    }
+
+    /// The instant given by [`Session::deadline`] may have come.
+    pub fn on_timeout(&mut self, cx: &mut Context<'_>) -> Next {
+        let due = self.deadline(&cx.settings.timeouts).is_some_and(|deadline| deadline <= cx.means.now);
+        if !due {
+            return Next::Wait;
+        }
+        let reason = match self.phase {
+            Phase::Handshake => CloseReason::HandshakeTimeout,
+            Phase::FirstByte => CloseReason::FirstByteTimeout,
+            Phase::Request => CloseReason::RequestTimeout,
+            Phase::Dialling => return Next::Wait,
+            Phase::Relay => self.relay_deadline(&cx.settings.timeouts).1,
+            Phase::Lingering { reason, .. } | Phase::Closed(reason) => reason,
+        };
+        self.cut(reason, cx)
+    }
+
+    /// Ends the session now, whatever it is doing; TLS still says goodbye if the client takes it at once.
+    pub fn cut(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
+        if !self.downlink.has_output() && self.downlink.end().is_none() {
+            self.inbound.close();
+            let inbound = &mut self.inbound;
+            self.downlink.queue(&mut cx.means, |wire, tally| inbound.take_outgoing(wire, tally));
+            self.downlink.flush(&mut self.client, &mut cx.means);
+        }
+        self.finish(reason)
+    }
+
+    /// What happened, for the access log.
+    pub fn record(&self, now: Instant) -> SessionRecord {
+        let reason = match self.phase {
+            Phase::Closed(reason) | Phase::Lingering { reason, .. } => reason,
+            _ => CloseReason::Internal,
+        };
+        SessionRecord {
+            client: self.client_address,
+            user: self.account.as_ref().map(|account| Arc::clone(&account.user)),
+            target: self.account.as_ref().map(|account| account.target.clone()),
+            flow: self.account.as_ref().map_or(Flow::None, |account| account.flow),
+            uplink: self.uplink.moved(),
+            downlink: self.downlink.moved(),
+            age: now.saturating_duration_since(self.accepted_at),
+            reason,
+        }
+    }
+
+    /// The sockets, for whoever registers them.
+    pub fn client_socket(&mut self) -> &mut S {
+        &mut self.client.socket
+    }
+
+    fn enter(&mut self, phase: Phase, now: Instant) {
+        self.phase = phase;
+        self.phase_since = now;
+    }
+
+    /// Handshake and request header: decodes record by record until the header is complete or nothing is left.
+    fn open(&mut self, cx: &mut Context<'_>) -> Next {
+        loop {
+            if !self.send_unasked(cx) {
+                return self.wait_or_abort();
+            }
+            match self.uplink.receive(&mut self.client, OPENING_READ_BYTES, &mut cx.means) {
+                Received::Bytes => {}
+                Received::Blocked => return Next::Wait,
+                Received::End => return self.finish_or_linger(CloseReason::ClientLeft, cx),
+                Received::Failed => return self.abort(CloseReason::ClientReset),
+            }
+            if let Some(next) = self.decode_opening(cx) {
+                return next;
+            }
+        }
+    }
+
+    /// Decodes what the scratch input holds; `None` when more must arrive.
+    fn decode_opening(&mut self, cx: &mut Context<'_>) -> Option<Next> {
+        let (_, output) = cx.means.scratch.parts();
+        output.reset(0);
+        if let Some(early) = self.uplink.take_output() {
+            let fits = output.append(early.bytes());
+            debug_assert!(fits, "a kept buffer is not larger than the scratch memory");
+        }
+        loop {
+            let (input, output) = cx.means.scratch.parts();
+            let again = match self.inbound.decode(input, output, Step::OneRecord) {
+                Ok(Converted::Moved { again }) => again,
+                Ok(Converted::Unchanged) => {
+                    if !output.append(input.bytes()) {
+                        return Some(self.abort(CloseReason::Internal));
+                    }
+                    input.reset(0);
+                    false
+                }
+                Err(error) => return Some(self.refuse_inbound(&error, cx)),
+            };
+            self.note_opening_progress(cx);
+            let (_, output) = cx.means.scratch.parts();
+            match request::decode(output.bytes(), |id| cx.settings.users.find(id).is_some()) {
+                Ok(Decoded::Request { request, len }) => {
+                    output.consume(len);
+                    return Some(self.accept(request, cx));
+                }
+                Ok(Decoded::NeedMore) if self.inbound.is_uplink_closed() => {
+                    return Some(self.refuse(CloseReason::ClientLeft, cx));
+                }
+                Ok(Decoded::NeedMore) if again => {}
+                Ok(Decoded::NeedMore) => break,
+                Err(error) => {
+                    log::debug!("{}: refused: {error:?}", self.client_address);
+                    return Some(self.refuse(close_reason(error), cx));
+                }
+            }
+        }
+        self.uplink.keep_output(&cx.means);
+        self.uplink.keep_input(false, &cx.means);
+        None
+    }
+
+    /// Moves on from the handshake when TLS is open, and from the wait for the first byte when there is one.
+    fn note_opening_progress(&mut self, cx: &mut Context<'_>) {
+        if matches!(self.phase, Phase::Handshake) && self.inbound.is_open() {
+            cx.counters.tls_handshakes.add(1);
+            self.enter(Phase::FirstByte, cx.means.now);
+        }
+        let (_, payload) = cx.means.scratch.parts();
+        if matches!(self.phase, Phase::FirstByte) && !payload.is_empty() {
+            self.enter(Phase::Request, cx.means.now);
+        }
+    }
+
+    /// A well-formed request of a known user: checks what it asks for and wishes for its target. The scratch output holds
+    /// the rest of the request's record, the scratch input what came behind that record.
+    fn accept(&mut self, request: Request, cx: &mut Context<'_>) -> Next {
+        let Some(user) = cx.settings.users.find(&request.user_id) else { return self.abort(CloseReason::Internal) };
+        let user = Arc::clone(user);
+        if let Err(reason) = self.check_request(&user, &request) {
+            log::debug!(
+                "{}: refused: user {} asked for {:?} with flow {:?}",
+                self.client_address,
+                user.email,
+                request.command,
+                request.flow
+            );
+            return self.refuse(reason, cx);
+        }
+        let Some(target) = request.target else { return self.refuse(CloseReason::CommandRefused, cx) };
+        match request.flow {
+            Flow::None => self.inbound.accept_request(),
+            Flow::Vision => self.inbound.accept_vision(request.user_id, cx.settings.vision_seed),
+        }
+        let (_, rest) = cx.means.scratch.parts();
+        let mut early = cx.means.pool.take(rest.len());
+        if let Err(error) = self.inbound.decode_first(rest.bytes(), &mut early) {
+            return self.refuse_inbound(&error, cx);
+        }
+        self.uplink.begin_with(early, &cx.means);
+        let lane = user.counters.lane(cx.worker);
+        lane.sessions_total.add(1);
+        lane.sessions_active.add(1);
+        cx.counters.requests_accepted.add(1);
+        cx.counters.vision_requests.add(u64::from(request.flow == Flow::Vision));
+        self.account = Some(Account { user, target: target.clone(), flow: request.flow });
+        self.enter(Phase::Dialling, cx.means.now);
+        cx.wish = Some(target);
+        Next::Wait
+    }
+
+    /// What a user may ask for: its own flow, inside TLS 1.3 where that is Vision; for now only TCP.
+    fn check_request(&self, user: &User, request: &Request) -> Result<(), CloseReason> {
+        match (user.flow, request.flow) {
+            (Flow::None, Flow::None) => {}
+            (Flow::Vision, Flow::Vision) if request.command == Command::Udp => return Err(CloseReason::FlowRefused),
+            (Flow::Vision, Flow::Vision) if self.inbound.is_tls13() => {}
+            // What is not TCP may come without Vision's padding (sing-box without packet encoding does).
+            (Flow::Vision, Flow::None) if request.command != Command::Tcp => {}
+            _ => return Err(CloseReason::FlowRefused),
+        }
+        match &request.target {
+            Some(target) if target.is_reserved_name() => Err(CloseReason::ReservedName),
+            _ if request.command != Command::Tcp => Err(CloseReason::CommandRefused),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends what TLS has to say during the opening; false when some of it still waits.
+    fn send_unasked(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.inbound.has_outgoing() {
+            let inbound = &mut self.inbound;
+            self.downlink.queue(&mut cx.means, |wire, tally| inbound.take_outgoing(wire, tally));
+        }
+        self.downlink.flush(&mut self.client, &mut cx.means)
+    }
+
+    fn wait_or_abort(&mut self) -> Next {
+        if self.downlink.end().is_some() { self.abort(CloseReason::ClientReset) } else { Next::Wait }
+    }
+
+    /// Both directions, and then what their ends mean.
+    fn relay(&mut self, cx: &mut Context<'_>) -> Next {
+        let before = self.progress();
+        let Some(target) = &mut self.target else { return self.finish(CloseReason::Internal) };
+        let read_bytes_max = cx.settings.read_bytes_max;
+        let mut decode = Decode { inbound: &mut self.inbound, read_bytes_max };
+        let uplink = self.uplink.pump(&mut self.client, target, &mut decode, &mut cx.means);
+        let mut encode = Encode { inbound: &mut self.inbound, read_bytes_max };
+        let downlink = self.downlink.pump(target, &mut self.client, &mut encode, &mut cx.means);
+        self.count(before, cx);
+
+        match verdict(self.uplink.end(), self.downlink.end()) {
+            Verdict::Continue if uplink == Pumped::Again || downlink == Pumped::Again => {
+                cx.counters.turns_cut_by_budget.add(1);
+                Next::Again
+            }
+            Verdict::Continue => Next::Wait,
+            Verdict::Close(reason) => {
+                self.target = None;
+                self.finish_or_linger(reason, cx)
+            }
+            Verdict::Reset(reason) => {
+                if let Some(End::Broken(error)) = self.uplink.end() {
+                    log::debug!("{}: {error}", self.client_address);
+                    // The alert is the last thing the client hears; a reset would overtake it.
+                    self.send_unasked(cx);
+                    if let Some(target) = &mut self.target {
+                        target.socket.reset_on_close();
+                    }
+                    return self.finish(reason);
+                }
+                self.abort(reason)
+            }
+        }
+    }
+
+    /// Counts what happened since `before`.
+    fn count(&self, before: Progress, cx: &Context<'_>) {
+        let now = self.progress();
+        if now == before {
+            return;
+        }
+        let Some(account) = &self.account else { return };
+        let lane = account.user.counters.lane(cx.worker);
+        let counters = cx.counters;
+        let (up, up_before) = (now.uplink, before.uplink);
+        counters.uplink_bytes.add(up.payload_bytes - up_before.payload_bytes);
+        counters.uplink_unchanged_bytes.add(up.unchanged_bytes - up_before.unchanged_bytes);
+        counters.uplink_spliced_bytes.add(up.spliced_bytes - up_before.spliced_bytes);
+        lane.uplink_bytes.add(up.payload_bytes - up_before.payload_bytes);
+        let (down, down_before) = (now.downlink, before.downlink);
+        counters.downlink_bytes.add(down.payload_bytes - down_before.payload_bytes);
+        counters.downlink_unchanged_bytes.add(down.unchanged_bytes - down_before.unchanged_bytes);
+        counters.downlink_spliced_bytes.add(down.spliced_bytes - down_before.spliced_bytes);
+        lane.downlink_bytes.add(down.payload_bytes - down_before.payload_bytes);
+        if account.flow == Flow::Vision {
+            counters.uplink_padding_bytes.add(now.padding.uplink_bytes - before.padding.uplink_bytes);
+            counters.downlink_padding_bytes.add(now.padding.downlink_bytes - before.padding.downlink_bytes);
+            counters.uplinks_direct.add(u64::from(now.is_uplink_direct && !before.is_uplink_direct));
+            counters.downlinks_direct.add(u64::from(now.is_downlink_direct && !before.is_downlink_direct));
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            uplink: self.uplink.moved(),
+            downlink: self.downlink.moved(),
+            padding: self.inbound.padding(),
+            is_uplink_direct: self.inbound.is_uplink_direct(),
+            is_downlink_direct: self.inbound.is_downlink_direct(),
+        }
+    }
+
+    /// The first of the relay's deadlines, and the reason if it passes.
+    fn relay_deadline(&self, timeouts: &Timeouts) -> (Instant, CloseReason) {
+        let moved_at = self.uplink.moved_at().max(self.downlink.moved_at());
+        let mut first = (moved_at + timeouts.idle, CloseReason::Idle);
+        let mut consider = |deadline: Instant, reason| {
+            if deadline < first.0 {
+                first = (deadline, reason);
+            }
+        };
+        if self.uplink.end().is_some() || self.downlink.end().is_some() {
+            consider(moved_at + timeouts.half_close, CloseReason::HalfCloseTimeout);
+        }
+        for stalled in [self.uplink.stalled_since(), self.downlink.stalled_since()].into_iter().flatten() {
+            consider(stalled + timeouts.write_stall, CloseReason::WriteStall);
+        }
+        first
+    }
+
+    /// Ends an opening in which the client broke a protocol below VLESS.
+    fn refuse_inbound(&mut self, error: &InboundError, cx: &mut Context<'_>) -> Next {
+        log::debug!("{}: {error}", self.client_address);
+        self.refuse(broken(error), cx)
+    }
+
+    /// Closes without a VLESS byte: TLS says goodbye (or its alert), then the stream ends.
+    fn refuse(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
+        self.uplink.discard();
+        self.inbound.close();
+        self.send_unasked(cx);
+        self.client.socket.shutdown_write();
+        self.finish_or_linger(reason, cx)
+    }
+
+    /// Everything was said. Listens on until the client closes too, so that closing does not reset the connection.
+    fn finish_or_linger(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
+        self.uplink.discard();
+        self.enter(Phase::Lingering { reason, read_bytes: 0 }, cx.means.now);
+        self.linger(cx)
+    }
+
+    fn linger(&mut self, cx: &mut Context<'_>) -> Next {
+        let Phase::Lingering { reason, mut read_bytes } = self.phase else { return Next::Close };
+        let (input, _) = cx.means.scratch.parts();
+        input.reset(0);
+        while self.client.readable && read_bytes < LINGER_BYTES_MAX {
+            match self.client.recv(input.spare_mut()) {
+                Recv::Bytes(count) => read_bytes += count,
+                Recv::Blocked => {}
+                Recv::End | Recv::Failed => return self.finish(reason),
+            }
+        }
+        if read_bytes >= LINGER_BYTES_MAX {
+            return self.finish(reason);
+        }
+        self.phase = Phase::Lingering { reason, read_bytes };
+        Next::Wait
+    }
+
+    /// Ends both sides abruptly, as one of them did.
+    fn abort(&mut self, reason: CloseReason) -> Next {
+        self.client.socket.reset_on_close();
+        if let Some(target) = &mut self.target {
+            target.socket.reset_on_close();
+        }
+        self.finish(reason)
+    }
+
+    fn finish(&mut self, reason: CloseReason) -> Next {
+        self.uplink.discard();
+        self.downlink.discard();
+        self.phase = Phase::Closed(reason);
+        Next::Close
+    }
+}
+
+fn close_reason(error: request::DecodeError) -> CloseReason {
+    match error {
+        request::DecodeError::BadVersion(_) => CloseReason::NotVless,
+        request::DecodeError::UnknownUser => CloseReason::UnknownUser,
+        request::DecodeError::UnknownFlow => CloseReason::FlowRefused,
+        request::DecodeError::BadCommand(_) => CloseReason::CommandRefused,
+        _ => CloseReason::BadRequest,
+    }
+}
+
+/// The uplink's transform: wire bytes of the client to payload.
+struct Decode<'a> {
+    inbound: &'a mut Inbound,
+    read_bytes_max: usize,
+}
+
+impl Transform for Decode<'_> {
+    fn is_transparent(&self) -> bool {
+        self.inbound.is_uplink_transparent()
+    }
+
+    fn convert(
+        &mut self,
+        input: &mut Buf,
+        output: &mut Buf,
+        tally: &mut Tally,
+        _: &mut Random,
+    ) -> Result<Converted, InboundError> {
+        let converted = self.inbound.decode(input, output, Step::Everything);
+        tally.unwrapped(output.len());
+        converted
+    }
+
+    fn is_ended(&self) -> bool {
+        self.inbound.is_uplink_closed()
+    }
+
+    fn has_unasked(&self) -> bool {
+        false
+    }
+
+    fn input_bytes_max(&self) -> usize {
+        self.read_bytes_max
+    }
+
+    fn finish(&mut self, rest: &[u8], _: &mut Buf, _: &mut Tally) -> Result<(), InboundError> {
+        // A TCP end without close_notify is an end all the same, unless it cuts something (Go clients do this).
+        if self.inbound.may_uplink_end(rest) { Ok(()) } else { Err(InboundError::Truncated) }
+    }
+}
+
+/// The downlink's transform: payload of the target to wire bytes.
+struct Encode<'a> {
+    inbound: &'a mut Inbound,
+    read_bytes_max: usize,
+}
+
+impl Transform for Encode<'_> {
+    fn is_transparent(&self) -> bool {
+        self.inbound.is_downlink_transparent()
+    }
+
+    fn convert(
+        &mut self,
+        input: &mut Buf,
+        output: &mut Buf,
+        tally: &mut Tally,
+        random: &mut Random,
+    ) -> Result<Converted, InboundError> {
+        self.inbound.encode(input, output, tally, random)
+    }
+
+    fn is_ended(&self) -> bool {
+        false
+    }
+
+    fn has_unasked(&self) -> bool {
+        self.inbound.has_outgoing()
+    }
+
+    fn input_bytes_max(&self) -> usize {
+        self.inbound.encode_bytes_max(self.read_bytes_max)
+    }
+
+    fn finish(&mut self, _: &[u8], output: &mut Buf, tally: &mut Tally) -> Result<(), InboundError> {
+        self.inbound.finish(output, tally)
+    }
+}
