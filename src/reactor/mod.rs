@@ -1,3 +1,133 @@
-//! The only owner of a poll.
+//! The worker threads: each owns a poll, its listeners, its sessions and everything they borrow.
+//!
+//! A worker's turn: poll, read the clock, dispatch events, serve the inbox, hand out finished dials, give every session
+//! that asked for it another turn, expire timers, accept. Nothing in a turn blocks, and no session may use more than its
+//! budget in it. Workers share nothing but counters and a count of sessions.
+//!
+//! Sockets are registered once, edge-triggered, for both directions. Whoever stops before a socket was found blocked is
+//! queued for another turn here; there is no other way to be forgotten.
 
+pub mod accept;
+mod alarm;
+pub mod dial;
+pub mod inbox;
+pub mod policy;
+pub mod resolve;
+pub mod sockopt;
 pub mod token;
+mod worker;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use self::dial::DialSettings;
+use self::inbox::{Inbox, Request};
+use self::worker::Worker;
+use crate::session::close::CloseReason;
+use crate::session::{SessionRecord, SessionSettings};
+use crate::stats::Counters;
+
+/// All that workers need to know.
+#[derive(Clone)]
+pub struct Settings {
+    pub session: SessionSettings,
+    pub dial: DialSettings,
+    /// Move bytes that need no conversion through kernel pipes.
+    pub splice: bool,
+    /// Sessions at the same time, over all workers.
+    pub sessions_max: usize,
+    /// Told of every session that ends.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Hears about sessions; called on the worker's thread, so it must neither block nor take long.
+pub trait Observer: Send + Sync {
+    fn on_closed(&self, record: SessionRecord);
+}
+
+/// The running workers. Dropping it cuts what is left and waits for them to end.
+pub struct Reactor {
+    inboxes: Vec<Inbox>,
+    threads: Vec<JoinHandle<()>>,
+    counters: Vec<Arc<Counters>>,
+    shared: Arc<Shared>,
+}
+
+/// What the workers have in common.
+struct Shared {
+    sessions: AtomicUsize,
+    running: AtomicUsize,
+}
+
+impl Reactor {
+    /// Starts one worker per entry of `listeners`.
+    ///
+    /// # Errors
+    /// When the kernel refuses a poll or a thread; workers already started are told to stop.
+    pub fn start(listeners: Vec<Vec<StdListener>>, settings: &Settings) -> io::Result<Self> {
+        let shared = Arc::new(Shared { sessions: AtomicUsize::new(0), running: AtomicUsize::new(0) });
+        let mut reactor = Self { inboxes: Vec::new(), threads: Vec::new(), counters: Vec::new(), shared };
+        for (number, listeners) in listeners.into_iter().enumerate() {
+            reactor.start_worker(number, listeners, settings.clone())?;
+        }
+        Ok(reactor)
+    }
+
+    fn start_worker(&mut self, number: usize, listeners: Vec<StdListener>, settings: Settings) -> io::Result<()> {
+        let counters = Arc::new(Counters::new(CloseReason::ALL.len()));
+        let seed = worker::Seed::new(number, listeners, settings, Arc::clone(&counters), Arc::clone(&self.shared))?;
+        self.inboxes.push(seed.inbox());
+        self.counters.push(counters);
+        self.shared.running.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::clone(&self.shared);
+        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            Worker::new(seed).run();
+            shared.running.fetch_sub(1, Ordering::Release);
+        })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Each worker's counters.
+    pub fn counters(&self) -> &[Arc<Counters>] {
+        &self.counters
+    }
+
+    /// Sessions alive now.
+    pub fn sessions(&self) -> usize {
+        self.shared.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Every worker has stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.shared.running.load(Ordering::Acquire) == 0
+    }
+
+    /// Stops accepting, once what the kernel has queued was accepted; sessions have `timeout` to end by themselves.
+    pub fn drain(&self, timeout: Duration) {
+        for inbox in &self.inboxes {
+            inbox.ask(Request::Drain(timeout));
+        }
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        for inbox in &self.inboxes {
+            inbox.ask(Request::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has nothing more to say; in a release build it would have ended the process.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Where the listeners really listen, for one worker's list: what port 0 became.
+pub fn local_addresses(listeners: &[StdListener]) -> io::Result<Vec<SocketAddr>> {
+    listeners.iter().map(StdListener::local_addr).collect()
+}

@@ -1,0 +1,426 @@
+//! From a target to a connected socket: look-up, destination policy, happy eyeballs, one deadline over all of it.
+//!
+//! The [`Dialer`] belongs to one worker and never blocks. It owns the resolver and all connects under way; it knows no
+//! session, only the token of whom to answer. The reactor hands it the events and wake-ups of [`Kind::Dial`] and
+//! [`Kind::Resolve`] and then takes what has finished.
+//!
+//! Invariants: an address is connected to only in `Dialer::attempt`, behind the policy's check. Every dial ends exactly
+//! once, in [`Finished`] or by [`Dialer::cancel`]. A dial holds at most four sockets and ends at its deadline, so the
+//! number of dials is bounded by the sessions that ask for them.
+
+pub mod error;
+pub mod race;
+mod report;
+mod socket;
+
+pub use self::error::DialError;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry};
+use slab::Slab;
+
+use self::race::{Race, Step};
+use self::report::RefusalReport;
+use self::socket::Progress;
+use super::alarm::Alarm;
+use super::policy::{self, DestinationPolicy};
+use super::resolve::lookups::{Answered, Asked};
+use super::resolve::{Answer, Family, Resolver, ResolverSettings};
+use super::sockopt::SocketOptions;
+use super::token::{Kind, Token, next_generation};
+use crate::io::timer::TimerWheel;
+use crate::session::{Host, Target};
+use crate::stats::Counters;
+
+/// Which family is dialled first when a name has both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefer {
+    /// IPv6 where the host has a route to the IPv6 internet, and a family without a route is not asked for at all.
+    #[default]
+    Auto,
+    /// IPv4, with IPv6 as the fallback.
+    Ipv4,
+    /// IPv6, with IPv4 as the fallback.
+    Ipv6,
+}
+
+/// How to dial.
+#[derive(Clone, Debug)]
+pub struct DialSettings {
+    /// For look-up and connect together.
+    pub connect_timeout: Duration,
+    pub prefer: Prefer,
+    /// Source address; only its family is dialled.
+    pub bind: Option<IpAddr>,
+    pub policy: Arc<DestinationPolicy>,
+    pub resolver: ResolverSettings,
+    pub options: SocketOptions,
+}
+
+/// What the dialer needs from its reactor in every call.
+pub struct DialContext<'a> {
+    pub registry: &'a Registry,
+    pub timers: &'a mut TimerWheel<Token>,
+    pub now: Instant,
+    pub counters: &'a Counters,
+}
+
+/// Names one dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DialId(Token);
+
+/// The end of a dial that was not cancelled.
+#[derive(Debug)]
+pub struct Finished {
+    /// As given to [`Dialer::dial`].
+    pub owner: Token,
+    pub dial: DialId,
+    pub result: Result<Dialed, DialError>,
+}
+
+/// A connected socket.
+#[derive(Debug)]
+pub struct Dialed {
+    /// Non-blocking and still registered, for both interests, under the dial's token: the new owner registers it again.
+    pub socket: TcpStream,
+    pub peer: SocketAddr,
+    /// From the call of [`Dialer::dial`], look-up included.
+    pub connect_time: Duration,
+}
+
+/// All dials of one worker.
+pub struct Dialer {
+    settings: DialSettings,
+    resolver: Resolver,
+    dials: Slab<Dial>,
+    generation: u32,
+    finished: VecDeque<Finished>,
+    routes: Routes,
+    refusals: RefusalReport,
+}
+
+struct Dial {
+    owner: Token,
+    target: Target,
+    generation: u32,
+    started: Instant,
+    deadline: Instant,
+    alarm: Alarm,
+    race: Race,
+    /// Look-ups whose answers are still missing.
+    lookups: Vec<(Family, Token)>,
+    attempts: Vec<Attempt>,
+    next_leg: usize,
+    failure: Option<DialError>,
+}
+
+struct Attempt {
+    leg: usize,
+    socket: TcpStream,
+}
+
+/// For which families the host has a route to the internet.
+struct Routes {
+    v4: bool,
+    v6: bool,
+    checked: Option<Instant>,
+}
+
+/// How long an answer about routes is believed; a host may get its IPv6 address after we started.
+const ROUTES_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+
+impl Dialer {
+    /// Opens nothing yet.
+    pub fn new(settings: DialSettings) -> Self {
+        Self {
+            resolver: Resolver::new(settings.resolver.clone()),
+            settings,
+            dials: Slab::new(),
+            generation: 0,
+            finished: VecDeque::new(),
+            routes: Routes { v4: false, v6: false, checked: None },
+            refusals: RefusalReport::default(),
+        }
+    }
+
+    /// Starts to dial `target`. The outcome comes out of [`Dialer::take_finished`], maybe already after this call, with
+    /// `owner` beside it.
+    pub fn dial(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> DialId {
+        cx.counters.dials_started.add(1);
+        self.generation = next_generation(self.generation);
+        let families = self.families(cx.now);
+        let preferred = families.first().copied().unwrap_or(Family::V4);
+        let index = self.dials.insert(Dial {
+            owner,
+            target: target.clone(),
+            generation: self.generation,
+            started: cx.now,
+            deadline: cx.now + self.settings.connect_timeout,
+            alarm: Alarm::default(),
+            race: Race::new(preferred),
+            lookups: Vec::new(),
+            attempts: Vec::new(),
+            next_leg: 1,
+            failure: None,
+        });
+        let token = Token::new(Kind::Dial, self.generation, index, 0);
+        match &target.host {
+            Host::Ip(ip) => self.on_address(token, *ip, cx.now),
+            Host::Name(name) => self.look_up(token, name, families, cx),
+        }
+        self.drive(token, cx);
+        self.deliver_answers(cx);
+        DialId(token)
+    }
+
+    /// Gives up a dial: its attempts are closed, its look-ups go on for the cache. A dial that has finished but was not
+    /// taken yet is dropped with its socket.
+    pub fn cancel(&mut self, id: DialId, cx: &mut DialContext<'_>) {
+        if self.find(id.0).is_some() {
+            self.remove(id.0);
+            cx.counters.dials_cancelled.add(1);
+        } else {
+            self.finished.retain(|finished| finished.dial != id);
+        }
+    }
+
+    /// A socket of a dial or a look-up is ready. Which readiness does not matter: the socket itself says what happened.
+    pub fn on_event(&mut self, token: Token, cx: &mut DialContext<'_>) {
+        match token.kind() {
+            Kind::Resolve => self.resolver.on_event(token, cx),
+            Kind::Dial => self.on_attempt_event(token, cx),
+            Kind::Worker | Kind::Session => {}
+        }
+        self.deliver_answers(cx);
+    }
+
+    /// A wake-up of a dial or a look-up came out of the wheel, maybe too early or for one that is gone.
+    /// `cx.now` must not be earlier than the instant the wheel was asked to expire at: a wake-up that seems to come too
+    /// early is taken for a stale one.
+    pub fn on_timer(&mut self, token: Token, cx: &mut DialContext<'_>) {
+        match token.kind() {
+            Kind::Resolve => self.resolver.on_timer(token, cx),
+            Kind::Dial => self.on_wake_up(token, cx),
+            Kind::Worker | Kind::Session => {}
+        }
+        self.deliver_answers(cx);
+    }
+
+    /// The next outcome; to be taken until there is none after every other call.
+    pub fn take_finished(&mut self) -> Option<Finished> {
+        self.finished.pop_front()
+    }
+
+    /// The rules that dials obey, for those who reach targets in another way.
+    pub fn policy(&self) -> &DestinationPolicy {
+        &self.settings.policy
+    }
+
+    /// Dials under way.
+    pub fn under_way(&self) -> usize {
+        self.dials.len()
+    }
+
+    /// Look-ups under way, those that nobody waits for any more included.
+    pub fn look_ups_under_way(&self) -> usize {
+        self.resolver.under_way()
+    }
+
+    /// The families to look up, the preferred one first.
+    fn families(&mut self, now: Instant) -> &'static [Family] {
+        match (self.settings.bind, self.settings.prefer) {
+            (Some(IpAddr::V4(_)), _) => &[Family::V4],
+            (Some(IpAddr::V6(_)), _) => &[Family::V6],
+            (None, Prefer::Ipv4) => &[Family::V4, Family::V6],
+            (None, Prefer::Ipv6) => &[Family::V6, Family::V4],
+            (None, Prefer::Auto) => self.routes.families(now),
+        }
+    }
+
+    fn look_up(&mut self, token: Token, name: &str, families: &[Family], cx: &mut DialContext<'_>) {
+        for &family in families {
+            let Some(dial) = self.find(token) else { return };
+            dial.race.expect(family);
+            match self.resolver.ask(name, family, token, cx) {
+                Asked::Ready(answer) => self.on_answer(token, family, answer, cx.now),
+                Asked::Waiting(lookup) => {
+                    if let Some(dial) = self.find(token) {
+                        dial.lookups.push((family, lookup));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Passes on what the resolver found, which may start and end dials but never asks new questions.
+    fn deliver_answers(&mut self, cx: &mut DialContext<'_>) {
+        while let Some(Answered { waiter, family, answer }) = self.resolver.next_answer() {
+            if let Some(dial) = self.find(waiter) {
+                dial.lookups.retain(|(awaited, _)| *awaited != family);
+                self.on_answer(waiter, family, answer, cx.now);
+                self.drive(waiter, cx);
+            }
+        }
+    }
+
+    fn on_answer(&mut self, token: Token, family: Family, answer: Answer, now: Instant) {
+        let Some(dial) = self.find(token) else { return };
+        match answer {
+            Ok(addresses) => dial.race.on_addresses(family, &addresses, now),
+            Err(error) => {
+                dial.note(error.into());
+                dial.race.on_addresses(family, &[], now);
+            }
+        }
+    }
+
+    /// The target is an address already.
+    fn on_address(&mut self, token: Token, ip: IpAddr, now: Instant) {
+        let bind = self.settings.bind;
+        let Some(dial) = self.find(token) else { return };
+        let ip = ip.to_canonical();
+        if bind.is_some_and(|source| source.is_ipv4() != ip.is_ipv4()) {
+            return dial.note(DialError::Unreachable);
+        }
+        let family = if ip.is_ipv4() { Family::V4 } else { Family::V6 };
+        dial.race.on_addresses(family, &[ip], now);
+    }
+
+    fn drive(&mut self, token: Token, cx: &mut DialContext<'_>) {
+        while let Some(dial) = self.find(token) {
+            match dial.race.next(cx.now) {
+                Step::Attempt(ip) => self.attempt(token, ip, cx),
+                Step::Wait(at) => {
+                    let wake_at = at.map_or(dial.deadline, |at| at.min(dial.deadline));
+                    return dial.alarm.arm(wake_at, token, cx.timers, cx.now);
+                }
+                Step::Exhausted => {
+                    let failure = dial.failure.unwrap_or(DialError::NoAddress);
+                    return self.finish(token, Err(failure), cx);
+                }
+            }
+        }
+    }
+
+    /// The only place from which a target is connected to.
+    fn attempt(&mut self, token: Token, ip: IpAddr, cx: &mut DialContext<'_>) {
+        let (bind, options, policy) = (self.settings.bind, self.settings.options, Arc::clone(&self.settings.policy));
+        let Some(dial) = self.find(token) else { return };
+        let address = policy::canonical(SocketAddr::new(ip, dial.target.port));
+        if let Err(refusal) = policy.check(address) {
+            log::debug!("target {}: {address} refused by policy: {refusal}", dial.target);
+            dial.note(DialError::RefusedByPolicy(refusal));
+            return dial.race.on_attempt_forbidden(cx.now);
+        }
+        cx.counters.dial_attempts.add(1);
+        let leg = dial.next_leg;
+        dial.next_leg += 1;
+        let connected = socket::connect(address, bind, options).and_then(|mut socket| {
+            let interests = Interest::READABLE | Interest::WRITABLE;
+            cx.registry.register(&mut socket, token.with_leg(leg).into(), interests).map(|()| socket)
+        });
+        match connected {
+            Ok(socket) => dial.attempts.push(Attempt { leg, socket }),
+            Err(error) => self.on_attempt_error(token, &error, cx),
+        }
+    }
+
+    fn on_attempt_event(&mut self, token: Token, cx: &mut DialContext<'_>) {
+        let Some(dial) = self.find(token) else { return };
+        let Some(place) = dial.attempts.iter().position(|attempt| attempt.leg == token.leg()) else { return };
+        match socket::progress(&dial.attempts[place].socket) {
+            Progress::Pending => {}
+            Progress::Connected(peer) => {
+                let socket = dial.attempts.swap_remove(place).socket;
+                let connect_time = cx.now.saturating_duration_since(dial.started);
+                self.finish(token, Ok(Dialed { socket, peer, connect_time }), cx);
+            }
+            Progress::Failed(error) => {
+                drop(dial.attempts.swap_remove(place));
+                self.on_attempt_error(token, &error, cx);
+                self.drive(token.with_leg(0), cx);
+            }
+        }
+    }
+
+    fn on_attempt_error(&mut self, token: Token, error: &std::io::Error, cx: &mut DialContext<'_>) {
+        let Some(dial) = self.find(token) else { return };
+        let error = DialError::from(error);
+        dial.note(error);
+        dial.race.on_attempt_failed(cx.now);
+        // No other address would fare better; attempts under way keep their chance.
+        if error == DialError::NoDescriptors && dial.attempts.is_empty() {
+            self.finish(token, Err(error), cx);
+        }
+    }
+
+    fn on_wake_up(&mut self, token: Token, cx: &mut DialContext<'_>) {
+        let Some(dial) = self.find(token) else { return };
+        if !dial.alarm.fired(cx.now) {
+            return;
+        }
+        if cx.now < dial.deadline {
+            return self.drive(token, cx);
+        }
+        // Without an open attempt only a look-up can have been waited for.
+        dial.note(DialError::DnsTimeout);
+        let failure = if dial.attempts.is_empty() { dial.failure } else { Some(DialError::TimedOut) };
+        self.finish(token, Err(failure.unwrap_or(DialError::TimedOut)), cx);
+    }
+
+    fn finish(&mut self, token: Token, result: Result<Dialed, DialError>, cx: &mut DialContext<'_>) {
+        let Some(dial) = self.remove(token) else { return };
+        match &result {
+            Ok(_) => cx.counters.dials_connected.add(1),
+            Err(error) => error.count(cx.counters),
+        }
+        if let Err(DialError::RefusedByPolicy(refusal)) = result {
+            self.refusals.on_refusal(refusal, cx.now);
+        }
+        self.finished.push_back(Finished { owner: dial.owner, dial: DialId(token.with_leg(0)), result });
+    }
+
+    fn find(&mut self, token: Token) -> Option<&mut Dial> {
+        self.dials.get_mut(token.index()).filter(|dial| dial.generation == token.generation())
+    }
+
+    /// Takes a dial out and leaves its look-ups.
+    fn remove(&mut self, token: Token) -> Option<Dial> {
+        self.find(token)?;
+        let dial = self.dials.try_remove(token.index())?;
+        for (_, lookup) in &dial.lookups {
+            self.resolver.leave(*lookup, token.with_leg(0));
+        }
+        Some(dial)
+    }
+}
+
+impl Dial {
+    /// Remembers why something failed; of several reasons the most telling one stays, among equals the first.
+    fn note(&mut self, error: DialError) {
+        if self.failure.is_none_or(|known| known.weight() < error.weight()) {
+            self.failure = Some(error);
+        }
+    }
+}
+
+impl Routes {
+    fn families(&mut self, now: Instant) -> &'static [Family] {
+        if self.checked.is_none_or(|checked| now.saturating_duration_since(checked) >= ROUTES_CHECK_INTERVAL) {
+            self.checked = Some(now);
+            self.v4 = policy::has_route(policy::IPV4_PROBE);
+            self.v6 = policy::has_route(policy::IPV6_PROBE);
+        }
+        match (self.v4, self.v6) {
+            (true, false) => &[Family::V4],
+            (false, true) => &[Family::V6],
+            // Without any route there may still be local targets.
+            _ => &[Family::V6, Family::V4],
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What other threads may ask of a worker: a bounded queue with a waker.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mio::{Poll, Waker};
+
+use super::token::Token;
+
+/// Requests waiting at the most. They are rare, and a worker empties its inbox at every turn.
+const REQUESTS_MAX: usize = 64;
+
+/// A request to a worker.
+#[derive(Debug)]
+pub enum Request {
+    /// Accept what the kernel has queued, close the listeners, let the sessions finish, cut the rest after this time.
+    Drain(Duration),
+    /// Cut every session and stop.
+    Stop,
+}
+
+/// The sending side; cheap to clone.
+#[derive(Clone)]
+pub struct Inbox {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    requests: Mutex<VecDeque<Request>>,
+    waker: Waker,
+}
+
+impl Inbox {
+    /// An inbox that wakes `poll` with `token`.
+    pub fn new(poll: &Poll, token: Token) -> io::Result<Self> {
+        let waker = Waker::new(poll.registry(), token.into())?;
+        Ok(Self { shared: Arc::new(Shared { requests: Mutex::new(VecDeque::new()), waker }) })
+    }
+
+    /// Leaves a request and wakes the worker; false when the inbox is full.
+    pub fn ask(&self, request: Request) -> bool {
+        let mut requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        if requests.len() >= REQUESTS_MAX {
+            return false;
+        }
+        requests.push_back(request);
+        drop(requests);
+        // Fails only when the worker is gone, and then nobody needs to be woken.
+        let _ = self.shared.waker.wake();
+        true
+    }
+
+    /// The oldest request, for the worker.
+    pub fn take(&self) -> Option<Request> {
+        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}

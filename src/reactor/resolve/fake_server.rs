@@ -1,0 +1,36 @@
+//! For tests: what a name server would answer to a query, built from the query's own bytes.
+
+use std::net::Ipv4Addr;
+
+/// A positive answer to an IPv4 query.
+pub(super) fn addresses(query: &[u8], ttl_s: u32, addresses: &[Ipv4Addr]) -> Vec<u8> {
+    let mut message = empty(query, 0);
+    message[7] = addresses.len() as u8;
+    for address in addresses {
+        message.extend_from_slice(b"\xc0\x0c\x00\x01\x00\x01");
+        message.extend_from_slice(&ttl_s.to_be_bytes());
+        message.extend_from_slice(b"\x00\x04");
+        message.extend_from_slice(&address.octets());
+    }
+    message
+}
+
+/// An answer without records.
+pub(super) fn empty(query: &[u8], rcode: u8) -> Vec<u8> {
+    let mut message = query.to_vec();
+    message[2] |= 0x80;
+    message[3] = 0x80 | rcode;
+    message
+}
+
+/// The answer with the flag that says it was cut.
+pub(super) fn truncated(mut message: Vec<u8>) -> Vec<u8> {
+    message[2] |= 0x02;
+    message
+}
+
+/// The answer with another id.
+pub(super) fn misdirected(mut message: Vec<u8>) -> Vec<u8> {
+    message[1] ^= 1;
+    message
+}

@@ -1,0 +1,332 @@
+//! All look-ups of one worker: what is known already, who waits for what, and which servers to ask first.
+//!
+//! No sockets and no clock: the shell in the parent module carries out the [`Action`]s and reports what happens. Equal
+//! questions share one look-up. Everything is bounded by [`Limits`]; beyond them the answer is "busy".
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::cache::{self, Cache};
+use super::hosts::Hosts;
+use super::message::{Content, is_askable};
+use super::query::{Ask, Plan, Query, Step, Verdict};
+use super::random::RandomIds;
+use super::{Answer, Family, Question, ResolveError, normalized};
+use crate::reactor::token::{Kind, Token, next_generation};
+use crate::stats::Counters;
+
+/// How long a server that kept silent while another one answered is asked last.
+pub const SILENT_SERVER_PENALTY: Duration = Duration::from_secs(30);
+
+/// How much may be under way and kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Questions under way; each holds up to two sockets.
+    pub lookups_max: usize,
+    /// Those who wait for an answer, over all look-ups.
+    pub waiters_max: usize,
+    /// Answers kept.
+    pub cache_entries_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { lookups_max: 512, waiters_max: 16_384, cache_entries_max: 4096 }
+    }
+}
+
+/// The outcome of [`Lookups::ask`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked {
+    Ready(Answer),
+    /// The answer comes out of [`Lookups::next_answer`]; the token names the look-up.
+    Waiting(Token),
+}
+
+/// Something for the shell to do. The token names the look-up, leg 0.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    Ask(Token, Ask),
+    /// Call [`Lookups::on_timer`] at this instant.
+    WakeAt(Token, Instant),
+    /// Close the socket of this try.
+    CloseTry(Token, usize),
+    /// Close all its sockets; it is over.
+    Close(Token),
+}
+
+/// An answer for one who waited.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answered {
+    pub waiter: Token,
+    pub family: Family,
+    pub answer: Answer,
+}
+
+/// The look-ups of one worker.
+pub struct Lookups {
+    plan: Plan,
+    limits: Limits,
+    hosts: Hosts,
+    cache: Cache,
+    under_way: Slab<Lookup>,
+    by_question: HashMap<Question, usize>,
+    waiters: usize,
+    penalties: Vec<(SocketAddr, Instant)>,
+    generation: u32,
+    ids: RandomIds,
+    actions: VecDeque<Action>,
+    answers: VecDeque<Answered>,
+}
+
+struct Lookup {
+    query: Query,
+    generation: u32,
+    waiters: Vec<Token>,
+}
+
+impl Lookups {
+    /// Nothing known yet.
+    pub fn new(plan: Plan, hosts: Hosts, limits: Limits) -> Self {
+        Self {
+            plan,
+            limits,
+            hosts,
+            cache: Cache::new(limits.cache_entries_max),
+            under_way: Slab::new(),
+            by_question: HashMap::new(),
+            waiters: 0,
+            penalties: Vec::new(),
+            generation: 0,
+            ids: RandomIds::new(),
+            actions: VecDeque::new(),
+            answers: VecDeque::new(),
+        }
+    }
+
+    /// Asks for the addresses of `name` in one family on behalf of `waiter`.
+    pub fn ask(&mut self, name: &str, family: Family, waiter: Token, now: Instant, counters: &Counters) -> Asked {
+        counters.dns_lookups.add(1);
+        let question = Question::new(name, family);
+        if let Some(answer) = self.known(&question, now, counters) {
+            return Asked::Ready(answer);
+        }
+        if !is_askable(&question.name) {
+            return Asked::Ready(Err(ResolveError::NoSuchName));
+        }
+        let shared = self.by_question.get(&question).copied();
+        if self.waiters >= self.limits.waiters_max
+            || (shared.is_none() && self.under_way.len() >= self.limits.lookups_max)
+        {
+            counters.dns_refused_busy.add(1);
+            return Asked::Ready(Err(ResolveError::Busy));
+        }
+        let index = match shared {
+            Some(index) => {
+                counters.dns_coalesced.add(1);
+                index
+            }
+            None => self.start(question, now, counters),
+        };
+        let Some(lookup) = self.under_way.get_mut(index) else {
+            return Asked::Ready(Err(ResolveError::ServerFailure));
+        };
+        lookup.waiters.push(waiter);
+        self.waiters += 1;
+        Asked::Waiting(token(lookup, index))
+    }
+
+    /// `waiter` does not want the answer any more. The look-up goes on, for the cache.
+    pub fn leave(&mut self, id: Token, waiter: Token) {
+        let Some(lookup) = self.find(id) else { return };
+        if let Some(place) = lookup.waiters.iter().position(|other| *other == waiter) {
+            lookup.waiters.swap_remove(place);
+            self.waiters -= 1;
+        }
+    }
+
+    /// A whole message came in for try `try_number` of a look-up.
+    pub fn on_message(&mut self, id: Token, try_number: usize, message: &[u8], now: Instant, counters: &Counters) {
+        let Some(lookup) = self.find(id) else { return };
+        match lookup.query.on_message(try_number, message, now) {
+            Verdict::Taken => {}
+            Verdict::Truncated => counters.dns_truncated.add(1),
+            Verdict::NotOurs => counters.dns_bad_answers.add(1),
+        }
+        if !lookup.query.is_open(try_number) {
+            self.actions.push_back(Action::CloseTry(id, try_number));
+        }
+        self.poll(id, now, counters);
+    }
+
+    /// The socket of try `try_number` failed.
+    pub fn on_error(&mut self, id: Token, try_number: usize, error: ResolveError, now: Instant, counters: &Counters) {
+        let Some(lookup) = self.find(id) else { return };
+        lookup.query.on_error(try_number, error, now);
+        self.poll(id, now, counters);
+    }
+
+    /// The instant of a [`Action::WakeAt`] has come; too early or too late does no harm.
+    pub fn on_timer(&mut self, id: Token, now: Instant, counters: &Counters) {
+        self.poll(id, now, counters);
+    }
+
+    /// What the shell has to do; to be taken until there is nothing left after every other call.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The next answer for one who waited.
+    pub fn next_answer(&mut self) -> Option<Answered> {
+        self.answers.pop_front()
+    }
+
+    /// Replaces the servers; look-ups under way keep the old ones.
+    pub fn set_servers(&mut self, servers: Vec<SocketAddr>, attempts: u32) {
+        self.plan.servers = servers;
+        self.plan.attempts = attempts;
+        self.penalties.clear();
+    }
+
+    /// Replaces what the hosts file says.
+    pub fn set_hosts(&mut self, hosts: Hosts) {
+        self.hosts = hosts;
+    }
+
+    /// Forgets all answers.
+    pub fn clear_cache(&mut self) {
+        self.cache.clear();
+    }
+
+    /// Look-ups under way.
+    pub fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
+    fn known(&self, question: &Question, now: Instant, counters: &Counters) -> Option<Answer> {
+        if let Some(answer) = loopback_name(question) {
+            return Some(answer);
+        }
+        if let Some(answer) = self.hosts.find(&question.name, question.family) {
+            return Some(answer);
+        }
+        let answer = self.cache.find(question, now)?.clone();
+        counters.dns_cache_hits.add(1);
+        Some(answer)
+    }
+
+    fn start(&mut self, question: Question, now: Instant, counters: &Counters) -> usize {
+        let plan = Plan { servers: self.servers_in_order(now), ..self.plan };
+        self.generation = next_generation(self.generation);
+        let query = Query::new(question.clone(), plan, now);
+        let index = self.under_way.insert(Lookup { query, generation: self.generation, waiters: Vec::new() });
+        self.by_question.insert(question, index);
+        if let Some(id) = self.under_way.get(index).map(|lookup| token(lookup, index)) {
+            self.poll(id, now, counters);
+        }
+        index
+    }
+
+    /// The configured order, with servers that lately kept silent at the end.
+    fn servers_in_order(&mut self, now: Instant) -> Vec<SocketAddr> {
+        self.penalties.retain(|(_, until)| now < *until);
+        let mut servers = self.plan.servers.clone();
+        servers.sort_by_key(|server| self.penalties.iter().any(|(silent, _)| silent == server));
+        servers
+    }
+
+    fn find(&mut self, id: Token) -> Option<&mut Lookup> {
+        self.under_way.get_mut(id.index()).filter(|lookup| lookup.generation == id.generation())
+    }
+
+    fn poll(&mut self, id: Token, now: Instant, counters: &Counters) {
+        loop {
+            let Some(lookup) = self.under_way.get_mut(id.index()).filter(|l| l.generation == id.generation()) else {
+                return;
+            };
+            match lookup.query.poll(now, &mut self.ids) {
+                Step::Ask(ask) => {
+                    counters.dns_queries.add(1);
+                    self.actions.push_back(Action::Ask(id, ask));
+                }
+                Step::Wait(at) => return self.actions.push_back(Action::WakeAt(id, at)),
+                Step::Done(outcome) => return self.finish(id, outcome, now, counters),
+            }
+        }
+    }
+
+    fn finish(&mut self, id: Token, outcome: Result<Content, ResolveError>, now: Instant, counters: &Counters) {
+        let Some(lookup) = self.under_way.try_remove(id.index()) else { return };
+        let question = lookup.query.question().clone();
+        self.by_question.remove(&question);
+        self.judge_servers(&lookup.query, now);
+        if outcome == Err(ResolveError::Timeout) {
+            counters.dns_timeouts.add(1);
+        }
+        let (answer, ttl) = answer_and_ttl(outcome);
+        let family = question.family;
+        if let Some(ttl) = ttl {
+            self.cache.insert(question, answer.clone(), ttl, now);
+        }
+        self.waiters -= lookup.waiters.len();
+        let answered = |waiter| Answered { waiter, family, answer: answer.clone() };
+        self.answers.extend(lookup.waiters.into_iter().map(answered));
+        self.actions.push_back(Action::Close(id));
+    }
+
+    fn judge_servers(&mut self, query: &Query, now: Instant) {
+        let answered_by = query.answered_by();
+        self.penalties.retain(|(server, _)| Some(*server) != answered_by);
+        for server in query.silent_servers() {
+            self.penalties.retain(|(other, _)| *other != server);
+            // Servers of an earlier configuration are of no interest.
+            if self.plan.servers.contains(&server) {
+                self.penalties.push((server, now + SILENT_SERVER_PENALTY));
+            }
+        }
+    }
+}
+
+fn token(lookup: &Lookup, index: usize) -> Token {
+    Token::new(Kind::Resolve, lookup.generation, index, 0)
+}
+
+/// The answer for those who wait and how long to keep it; shortage of descriptors says nothing about the name.
+fn answer_and_ttl(outcome: Result<Content, ResolveError>) -> (Answer, Option<Duration>) {
+    match outcome {
+        Ok(Content::Addresses { addresses, ttl_s }) => (Ok(Arc::from(addresses)), Some(cache::positive_ttl(ttl_s))),
+        Ok(Content::NoAddress { ttl_s }) => (Err(ResolveError::NoAddress), Some(cache::negative_ttl(ttl_s))),
+        Ok(Content::NoSuchName { ttl_s }) => (Err(ResolveError::NoSuchName), Some(cache::negative_ttl(ttl_s))),
+        Ok(Content::ServerFailure) => (Err(ResolveError::ServerFailure), Some(cache::FAILURE_TTL)),
+        Err(ResolveError::NoDescriptors) => (Err(ResolveError::NoDescriptors), None),
+        Err(error) => (Err(error), Some(cache::FAILURE_TTL)),
+    }
+}
+
+/// Names that always mean this machine and are never asked for (RFC 6761 section 6.3).
+fn loopback_name(question: &Question) -> Option<Answer> {
+    let name = &*question.name;
+    if name != "localhost" && !name.ends_with(".localhost") {
+        return None;
+    }
+    let ip = match question.family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Family::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    Some(Ok(Arc::from([ip])))
+}
+
+impl Question {
+    /// The question for `name`, whatever its case and with or without a dot at its end.
+    pub fn new(name: &str, family: Family) -> Self {
+        Self { name: Arc::from(normalized(name)), family }
+    }
+}
+
+#[cfg(test)]
+#[path = "lookups_tests.rs"]
+mod tests;

@@ -1,0 +1,323 @@
+use super::super::fake_server;
+use super::super::query::{BAD_ANSWERS_MAX, Transport};
+use super::*;
+
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(1, 2, 3, 4);
+
+/// Look-ups with a clock that only the test moves.
+struct Scene {
+    lookups: Lookups,
+    counters: Counters,
+    now: Instant,
+    wake_at: HashMap<Token, Instant>,
+    closed: Vec<Token>,
+    closed_tries: Vec<(Token, usize)>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    fn with_limits(limits: Limits) -> Self {
+        let plan = Plan { servers: vec![server(0), server(1)], attempts: 2, timeout: Duration::from_secs(5) };
+        Self {
+            lookups: Lookups::new(plan, Hosts::parse("10.9.8.7 printer.lan\n"), limits),
+            counters: Counters::new(0),
+            now: Instant::now(),
+            wake_at: HashMap::new(),
+            closed: Vec::new(),
+            closed_tries: Vec::new(),
+        }
+    }
+
+    fn ask(&mut self, name: &str, waiter: usize) -> Asked {
+        self.lookups.ask(name, Family::V4, dial(waiter), self.now, &self.counters)
+    }
+
+    fn waiting(&mut self, name: &str, waiter: usize) -> Token {
+        match self.ask(name, waiter) {
+            Asked::Waiting(id) => id,
+            ready @ Asked::Ready(_) => panic!("{ready:?}"),
+        }
+    }
+
+    /// Takes all actions; the queries among them are for the test.
+    fn asks(&mut self) -> Vec<(Token, Ask)> {
+        let mut asks = Vec::new();
+        while let Some(action) = self.lookups.next_action() {
+            match action {
+                Action::Ask(id, ask) => asks.push((id, ask)),
+                Action::WakeAt(id, at) => drop(self.wake_at.insert(id, at)),
+                Action::CloseTry(id, number) => self.closed_tries.push((id, number)),
+                Action::Close(id) => self.closed.push(id),
+            }
+        }
+        asks
+    }
+
+    fn answer_all(&mut self, answer: impl Fn(&Ask) -> Vec<u8>) {
+        for (id, ask) in self.asks() {
+            self.lookups.on_message(id, ask.try_number, &answer(&ask), self.now, &self.counters);
+        }
+    }
+
+    /// Lets look-up `id` sleep until it wants to be woken.
+    fn sleep(&mut self, id: Token) {
+        self.now = self.wake_at[&id];
+        self.lookups.on_timer(id, self.now, &self.counters);
+    }
+
+    fn answers(&mut self) -> Vec<(usize, Answer)> {
+        std::iter::from_fn(|| self.lookups.next_answer()).map(|a| (a.waiter.index(), a.answer)).collect()
+    }
+}
+
+fn server(number: u8) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 10 + number], 53))
+}
+
+fn dial(number: usize) -> Token {
+    Token::new(Kind::Dial, 1, number, 0)
+}
+
+fn good(ask: &Ask) -> Vec<u8> {
+    fake_server::addresses(&ask.message, 300, &[ADDRESS])
+}
+
+fn addresses() -> Arc<[IpAddr]> {
+    Arc::from([IpAddr::V4(ADDRESS)])
+}
+
+#[test]
+fn equal_questions_share_one_look_up_whatever_their_case() {
+    let mut scene = Scene::new();
+    let id = scene.waiting("Example.org", 1);
+    assert_eq!(scene.waiting("example.ORG.", 2), id);
+    let asks = scene.asks();
+    assert_eq!(asks.len(), 1);
+    let (id, ask) = &asks[0];
+    scene.lookups.on_message(*id, ask.try_number, &good(ask), scene.now, &scene.counters);
+    assert_eq!(scene.answers(), [(1, Ok(addresses())), (2, Ok(addresses()))]);
+    assert_eq!((scene.counters.dns_coalesced.value(), scene.counters.dns_queries.value()), (1, 1));
+    scene.asks();
+    assert_eq!(scene.closed, [*id]);
+    assert_eq!(scene.lookups.waiters, 0);
+}
+
+#[test]
+fn families_are_looked_up_apart() {
+    let mut scene = Scene::new();
+    scene.waiting("example.org", 1);
+    let other = scene.lookups.ask("example.org", Family::V6, dial(1), scene.now, &scene.counters);
+    assert!(matches!(other, Asked::Waiting(_)));
+    assert_eq!(scene.asks().len(), 2);
+}
+
+#[test]
+fn an_answer_is_kept_for_its_time_and_not_longer() {
+    let mut scene = Scene::new();
+    scene.waiting("example.org", 1);
+    scene.answer_all(good);
+    let start = scene.now;
+    scene.now = start + Duration::from_secs(299);
+    assert_eq!(scene.ask("EXAMPLE.org.", 2), Asked::Ready(Ok(addresses())));
+    assert_eq!(scene.counters.dns_cache_hits.value(), 1);
+    scene.now = start + Duration::from_mins(5);
+    assert!(matches!(scene.ask("example.org", 3), Asked::Waiting(_)));
+}
+
+#[test]
+fn a_missing_name_is_remembered() {
+    let mut scene = Scene::new();
+    scene.waiting("missing.example.org", 1);
+    scene.answer_all(|ask| fake_server::empty(&ask.message, 3));
+    assert_eq!(scene.answers(), [(1, Err(ResolveError::NoSuchName))]);
+    assert_eq!(scene.ask("missing.example.org", 2), Asked::Ready(Err(ResolveError::NoSuchName)));
+    scene.now += cache::NEGATIVE_TTL_MAX;
+    assert!(matches!(scene.ask("missing.example.org", 3), Asked::Waiting(_)));
+}
+
+#[test]
+fn a_failure_is_remembered_briefly() {
+    let mut scene = Scene::new();
+    scene.waiting("example.org", 1);
+    scene.answer_all(|ask| fake_server::empty(&ask.message, 2));
+    scene.answer_all(|ask| fake_server::empty(&ask.message, 5));
+    assert_eq!(scene.answers(), [(1, Err(ResolveError::ServerFailure))]);
+    assert_eq!(scene.ask("example.org", 2), Asked::Ready(Err(ResolveError::ServerFailure)));
+    scene.now += cache::FAILURE_TTL;
+    assert!(matches!(scene.ask("example.org", 3), Asked::Waiting(_)));
+}
+
+#[test]
+fn a_shortage_of_descriptors_is_not_remembered() {
+    let mut scene = Scene::new();
+    scene.waiting("example.org", 1);
+    for _ in 0..2 {
+        for (id, ask) in scene.asks() {
+            scene.lookups.on_error(id, ask.try_number, ResolveError::NoDescriptors, scene.now, &scene.counters);
+        }
+    }
+    assert_eq!(scene.answers(), [(1, Err(ResolveError::NoDescriptors))]);
+    assert!(matches!(scene.ask("example.org", 2), Asked::Waiting(_)));
+}
+
+#[test]
+fn a_silent_server_is_asked_last_for_a_while() {
+    let mut scene = Scene::new();
+    let id = scene.waiting("a.example.org", 1);
+    assert_eq!(scene.asks()[0].1.server, server(0));
+    scene.sleep(id);
+    scene.answer_all(good);
+    assert_eq!(scene.answers().len(), 1);
+
+    scene.waiting("b.example.org", 1);
+    assert_eq!(scene.asks()[0].1.server, server(1));
+    scene.now += SILENT_SERVER_PENALTY;
+    scene.waiting("c.example.org", 1);
+    assert_eq!(scene.asks()[0].1.server, server(0));
+}
+
+#[test]
+fn servers_that_never_answer_end_in_a_timeout_that_is_counted() {
+    let mut scene = Scene::new();
+    let start = scene.now;
+    let id = scene.waiting("example.org", 1);
+    scene.asks();
+    while scene.lookups.under_way() > 0 {
+        scene.sleep(id);
+        scene.asks();
+    }
+    assert_eq!(scene.now - start, Duration::from_secs(5));
+    assert_eq!(scene.answers(), [(1, Err(ResolveError::Timeout))]);
+    assert_eq!((scene.counters.dns_timeouts.value(), scene.counters.dns_queries.value()), (1, 4));
+}
+
+#[test]
+fn truncation_goes_over_tcp_and_is_counted() {
+    let mut scene = Scene::new();
+    scene.waiting("example.org", 1);
+    scene.answer_all(|ask| fake_server::truncated(good(ask)));
+    let asks = scene.asks();
+    assert_eq!(asks[0].1.transport, Transport::Tcp);
+    scene.lookups.on_message(asks[0].0, asks[0].1.try_number, &good(&asks[0].1), scene.now, &scene.counters);
+    assert_eq!(scene.answers(), [(1, Ok(addresses()))]);
+    assert_eq!(scene.counters.dns_truncated.value(), 1);
+}
+
+#[test]
+fn answers_to_other_queries_are_counted_and_ignored() {
+    let mut scene = Scene::new();
+    scene.waiting("example.org", 1);
+    let (id, ask) = scene.asks().remove(0);
+    let forged = fake_server::misdirected(good(&ask));
+    scene.lookups.on_message(id, ask.try_number, &forged, scene.now, &scene.counters);
+    assert_eq!((scene.answers(), scene.counters.dns_bad_answers.value()), (Vec::new(), 1));
+    scene.lookups.on_message(id, ask.try_number, &good(&ask), scene.now, &scene.counters);
+    assert_eq!(scene.answers(), [(1, Ok(addresses()))]);
+}
+
+#[test]
+fn the_socket_of_a_flooded_try_is_closed_and_the_next_server_asked() {
+    let mut scene = Scene::new();
+    scene.waiting("example.org", 1);
+    let (id, ask) = scene.asks().remove(0);
+    let forged = fake_server::misdirected(good(&ask));
+    for _ in 0..BAD_ANSWERS_MAX {
+        assert_eq!(scene.closed_tries, []);
+        scene.lookups.on_message(id, ask.try_number, &forged, scene.now, &scene.counters);
+        let next = scene.asks();
+        assert!(next.iter().all(|(_, ask)| ask.server == server(1)));
+    }
+    assert_eq!(scene.closed_tries, [(id, ask.try_number)]);
+    assert_eq!(scene.counters.dns_queries.value(), 2);
+}
+
+#[test]
+fn too_many_look_ups_are_refused_but_known_names_and_shared_ones_are_not() {
+    let mut scene = Scene::with_limits(Limits { lookups_max: 2, ..Limits::default() });
+    scene.waiting("known.example.org", 1);
+    scene.answer_all(good);
+    scene.waiting("a.example.org", 2);
+    scene.waiting("b.example.org", 3);
+    assert_eq!(scene.ask("c.example.org", 4), Asked::Ready(Err(ResolveError::Busy)));
+    assert!(matches!(scene.ask("b.example.org", 5), Asked::Waiting(_)));
+    assert_eq!(scene.ask("known.example.org", 6), Asked::Ready(Ok(addresses())));
+    assert_eq!(scene.counters.dns_refused_busy.value(), 1);
+    scene.answer_all(good);
+    assert!(matches!(scene.ask("c.example.org", 4), Asked::Waiting(_)));
+}
+
+#[test]
+fn too_many_waiters_are_refused_until_one_leaves() {
+    let mut scene = Scene::with_limits(Limits { waiters_max: 2, ..Limits::default() });
+    let id = scene.waiting("example.org", 1);
+    scene.waiting("example.org", 2);
+    assert_eq!(scene.ask("example.org", 3), Asked::Ready(Err(ResolveError::Busy)));
+    scene.lookups.leave(id, dial(1));
+    scene.lookups.leave(id, dial(1));
+    assert!(matches!(scene.ask("example.org", 3), Asked::Waiting(_)));
+    scene.answer_all(good);
+    assert_eq!(scene.answers(), [(2, Ok(addresses())), (3, Ok(addresses()))]);
+}
+
+#[test]
+fn a_look_up_without_waiters_still_fills_the_cache() {
+    let mut scene = Scene::new();
+    let id = scene.waiting("example.org", 1);
+    scene.lookups.leave(id, dial(1));
+    scene.answer_all(good);
+    assert_eq!(scene.answers(), []);
+    assert_eq!(scene.ask("example.org", 2), Asked::Ready(Ok(addresses())));
+}
+
+#[test]
+fn messages_for_a_look_up_that_is_over_are_dropped() {
+    let mut scene = Scene::new();
+    scene.waiting("a.example.org", 1);
+    let (old, ask) = scene.asks().remove(0);
+    scene.lookups.on_message(old, ask.try_number, &good(&ask), scene.now, &scene.counters);
+    scene.answers();
+    let new = scene.waiting("b.example.org", 2);
+    assert_eq!(new.index(), old.index());
+    scene.lookups.on_error(old, 0, ResolveError::ServerFailure, scene.now, &scene.counters);
+    scene.lookups.leave(old, dial(2));
+    scene.answer_all(good);
+    assert_eq!(scene.answers(), [(2, Ok(addresses()))]);
+}
+
+#[test]
+fn localhost_is_this_machine_and_nobody_is_asked() {
+    let mut scene = Scene::new();
+    for name in ["localhost", "LocalHost.", "a.b.localhost"] {
+        assert_eq!(scene.ask(name, 1), Asked::Ready(Ok(Arc::from([IpAddr::V4(Ipv4Addr::LOCALHOST)]))), "{name}");
+        let v6 = scene.lookups.ask(name, Family::V6, dial(1), scene.now, &scene.counters);
+        assert_eq!(v6, Asked::Ready(Ok(Arc::from([IpAddr::V6(Ipv6Addr::LOCALHOST)]))));
+    }
+    assert!(matches!(scene.ask("notlocalhost", 1), Asked::Waiting(_)));
+}
+
+#[test]
+fn the_hosts_file_goes_before_the_servers() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.ask("Printer.LAN", 1), Asked::Ready(Ok(Arc::from([IpAddr::from([10, 9, 8, 7])]))));
+    scene.lookups.set_hosts(Hosts::default());
+    assert!(matches!(scene.ask("printer.lan", 1), Asked::Waiting(_)));
+}
+
+#[test]
+fn impossible_names_are_answered_at_once() {
+    let mut scene = Scene::new();
+    for name in [".", "a..b", &"x".repeat(64)] {
+        assert_eq!(scene.ask(name, 1), Asked::Ready(Err(ResolveError::NoSuchName)), "{name}");
+    }
+}
+
+#[test]
+fn new_servers_are_asked_from_the_next_look_up_on() {
+    let mut scene = Scene::new();
+    scene.lookups.set_servers(vec![server(7)], 1);
+    scene.waiting("example.org", 1);
+    assert_eq!(scene.asks()[0].1.server, server(7));
+}

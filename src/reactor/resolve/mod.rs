@@ -1,0 +1,252 @@
+//! The stub resolver of one worker: names to addresses without ever blocking.
+//!
+//! `message` reads and writes messages, `query` takes one question through the list of servers, `lookups` shares and
+//! remembers; these three know no socket and no clock. This module is the thin shell around them: it opens sockets,
+//! moves bytes, arms wake-ups, and reads `/etc/hosts` and `/etc/resolv.conf`.
+//!
+//! Each query leaves from a socket of its own, connected to the server, so its port is chosen anew by the kernel and
+//! datagrams from elsewhere never arrive; together with a random id a forged answer has some 2^31 combinations to guess
+//! (RFC 5452). DNS sockets are not bound to `outbound.bind`, and name servers are not subject to the destination policy.
+//!
+//! Names are asked for exactly as given: no search list. Texts such as `127.1` or `0x7f000001` are names here and never
+//! addresses.
+
+pub mod cache;
+#[cfg(test)]
+mod fake_server;
+pub mod hosts;
+pub mod lookups;
+pub mod message;
+pub mod query;
+pub mod random;
+pub mod resolv_conf;
+mod socket;
+mod watched_file;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::hosts::Hosts;
+use self::lookups::{Action, Answered, Asked, Limits, Lookups};
+use self::query::{Ask, OPEN_TRIES_MAX, Plan};
+use self::resolv_conf::ResolvConf;
+use self::socket::{Received, ServerSocket};
+use self::watched_file::WatchedFile;
+use super::alarm::Alarm;
+use super::dial::DialContext;
+use super::token::Token;
+
+/// An address family, as asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// A name in lower case without a dot at its end, and the family of addresses wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Question {
+    pub name: Arc<str>,
+    pub family: Family,
+}
+
+/// What became of a question: at least one address, at most 16.
+pub type Answer = Result<Arc<[IpAddr]>, ResolveError>;
+
+/// Why there are no addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResolveError {
+    /// The name does not exist, or cannot exist.
+    NoSuchName,
+    /// The name has no address of this family.
+    NoAddress,
+    /// No server answered in time.
+    Timeout,
+    /// All servers failed or refused to answer.
+    ServerFailure,
+    /// Too many look-ups or waiters.
+    Busy,
+    /// No descriptor was left for a socket.
+    NoDescriptors,
+}
+
+/// How to resolve.
+#[derive(Clone, Debug)]
+pub struct ResolverSettings {
+    /// Name servers; empty means those of `resolv_conf`.
+    pub servers: Vec<SocketAddr>,
+    /// For one name in one family, over all servers and repeats.
+    pub timeout: Duration,
+    pub limits: Limits,
+    pub hosts: PathBuf,
+    pub resolv_conf: PathBuf,
+}
+
+impl Default for ResolverSettings {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            timeout: Duration::from_secs(5),
+            limits: Limits::default(),
+            hosts: "/etc/hosts".into(),
+            resolv_conf: "/etc/resolv.conf".into(),
+        }
+    }
+}
+
+/// How often the two files are looked at, and only when a name is asked for.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the list of servers is gone through when it comes from the settings.
+const ATTEMPTS: u32 = 2;
+
+/// The resolver of one worker.
+pub struct Resolver {
+    lookups: Lookups,
+    lines: HashMap<Token, Line>,
+    hosts: WatchedFile,
+    /// Not looked at when the settings name servers.
+    resolv_conf: Option<WatchedFile>,
+    files_checked: Option<Instant>,
+}
+
+/// The sockets and the wake-up of one look-up.
+#[derive(Default)]
+struct Line {
+    alarm: Alarm,
+    sockets: [Option<OpenTry>; OPEN_TRIES_MAX],
+}
+
+struct OpenTry {
+    number: usize,
+    socket: ServerSocket,
+}
+
+impl Resolver {
+    /// Opens nothing yet; the two files are read when the first name is asked for.
+    pub fn new(settings: ResolverSettings) -> Self {
+        let resolv_conf = settings.servers.is_empty().then(|| WatchedFile::new(settings.resolv_conf));
+        let plan = if settings.servers.is_empty() {
+            let file = ResolvConf::default();
+            Plan { servers: file.servers, attempts: file.attempts, timeout: settings.timeout }
+        } else {
+            Plan { servers: settings.servers, attempts: ATTEMPTS, timeout: settings.timeout }
+        };
+        Self {
+            lookups: Lookups::new(plan, Hosts::default(), settings.limits),
+            lines: HashMap::new(),
+            hosts: WatchedFile::new(settings.hosts),
+            resolv_conf,
+            files_checked: None,
+        }
+    }
+
+    /// Asks for the addresses of `name` in one family; `waiter` comes back with the answer.
+    pub fn ask(&mut self, name: &str, family: Family, waiter: Token, cx: &mut DialContext<'_>) -> Asked {
+        self.check_files(cx.now);
+        let asked = self.lookups.ask(name, family, waiter, cx.now, cx.counters);
+        self.act(cx);
+        asked
+    }
+
+    /// `waiter` does not want the answer of look-up `id` any more.
+    pub fn leave(&mut self, id: Token, waiter: Token) {
+        self.lookups.leave(id, waiter);
+    }
+
+    /// A socket of this resolver is ready.
+    pub fn on_event(&mut self, token: Token, cx: &mut DialContext<'_>) {
+        let id = token.with_leg(0);
+        let Some(number) = token.leg().checked_sub(1) else { return };
+        while let Some(received) = self.receive(id, number) {
+            match received {
+                Received::Message(message) => self.lookups.on_message(id, number, &message, cx.now, cx.counters),
+                Received::Failed(error) => {
+                    self.close_try(id, number);
+                    self.lookups.on_error(id, number, error, cx.now, cx.counters);
+                }
+            }
+            // Closes the socket if the message ended the look-up, which also ends this loop.
+            self.act(cx);
+        }
+    }
+
+    /// A wake-up of this resolver came out of the wheel.
+    pub fn on_timer(&mut self, token: Token, cx: &mut DialContext<'_>) {
+        if self.lines.get_mut(&token).is_some_and(|line| line.alarm.fired(cx.now)) {
+            self.lookups.on_timer(token, cx.now, cx.counters);
+            self.act(cx);
+        }
+    }
+
+    /// The next answer for one who waited; to be taken until there is none after every other call.
+    pub fn next_answer(&mut self) -> Option<Answered> {
+        self.lookups.next_answer()
+    }
+
+    /// Look-ups under way.
+    pub fn under_way(&self) -> usize {
+        self.lookups.under_way()
+    }
+
+    /// Carries out what the look-ups want, which may make them want more; each look-up has a bounded number of tries.
+    fn act(&mut self, cx: &mut DialContext<'_>) {
+        while let Some(action) = self.lookups.next_action() {
+            match action {
+                Action::Ask(id, ask) => self.send(id, &ask, cx),
+                Action::WakeAt(id, at) => {
+                    self.lines.entry(id).or_default().alarm.arm(at, id, cx.timers, cx.now);
+                }
+                Action::CloseTry(id, number) => self.close_try(id, number),
+                Action::Close(id) => {
+                    self.lines.remove(&id);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, id: Token, ask: &Ask, cx: &mut DialContext<'_>) {
+        let token = id.with_leg(ask.try_number + 1);
+        match ServerSocket::open(ask, token, cx.registry) {
+            Ok(socket) => {
+                let line = self.lines.entry(id).or_default();
+                line.sockets[ask.try_number % OPEN_TRIES_MAX] = Some(OpenTry { number: ask.try_number, socket });
+            }
+            Err(error) => self.lookups.on_error(id, ask.try_number, error, cx.now, cx.counters),
+        }
+    }
+
+    fn receive(&mut self, id: Token, number: usize) -> Option<Received> {
+        let open = self.lines.get_mut(&id)?.sockets[number % OPEN_TRIES_MAX].as_mut()?;
+        if open.number == number { open.socket.receive() } else { None }
+    }
+
+    fn close_try(&mut self, id: Token, number: usize) {
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.sockets[number % OPEN_TRIES_MAX].take_if(|open| open.number == number);
+        }
+    }
+
+    fn check_files(&mut self, now: Instant) {
+        if self.files_checked.is_some_and(|checked| now.saturating_duration_since(checked) < FILE_CHECK_INTERVAL) {
+            return;
+        }
+        self.files_checked = Some(now);
+        if let Some(text) = self.hosts.changed() {
+            self.lookups.set_hosts(Hosts::parse(&text));
+        }
+        if let Some(text) = self.resolv_conf.as_mut().and_then(WatchedFile::changed) {
+            let file = ResolvConf::parse(&text);
+            self.lookups.set_servers(file.servers, file.attempts);
+            // Another network may have other answers to the same names.
+            self.lookups.clear_cache();
+        }
+    }
+}
+
+/// A name as it is compared: lower case, without the dot that marks it as complete.
+fn normalized(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}

@@ -1,0 +1,284 @@
+//! One question on its way through the list of name servers: whom to ask when, and when to give up.
+//!
+//! No sockets and no clock: the owner calls [`Query::poll`] until it says to wait, opens the sockets it asks for, and
+//! reports what arrives. At most [`OPEN_TRIES_MAX`] tries are open at once, so an answer that comes after the next
+//! server was asked is still welcome.
+//!
+//! A silent server costs at most [`STEP_MAX`] before the next one is asked; one that fails or refuses costs nothing.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::message::{Content, decode_reply, encode_query};
+use super::random::RandomIds;
+use super::{Question, ResolveError};
+
+/// Tries that may still be answered: the latest and the one before.
+pub const OPEN_TRIES_MAX: usize = 2;
+/// Longest wait before the next server is asked.
+pub const STEP_MAX: Duration = Duration::from_secs(1);
+/// Datagrams sent for one question, repeats over TCP not included.
+pub const TRIES_MAX: usize = 6;
+/// With few servers the same one is asked again, because datagrams get lost.
+pub const TRIES_MIN: usize = 3;
+/// Datagrams that answer something else before a try counts as failed: somebody is guessing.
+pub const BAD_ANSWERS_MAX: u32 = 16;
+
+/// How a message travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Udp,
+    /// With a length in two bytes before the message (RFC 1035 section 4.2.2).
+    Tcp,
+}
+
+/// A wish to send `message` to `server` from a fresh socket.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Counts from zero for each question; replies and errors are reported with it.
+    pub try_number: usize,
+    pub server: SocketAddr,
+    pub transport: Transport,
+    pub message: Vec<u8>,
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    Ask(Ask),
+    /// Nothing until a message, an error or this instant.
+    Wait(Instant),
+    Done(Result<Content, ResolveError>),
+}
+
+/// What a message turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It answered the question, or was a failure of the server.
+    Taken,
+    /// It is cut short and will be asked for over TCP.
+    Truncated,
+    /// It is no answer to the open query.
+    NotOurs,
+}
+
+/// Whom to ask, in order, and for how long.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// At least one.
+    pub servers: Vec<SocketAddr>,
+    /// How often the list is gone through.
+    pub attempts: u32,
+    /// For the whole question.
+    pub timeout: Duration,
+}
+
+/// The state of one question.
+#[derive(Debug)]
+pub struct Query {
+    question: Question,
+    servers: Vec<SocketAddr>,
+    open: [Option<Try>; OPEN_TRIES_MAX],
+    next_number: usize,
+    /// Of those, the ones over UDP, which take the next server each.
+    datagrams: usize,
+    datagrams_max: usize,
+    step: Duration,
+    next_try_at: Instant,
+    deadline: Instant,
+    /// Asked over TCP at the next poll.
+    truncated_by: Option<SocketAddr>,
+    /// What a truncated answer held, for the case that nothing better comes.
+    partial: Option<Content>,
+    failure: ResolveError,
+    /// Servers that failed at least once; when all have, and nobody is left to wait for, asking again is pointless.
+    failed: Vec<SocketAddr>,
+    answer: Option<Content>,
+    answered_by: Option<SocketAddr>,
+    silent: Vec<SocketAddr>,
+}
+
+#[derive(Debug)]
+struct Try {
+    number: usize,
+    server: SocketAddr,
+    id: u16,
+    transport: Transport,
+    bad_answers: u32,
+}
+
+impl Query {
+    /// A question that has not been asked yet; the name must be askable.
+    pub fn new(question: Question, plan: Plan, now: Instant) -> Self {
+        let wanted = plan.servers.len() * plan.attempts as usize;
+        let datagrams_max = wanted.clamp(TRIES_MIN, TRIES_MAX);
+        Self {
+            question,
+            servers: plan.servers,
+            open: [None, None],
+            next_number: 0,
+            datagrams: 0,
+            datagrams_max,
+            step: (plan.timeout / datagrams_max as u32).min(STEP_MAX),
+            next_try_at: now,
+            deadline: now + plan.timeout,
+            truncated_by: None,
+            partial: None,
+            failure: ResolveError::Timeout,
+            failed: Vec::new(),
+            answer: None,
+            answered_by: None,
+            silent: Vec::new(),
+        }
+    }
+
+    /// What to do at `now`; to be called until it answers [`Step::Wait`] or [`Step::Done`].
+    pub fn poll(&mut self, now: Instant, ids: &mut RandomIds) -> Step {
+        if let Some(answer) = self.answer.take() {
+            return Step::Done(Ok(answer));
+        }
+        if now >= self.deadline {
+            return self.give_up(ResolveError::Timeout);
+        }
+        if let Some(server) = self.truncated_by.take() {
+            return self.start_try(server, Transport::Tcp, now, ids);
+        }
+        let nobody_is_asked = self.open.iter().all(Option::is_none);
+        let everybody_failed = self.servers.iter().all(|server| self.failed.contains(server));
+        if nobody_is_asked && (everybody_failed || self.datagrams >= self.datagrams_max) {
+            return self.give_up(self.failure);
+        }
+        if self.datagrams < self.datagrams_max {
+            if now < self.next_try_at {
+                return Step::Wait(self.next_try_at.min(self.deadline));
+            }
+            let Some(&server) = self.servers.get(self.datagrams % self.servers.len().max(1)) else {
+                return self.give_up(ResolveError::ServerFailure);
+            };
+            self.note_silence();
+            self.datagrams += 1;
+            return self.start_try(server, Transport::Udp, now, ids);
+        }
+        Step::Wait(self.deadline)
+    }
+
+    /// A whole message came for try `try_number`.
+    pub fn on_message(&mut self, try_number: usize, message: &[u8], now: Instant) -> Verdict {
+        let Some(open) = find_try(&mut self.open, try_number) else { return Verdict::NotOurs };
+        let (server, transport) = (open.server, open.transport);
+        let Ok(reply) = decode_reply(message, open.id, &self.question) else {
+            open.bad_answers += 1;
+            // Over TCP nobody else can have sent it.
+            if open.bad_answers >= BAD_ANSWERS_MAX || transport == Transport::Tcp {
+                self.on_failure(try_number, ResolveError::ServerFailure, now);
+            }
+            return Verdict::NotOurs;
+        };
+        if reply.is_truncated && transport == Transport::Udp {
+            if matches!(reply.content, Content::Addresses { .. }) {
+                self.partial = Some(reply.content);
+            }
+            self.close_try(try_number);
+            self.truncated_by = Some(server);
+            return Verdict::Truncated;
+        }
+        if reply.content == Content::ServerFailure {
+            self.on_failure(try_number, ResolveError::ServerFailure, now);
+        } else {
+            self.answer = Some(reply.content);
+            self.answered_by = Some(server);
+        }
+        Verdict::Taken
+    }
+
+    /// The socket of try `try_number` could not be opened or broke.
+    pub fn on_error(&mut self, try_number: usize, error: ResolveError, now: Instant) {
+        if let Some(open) = find_try(&mut self.open, try_number) {
+            let server = open.server;
+            // A shortage of ours is not the server's fault.
+            if error != ResolveError::NoDescriptors {
+                self.remember_silent(server);
+            }
+            self.on_failure(try_number, error, now);
+        }
+    }
+
+    /// Whether a message for try `try_number` would still be read.
+    pub fn is_open(&self, try_number: usize) -> bool {
+        self.open[try_number % OPEN_TRIES_MAX].as_ref().is_some_and(|open| open.number == try_number)
+    }
+
+    /// Servers that did not answer although another one did.
+    pub fn silent_servers(&self) -> impl Iterator<Item = SocketAddr> {
+        let answered_by = self.answered_by;
+        self.silent.iter().copied().filter(move |server| answered_by.is_some_and(|other| other != *server))
+    }
+
+    pub fn question(&self) -> &Question {
+        &self.question
+    }
+
+    /// The server that answered, once one has.
+    pub fn answered_by(&self) -> Option<SocketAddr> {
+        self.answered_by
+    }
+
+    fn start_try(&mut self, server: SocketAddr, transport: Transport, now: Instant, ids: &mut RandomIds) -> Step {
+        let id = ids.next_id();
+        let Some(message) = encode_query(id, &self.question) else {
+            return Step::Done(Err(ResolveError::NoSuchName));
+        };
+        let try_number = self.next_number;
+        self.next_number += 1;
+        self.next_try_at = now + self.step;
+        self.open[try_number % OPEN_TRIES_MAX] =
+            Some(Try { number: try_number, server, id, transport, bad_answers: 0 });
+        Step::Ask(Ask { try_number, server, transport, message })
+    }
+
+    fn on_failure(&mut self, try_number: usize, error: ResolveError, now: Instant) {
+        self.failure = error;
+        if let Some(server) = find_try(&mut self.open, try_number).map(|open| open.server)
+            && !self.failed.contains(&server)
+        {
+            self.failed.push(server);
+        }
+        self.close_try(try_number);
+        // A late failure of an earlier server says nothing about the one that was asked after it.
+        if try_number + 1 == self.next_number {
+            self.next_try_at = now;
+        }
+    }
+
+    fn close_try(&mut self, try_number: usize) {
+        if let Some(slot) = self.open.get_mut(try_number % OPEN_TRIES_MAX) {
+            slot.take_if(|open| open.number == try_number);
+        }
+    }
+
+    /// The next server is asked because time passed: the latest one is silent, if it is still open.
+    fn note_silence(&mut self) {
+        let latest = self.next_number.wrapping_sub(1);
+        if let Some(server) = find_try(&mut self.open, latest).map(|open| open.server) {
+            self.remember_silent(server);
+        }
+    }
+
+    fn remember_silent(&mut self, server: SocketAddr) {
+        if !self.silent.contains(&server) {
+            self.silent.push(server);
+        }
+    }
+
+    fn give_up(&mut self, error: ResolveError) -> Step {
+        Step::Done(self.partial.take().ok_or(error))
+    }
+}
+
+fn find_try(open: &mut [Option<Try>; OPEN_TRIES_MAX], try_number: usize) -> Option<&mut Try> {
+    open[try_number % OPEN_TRIES_MAX].as_mut().filter(|open| open.number == try_number)
+}
+
+#[cfg(test)]
+#[path = "query_tests.rs"]
+mod tests;

@@ -1,0 +1,48 @@
+//! What the TCP sockets of both legs have in common: their options, and what running out of them looks like.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::{Socket, TcpKeepalive};
+
+/// Silence after which the kernel asks whether the peer is still there, and between such questions; as Xray does.
+const KEEPALIVE: Duration = Duration::from_secs(45);
+
+/// What is set on clients' and targets' sockets alike.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketOptions {
+    pub nodelay: bool,
+    /// SO_RCVBUF in bytes; 0 leaves the size to the kernel, which adapts it to the path.
+    pub recv_buffer_bytes: usize,
+    /// SO_SNDBUF in bytes; 0 as above.
+    pub send_buffer_bytes: usize,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self { nodelay: true, recv_buffer_bytes: 0, send_buffer_bytes: 0 }
+    }
+}
+
+impl SocketOptions {
+    /// Sets the options, before connecting or listening: buffer sizes shape the window that is announced, and what a
+    /// listener accepts inherits them (Linux). Best effort: a socket that refuses one of them is still usable.
+    pub fn apply(&self, socket: &Socket) {
+        let _ = socket.set_tcp_nodelay(self.nodelay);
+        let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE));
+        if self.recv_buffer_bytes > 0 {
+            let _ = socket.set_recv_buffer_size(self.recv_buffer_bytes);
+        }
+        if self.send_buffer_bytes > 0 {
+            let _ = socket.set_send_buffer_size(self.send_buffer_bytes);
+        }
+    }
+}
+
+/// The process or the machine is out of descriptors or memory for sockets (EMFILE, ENFILE, ENOBUFS, ENOMEM): trying
+/// again at once cannot help.
+pub fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| shortages.iter().any(|errno| errno.raw_os_error() == code))
+}

@@ -1,0 +1,464 @@
+//! One worker: the loop, its sessions, and obedience to what they answer.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll};
+use slab::Slab;
+
+use super::accept::{self, Accepted};
+use super::alarm::Alarm;
+use super::dial::{DialContext, DialId, Dialer, Finished};
+use super::inbox::{Inbox, Request};
+use super::token::{INDEX_LIMIT, Kind, Token, next_generation};
+use super::{Settings, Shared};
+use crate::io::buffer_pool::BufferPool;
+use crate::io::random::Random;
+use crate::io::socket::Readiness;
+use crate::io::splice::PipePool;
+use crate::io::timer::TimerWheel;
+use crate::session::close::CloseReason;
+use crate::session::transfer::{Means, Scratch};
+use crate::session::{Context, Leg, Next, Session};
+use crate::stats::Counters;
+
+/// Events taken from the kernel per poll.
+const EVENTS_MAX: usize = 1024;
+/// Connections accepted per listener and turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// How long accepting pauses when descriptors or sessions have run out, unless a session ends before.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A shortage is logged at most this often.
+const SHORTAGE_LOG_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Legs of a session's token.
+const CLIENT_LEG: usize = 0;
+const TARGET_LEG: usize = 1;
+/// Legs of the worker's own token: the inbox, the pause of accepting, the end of a drain, then the listeners.
+const INBOX_LEG: usize = 0;
+const ACCEPT_LEG: usize = 1;
+const DRAIN_LEG: usize = 2;
+const LISTENER_LEG: usize = 16;
+
+/// What a worker is made from; unlike the worker itself it may be sent to the worker's thread.
+pub(super) struct Seed {
+    number: usize,
+    poll: Poll,
+    inbox: Inbox,
+    listeners: Vec<TcpListener>,
+    settings: Settings,
+    counters: Arc<Counters>,
+    shared: Arc<Shared>,
+}
+
+impl Seed {
+    pub(super) fn new(
+        number: usize,
+        listeners: Vec<StdListener>,
+        settings: Settings,
+        counters: Arc<Counters>,
+        shared: Arc<Shared>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let inbox = Inbox::new(&poll, worker_token(INBOX_LEG))?;
+        let mut listeners: Vec<_> = listeners.into_iter().map(TcpListener::from_std).collect();
+        for (number, listener) in listeners.iter_mut().enumerate() {
+            poll.registry().register(listener, worker_token(LISTENER_LEG + number).into(), Interest::READABLE)?;
+        }
+        Ok(Self { number, poll, inbox, listeners, settings, counters, shared })
+    }
+
+    pub(super) fn inbox(&self) -> Inbox {
+        self.inbox.clone()
+    }
+}
+
+/// A worker on its thread.
+pub(super) struct Worker {
+    number: usize,
+    poll: Poll,
+    inbox: Inbox,
+    listeners: Vec<Listener>,
+    settings: Settings,
+    counters: Arc<Counters>,
+    shared: Arc<Shared>,
+    sessions: Slab<Slot>,
+    generation: u32,
+    dialer: Dialer,
+    timers: TimerWheel<Token>,
+    /// Sessions that stopped although they could go on.
+    again: VecDeque<Token>,
+    scratch: Scratch,
+    pool: BufferPool,
+    random: Random,
+    /// `None`: splicing is switched off.
+    pipes: Option<PipePool>,
+    /// Read once per turn.
+    now: Instant,
+    accept_paused: bool,
+    accept_alarm: Alarm,
+    shortage_logged_at: Option<Instant>,
+    /// Set while draining: when the sessions that are left are cut.
+    drain_deadline: Option<Instant>,
+    drain_alarm: Alarm,
+    stopped: bool,
+}
+
+struct Listener {
+    socket: TcpListener,
+    /// An event came and the queue was not found empty since.
+    ready: bool,
+}
+
+struct Slot {
+    generation: u32,
+    session: Box<Session<TcpStream>>,
+    dial: Option<DialId>,
+    alarm: Alarm,
+    /// It is in the queue of those that go on in the next turn.
+    queued: bool,
+}
+
+impl Worker {
+    pub(super) fn new(seed: Seed) -> Self {
+        let now = Instant::now();
+        Self {
+            number: seed.number,
+            poll: seed.poll,
+            inbox: seed.inbox,
+            listeners: seed.listeners.into_iter().map(|socket| Listener { socket, ready: false }).collect(),
+            dialer: Dialer::new(seed.settings.dial.clone()),
+            counters: seed.counters,
+            shared: seed.shared,
+            sessions: Slab::new(),
+            generation: 0,
+            timers: TimerWheel::new(now),
+            again: VecDeque::new(),
+            scratch: Scratch::new(),
+            pool: BufferPool::new(),
+            random: Random::new(),
+            pipes: seed.settings.splice.then(PipePool::new),
+            now,
+            accept_paused: false,
+            accept_alarm: Alarm::default(),
+            shortage_logged_at: None,
+            drain_deadline: None,
+            drain_alarm: Alarm::default(),
+            stopped: false,
+            settings: seed.settings,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut due = Vec::new();
+        while !self.stopped {
+            if let Err(error) = self.poll.poll(&mut events, self.poll_timeout())
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                // epoll_wait fails only on arguments that we never pass; without it this worker is no use.
+                log::error!("worker {}: poll: {error}", self.number);
+                break;
+            }
+            self.now = Instant::now();
+            for event in &events {
+                self.dispatch(event);
+            }
+            self.serve_finished_dials();
+            self.serve_again();
+            self.timers.expire(self.now, &mut due);
+            for token in due.drain(..) {
+                self.on_timer(token);
+            }
+            self.serve_finished_dials();
+            self.accept();
+            self.publish();
+            self.stop_when_drained();
+        }
+        for index in 0..self.sessions.capacity() {
+            if self.sessions.contains(index) {
+                self.cut(index, CloseReason::Shutdown);
+            }
+        }
+        self.publish();
+    }
+
+    fn poll_timeout(&self) -> Option<Duration> {
+        if !self.again.is_empty() || (!self.accept_paused && self.listeners.iter().any(|listener| listener.ready)) {
+            return Some(Duration::ZERO);
+        }
+        self.timers.next_expiry().map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    fn dispatch(&mut self, event: &Event) {
+        let token = Token::from(event.token());
+        let readiness = readiness(event);
+        match token.kind() {
+            Kind::Worker if token.leg() == INBOX_LEG => self.serve_inbox(),
+            Kind::Worker => {
+                if let Some(listener) = self.listeners.get_mut(token.leg().wrapping_sub(LISTENER_LEG)) {
+                    listener.ready = true;
+                }
+            }
+            Kind::Session => {
+                let leg = if token.leg() == CLIENT_LEG { Leg::Client } else { Leg::Target };
+                self.with_session(token, |session, cx| session.on_ready(leg, readiness, cx));
+            }
+            Kind::Dial | Kind::Resolve => {
+                let (dialer, mut cx) = self.dial_context();
+                dialer.on_event(token, &mut cx);
+            }
+        }
+    }
+
+    fn on_timer(&mut self, token: Token) {
+        match token.kind() {
+            Kind::Worker if token.leg() == ACCEPT_LEG => {
+                if self.accept_alarm.fired(self.now) {
+                    self.accept_paused = false;
+                }
+            }
+            Kind::Worker => {
+                self.drain_alarm.fired(self.now);
+            }
+            Kind::Session => {
+                let now = self.now;
+                if self.slot(token).is_some_and(|slot| slot.alarm.fired(now)) {
+                    self.with_session(token, Session::on_timeout);
+                }
+            }
+            Kind::Dial | Kind::Resolve => {
+                let (dialer, mut cx) = self.dial_context();
+                dialer.on_timer(token, &mut cx);
+            }
+        }
+    }
+
+    /// The slot that `token` names, unless it was taken by somebody else since.
+    fn slot(&mut self, token: Token) -> Option<&mut Slot> {
+        self.sessions.get_mut(token.index()).filter(|slot| slot.generation == token.generation())
+    }
+
+    /// Calls a session and does what it answers.
+    fn with_session(&mut self, token: Token, call: impl FnOnce(&mut Session<TcpStream>, &mut Context<'_>) -> Next) {
+        let slot = self.sessions.get_mut(token.index()).filter(|slot| slot.generation == token.generation());
+        let Some(slot) = slot else {
+            self.counters.stale_events.add(1);
+            return;
+        };
+        let mut cx = Context {
+            means: Means {
+                now: self.now,
+                scratch: &mut self.scratch,
+                pool: &self.pool,
+                pipes: self.pipes.as_ref(),
+                random: &mut self.random,
+            },
+            counters: &self.counters,
+            settings: &self.settings.session,
+            worker: self.number,
+            wish: None,
+        };
+        let next = call(&mut slot.session, &mut cx);
+        let wish = cx.wish.take();
+        if next == Next::Close {
+            self.close(token.index());
+            return;
+        }
+        if next == Next::Again && !mem::replace(&mut slot.queued, true) {
+            self.again.push_back(token.with_leg(CLIENT_LEG));
+        }
+        if let Some(deadline) = slot.session.deadline(&self.settings.session.timeouts) {
+            slot.alarm.arm(deadline, token.with_leg(CLIENT_LEG), &mut self.timers, self.now);
+        }
+        if let Some(target) = wish {
+            let (dialer, mut cx) = self.dial_context();
+            let dial = dialer.dial(token.with_leg(TARGET_LEG), &target, &mut cx);
+            self.sessions[token.index()].dial = Some(dial);
+        }
+    }
+
+    fn dial_context(&mut self) -> (&mut Dialer, DialContext<'_>) {
+        let cx = DialContext {
+            registry: self.poll.registry(),
+            timers: &mut self.timers,
+            now: self.now,
+            counters: &self.counters,
+        };
+        (&mut self.dialer, cx)
+    }
+
+    fn serve_finished_dials(&mut self) {
+        while let Some(Finished { owner, result, .. }) = self.dialer.take_finished() {
+            let Some(slot) = self.slot(owner) else { continue };
+            slot.dial = None;
+            match result {
+                Ok(dialed) => {
+                    let mut socket = dialed.socket;
+                    // Registering anew reports readiness that was reported to the dialler already.
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    match self.poll.registry().reregister(&mut socket, owner.into(), interest) {
+                        Ok(()) => self.with_session(owner, |session, cx| session.on_connected(socket, cx)),
+                        Err(error) => {
+                            log::error!("cannot watch a connected socket: {error}");
+                            self.cut(owner.index(), CloseReason::Internal);
+                        }
+                    }
+                }
+                Err(error) => {
+                    let failure = error.into();
+                    self.with_session(owner, |session, cx| session.on_dial_failed(failure, cx));
+                }
+            }
+        }
+    }
+
+    /// One more turn for everybody who was queued before this; those who want yet another wait for the next poll.
+    fn serve_again(&mut self) {
+        for _ in 0..self.again.len() {
+            let Some(token) = self.again.pop_front() else { return };
+            if let Some(slot) = self.slot(token) {
+                slot.queued = false;
+                self.with_session(token, Session::advance);
+            }
+        }
+    }
+
+    fn serve_inbox(&mut self) {
+        while let Some(request) = self.inbox.take() {
+            match request {
+                Request::Drain(timeout) => {
+                    let deadline = self.now + timeout;
+                    self.drain_deadline = Some(deadline);
+                    self.drain_alarm.arm(deadline, worker_token(DRAIN_LEG), &mut self.timers, self.now);
+                    for listener in &mut self.listeners {
+                        listener.ready = true;
+                    }
+                }
+                Request::Stop => self.stopped = true,
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        for number in 0..self.listeners.len() {
+            let mut budget = ACCEPTS_PER_TURN;
+            while self.listeners[number].ready && !self.accept_paused && budget > 0 {
+                budget -= 1;
+                if self.shared.sessions.load(Ordering::Relaxed) >= self.settings.sessions_max {
+                    self.counters.accept_paused_limit.add(1);
+                    self.pause_accepting(&format!("all {} sessions are in use", self.settings.sessions_max));
+                    break;
+                }
+                match accept::accept(&self.listeners[number].socket) {
+                    Accepted::Client(stream, address) => self.admit(stream, address),
+                    Accepted::Blocked => self.listeners[number].ready = false,
+                    Accepted::Lost(error) => {
+                        self.counters.accept_errors.add(1);
+                        log::debug!("accept: {error}");
+                    }
+                    Accepted::NoDescriptors(error) => {
+                        self.counters.accept_paused_descriptors.add(1);
+                        self.pause_accepting(&error.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leaves clients in the kernel's queue for a while. The listener stays marked as ready.
+    fn pause_accepting(&mut self, why: &str) {
+        self.accept_paused = true;
+        self.accept_alarm.arm(self.now + ACCEPT_PAUSE, worker_token(ACCEPT_LEG), &mut self.timers, self.now);
+        if self.shortage_logged_at.is_none_or(|at| at + SHORTAGE_LOG_INTERVAL <= self.now) {
+            self.shortage_logged_at = Some(self.now);
+            log::warn!("worker {}: new clients wait: {why}", self.number);
+        }
+    }
+
+    fn admit(&mut self, mut stream: TcpStream, address: SocketAddr) {
+        let entry = self.sessions.vacant_entry();
+        if entry.key() >= INDEX_LIMIT {
+            return;
+        }
+        self.generation = next_generation(self.generation);
+        let token = Token::new(Kind::Session, self.generation, entry.key(), CLIENT_LEG);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut stream, token.into(), interest) {
+            self.counters.accept_errors.add(1);
+            log::warn!("worker {}: cannot watch a client: {error}", self.number);
+            return;
+        }
+        let session = Box::new(Session::new(stream, address, &self.settings.session, self.now));
+        let mut slot =
+            Slot { generation: self.generation, session, dial: None, alarm: Alarm::default(), queued: false };
+        if let Some(deadline) = slot.session.deadline(&self.settings.session.timeouts) {
+            slot.alarm.arm(deadline, token, &mut self.timers, self.now);
+        }
+        entry.insert(slot);
+        self.shared.sessions.fetch_add(1, Ordering::Relaxed);
+        self.counters.sessions_accepted.add(1);
+        self.counters.sessions_active.add(1);
+    }
+
+    fn cut(&mut self, index: usize, reason: CloseReason) {
+        let Some(slot) = self.sessions.get(index) else { return };
+        let token = Token::new(Kind::Session, slot.generation, index, CLIENT_LEG);
+        self.with_session(token, |session, cx| session.cut(reason, cx));
+    }
+
+    /// Drops a session that asked for it; closing its sockets takes them out of the poll.
+    fn close(&mut self, index: usize) {
+        let Some(slot) = self.sessions.try_remove(index) else { return };
+        if let Some(dial) = slot.dial {
+            let (dialer, mut cx) = self.dial_context();
+            dialer.cancel(dial, &mut cx);
+        }
+        let record = slot.session.record(self.now);
+        if let Some(user) = &record.user {
+            user.counters.lane(self.number).sessions_active.sub(1);
+        }
+        drop(slot);
+        self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.counters.sessions_active.sub(1);
+        self.counters.count_close(record.reason.index());
+        self.settings.observer.on_closed(record);
+        // A descriptor is free again: no need to wait out the pause.
+        self.accept_paused = false;
+    }
+
+    fn publish(&self) {
+        self.counters.buffers_held.set(self.pool.held() as u64);
+        self.counters.buffer_bytes_held.set(self.pool.held_bytes() as u64);
+        self.counters.pipes_held.set(self.pipes.as_ref().map_or(0, PipePool::in_use) as u64);
+    }
+
+    fn stop_when_drained(&mut self) {
+        let Some(deadline) = self.drain_deadline else { return };
+        // A listener goes once its queue was found empty, so that nobody whom the kernel has accepted is reset.
+        self.listeners.retain(|listener| listener.ready && self.now < deadline);
+        if self.now >= deadline || (self.listeners.is_empty() && self.sessions.is_empty()) {
+            self.stopped = true;
+        }
+    }
+}
+
+fn worker_token(leg: usize) -> Token {
+    Token::new(Kind::Worker, 0, 0, leg)
+}
+
+fn readiness(event: &Event) -> Readiness {
+    let broken = event.is_error();
+    Readiness {
+        readable: event.is_readable() || event.is_read_closed() || broken,
+        writable: event.is_writable() || event.is_write_closed() || broken,
+        broken,
+    }
+}

@@ -1,0 +1,130 @@
+//! A reactor that does nothing but dial, for tests.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll};
+use vless_rust::io::timer::TimerWheel;
+use vless_rust::reactor::dial::Prefer;
+use vless_rust::reactor::dial::{DialContext, DialError, DialId, DialSettings, Dialed, Dialer, Finished};
+use vless_rust::reactor::policy::DestinationPolicy;
+use vless_rust::reactor::resolve::ResolverSettings;
+use vless_rust::reactor::sockopt::SocketOptions;
+use vless_rust::reactor::token::{Kind, Token};
+use vless_rust::session::{Host, Target};
+use vless_rust::stats::Counters;
+
+/// Longest time any test waits for something.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Reactor {
+    poll: Poll,
+    timers: TimerWheel<Token>,
+    pub(crate) dialer: Dialer,
+    pub(crate) counters: Counters,
+    dials: usize,
+}
+
+impl Reactor {
+    pub(crate) fn new(settings: DialSettings) -> Self {
+        Self {
+            poll: Poll::new().unwrap(),
+            timers: TimerWheel::new(Instant::now()),
+            dialer: Dialer::new(settings),
+            counters: Counters::new(0),
+            dials: 0,
+        }
+    }
+
+    pub(crate) fn dial(&mut self, target: &Target) -> DialId {
+        self.dials += 1;
+        let owner = Token::new(Kind::Session, 1, self.dials, 1);
+        self.with_context(|dialer, cx| dialer.dial(owner, target, cx))
+    }
+
+    pub(crate) fn cancel(&mut self, id: DialId) {
+        self.with_context(|dialer, cx| dialer.cancel(id, cx));
+    }
+
+    /// Dials and waits for the outcome.
+    pub(crate) fn outcome(&mut self, target: &Target) -> Result<Dialed, DialError> {
+        let id = self.dial(target);
+        let finished = self.next_finished();
+        assert_eq!((finished.dial, finished.owner), (id, Token::new(Kind::Session, 1, self.dials, 1)));
+        finished.result
+    }
+
+    pub(crate) fn next_finished(&mut self) -> Finished {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            if let Some(finished) = self.dialer.take_finished() {
+                return finished;
+            }
+            assert!(Instant::now() < give_up, "no dial finished");
+            self.turn(give_up);
+        }
+    }
+
+    /// Turns until `condition` holds.
+    pub(crate) fn run_until(&mut self, condition: impl Fn(&Self) -> bool) {
+        let give_up = Instant::now() + PATIENCE;
+        while !condition(self) {
+            assert!(Instant::now() < give_up, "the condition never came true");
+            self.turn(give_up);
+        }
+    }
+
+    /// One turn: waits for events or the next deadline, and passes on what came.
+    fn turn(&mut self, give_up: Instant) {
+        let wake_at = self.timers.next_expiry().map_or(give_up, |at| at.min(give_up));
+        let mut events = Events::with_capacity(64);
+        self.poll.poll(&mut events, Some(wake_at.saturating_duration_since(Instant::now()))).unwrap();
+        for event in &events {
+            let token = Token::from(event.token());
+            self.with_context(|dialer, cx| dialer.on_event(token, cx));
+        }
+        let mut due = Vec::new();
+        self.timers.expire(Instant::now(), &mut due);
+        for token in due {
+            self.with_context(|dialer, cx| dialer.on_timer(token, cx));
+        }
+    }
+
+    fn with_context<R>(&mut self, call: impl FnOnce(&mut Dialer, &mut DialContext<'_>) -> R) -> R {
+        let Self { poll, timers, dialer, counters, .. } = self;
+        call(dialer, &mut DialContext { registry: poll.registry(), timers, now: Instant::now(), counters })
+    }
+}
+
+/// Loopback allowed, nobody to resolve names, five seconds.
+pub(crate) fn settings() -> DialSettings {
+    let allow = vec!["127.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()];
+    DialSettings {
+        connect_timeout: Duration::from_secs(5),
+        prefer: Prefer::Ipv4,
+        bind: None,
+        policy: Arc::new(DestinationPolicy::new(false, allow, vec![25], Vec::new())),
+        resolver: ResolverSettings {
+            servers: vec![closed_address()],
+            hosts: "/nonexistent/hosts".into(),
+            ..ResolverSettings::default()
+        },
+        options: SocketOptions::default(),
+    }
+}
+
+pub(crate) fn name(name: &str, port: u16) -> Target {
+    Target { host: Host::Name(name.into()), port }
+}
+
+pub(crate) fn listener(ip: &str) -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind(SocketAddr::new(ip.parse::<IpAddr>().unwrap(), 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// An address on which nobody listens. No test of these binds to 127.0.0.99.
+pub(crate) fn closed_address() -> SocketAddr {
+    listener("127.0.0.99").1
+}
