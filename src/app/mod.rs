@@ -1,1 +1,17 @@
-//! Layer app.
+//! Wiring: the command line, the configuration, certificates, logging, and the commands that end by themselves.
+//!
+//! The only layer that knows all others. Everything that talks to the operator is here.
+
+pub mod access;
+pub mod certs;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod exit;
+pub mod files;
+pub mod init;
+pub mod link;
+pub mod logging;
+pub mod net;
+pub mod report;
+pub mod run;

@@ -1,0 +1,160 @@
+//! The commands that end by themselves: everything but `run`.
+//!
+//! Owns what each prints. Results go to stdout, so that a script can use them; what is only worth knowing goes to
+//! stderr. The caller prints.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::app::cli::{Command, HELP};
+use crate::app::config::{Config, DEFAULT_FILE};
+use crate::app::exit::{self, Failure};
+use crate::app::{certs, init, link};
+
+/// What a command has to say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// With its final line break.
+    pub stdout: String,
+    /// A line each.
+    pub notes: Vec<String>,
+}
+
+/// Executes `command`; none for `run`, which is not executed here.
+pub fn execute(command: &Command) -> Option<Result<Output, Failure>> {
+    match command {
+        Command::Run { .. } => None,
+        Command::Check { config } => Some(check(&path_of(config.as_ref()))),
+        Command::Init { config, yes: true } => Some(init(&path_of(config.as_ref()))),
+        Command::Init { yes: false, .. } => Some(Err(Failure::new(
+            exit::USAGE,
+            "the wizard is not built yet; `vless-rust init --yes` writes a configuration with defaults",
+        ))),
+        Command::Link { config, email } => Some(link(&path_of(config.as_ref()), email.as_deref())),
+        Command::Version => Some(Ok(plain(format!("vless-rust {}\n", env!("CARGO_PKG_VERSION"))))),
+        Command::Help => Some(Ok(plain(HELP.to_owned()))),
+    }
+}
+
+/// The configuration to use when `named` is what the command line says.
+pub fn path_of(named: Option<&PathBuf>) -> PathBuf {
+    named.cloned().unwrap_or_else(|| DEFAULT_FILE.into())
+}
+
+/// Everything that start-up would complain about, except what only binding a port can tell.
+fn check(path: &Path) -> Result<Output, Failure> {
+    let config = Config::load(path)?;
+    let mut notes = config.warnings().to_vec();
+    for certificate in certs::load_existing(&config, SystemTime::now())? {
+        notes.extend(certificate.warnings);
+    }
+    if certs::would_generate(&config) {
+        notes.push(
+            "tls.cert_file and tls.key_file do not exist; a self-signed pair is made at the first start".to_owned(),
+        );
+    }
+    Ok(Output { stdout: config.effective_json() + "\n", notes })
+}
+
+fn link(path: &Path, email: Option<&str>) -> Result<Output, Failure> {
+    let config = Config::load(path)?;
+    let host = link::host(&config);
+    let certificates = certs::load_or_generate(&config, &host.host, SystemTime::now())?;
+    let links = link::links(&config, &host, &certificates, email)?;
+    let mut notes = config.warnings().to_vec();
+    notes.extend(link::warnings(&config, &host, &certificates));
+    let lines = links.iter().map(ToString::to_string).collect::<Vec<_>>();
+    Ok(Output { stdout: lines.join("\n") + "\n", notes })
+}
+
+fn init(path: &Path) -> Result<Output, Failure> {
+    let created = init::init_with_defaults(path)?;
+    let mut notes = vec![format!("{} is written; `vless-rust {}` serves it", path.display(), start_arguments(path))];
+    notes.extend(created.warnings);
+    Ok(Output { stdout: created.link + "\n", notes })
+}
+
+fn start_arguments(path: &Path) -> String {
+    if path == Path::new(DEFAULT_FILE) { "run".to_owned() } else { format!("run {}", path.display()) }
+}
+
+fn plain(stdout: String) -> Output {
+    Output { stdout, notes: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::fs;
+
+    fn executed(command: &Command) -> Result<Output, Failure> {
+        execute(command).expect("not `run`")
+    }
+
+    #[test]
+    fn init_link_and_check_work_on_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Some(folder.path().join("config.json"));
+        let created = executed(&Command::Init { config: config.clone(), yes: true }).unwrap();
+        let linked = executed(&Command::Link { config: config.clone(), email: None }).unwrap();
+        assert_eq!(created.stdout, linked.stdout);
+        assert!(created.stdout.starts_with("vless://") && created.stdout.ends_with('\n'));
+        let checked = executed(&Command::Check { config }).unwrap();
+        let shown: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+        assert_eq!(shown["server"]["port"], 8443);
+        let id = created.stdout.split(['/', '@']).nth(2).unwrap();
+        assert!(!checked.stdout.contains(id));
+        assert_eq!(checked.notes, Vec::<String>::new());
+    }
+
+    #[test]
+    fn check_makes_no_certificate_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        fs::write(
+            &path,
+            "{ \"users\": [ { \"uuid\": \"example\", \"flow\": \"\" } ], \"tls\": { \"enabled\": true } }",
+        )
+        .unwrap();
+        let checked = executed(&Command::Check { config: Some(path) }).unwrap();
+        assert!(checked.notes[0].contains("a self-signed pair is made"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn check_finds_a_certificate_that_does_not_serve() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        fs::write(
+            &path,
+            "{ \"users\": [ { \"uuid\": \"example\" } ], \"tls\": { \"enabled\": true, \"cert_file\": \"c\", \"key_file\": \"k\" } }",
+        )
+        .unwrap();
+        fs::write(folder.path().join("c"), "").unwrap();
+        fs::write(folder.path().join("k"), "").unwrap();
+        let failure = executed(&Command::Check { config: Some(path) }).unwrap_err();
+        assert_eq!(failure.code, exit::CONFIG);
+    }
+
+    #[test]
+    fn a_missing_configuration_exits_with_66() {
+        let config = Some(PathBuf::from("/no/such/config.json"));
+        assert_eq!(executed(&Command::Check { config: config.clone() }).unwrap_err().code, exit::NO_INPUT);
+        assert_eq!(executed(&Command::Link { config, email: None }).unwrap_err().code, exit::NO_INPUT);
+    }
+
+    #[test]
+    fn what_is_not_built_says_so() {
+        let failure = executed(&Command::Init { config: None, yes: false }).unwrap_err();
+        assert_eq!(failure.code, exit::USAGE);
+        assert!(failure.message.contains("init --yes"));
+    }
+
+    #[test]
+    fn the_version_is_that_of_the_package() {
+        assert!(executed(&Command::Version).unwrap().stdout.starts_with("vless-rust 0."));
+        assert!(executed(&Command::Help).unwrap().stdout.contains("usage:"));
+        assert!(execute(&Command::Run { config: None }).is_none());
+    }
+}

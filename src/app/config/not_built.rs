@@ -1,0 +1,56 @@
+//! Keys that are accepted and checked but have no effect yet.
+//!
+//! Owns the list. Who builds a feature deletes its rows.
+
+use super::Config;
+use super::locate::{KeyPath, locate};
+
+/// A whole section, or a key of one.
+const NOT_BUILT: &[&str] = &[
+    "fallbacks",
+    "monitoring.enabled",
+    "monitoring.listen",
+    "monitoring.port",
+    "monitoring.token",
+    "monitoring.speed_history_duration",
+    "monitoring.broadcast_interval",
+    "monitoring.websocket_max_connections",
+    "monitoring.websocket_heartbeat_timeout",
+    "monitoring.state_file",
+    "monitoring.state_interval",
+    "performance.stats_batch_size",
+    "performance.udp_timeout",
+    "performance.udp_recv_buffer",
+    "performance.udp_sockets_per_user_max",
+    "performance.buffer_memory_max",
+    "connection_pool.enabled",
+    "connection_pool.max_connections_per_host",
+    "connection_pool.max_idle_time",
+    "connection_pool.max_lifetime",
+    "connection_pool.health_check_interval",
+    "connection_pool.enable_warmup",
+    "connection_pool.warmup_connections",
+    "connection_pool.warmup_targets",
+];
+
+/// A line for each section of `json` (the file without comments) that says something without effect.
+pub(super) fn warnings(json: &str, config: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    let present = |path: &&str| locate(json, &KeyPath::parse(path)).is_some();
+    let mut keys_by_section: Vec<(&str, Vec<&str>)> = Vec::new();
+    for path in NOT_BUILT.iter().copied().filter(present) {
+        let (section, key) = path.split_once('.').unwrap_or((path, ""));
+        match keys_by_section.last_mut() {
+            Some((last, keys)) if *last == section => keys.push(key),
+            _ => keys_by_section.push((section, vec![key])),
+        }
+    }
+    for (section, keys) in keys_by_section {
+        if section != "fallbacks" {
+            lines.push(format!("{section}: not built yet, without effect: {}", keys.join(", ")));
+        } else if !config.fallbacks.is_empty() {
+            lines.push("fallbacks: not built yet; connections that are not VLESS are closed".to_owned());
+        }
+    }
+    lines
+}

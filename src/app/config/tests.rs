@@ -1,0 +1,216 @@
+use super::*;
+
+use std::fs;
+use std::net::IpAddr;
+use std::time::Duration;
+
+const MINIMAL: &str = r#"{ "server": { "listen": "127.0.0.1", "port": 8443 }, "users": [ { "uuid": "example" } ] }"#;
+
+fn parse(text: &str) -> Result<Config, ConfigErrors> {
+    Config::parse(text, Path::new("/etc/vless/config.json"))
+}
+
+fn accepted(text: &str) -> Config {
+    parse(text).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn refused(text: &str) -> String {
+    parse(text).expect_err("was accepted").to_string()
+}
+
+fn with(section: &str) -> String {
+    format!("{{ \"users\": [ {{ \"uuid\": \"example\" }} ], {section} }}")
+}
+
+#[test]
+fn listen_port_and_users_are_enough() {
+    let config = accepted(MINIMAL);
+    assert_eq!(config.server.listen, ["127.0.0.1".parse::<IpAddr>().unwrap()]);
+    assert_eq!(config.server.port, 8443);
+    assert!(config.tls.is_none());
+    assert_eq!(config.users[0].id_text(), "feb54431-301b-52bb-a6dd-e1e93e81bb9e");
+    assert_eq!(config.users[0].email, "user-1");
+    assert_eq!(config.users[0].flow, Flow::None);
+    assert_eq!(config.timeouts.idle, Duration::from_mins(5));
+    assert_eq!(config.connection_pool.connect_timeout, Duration::from_secs(10));
+    assert_eq!(config.performance.tcp_recv_buffer, None);
+    assert!(config.warnings().is_empty(), "{:?}", config.warnings());
+}
+
+#[test]
+fn the_flow_follows_from_the_user_then_from_tls() {
+    let flows = |tls: &str, flow: &str| {
+        let text = format!("{{ \"tls\": {tls}, \"users\": [ {{ \"uuid\": \"example\", \"flow\": {flow} }} ] }}");
+        accepted(&text).users[0].flow
+    };
+    let on = "{ \"enabled\": true }";
+    assert_eq!(flows(on, "null"), Flow::Vision);
+    assert_eq!(flows(on, "\"\""), Flow::None);
+    assert_eq!(flows(on, "\"none\""), Flow::None);
+    assert_eq!(flows(on, "\"xtls-rprx-vision-udp443\""), Flow::VisionUdp443);
+    assert_eq!(flows("{ \"enabled\": true, \"xtls_flow\": \"none\" }", "null"), Flow::None);
+    assert_eq!(flows("{}", "null"), Flow::None);
+}
+
+#[test]
+fn listen_takes_a_list() {
+    let config = accepted(&with(r#""server": { "listen": ["127.0.0.1", "::1"] }"#));
+    assert_eq!(config.server.listen.len(), 2);
+    assert!(
+        refused(&with(r#""server": { "listen": ["127.0.0.1", 5] }"#))
+            .contains("1:75: server.listen[1]: must be a string, not 5")
+    );
+    assert!(refused(&with(r#""server": { "listen": 5 }"#)).contains("must be a string or a list of strings, not 5"));
+}
+
+#[test]
+fn relative_paths_begin_at_the_folder_of_the_file() {
+    let config =
+        accepted(&with(r#""tls": { "enabled": true, "key_file": "/abs/key.pem" }, "log": { "file": "a.log" }"#));
+    let tls = config.tls.clone().unwrap();
+    assert_eq!(tls.main.cert_file, Path::new("/etc/vless/certs/server.crt"));
+    assert_eq!(tls.main.key_file, Path::new("/abs/key.pem"));
+    assert_eq!(config.log.file.as_deref(), Some(Path::new("/etc/vless/a.log")));
+    assert_eq!(config.resolve(Path::new("x")), Path::new("/etc/vless/x"));
+}
+
+#[test]
+fn all_problems_with_values_are_reported_at_once_in_the_order_of_the_file() {
+    let text = "{\n \"timeouts\": { \"idle\": 0 },\n \"server\": { \"port\": 70000 },\n \"users\": []\n}";
+    assert_eq!(
+        refused(text).lines().map(|line| line.split(" must").next().unwrap().to_owned()).collect::<Vec<_>>()[..2],
+        ["/etc/vless/config.json:2:24: timeouts.idle:", "/etc/vless/config.json:3:22: server.port:"]
+    );
+    assert_eq!(refused(text).lines().count(), 3);
+}
+
+#[test]
+fn all_misspelt_keys_and_wrong_types_are_reported_at_once() {
+    let text = "{\n \"sever\": {},\n \"users\": [ { \"id\": \"x\", \"uuid\": \"example\" } ],\n \"tls\": { \"enabled\": \"yes\" }\n}";
+    assert_eq!(
+        refused(text),
+        "/etc/vless/config.json:2:2: sever: unknown key; did you mean \"server\"?\n\
+         /etc/vless/config.json:3:15: users[0].id: unknown key; did you mean \"uuid\"?\n\
+         /etc/vless/config.json:4:22: tls.enabled: must be true or false, not the string \"yes\""
+    );
+}
+
+#[test]
+fn a_key_given_twice_is_refused_at_the_second_place() {
+    let text = with("\"log\": { \"access\": true,\n\"access\": false }");
+    assert_eq!(
+        refused(&text),
+        "/etc/vless/config.json:2:1: log.access: this key is given twice here; keep one of them"
+    );
+}
+
+#[test]
+fn a_missing_uuid_is_named_at_its_user() {
+    let message = refused("{ \"users\": [ { \"email\": \"a\" } ] }");
+    assert_eq!(message, "/etc/vless/config.json:1:14: users[0]: the key \"uuid\" is missing here");
+}
+
+#[test]
+fn text_that_is_no_json_is_refused_with_its_place() {
+    assert!(refused("").contains(":1:1: not valid JSON (EOF"));
+    assert!(refused("{ \"users\": [] \"log\": {} }").contains(":1:15: not valid JSON (expected `,` or `}`)"));
+    assert!(refused("{ users: [] }").contains("double quotes"));
+    assert!(refused("{} }").contains(":1:4: not valid JSON (trailing characters)"));
+    assert!(refused("{ /* \"users\": [] }").contains(":1:3: this /* comment has no closing */"));
+    assert!(refused(&"[".repeat(100_000)).contains("config.json:1:"));
+}
+
+#[test]
+fn comments_and_trailing_commas_do_not_move_positions() {
+    let text = "// é\n{ \"users\": [ { \"uuid\": \"example\", }, ], /* 我 */ \"timeouts\": { \"idle\": 0, }, }";
+    assert!(refused(text).contains(":2:71: timeouts.idle"), "{}", refused(text));
+}
+
+#[test]
+fn unbuilt_sections_that_are_present_get_one_line_each() {
+    let config = accepted(&with(
+        r#""monitoring": { "port": 9091, "vless_max_connections": 5 }, "connection_pool": { "connect_timeout": 3 },
+           "performance": { "splice": false, "udp_timeout": 10, "tcp_nodelay": false }, "server": { "listen": "::1" }"#,
+    ));
+    assert_eq!(
+        config.warnings(),
+        [
+            "monitoring: not built yet, without effect: port",
+            "performance: not built yet, without effect: udp_timeout"
+        ]
+    );
+}
+
+#[test]
+fn plain_vless_on_a_public_address_is_warned_about() {
+    let warns = |listen: &str| {
+        let config = accepted(&with(&format!("\"server\": {{ \"listen\": \"{listen}\" }}")));
+        config.warnings().iter().any(|line| line.starts_with("tls.enabled is false"))
+    };
+    assert!(warns("0.0.0.0"));
+    assert!(warns("::"));
+    assert!(warns("8.8.8.8"));
+    assert!(!warns("127.0.0.1"));
+    assert!(!warns("192.168.1.2"));
+}
+
+#[test]
+fn secrets_are_masked_where_the_configuration_is_shown() {
+    let config = accepted(&with(r#""monitoring": { "token": "very-secret" }"#));
+    let shown = config.effective_json();
+    let debug = format!("{config:?}");
+    assert!(shown.contains("\"feb54431…\""), "{shown}");
+    for text in [&shown, &debug] {
+        assert!(!text.contains("very-secret") && !text.contains("301b-52bb"), "{text}");
+    }
+    let value: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(value["timeouts"]["idle"], 300);
+    assert_eq!(value["users"][0]["email"], "user-1");
+}
+
+#[test]
+fn empty_texts_stand_for_none() {
+    let config = accepted(&with(
+        r#""server": { "public_ip": "" }, "log": { "file": "" }, "outbound": { "bind": "" }, "monitoring": { "token": "" }"#,
+    ));
+    assert_eq!(config.server.public_host, None);
+    assert_eq!(config.log.file, None);
+    assert_eq!(config.outbound.bind, None);
+    assert_eq!(config.monitoring.token, None);
+}
+
+#[test]
+fn a_later_fallback_for_the_same_request_replaces_the_earlier() {
+    let config =
+        accepted(&with(r#""fallbacks": [ { "dest": 80 }, { "dest": "/run/x" }, { "dest": 81, "alpn": "h2" } ]"#));
+    assert_eq!(config.fallbacks.len(), 2);
+    assert_eq!(config.fallbacks[0].dest, FallbackDest::Unix("/run/x".into()));
+    assert!(config.warnings().iter().any(|line| line.starts_with("fallbacks[1] replaces")));
+}
+
+#[test]
+fn a_flood_of_problems_is_cut() {
+    let users = vec!["{ \"uuid\": \"\" }"; 2000].join(",");
+    assert_eq!(refused(&format!("{{ \"users\": [{users}] }}")).lines().count(), PROBLEMS_MAX);
+    let keys = (0..2000).map(|n| format!("\"strange{n}\": 1")).collect::<Vec<_>>().join(",");
+    assert_eq!(refused(&format!("{{ {keys} }}")).lines().count(), PROBLEMS_MAX);
+}
+
+#[test]
+fn any_prefix_of_a_file_is_answered_without_a_panic() {
+    for end in 0..MINIMAL.len() {
+        assert!(parse(&MINIMAL[..end]).is_err());
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_by_the_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = Config::load(&folder.path().join("none.json")).unwrap_err();
+    assert_eq!(missing.code, exit::NO_INPUT);
+    let path = folder.path().join("latin1.json");
+    fs::write(&path, b"{\n// \xe9\n}").unwrap();
+    let latin1 = Config::load(&path).unwrap_err();
+    assert_eq!(latin1.code, exit::CONFIG);
+    assert!(latin1.message.contains("latin1.json:2: the file is not UTF-8"));
+}

@@ -1,0 +1,177 @@
+//! What single texts of the configuration mean: hosts, ports, networks, destinations.
+//!
+//! Pure functions from text to value. On failure most give the text back, because the caller words what was expected.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::settings::{Cidr, FallbackDest};
+
+/// The port of DNS.
+const DNS_PORT: u16 = 53;
+
+/// A host name or an IP address, without port and brackets.
+pub(super) fn host(text: &str) -> Result<String, &str> {
+    let valid = text.parse::<IpAddr>().is_ok() || (is_name(text) && !looks_like_ipv4(text));
+    if valid { Ok(text.to_owned()) } else { Err(text) }
+}
+
+/// A host name as certificates have it, in lower case: the first label may be `*`.
+pub(super) fn certificate_name(text: &str) -> Result<String, &str> {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    if is_name(name) && !looks_like_ipv4(name) { Ok(text.to_lowercase()) } else { Err(text) }
+}
+
+/// `host:port` or `[v6]:port`.
+pub(super) fn host_and_port(text: &str) -> Result<(String, u16), &str> {
+    let (name, port) = text.rsplit_once(':').ok_or(text)?;
+    let port = port_number(port).ok_or(text)?;
+    let inside = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match inside {
+        Some(v6) => v6.parse::<Ipv6Addr>().map(|_| (v6.to_owned(), port)).map_err(|_| text),
+        None if name.contains(':') => Err(text),
+        None => host(name).map(|name| (name, port)).map_err(|_| text),
+    }
+}
+
+/// An address of a name server, `ip`, `ip:port`, `[v6]` or `[v6]:port`.
+pub(super) fn dns_server(text: &str) -> Result<SocketAddr, &str> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, DNS_PORT));
+    }
+    text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0).ok_or(text)
+}
+
+/// `network/bits`; a bare address is a network of one. On failure the whole message.
+pub(super) fn cidr(text: &str) -> Result<Cidr, String> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits)),
+        None => (text, None),
+    };
+    let wrong = || format!("must be a network such as \"10.0.0.0/8\" or \"fd00::/8\", not \"{text}\"");
+    let address = address.parse::<IpAddr>().map_err(|_| wrong())?;
+    let bits_max = if address.is_ipv4() { 32 } else { 128 };
+    let prefix_bits = bits.map_or(Ok(bits_max), str::parse).map_err(|_| wrong())?;
+    if prefix_bits > bits_max {
+        return Err(format!("the prefix of \"{text}\" must be at most /{bits_max}"));
+    }
+    let network = masked(address, prefix_bits);
+    if network != address {
+        return Err(format!("\"{text}\" has bits set after its prefix; did you mean \"{network}/{prefix_bits}\"?"));
+    }
+    Ok(Cidr { network, prefix_bits })
+}
+
+/// Where a fallback leads: a port on this machine, `host:port`, a Unix socket, an abstract socket.
+pub(super) fn fallback_dest(text: &str) -> Result<FallbackDest, &str> {
+    // A keyword that Xray recognises and nothing implements; as a host name it would be a surprise.
+    if text == "serve-ws-none" || text.contains('\0') {
+        return Err(text);
+    }
+    if text.starts_with('/') {
+        return Ok(FallbackDest::Unix(PathBuf::from(text)));
+    }
+    if let Some(name) = text.strip_prefix('@') {
+        let (name, padded) = name.strip_prefix('@').map_or((name, false), |name| (name, true));
+        let named = !name.is_empty();
+        return if named { Ok(FallbackDest::Abstract { name: name.to_owned(), padded }) } else { Err(text) };
+    }
+    if let Some(port) = port_number(text) {
+        return Ok(FallbackDest::Tcp("localhost".to_owned(), port));
+    }
+    host_and_port(text).map(|(host, port)| FallbackDest::Tcp(host, port))
+}
+
+fn port_number(text: &str) -> Option<u16> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|&port| digits && port != 0)
+}
+
+/// RFC 1123 2.1, and the underscore that exists in practice. No trailing dot: certificates and links do not have it.
+fn is_name(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+/// A mistyped address such as `1.2.3.400` must not pass as a name. No top-level domain is all digits.
+fn looks_like_ipv4(text: &str) -> bool {
+    text.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn masked(address: IpAddr, prefix_bits: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix_bits)).unwrap_or(0);
+            Ipv4Addr::from_bits(v4.to_bits() & mask).into()
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix_bits)).unwrap_or(0);
+            Ipv6Addr::from_bits(v6.to_bits() & mask).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_and_addresses_without_port() {
+        for good in ["localhost", "vpn.example.com", "203.0.113.7", "2001:db8::1", "xn--nxasmq6b.example"] {
+            assert_eq!(host(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "a b", "1.2.3.400", "example.com:443", "[::1]", "-a.example", "a..b", "http://x", "例え.jp"] {
+            assert_eq!(host(bad), Err(bad));
+        }
+    }
+
+    #[test]
+    fn certificate_names_may_begin_with_a_star() {
+        assert_eq!(certificate_name("*.Example.com").as_deref(), Ok("*.example.com"));
+        assert!(certificate_name("a.*.com").is_err());
+        assert!(certificate_name("*").is_err());
+    }
+
+    #[test]
+    fn a_name_server_needs_no_port() {
+        assert_eq!(dns_server("9.9.9.9").unwrap().to_string(), "9.9.9.9:53");
+        assert_eq!(dns_server("9.9.9.9:5353").unwrap().to_string(), "9.9.9.9:5353");
+        assert_eq!(dns_server("2620:fe::fe").unwrap().to_string(), "[2620:fe::fe]:53");
+        assert_eq!(dns_server("[2620:fe::fe]:853").unwrap().to_string(), "[2620:fe::fe]:853");
+        assert_eq!(dns_server("[2620:fe::fe]").unwrap().to_string(), "[2620:fe::fe]:53");
+        for bad in ["dns.example", "9.9.9.9:0", "9.9.9.9:", "", "https://9.9.9.9/dns-query"] {
+            assert!(dns_server(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn networks_have_an_address_and_a_prefix() {
+        assert_eq!(cidr("127.0.0.0/8").unwrap().to_string(), "127.0.0.0/8");
+        assert_eq!(cidr("::1/128").unwrap().to_string(), "::1/128");
+        assert_eq!(cidr("0.0.0.0/0").unwrap().to_string(), "0.0.0.0/0");
+        assert_eq!(cidr("::/0").unwrap().to_string(), "::/0");
+        assert_eq!(cidr("10.1.2.3").unwrap().to_string(), "10.1.2.3/32");
+        assert!(cidr("10.0.0.1/8").unwrap_err().contains("did you mean \"10.0.0.0/8\"?"));
+        for bad in ["10.0.0.0/33", "fd00::/129", "10.0.0.0/", "10.0.0.0/x", "10.0.0.0/8/9", "localhost", ""] {
+            assert!(cidr(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn fallbacks_lead_to_ports_hosts_and_sockets() {
+        assert_eq!(fallback_dest("80"), Ok(FallbackDest::Tcp("localhost".into(), 80)));
+        assert_eq!(fallback_dest("[::1]:81"), Ok(FallbackDest::Tcp("::1".into(), 81)));
+        assert_eq!(fallback_dest("/run/web.sock"), Ok(FallbackDest::Unix("/run/web.sock".into())));
+        assert_eq!(fallback_dest("@web"), Ok(FallbackDest::Abstract { name: "web".into(), padded: false }));
+        assert_eq!(fallback_dest("@@web"), Ok(FallbackDest::Abstract { name: "web".into(), padded: true }));
+        for bad in ["", "0", "70000", "+80", "host", "host:0", "::1:80", "@", "@@", "serve-ws-none"] {
+            assert_eq!(fallback_dest(bad), Err(bad));
+        }
+    }
+}

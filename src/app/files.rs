@@ -1,0 +1,125 @@
+//! Creating a file whole or not at all, and reading one within bounds.
+//!
+//! Owns the one way this program makes a new file that must never replace an existing one (configuration, key,
+//! certificate). A reader sees either no file or all of it, also after a crash in between.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+/// Creates `path` with `contents` and the permission bits `mode`, reduced by the process's umask.
+///
+/// # Errors
+/// `AlreadyExists` if there is something at `path`, which is then untouched; otherwise what the system said. In every
+/// case of failure no temporary file is left behind.
+pub fn create_new(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = temporary_beside(path);
+    // A leftover of a crashed run with our process id is nobody else's.
+    let _ = fs::remove_file(&temporary);
+    let result = write_synced(&temporary, contents, mode).and_then(|()| move_without_replacing(&temporary, path));
+    if result.is_err() {
+        let _ = fs::remove_file(&temporary);
+        return result;
+    }
+    // The new name must survive a crash too. Some file systems cannot sync a folder; the file is there all the same.
+    let _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+/// The contents of `path`. The limit also holds for what has no size of its own, such as a pipe or a device.
+///
+/// # Errors
+/// `FileTooLarge` above `bytes_max`; otherwise what the system said.
+pub fn read_limited(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > bytes_max { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+}
+
+/// The folder `path` is in; `.` for a bare file name.
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn temporary_beside(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", std::process::id()));
+    folder_of(path).join(name)
+}
+
+fn write_synced(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(contents)?;
+    file.sync_all()
+}
+
+/// `rename` alone would replace a file that appeared since the caller looked.
+fn move_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        // The flag needs support of the file system; a hard link has the same "only if absent" meaning.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_new_file_has_its_contents_and_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        create_new(&path, b"text", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"text");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn an_existing_file_is_kept_and_nothing_else_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kept");
+        fs::write(&path, "first").unwrap();
+        let error = create_new(&path, b"second", 0o600).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_missing_folder_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = create_new(&folder.path().join("no/such/file"), b"", 0o600).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn reading_stops_at_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("five");
+        fs::write(&path, "12345").unwrap();
+        assert_eq!(read_limited(&path, 5).unwrap(), b"12345");
+        assert_eq!(read_limited(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert!(read_limited(Path::new("/dev/zero"), 4096).is_err());
+    }
+
+    #[test]
+    fn a_bare_name_is_in_the_working_directory() {
+        assert_eq!(folder_of(Path::new("config.json")), Path::new("."));
+        assert_eq!(folder_of(Path::new("/etc/vless/config.json")), Path::new("/etc/vless"));
+    }
+}

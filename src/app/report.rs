@@ -1,0 +1,42 @@
+//! All counters as one JSON line, for USR1 and shutdown.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::reactor::Reactor;
+use crate::session::Users;
+use crate::session::close::CloseReason;
+use crate::stats::{Totals, UserTotals, totals};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    uptime_seconds: u64,
+    workers: usize,
+    #[serde(flatten)]
+    totals: Totals,
+    /// Sessions by the reason they ended for; reasons that never occurred are there with 0.
+    closes: BTreeMap<&'static str, u64>,
+    /// By email; ids are secrets and are not shown.
+    users: BTreeMap<&'a str, UserTotals>,
+    log_lines_dropped: u64,
+}
+
+/// The line, without its line break.
+pub fn counters_line(reactor: &Reactor, users: &Users, uptime: Duration, log_lines_dropped: u64) -> String {
+    let workers = reactor.counters();
+    let closes = CloseReason::ALL
+        .iter()
+        .map(|reason| (reason.name(), workers.iter().map(|counters| counters.closes(reason.index())).sum()));
+    let report = Report {
+        uptime_seconds: uptime.as_secs(),
+        workers: workers.len(),
+        totals: totals(workers.iter().map(AsRef::as_ref)),
+        closes: closes.collect(),
+        users: users.iter().map(|user| (user.email.as_str(), user.counters.totals())).collect(),
+        log_lines_dropped,
+    };
+    // A struct of numbers and names always becomes JSON.
+    serde_json::to_string(&report).unwrap_or_default()
+}

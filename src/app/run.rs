@@ -1,0 +1,316 @@
+//! The `run` command: from a configuration file to a serving process, and its orderly end.
+//!
+//! The main thread starts everything and then only waits for signals: TERM and INT drain, a second one ends the process
+//! at once, USR1 writes the counters.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+use crate::app::access::AccessLines;
+use crate::app::certs::{self, LoadedCertificate};
+use crate::app::config::{self, Config, DEFAULT_FILE, TlsVersion};
+use crate::app::exit::{self, Failure};
+use crate::app::logging::{self, LogHandle};
+use crate::app::report::counters_line;
+use crate::app::{init, link};
+use crate::inbound::tls::{Certificate, TlsSettings};
+use crate::protocol::addons::Flow;
+use crate::reactor::accept;
+use crate::reactor::dial::{DialSettings, Prefer};
+use crate::reactor::policy::{Cidr, DestinationPolicy};
+use crate::reactor::resolve::ResolverSettings;
+use crate::reactor::sockopt::SocketOptions;
+use crate::reactor::{Reactor, Settings};
+use crate::session::{SessionSettings, Timeouts, TlsAcceptor, User, Users};
+use crate::stats::UserCounters;
+
+/// Descriptors that are not sessions': standard streams, log, listeners, polls, name servers, connection races.
+const DESCRIPTORS_RESERVED: u64 = 128;
+/// Descriptors a worker may hold for kernel pipes (two each).
+const DESCRIPTORS_PER_WORKER: u64 = 160;
+/// A session that is served has a client and a target.
+const DESCRIPTORS_PER_SESSION: u64 = 2;
+/// How long the end waits for a stalled log or terminal.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often the end of a drain is looked for.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+
+/// Serves until a signal ends it. Without `path` and without the default file it makes a configuration first.
+///
+/// # Errors
+/// Before anything is served; see [`exit`] for the codes.
+pub fn run(path: Option<&PathBuf>) -> Result<(), Failure> {
+    let config = match path {
+        None if !Path::new(DEFAULT_FILE).exists() => first_run()?,
+        None => Config::load(Path::new(DEFAULT_FILE))?,
+        Some(path) => Config::load(path)?,
+    };
+    let log = logging::start(&config.log)?;
+    let served = serve(&config, &log);
+    log.flush(LAST_WORDS_TIMEOUT);
+    served
+}
+
+/// What `init --yes` does; the link goes to stdout.
+fn first_run() -> Result<Config, Failure> {
+    let created = init::init_with_defaults(Path::new(DEFAULT_FILE))?;
+    for warning in &created.warnings {
+        eprintln!("{warning}");
+    }
+    eprintln!("{DEFAULT_FILE} was written; import this link into a client:");
+    println!("{}", created.link);
+    Ok(created.config)
+}
+
+fn serve(config: &Config, log: &LogHandle) -> Result<(), Failure> {
+    let started = Instant::now();
+    for warning in config.warnings() {
+        log::warn!("{warning}");
+    }
+    let signals = signals()?;
+    let certificates = certs::load_or_generate(config, &link::host(config).host, SystemTime::now())?;
+    for warning in certificates.iter().flat_map(|certificate| &certificate.warnings) {
+        log::warn!("{warning}");
+    }
+    warn_of_plain(config);
+    let workers = workers(config);
+    let users = Arc::new(users(config, workers)?);
+    let descriptors = raise_descriptor_limit();
+    let options = socket_options(config);
+    let addresses: Vec<_> = config.server.listen.iter().map(|ip| SocketAddr::new(*ip, config.server.port)).collect();
+    let listeners = accept::listen(&addresses, workers, options).map_err(|(address, error)| {
+        let code = match error.kind() {
+            io::ErrorKind::PermissionDenied => exit::NO_PERMISSION,
+            _ => exit::UNAVAILABLE,
+        };
+        Failure::new(code, format!("cannot listen on {address}: {error}{}", advice(&error)))
+    })?;
+    let settings = Settings {
+        session: session_settings(config, tls(config, certificates)?, Arc::clone(&users)),
+        dial: dial_settings(config, addresses.clone(), options),
+        splice: config.performance.splice,
+        sessions_max: sessions_max(config, workers, descriptors),
+        observer: Arc::new(AccessLines { log: config.log.access.then(|| log.access_log()), format: config.log.format }),
+    };
+    let reactor = Reactor::start(listeners, &settings)
+        .map_err(|error| Failure::new(exit::UNAVAILABLE, format!("cannot start the workers: {error}")))?;
+    for address in &addresses {
+        log::info!(
+            "listening on {address} ({}), {workers} worker{}, at most {} sessions",
+            if config.tls.is_some() { "TLS" } else { "no TLS" },
+            if workers == 1 { "" } else { "s" },
+            settings.sessions_max
+        );
+    }
+    let report = || counters_line(&reactor, &users, started.elapsed(), log.dropped_lines());
+    wait_for_the_end(&reactor, &signals, config.timeouts.drain, &report);
+    write_to_stderr(report());
+    // Drained, the workers have ended; after a second signal they cut what is left.
+    drop(reactor);
+    log::info!("stopped");
+    Ok(())
+}
+
+/// Serves signals until the reactor has stopped.
+fn wait_for_the_end(reactor: &Reactor, signals: &Receiver<i32>, drain: Duration, report: &impl Fn() -> String) {
+    let mut is_draining = false;
+    while !reactor.is_stopped() {
+        let signal = if is_draining {
+            match signals.recv_timeout(DRAIN_POLL) {
+                Ok(signal) => signal,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        } else {
+            let Ok(signal) = signals.recv() else { return };
+            signal
+        };
+        match signal {
+            SIGUSR1 => write_to_stderr(report()),
+            _ if is_draining => {
+                log::warn!("second signal: ending at once with {} sessions open", reactor.sessions());
+                return;
+            }
+            _ => {
+                is_draining = true;
+                log::info!("stopping: {} sessions have {} s to end", reactor.sessions(), drain.as_secs());
+                reactor.drain(drain);
+            }
+        }
+    }
+}
+
+/// The signals as values; a thread of their own waits for them.
+fn signals() -> Result<Receiver<i32>, Failure> {
+    let failed = |error: io::Error| Failure::new(exit::UNAVAILABLE, format!("cannot watch signals: {error}"));
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(failed)?;
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if sender.send(signal).is_err() {
+                    return;
+                }
+            }
+        })
+        .map_err(failed)?;
+    Ok(receiver)
+}
+
+/// One line to stderr, and not a moment longer than a healthy terminal needs: the write is left to a thread.
+fn write_to_stderr(line: String) {
+    let (done, written) = mpsc::sync_channel(1);
+    let write = move || {
+        let _ = writeln!(io::stderr(), "{line}");
+        let _ = done.send(());
+    };
+    if thread::Builder::new().name("report".to_owned()).spawn(write).is_ok() {
+        let _ = written.recv_timeout(LAST_WORDS_TIMEOUT);
+    }
+}
+
+fn workers(config: &Config) -> usize {
+    match config.server.workers {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    }
+}
+
+fn users(config: &Config, workers: usize) -> Result<Users, Failure> {
+    let users = config.users.iter().map(|user| User {
+        id: user.id,
+        email: user.email.clone(),
+        flow: if user.flow.is_vision() { Flow::Vision } else { Flow::None },
+        counters: UserCounters::new(workers),
+    });
+    Users::new(users).map_err(|user| {
+        // The configuration's own check comes first and says where; this is for users that tests put together.
+        Failure::new(exit::CONFIG, format!("users: the id of {} cannot be told from another user's", user.email))
+    })
+}
+
+fn tls(config: &Config, certificates: Vec<LoadedCertificate>) -> Result<Option<TlsAcceptor>, Failure> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    let certificates =
+        certificates.into_iter().map(|loaded| Certificate { names: loaded.names, key: loaded.certified_key });
+    let settings = TlsSettings {
+        certificates: certificates.collect(),
+        alpn: tls.alpn.clone(),
+        tls13_only: tls.min_version == TlsVersion::Tls13,
+    };
+    TlsAcceptor::new(settings).map(Some).map_err(|error| Failure::new(exit::CONFIG, format!("tls: {error}")))
+}
+
+fn session_settings(config: &Config, tls: Option<TlsAcceptor>, users: Arc<Users>) -> SessionSettings {
+    let timeouts = &config.timeouts;
+    SessionSettings {
+        tls,
+        users,
+        timeouts: Timeouts {
+            tls_handshake: timeouts.tls_handshake,
+            first_byte: timeouts.first_byte,
+            request: timeouts.request,
+            idle: timeouts.idle,
+            half_close: timeouts.half_close,
+            write_stall: timeouts.write_stall,
+        },
+        vision_seed: config.performance.vision_seed.map(u32::from),
+        read_bytes_max: config.performance.buffer_size,
+    }
+}
+
+fn dial_settings(config: &Config, own_listeners: Vec<SocketAddr>, options: SocketOptions) -> DialSettings {
+    let outbound = &config.outbound;
+    let allow = outbound.allow.iter().filter_map(|range| Cidr::new(range.network, range.prefix_bits)).collect();
+    // The public address may be somebody else's translation of ours, which only the operator knows.
+    let public = config.server.public_host.as_ref().and_then(|host| host.parse().ok());
+    let own_listeners =
+        own_listeners.into_iter().chain(public.map(|ip| SocketAddr::new(ip, config.server.port))).collect();
+    DialSettings {
+        connect_timeout: config.connection_pool.connect_timeout,
+        prefer: match outbound.prefer {
+            config::Prefer::Auto => Prefer::Auto,
+            config::Prefer::Ipv4 => Prefer::Ipv4,
+            config::Prefer::Ipv6 => Prefer::Ipv6,
+        },
+        bind: outbound.bind,
+        policy: Arc::new(DestinationPolicy::new(
+            outbound.allow_private,
+            allow,
+            outbound.deny_ports.clone(),
+            own_listeners,
+        )),
+        resolver: ResolverSettings {
+            servers: outbound.dns_servers.clone(),
+            timeout: outbound.dns_timeout,
+            ..ResolverSettings::default()
+        },
+        options,
+    }
+}
+
+fn socket_options(config: &Config) -> SocketOptions {
+    let performance = &config.performance;
+    SocketOptions {
+        nodelay: performance.tcp_nodelay,
+        recv_buffer_bytes: performance.tcp_recv_buffer.unwrap_or(0),
+        send_buffer_bytes: performance.tcp_send_buffer.unwrap_or(0),
+    }
+}
+
+/// Raises the soft limit of descriptors to the hard one, and returns what then is allowed.
+fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    // The maximum is always allowed; should it be refused, what there is stays.
+    let _ = setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+fn sessions_max(config: &Config, workers: usize, descriptors: u64) -> usize {
+    let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_WORKER * workers as u64;
+    let possible =
+        usize::try_from(descriptors.saturating_sub(reserved) / DESCRIPTORS_PER_SESSION).unwrap_or(usize::MAX);
+    match config.monitoring.vless_max_connections {
+        0 => possible.max(1),
+        wanted => {
+            if wanted > possible {
+                log::warn!(
+                    "monitoring.vless_max_connections is {wanted}, but {descriptors} descriptors are enough for \
+                     {possible} sessions only: raise the limit (ulimit -n, or LimitNOFILE= of the service)"
+                );
+            }
+            wanted
+        }
+    }
+}
+
+fn warn_of_plain(config: &Config) {
+    let is_public = |ip: &std::net::IpAddr| ip.is_unspecified() || crate::app::net::is_public(*ip);
+    if config.tls.is_none() && config.server.listen.iter().any(is_public) {
+        log::warn!(
+            "no TLS on a public address: everybody on the way can read and change everything, and Xray clients refuse \
+             to connect; set tls.enabled"
+        );
+    }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program listens there: stop it, or change server.port",
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE: grant it, or change server.port"
+        }
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address: change server.listen",
+        _ => "",
+    }
+}
