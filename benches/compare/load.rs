@@ -1,0 +1,183 @@
+//! The loads: what the clients do through the server under test. Blocking threads, nothing measured here but the clock.
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::client::ClientConfig;
+
+use crate::inner::{self, ACK_GOOD, Mode, Pattern, REQUEST_BYTES};
+use crate::leg::{self, Leg, PlainLeg, recv_exact};
+use crate::origin::SAMPLE_EVERY;
+use crate::servers::{Peer, Protocol};
+use crate::tls::TlsLeg;
+use crate::vision::VisionLeg;
+use crate::vless::Header;
+
+/// How a client gets to the origin.
+pub(crate) struct Route<'a> {
+    pub(crate) peer: Peer,
+    pub(crate) protocol: Protocol,
+    pub(crate) server_port: u16,
+    pub(crate) origin_port: u16,
+    pub(crate) tls: &'a Arc<ClientConfig>,
+    pub(crate) pattern: &'a Pattern,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Download,
+    Upload,
+}
+
+/// What a load reports.
+pub(crate) struct Outcome {
+    pub(crate) elapsed: Duration,
+    /// Connections whose downlink had left the outer TLS at the end.
+    pub(crate) direct: usize,
+}
+
+impl Route<'_> {
+    /// A connection on which the inner handshake, if the protocol is about one, is done.
+    fn open(&self) -> io::Result<Box<dyn Leg>> {
+        let mut leg: Box<dyn Leg> = match (self.peer, self.protocol) {
+            (Peer::Relay, _) => Box::new(PlainLeg::open(self.server_port, Header::none())?),
+            (_, Protocol::Plain) => Box::new(PlainLeg::open(self.server_port, Header::plain(self.origin_port))?),
+            (_, Protocol::Tls) => Box::new(TlsLeg::open(self.server_port, self.tls, Header::plain(self.origin_port))?),
+            (_, Protocol::Vision) => {
+                Box::new(VisionLeg::open(self.server_port, self.tls, Header::vision(self.origin_port))?)
+            }
+        };
+        if self.protocol == Protocol::Vision {
+            inner::client_handshake(leg.as_mut())?;
+        }
+        Ok(leg)
+    }
+
+    fn download(&self, bytes: u64) -> io::Result<Box<dyn Leg>> {
+        let mut leg = self.open()?;
+        leg.send(&inner::request(Mode::Source(bytes)))?;
+        let mut buf = vec![0; READ_BYTES];
+        let (mut received, mut reads) = (0, 0_u64);
+        while received < bytes {
+            let is_sample = reads.is_multiple_of(SAMPLE_EVERY);
+            let part = if is_sample { leg.recv(&mut buf)? } else { leg.skip(&mut buf)? };
+            if part == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if is_sample && !self.pattern.matches(received, &buf[..part]) {
+                return Err(io::Error::other(format!("wrong bytes at {received} of the download")));
+            }
+            received += part as u64;
+            reads += 1;
+        }
+        if received == bytes { Ok(leg) } else { Err(io::Error::other("the download is too long")) }
+    }
+
+    fn upload(&self, bytes: u64) -> io::Result<Box<dyn Leg>> {
+        let mut leg = self.open()?;
+        leg.send(&inner::request(Mode::Sink(bytes)))?;
+        let mut sent = 0;
+        while sent < bytes {
+            let piece = self.pattern.at(sent);
+            let part = piece.len().min((bytes - sent).min(piece.len() as u64) as usize);
+            leg.send(&piece[..part])?;
+            sent += part as u64;
+        }
+        let mut ack = [0; ACK_GOOD.len()];
+        recv_exact(leg.as_mut(), &mut ack)?;
+        if ack == ACK_GOOD { Ok(leg) } else { Err(io::Error::other("the upload arrived damaged")) }
+    }
+
+    /// One small record there and back.
+    fn echo(&self) -> io::Result<Box<dyn Leg>> {
+        let mut leg = self.open()?;
+        echo_once(leg.as_mut())?;
+        Ok(leg)
+    }
+}
+
+/// `streams` connections at once, `bytes` each.
+pub(crate) fn bulk(route: &Route, direction: Direction, streams: usize, bytes: u64) -> io::Result<Outcome> {
+    let begin = Instant::now();
+    let legs = in_threads(streams, streams, || match direction {
+        Direction::Download => route.download(bytes),
+        Direction::Upload => route.upload(bytes),
+    })?;
+    Ok(Outcome { elapsed: begin.elapsed(), direct: count_direct(&legs) })
+}
+
+/// What happens on each of many short connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exchange {
+    /// One record of 69 bytes there and back.
+    Echo,
+    /// A download of this many bytes.
+    Page(u64),
+}
+
+/// `count` connections one after the other in each of `threads` threads, every one closed after its exchange.
+pub(crate) fn connections(route: &Route, exchange: Exchange, count: usize, threads: usize) -> io::Result<Outcome> {
+    let begin = Instant::now();
+    let direct = in_threads(count, threads, || {
+        let mut leg = match exchange {
+            Exchange::Echo => route.echo()?,
+            Exchange::Page(bytes) => route.download(bytes)?,
+        };
+        leg.close()?;
+        Ok(leg.is_downlink_direct())
+    })?;
+    let direct = direct.into_iter().filter(|&is_direct| is_direct).count();
+    Ok(Outcome { elapsed: begin.elapsed(), direct })
+}
+
+/// `count` connections that stay open behind one small echo.
+pub(crate) fn idle(route: &Route, count: usize, threads: usize) -> io::Result<Vec<Box<dyn Leg>>> {
+    in_threads(count, threads, || route.echo())
+}
+
+/// Sends one more echo through each of these: a server that has quietly dropped sessions has not saved their memory.
+pub(crate) fn revisit(legs: &mut [Box<dyn Leg>]) -> io::Result<()> {
+    legs.iter_mut().try_for_each(|leg| echo_once(leg.as_mut()))
+}
+
+/// The first record is the request for echoes, which comes back like everything behind it.
+fn echo_once(leg: &mut dyn Leg) -> io::Result<()> {
+    let request = inner::request(Mode::Echo);
+    leg.send(&request)?;
+    let mut answer = [0; REQUEST_BYTES];
+    recv_exact(leg, &mut answer)?;
+    if answer == request { Ok(()) } else { Err(io::Error::other("the echo differs")) }
+}
+
+/// How many of these have a downlink outside the outer TLS.
+pub(crate) fn count_direct(legs: &[Box<dyn Leg>]) -> usize {
+    legs.iter().filter(|leg| leg.is_downlink_direct()).count()
+}
+
+/// `count` TCP connections on which the client never says a word.
+pub(crate) fn silent(server_port: u16, count: usize) -> io::Result<Vec<TcpStream>> {
+    (0..count).map(|_| leg::connect(server_port)).collect()
+}
+
+/// Runs `task` `count` times, shared out among `threads` threads; the first error of any of them is the result.
+fn in_threads<T: Send>(count: usize, threads: usize, task: impl Fn() -> io::Result<T> + Sync) -> io::Result<Vec<T>> {
+    thread::scope(|scope| {
+        let spread: Vec<_> = (0..threads)
+            .map(|index| {
+                let share = count / threads + usize::from(index < count % threads);
+                let task = &task;
+                scope.spawn(move || (0..share).map(|_| task()).collect::<io::Result<Vec<T>>>())
+            })
+            .collect();
+        let mut results = Vec::with_capacity(count);
+        for thread in spread {
+            results.extend(thread.join().map_err(|_| io::Error::other("a load thread panicked"))??);
+        }
+        Ok(results)
+    })
+}
+
+const READ_BYTES: usize = 1 << 20;

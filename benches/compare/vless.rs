@@ -1,0 +1,65 @@
+//! The client's VLESS: request header out, response header off the downlink. Independent of the library's codec, so that
+//! an error there cannot cancel itself out here.
+
+use std::io;
+
+/// The user of every scenario.
+pub(crate) const USER: [u8; 16] =
+    [0x57, 0x83, 0xa3, 0xe7, 0xe3, 0x73, 0x51, 0xcd, 0x86, 0x42, 0xc8, 0x37, 0x82, 0xb8, 0x07, 0xc5];
+/// The same in the form configurations want.
+pub(crate) const USER_TEXT: &str = "5783a3e7-e373-51cd-8642-c83782b807c5";
+
+/// What a connection still has to do about the two headers: send the one before its first payload, in the same write,
+/// and take the other off in front of the first payload it receives.
+pub(crate) struct Header {
+    request: Option<Vec<u8>>,
+    response_bytes_left: usize,
+}
+
+impl Header {
+    /// No VLESS at all: the bare relay.
+    pub(crate) fn none() -> Self {
+        Self { request: None, response_bytes_left: 0 }
+    }
+
+    /// A TCP request for 127.0.0.1 without flow.
+    pub(crate) fn plain(target_port: u16) -> Self {
+        Self::new(&[], target_port)
+    }
+
+    /// A TCP request for 127.0.0.1 with the flow `xtls-rprx-vision`.
+    pub(crate) fn vision(target_port: u16) -> Self {
+        // A protobuf message: field 1, length-delimited, 16 bytes.
+        Self::new(b"\x0a\x10xtls-rprx-vision", target_port)
+    }
+
+    fn new(addons: &[u8], target_port: u16) -> Self {
+        let mut request = vec![0];
+        request.extend(USER);
+        request.push(addons.len() as u8);
+        request.extend(addons);
+        request.push(1);
+        request.extend(target_port.to_be_bytes());
+        request.extend([1, 127, 0, 0, 1]);
+        Self { request: Some(request), response_bytes_left: 2 }
+    }
+
+    /// The request header, the first time.
+    pub(crate) fn take_request(&mut self) -> Option<Vec<u8>> {
+        self.request.take()
+    }
+
+    pub(crate) fn awaits_response(&self) -> bool {
+        self.response_bytes_left > 0
+    }
+
+    /// Takes what is left of the response header off the front of these bytes and returns the rest.
+    pub(crate) fn take_response<'a>(&mut self, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+        let (header, rest) = bytes.split_at(self.response_bytes_left.min(bytes.len()));
+        if header.iter().any(|&byte| byte != 0) {
+            return Err(io::Error::other("the response header is not 00 00"));
+        }
+        self.response_bytes_left -= header.len();
+        Ok(rest)
+    }
+}
