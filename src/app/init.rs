@@ -108,7 +108,11 @@ mod tests {
         assert_eq!(loaded.users[0].email, "user1@example.com");
         assert!(loaded.warnings().is_empty(), "{:?}", loaded.warnings());
         assert!(created.link.starts_with(&format!("vless://{}@", loaded.users[0].id_text())));
-        assert!(created.link.contains(":8443?encryption=none&flow=xtls-rprx-vision&security=tls&sni=localhost"), "{}", created.link);
+        assert!(
+            created.link.contains(":8443?encryption=none&flow=xtls-rprx-vision&security=tls&sni=localhost"),
+            "{}",
+            created.link
+        );
         assert!(created.link.contains("&pcs="));
         assert_eq!(certs::load_existing(&loaded, SystemTime::now()).unwrap().len(), 1);
     }

@@ -15,7 +15,7 @@ use crate::io::splice::{KernelPipe, PipePool};
 use crate::io::tally::Tally;
 
 /// Bytes one direction may receive per turn, so that a busy session does not starve the others.
-pub const TURN_BYTES_MAX: usize = 512 << 10;
+pub const TURN_BYTES_MAX: usize = 1 << 20;
 
 /// Where splicing is possible, reads are this long, and a read that comes out full starts splicing. Copying up to 4 KiB
 /// costs less than a pipe, from 8 KiB on it costs more (measured).

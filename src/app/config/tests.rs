@@ -134,10 +134,7 @@ fn unbuilt_sections_that_are_present_get_one_line_each() {
     ));
     assert_eq!(
         config.warnings(),
-        [
-            "monitoring: not built yet, without effect: port",
-            "performance: not built yet, without effect: udp_timeout"
-        ]
+        ["monitoring: not built yet, without effect: port", "performance: not built yet, without effect: udp_timeout"]
     );
 }
 
