@@ -4,9 +4,13 @@
 //! the worker it belongs to, so an update is a relaxed load and a relaxed store: no lock, no shared cache line. Readers
 //! sum the workers; a sum is not a snapshot of one instant, but each counter in it is exact and never runs backwards.
 
+pub mod pools;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
+
+use self::pools::TierCounters;
 
 /// A number with one writer.
 #[derive(Debug, Default)]
@@ -44,6 +48,8 @@ macro_rules! counters {
         #[repr(align(128))]
         pub struct Counters {
             $($(#[$doc])* pub $name: Counter,)*
+            /// The tiers of the buffer pool, smallest first.
+            pub buffer_tiers: [TierCounters; 3],
             closes: Box<[Counter]>,
         }
 
@@ -52,6 +58,7 @@ macro_rules! counters {
             pub fn new(close_reasons: usize) -> Self {
                 Self {
                     $($name: Counter::default(),)*
+                    buffer_tiers: Default::default(),
                     closes: (0..close_reasons).map(|_| Counter::default()).collect(),
                 }
             }
@@ -148,8 +155,42 @@ counters! {
     buffers_held,
     /// Bytes of buffers held by sessions now.
     buffer_bytes_held,
+    /// Times a session had to wait for buffer memory.
+    buffer_waits,
+    /// Sessions that wait for buffer memory now.
+    sessions_awaiting_buffer,
     /// Kernel pipes that hold bytes now.
     pipes_held,
+    /// Dials that reached an address and were answered by a spare connection.
+    pool_hits,
+    /// Dials that reached an address and had to connect, whether that succeeded or not.
+    pool_misses,
+    /// Dials that ended with a socket connected for them.
+    dials_connected_directly,
+    /// Sessions that have a connection to their target now.
+    targets_connected,
+    /// Attempts to connect a spare.
+    spare_attempts,
+    /// Attempts of these that failed or were given up.
+    spare_failures,
+    /// Attempts of these under way.
+    spares_connecting,
+    /// Attempts of these that succeeded.
+    spares_connected,
+    /// Spares ready now.
+    spares_idle,
+    /// Spares that the target ended or broke.
+    spares_closed_by_target,
+    /// Spares that turned out to be dead when they were about to be handed over.
+    spares_closed_at_hand_over,
+    /// Spares closed because of their age.
+    spares_closed_too_old,
+    /// Spares closed because demand does not justify them any more.
+    spares_closed_unneeded,
+    /// Spares closed because descriptors or the limit were short, or because the server ends.
+    spares_closed_for_room,
+    /// Target addresses that the pool watches.
+    pool_targets,
 }
 
 impl Counters {

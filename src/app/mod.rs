@@ -12,6 +12,7 @@ pub mod files;
 pub mod init;
 pub mod link;
 pub mod logging;
+mod memory;
 pub mod net;
 pub mod report;
 pub mod run;

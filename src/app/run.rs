@@ -20,6 +20,7 @@ use crate::app::certs::{self, LoadedCertificate};
 use crate::app::config::{self, Config, DEFAULT_FILE, TlsVersion};
 use crate::app::exit::{self, Failure};
 use crate::app::logging::{self, LogHandle};
+use crate::app::memory;
 use crate::app::report::counters_line;
 use crate::app::{init, link};
 use crate::inbound::tls::{Certificate, TlsSettings};
@@ -99,6 +100,7 @@ fn serve(config: &Config, log: &LogHandle) -> Result<(), Failure> {
         dial: dial_settings(config, addresses.clone(), options),
         splice: config.performance.splice,
         sessions_max: sessions_max(config, workers, descriptors),
+        buffer_memory_max: config.performance.buffer_memory_max.unwrap_or_else(memory::default_buffer_memory),
         observer: Arc::new(AccessLines { log: config.log.access.then(|| log.access_log()), format: config.log.format }),
     };
     let reactor = Reactor::start(listeners, &settings)

@@ -16,6 +16,11 @@ impl Buf {
         Self { storage: vec![0; capacity].into_boxed_slice(), head: 0, tail: 0 }
     }
 
+    /// A queue that holds nothing and owns no memory.
+    pub fn empty() -> Self {
+        Self { storage: Box::default(), head: 0, tail: 0 }
+    }
+
     pub fn capacity(&self) -> usize {
         self.storage.len()
     }

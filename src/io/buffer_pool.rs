@@ -2,25 +2,37 @@
 //!
 //! Sockets are read into the worker's scratch memory; a session takes a buffer only for what is left over, and its drop
 //! gives it back. So an idle session holds none, and the pool's size follows the bytes that wait, not the sessions.
-//! One pool belongs to one thread; nothing in it is locked.
+//! Buffers that came back are kept for the next taker up to a number per tier; what a peak left behind is freed again
+//! when nobody needed it for a while. One pool belongs to one thread; nothing in it is locked, only the sum of what is
+//! lent is shared with the other workers.
 
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::io::buf::Buf;
+use crate::io::buffer_memory::BufferMemory;
 
 /// Sizes of the buffers, smallest first.
 ///
 /// The middle one holds a whole TLS record of the largest size anybody may send (5 + 2^14 + 2048 bytes, RFC 5246
 /// 6.2.3) with room to spare, the last one a full read.
-pub const TIER_BYTES: [usize; 3] = [4 << 10, 64 << 10, 128 << 10];
+pub const TIER_BYTES: [usize; TIERS] = [4 << 10, 64 << 10, 128 << 10];
+
+/// How many sizes there are.
+pub const TIERS: usize = 3;
 
 /// The largest buffer there is; whoever reads plans so that what is left over fits.
-pub const BUFFER_BYTES_MAX: usize = TIER_BYTES[2];
+pub const BUFFER_BYTES_MAX: usize = TIER_BYTES[TIERS - 1];
 
-/// Returned buffers kept for the next taker, per tier; what comes back beyond is freed.
-const KEPT_PER_TIER: [usize; 3] = [64, 16, 8];
+const _: () = assert!(TIER_BYTES[1] >= 5 + (1 << 14) + 2048);
+
+/// Returned buffers kept for the next taker, per tier (5 MiB in all); what comes back beyond is freed.
+const KEPT_PER_TIER: [usize; TIERS] = [256, 32, 16];
+
+/// Buffers made at the start, per tier (320 KiB in all), which shrinking leaves alone.
+const MADE_PER_TIER: [usize; TIERS] = [16, 2, 1];
 
 /// Hands out buffers; cheap to clone, all clones share the same shelves.
 #[derive(Clone)]
@@ -29,8 +41,31 @@ pub struct BufferPool {
 }
 
 struct Shelves {
-    free: [RefCell<Vec<Buf>>; 3],
-    held: [Cell<usize>; 3],
+    tiers: [Tier; TIERS],
+    memory: Arc<BufferMemory>,
+}
+
+struct Tier {
+    free: RefCell<Vec<Buf>>,
+    kept_max: usize,
+    /// The least number of free buffers since the last shrinking: so many nobody needed.
+    unneeded: Cell<usize>,
+    usage: Cell<TierUsage>,
+}
+
+/// What a tier has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TierUsage {
+    /// Buffers lent now, and the most there ever were.
+    pub lent: u64,
+    pub lent_peak: u64,
+    /// Buffers lent so far: kept ones, and those that had to be allocated.
+    pub hits: u64,
+    pub misses: u64,
+    /// Buffers that came back.
+    pub returned: u64,
+    /// Free buffers kept now.
+    pub kept: u64,
 }
 
 /// A borrowed buffer; dropping it gives it back.
@@ -42,19 +77,30 @@ pub struct PooledBuf {
 }
 
 impl BufferPool {
-    /// An empty pool: it allocates as buffers are asked for.
+    /// A pool of its own, without a limit.
     #[expect(clippy::new_without_default, reason = "a pool is made once per worker, never by default")]
     pub fn new() -> Self {
-        Self { shelves: Rc::new(Shelves { free: Default::default(), held: Default::default() }) }
+        Self::with_memory(Arc::new(BufferMemory::unlimited()))
+    }
+
+    /// A pool that shares its limit with others. The first buffers are made now.
+    pub fn with_memory(memory: Arc<BufferMemory>) -> Self {
+        let bytes_per_tier = memory.kept_bytes_max() / TIERS;
+        let tiers = std::array::from_fn(|tier| {
+            let kept_max = KEPT_PER_TIER[tier].min(bytes_per_tier / TIER_BYTES[tier]);
+            // The list of free buffers never grows, so giving one back allocates nothing.
+            let mut free = Vec::with_capacity(kept_max);
+            free.extend((0..MADE_PER_TIER[tier].min(kept_max)).map(|_| Buf::new(TIER_BYTES[tier])));
+            Tier { unneeded: Cell::new(free.len()), free: RefCell::new(free), kept_max, usage: Cell::default() }
+        });
+        Self { shelves: Rc::new(Shelves { tiers, memory }) }
     }
 
     /// A buffer of the smallest tier that holds `bytes`, or the largest tier if none does.
     pub fn take(&self, bytes: usize) -> PooledBuf {
-        let tier = TIER_BYTES.iter().position(|&size| size >= bytes).unwrap_or(TIER_BYTES.len() - 1);
-        let kept = self.shelves.free[tier].borrow_mut().pop();
-        let held = &self.shelves.held[tier];
-        held.set(held.get() + 1);
-        PooledBuf { buf: kept.unwrap_or_else(|| Buf::new(TIER_BYTES[tier])), tier, shelves: Rc::clone(&self.shelves) }
+        let tier = TIER_BYTES.iter().position(|&size| size >= bytes).unwrap_or(TIERS - 1);
+        self.shelves.memory.lend(TIER_BYTES[tier]);
+        PooledBuf { buf: self.shelves.tiers[tier].take(TIER_BYTES[tier]), tier, shelves: Rc::clone(&self.shelves) }
     }
 
     /// A buffer that starts with a copy of `bytes`, which must not be more than [`BUFFER_BYTES_MAX`].
@@ -65,14 +111,79 @@ impl BufferPool {
         buf
     }
 
+    /// Memory is left for what a receive may leave over; `holds_input`: for a direction that holds the beginning of a
+    /// record already. Whoever hears no waits: another turn finds out whether that has changed.
+    pub fn may_receive(&self, holds_input: bool) -> bool {
+        self.shelves.memory.may_receive(holds_input)
+    }
+
     /// Buffers lent out now.
     pub fn held(&self) -> usize {
-        self.shelves.held.iter().map(Cell::get).sum()
+        self.usage().iter().map(|usage| usage.lent as usize).sum()
     }
 
     /// Bytes of memory in the buffers lent out now.
     pub fn held_bytes(&self) -> usize {
-        self.shelves.held.iter().zip(TIER_BYTES).map(|(held, size)| held.get() * size).sum()
+        self.usage().iter().zip(TIER_BYTES).map(|(usage, size)| usage.lent as usize * size).sum()
+    }
+
+    /// What each tier has done so far.
+    pub fn usage(&self) -> [TierUsage; TIERS] {
+        std::array::from_fn(|tier| self.shelves.tiers[tier].usage())
+    }
+
+    /// More free buffers are kept than at the start: [`BufferPool::shrink`] may find some that nobody needs.
+    pub fn is_grown(&self) -> bool {
+        self.shelves.tiers.iter().zip(MADE_PER_TIER).any(|(tier, made)| tier.free.borrow().len() > made)
+    }
+
+    /// Frees half of the free buffers that nobody needed since the last call.
+    pub fn shrink(&self) {
+        for (tier, made) in self.shelves.tiers.iter().zip(MADE_PER_TIER) {
+            tier.shrink(made);
+        }
+    }
+}
+
+impl Tier {
+    fn take(&self, size: usize) -> Buf {
+        let mut free = self.free.borrow_mut();
+        let kept = free.pop();
+        self.unneeded.set(self.unneeded.get().min(free.len()));
+        let mut usage = self.usage.get();
+        usage.lent += 1;
+        usage.lent_peak = usage.lent_peak.max(usage.lent);
+        if kept.is_some() {
+            usage.hits += 1;
+        } else {
+            usage.misses += 1;
+        }
+        self.usage.set(usage);
+        kept.unwrap_or_else(|| Buf::new(size))
+    }
+
+    fn give_back(&self, mut buf: Buf) {
+        let mut usage = self.usage.get();
+        usage.lent -= 1;
+        usage.returned += 1;
+        self.usage.set(usage);
+        let mut free = self.free.borrow_mut();
+        if free.len() < self.kept_max {
+            buf.reset(0);
+            free.push(buf);
+        }
+    }
+
+    fn usage(&self) -> TierUsage {
+        TierUsage { kept: self.free.borrow().len() as u64, ..self.usage.get() }
+    }
+
+    fn shrink(&self, made: usize) {
+        let mut free = self.free.borrow_mut();
+        let surplus = free.len().saturating_sub(made).min(self.unneeded.get().div_ceil(2));
+        let left = free.len() - surplus;
+        free.truncate(left);
+        self.unneeded.set(left);
     }
 }
 
@@ -92,20 +203,18 @@ impl DerefMut for PooledBuf {
 
 impl Drop for PooledBuf {
     fn drop(&mut self) {
-        let held = &self.shelves.held[self.tier];
-        held.set(held.get() - 1);
-        let mut free = self.shelves.free[self.tier].borrow_mut();
-        if free.len() < KEPT_PER_TIER[self.tier] {
-            let mut buf = std::mem::replace(&mut self.buf, Buf::new(0));
-            buf.reset(0);
-            free.push(buf);
-        }
+        self.shelves.memory.give_back(TIER_BYTES[self.tier]);
+        self.shelves.tiers[self.tier].give_back(std::mem::replace(&mut self.buf, Buf::empty()));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn usage(pool: &BufferPool, tier: usize) -> TierUsage {
+        pool.usage()[tier]
+    }
 
     #[test]
     fn the_smallest_tier_that_fits_is_chosen() {
@@ -121,9 +230,22 @@ mod tests {
         assert_eq!((pool.held(), pool.held_bytes()), (1, 4096));
         drop(first);
         assert_eq!((pool.held(), pool.held_bytes()), (0, 0));
-        let second = pool.take(1);
+        let mut second = pool.take(1);
         assert!(second.is_empty());
-        assert_eq!(pool.shelves.free[0].borrow().len(), 0, "the kept buffer was used again");
+        assert_eq!(usage(&pool, 0).hits, 2, "the kept buffer was used again");
+        // What the next user fills in is all that the next user can read.
+        assert!(second.append(b"mine"));
+        assert_eq!(second.bytes(), b"mine");
+    }
+
+    #[test]
+    fn every_tier_counts_what_it_lends() {
+        let pool = BufferPool::new();
+        let lent: Vec<_> = (0..3).map(|_| pool.take(100_000)).collect();
+        let expected = TierUsage { lent: 3, lent_peak: 3, hits: 1, misses: 2, returned: 0, kept: 0 };
+        assert_eq!(usage(&pool, 2), expected);
+        drop(lent);
+        assert_eq!(usage(&pool, 2), TierUsage { lent: 0, returned: 3, kept: 3, ..expected });
     }
 
     #[test]
@@ -131,6 +253,51 @@ mod tests {
         let pool = BufferPool::new();
         let many: Vec<_> = (0..KEPT_PER_TIER[0] + 10).map(|_| pool.take(1)).collect();
         drop(many);
-        assert_eq!(pool.shelves.free[0].borrow().len(), KEPT_PER_TIER[0]);
+        assert_eq!(usage(&pool, 0).kept, KEPT_PER_TIER[0] as u64);
+    }
+
+    #[test]
+    fn what_a_peak_left_is_freed_bit_by_bit_and_what_is_needed_stays() {
+        let pool = BufferPool::new();
+        let peak: Vec<_> = (0..200).map(|_| pool.take(1)).collect();
+        assert!(!pool.is_grown());
+        drop(peak);
+        pool.shrink();
+        assert_eq!(usage(&pool, 0).kept, 200, "all of them were needed since the pool was made");
+        drop((0..100).map(|_| pool.take(1)).collect::<Vec<_>>());
+        pool.shrink();
+        assert_eq!(usage(&pool, 0).kept, 150, "half of those that were never needed are freed");
+        for _ in 0..20 {
+            pool.shrink();
+        }
+        assert_eq!(usage(&pool, 0).kept, MADE_PER_TIER[0] as u64);
+        assert!(!pool.is_grown());
+    }
+
+    #[test]
+    fn pools_share_their_limit() {
+        let memory = Arc::new(BufferMemory::new(1 << 20, 2));
+        let pools = [BufferPool::with_memory(Arc::clone(&memory)), BufferPool::with_memory(Arc::clone(&memory))];
+        let lent: Vec<_> = (0..6).map(|_| pools[0].take(BUFFER_BYTES_MAX)).collect();
+        assert!(!pools[1].may_receive(false));
+        drop(lent);
+        assert!(pools[1].may_receive(false));
+        assert_eq!(memory.lent_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_kept_and_what_is_lent_fit_the_limit_together() {
+        let bytes_max = 1 << 20;
+        let memory = Arc::new(BufferMemory::new(bytes_max, 1));
+        let pool = BufferPool::with_memory(Arc::clone(&memory));
+        drop((0..300).map(|_| pool.take(1)).collect::<Vec<_>>());
+        drop((0..30).map(|_| pool.take(60_000)).collect::<Vec<_>>());
+        let kept_bytes: usize = pool.usage().iter().zip(TIER_BYTES).map(|(tier, size)| tier.kept as usize * size).sum();
+        assert!(kept_bytes > 0 && kept_bytes <= bytes_max / 8, "{kept_bytes}");
+        let mut lent = Vec::new();
+        while pool.may_receive(true) {
+            lent.push(pool.take(1));
+        }
+        assert!(memory.lent_bytes() <= bytes_max - bytes_max / 8 + TIER_BYTES[0]);
     }
 }

@@ -1,6 +1,7 @@
 //! Machinery: bytes, buffers, sockets and time, and no protocol.
 
 pub mod buf;
+pub mod buffer_memory;
 pub mod buffer_pool;
 pub mod random;
 pub mod socket;

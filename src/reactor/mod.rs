@@ -2,7 +2,8 @@
 //!
 //! A worker's turn: poll, read the clock, dispatch events, serve the inbox, hand out finished dials, give every session
 //! that asked for it another turn, expire timers, accept. Nothing in a turn blocks, and no session may use more than its
-//! budget in it. Workers share nothing but counters and a count of sessions.
+//! budget in it. Workers share nothing but counters, a count of sessions
+//! and a count of buffer memory.
 //!
 //! Sockets are registered once, edge-triggered, for both directions. Whoever stops before a socket was found blocked is
 //! queued for another turn here; there is no other way to be forgotten.
@@ -27,6 +28,7 @@ use std::time::Duration;
 use self::dial::DialSettings;
 use self::inbox::{Inbox, Request};
 use self::worker::Worker;
+use crate::io::buffer_memory::BufferMemory;
 use crate::session::close::CloseReason;
 use crate::session::{SessionRecord, SessionSettings};
 use crate::stats::Counters;
@@ -40,6 +42,8 @@ pub struct Settings {
     pub splice: bool,
     /// Sessions at the same time, over all workers.
     pub sessions_max: usize,
+    /// Memory for the buffers of all workers together, in bytes; sessions wait where it is used up.
+    pub buffer_memory_max: usize,
     /// Told of every session that ends.
     pub observer: Arc<dyn Observer>,
 }
@@ -61,6 +65,7 @@ pub struct Reactor {
 struct Shared {
     sessions: AtomicUsize,
     running: AtomicUsize,
+    buffer_memory: Arc<BufferMemory>,
 }
 
 impl Reactor {
@@ -69,7 +74,9 @@ impl Reactor {
     /// # Errors
     /// When the kernel refuses a poll or a thread; workers already started are told to stop.
     pub fn start(listeners: Vec<Vec<StdListener>>, settings: &Settings) -> io::Result<Self> {
-        let shared = Arc::new(Shared { sessions: AtomicUsize::new(0), running: AtomicUsize::new(0) });
+        let buffer_memory = Arc::new(BufferMemory::new(settings.buffer_memory_max, listeners.len()));
+        let shared = Shared { sessions: AtomicUsize::new(0), running: AtomicUsize::new(0), buffer_memory };
+        let shared = Arc::new(shared);
         let mut reactor = Self { inboxes: Vec::new(), threads: Vec::new(), counters: Vec::new(), shared };
         for (number, listeners) in listeners.into_iter().enumerate() {
             reactor.start_worker(number, listeners, settings.clone())?;

@@ -38,13 +38,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A shortage is logged at most this often.
 const SHORTAGE_LOG_INTERVAL: Duration = Duration::from_secs(30);
 
+/// How often those who wait for buffer memory look whether another worker gave some back.
+const STARVED_RETRY: Duration = Duration::from_millis(20);
+/// How often a grown buffer pool gives back what nobody needed in the meantime.
+const SHRINK_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Legs of a session's token.
 const CLIENT_LEG: usize = 0;
 const TARGET_LEG: usize = 1;
-/// Legs of the worker's own token: the inbox, the pause of accepting, the end of a drain, then the listeners.
+/// Legs of the worker's own token: the inbox, the pause of accepting, the end of a drain, shrinking, then the listeners.
 const INBOX_LEG: usize = 0;
 const ACCEPT_LEG: usize = 1;
 const DRAIN_LEG: usize = 2;
+const SHRINK_LEG: usize = 3;
 const LISTENER_LEG: usize = 16;
 
 /// What a worker is made from; unlike the worker itself it may be sent to the worker's thread.
@@ -95,6 +101,8 @@ pub(super) struct Worker {
     timers: TimerWheel<Token>,
     /// Sessions that stopped although they could go on.
     again: VecDeque<Token>,
+    /// Sessions that wait for buffer memory, the first in front.
+    starved: VecDeque<Token>,
     scratch: Scratch,
     pool: BufferPool,
     random: Random,
@@ -104,6 +112,7 @@ pub(super) struct Worker {
     now: Instant,
     accept_paused: bool,
     accept_alarm: Alarm,
+    shrink_alarm: Alarm,
     shortage_logged_at: Option<Instant>,
     /// Set while draining: when the sessions that are left are cut.
     drain_deadline: Option<Instant>,
@@ -124,6 +133,8 @@ struct Slot {
     alarm: Alarm,
     /// It is in the queue of those that go on in the next turn.
     queued: bool,
+    /// It is in the queue of those that wait for buffer memory.
+    starved: bool,
 }
 
 impl Worker {
@@ -136,23 +147,25 @@ impl Worker {
             listeners: seed.listeners.into_iter().map(|socket| Listener { socket, ready: false }).collect(),
             dialer: Dialer::new(seed.settings.dial.clone()),
             counters: seed.counters,
-            shared: seed.shared,
             sessions: Slab::new(),
             generation: 0,
             timers: TimerWheel::new(now),
             again: VecDeque::new(),
+            starved: VecDeque::new(),
             scratch: Scratch::new(),
-            pool: BufferPool::new(),
+            pool: BufferPool::with_memory(Arc::clone(&seed.shared.buffer_memory)),
             random: Random::new(),
             pipes: seed.settings.splice.then(PipePool::new),
             now,
             accept_paused: false,
             accept_alarm: Alarm::default(),
+            shrink_alarm: Alarm::default(),
             shortage_logged_at: None,
             drain_deadline: None,
             drain_alarm: Alarm::default(),
             stopped: false,
             settings: seed.settings,
+            shared: seed.shared,
         }
     }
 
@@ -178,7 +191,9 @@ impl Worker {
                 self.on_timer(token);
             }
             self.serve_finished_dials();
+            self.serve_starved();
             self.accept();
+            self.watch_growth();
             self.publish();
             self.stop_when_drained();
         }
@@ -194,7 +209,12 @@ impl Worker {
         if !self.again.is_empty() || (!self.accept_paused && self.listeners.iter().any(|listener| listener.ready)) {
             return Some(Duration::ZERO);
         }
-        self.timers.next_expiry().map(|at| at.saturating_duration_since(Instant::now()))
+        let due = self.timers.next_expiry().map(|at| at.saturating_duration_since(Instant::now()));
+        if self.starved.is_empty() {
+            return due;
+        }
+        // Memory given back here was looked for already; what other workers give back wakes nobody.
+        Some(due.map_or(STARVED_RETRY, |due| due.min(STARVED_RETRY)))
     }
 
     fn dispatch(&mut self, event: &Event) {
@@ -223,6 +243,11 @@ impl Worker {
             Kind::Worker if token.leg() == ACCEPT_LEG => {
                 if self.accept_alarm.fired(self.now) {
                     self.accept_paused = false;
+                }
+            }
+            Kind::Worker if token.leg() == SHRINK_LEG => {
+                if self.shrink_alarm.fired(self.now) {
+                    self.pool.shrink();
                 }
             }
             Kind::Worker => {
@@ -274,6 +299,10 @@ impl Worker {
         }
         if next == Next::Again && !mem::replace(&mut slot.queued, true) {
             self.again.push_back(token.with_leg(CLIENT_LEG));
+        }
+        if next == Next::Starved && !mem::replace(&mut slot.starved, true) {
+            self.counters.buffer_waits.add(1);
+            self.starved.push_back(token.with_leg(CLIENT_LEG));
         }
         if let Some(deadline) = slot.session.deadline(&self.settings.session.timeouts) {
             slot.alarm.arm(deadline, token.with_leg(CLIENT_LEG), &mut self.timers, self.now);
@@ -328,6 +357,28 @@ impl Worker {
                 slot.queued = false;
                 self.with_session(token, Session::advance);
             }
+        }
+    }
+
+    /// Wakes those who wait for buffer memory, one after the other, while there is some.
+    fn serve_starved(&mut self) {
+        for _ in 0..self.starved.len() {
+            if !self.pool.may_receive(false) {
+                return;
+            }
+            let Some(token) = self.starved.pop_front() else { return };
+            if let Some(slot) = self.slot(token) {
+                slot.starved = false;
+                self.with_session(token, Session::advance);
+            }
+        }
+    }
+
+    /// While the buffer pool is larger than it was made, it is asked from time to time to give some back.
+    fn watch_growth(&mut self) {
+        if self.pool.is_grown() {
+            let at = self.now + SHRINK_INTERVAL;
+            self.shrink_alarm.arm(at, worker_token(SHRINK_LEG), &mut self.timers, self.now);
         }
     }
 
@@ -397,8 +448,14 @@ impl Worker {
             return;
         }
         let session = Box::new(Session::new(stream, address, &self.settings.session, self.now));
-        let mut slot =
-            Slot { generation: self.generation, session, dial: None, alarm: Alarm::default(), queued: false };
+        let mut slot = Slot {
+            generation: self.generation,
+            session,
+            dial: None,
+            alarm: Alarm::default(),
+            queued: false,
+            starved: false,
+        };
         if let Some(deadline) = slot.session.deadline(&self.settings.session.timeouts) {
             slot.alarm.arm(deadline, token, &mut self.timers, self.now);
         }
@@ -437,6 +494,15 @@ impl Worker {
     fn publish(&self) {
         self.counters.buffers_held.set(self.pool.held() as u64);
         self.counters.buffer_bytes_held.set(self.pool.held_bytes() as u64);
+        self.counters.sessions_awaiting_buffer.set(self.starved.len() as u64);
+        for (counters, usage) in self.counters.buffer_tiers.iter().zip(self.pool.usage()) {
+            counters.lent.set(usage.lent);
+            counters.lent_peak.set(usage.lent_peak);
+            counters.hits.set(usage.hits);
+            counters.misses.set(usage.misses);
+            counters.returned.set(usage.returned);
+            counters.kept.set(usage.kept);
+        }
         self.counters.pipes_held.set(self.pipes.as_ref().map_or(0, PipePool::in_use) as u64);
     }
 

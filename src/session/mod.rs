@@ -86,6 +86,8 @@ pub enum Next {
     Wait,
     /// Another turn: it stopped because its budget was used up.
     Again,
+    /// Another turn when buffer memory may be free again, or its deadline.
+    Starved,
     /// To be dropped.
     Close,
 }
@@ -310,6 +312,7 @@ impl<S: Socket> Session<S> {
             match self.uplink.receive(&mut self.client, OPENING_READ_BYTES, &mut cx.means) {
                 Received::Bytes => {}
                 Received::Blocked => return Next::Wait,
+                Received::Starved => return Next::Starved,
                 Received::End => return self.finish_or_linger(CloseReason::ClientLeft, cx),
                 Received::Failed => return self.abort(CloseReason::ClientReset),
             }
@@ -458,6 +461,7 @@ impl<S: Socket> Session<S> {
                 cx.counters.turns_cut_by_budget.add(1);
                 Next::Again
             }
+            Verdict::Continue if uplink == Pumped::Starved || downlink == Pumped::Starved => Next::Starved,
             Verdict::Continue => Next::Wait,
             Verdict::Close(reason) => {
                 self.target = None;

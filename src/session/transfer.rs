@@ -79,6 +79,8 @@ pub enum Pumped {
     Wait,
     /// For its next turn: it could go on at once.
     Again,
+    /// For buffer memory, and for nothing else that would wake it.
+    Starved,
 }
 
 /// One direction.
@@ -125,6 +127,8 @@ pub enum Received {
     /// The scratch input holds bytes to convert: kept ones, and new ones if there were any.
     Bytes,
     Blocked,
+    /// There is no memory for what might be left over; the source was not touched.
+    Starved,
     End,
     Failed,
 }
@@ -180,12 +184,14 @@ impl Transfer {
                 return Pumped::Again;
             }
             let splice = means.pipes.filter(|_| transform.is_transparent() && !self.input_waits);
-            if let Some(pipes) = splice.filter(|_| self.is_bulk)
+            // A pipe needs no memory of ours, so it is also the way on when that has run out.
+            let prefers_pipe = self.is_bulk || !means.pool.may_receive(false);
+            if let Some(pipes) = splice.filter(|_| prefers_pipe)
                 && let Some(pipe) = pipes.take()
             {
                 match self.receive_pipe(source, pipe) {
                     Received::Bytes => budget = budget.saturating_sub(self.held_in_pipe()),
-                    Received::Blocked => return Pumped::Wait,
+                    Received::Blocked | Received::Starved => return Pumped::Wait,
                     Received::End => self.finish(transform, means),
                     Received::Failed => self.state = State::Draining(End::SourceFailed),
                 }
@@ -199,6 +205,7 @@ impl Transfer {
                 }
                 Received::Blocked if transform.has_unasked() => means.scratch.input.reset(HEADROOM_BYTES),
                 Received::Blocked => return Pumped::Wait,
+                Received::Starved => return Pumped::Starved,
                 Received::End => {
                     self.finish(transform, means);
                     continue;
@@ -221,6 +228,9 @@ impl Transfer {
     ) -> Received {
         if !self.input_waits && !source.readable {
             return Received::Blocked;
+        }
+        if !self.input_waits && !means.pool.may_receive(self.input.is_some()) {
+            return Received::Starved;
         }
         let input = &mut means.scratch.input;
         input.reset(HEADROOM_BYTES);

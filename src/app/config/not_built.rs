@@ -22,7 +22,6 @@ const NOT_BUILT: &[&str] = &[
     "performance.udp_timeout",
     "performance.udp_recv_buffer",
     "performance.udp_sockets_per_user_max",
-    "performance.buffer_memory_max",
     "connection_pool.enabled",
     "connection_pool.max_connections_per_host",
     "connection_pool.max_idle_time",
