@@ -26,12 +26,13 @@ use crate::app::{init, link};
 use crate::inbound::tls::{Certificate, TlsSettings};
 use crate::protocol::addons::Flow;
 use crate::reactor::accept;
+use crate::reactor::connection_pool::PoolSettings;
 use crate::reactor::dial::{DialSettings, Prefer};
 use crate::reactor::policy::{Cidr, DestinationPolicy};
 use crate::reactor::resolve::ResolverSettings;
 use crate::reactor::sockopt::SocketOptions;
 use crate::reactor::{Reactor, Settings};
-use crate::session::{SessionSettings, Timeouts, TlsAcceptor, User, Users};
+use crate::session::{Host, SessionSettings, Target, Timeouts, TlsAcceptor, User, Users};
 use crate::stats::UserCounters;
 
 /// Descriptors that are not sessions': standard streams, log, listeners, polls, name servers, connection races.
@@ -40,6 +41,9 @@ const DESCRIPTORS_RESERVED: u64 = 128;
 const DESCRIPTORS_PER_WORKER: u64 = 160;
 /// A session that is served has a client and a target.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
+/// Spare connections in the process at the most, and the part of the descriptors that they may take.
+const SPARES_MAX: usize = 1000;
+const SPARES_SHARE: u64 = 8;
 /// How long the end waits for a stalled log or terminal.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the end of a drain is looked for.
@@ -98,6 +102,8 @@ fn serve(config: &Config, log: &LogHandle) -> Result<(), Failure> {
     let settings = Settings {
         session: session_settings(config, tls(config, certificates)?, Arc::clone(&users)),
         dial: dial_settings(config, addresses.clone(), options),
+        pool: pool_settings(config, descriptors),
+        warm_up: warm_up_targets(config),
         splice: config.performance.splice,
         sessions_max: sessions_max(config, workers, descriptors),
         buffer_memory_max: config.performance.buffer_memory_max.unwrap_or_else(memory::default_buffer_memory),
@@ -259,6 +265,28 @@ fn dial_settings(config: &Config, own_listeners: Vec<SocketAddr>, options: Socke
         },
         options,
     }
+}
+
+/// Spare connections; their figures are the process's, and at most one descriptor in eight is for them.
+fn pool_settings(config: &Config, descriptors: u64) -> Option<PoolSettings> {
+    let pool = &config.connection_pool;
+    pool.enabled.then(|| PoolSettings {
+        spares_per_target_max: pool.max_connections_per_host,
+        spares_max: usize::try_from(descriptors / SPARES_SHARE).unwrap_or(usize::MAX).min(SPARES_MAX),
+        idle_max: pool.max_idle_time,
+        lifetime_max: pool.max_lifetime,
+        connect_timeout: pool.connect_timeout,
+        health_check_interval: pool.health_check_interval,
+        warm_up_spares: if pool.enable_warmup { pool.warmup_connections.min(pool.max_connections_per_host) } else { 0 },
+    })
+}
+
+fn warm_up_targets(config: &Config) -> Vec<Target> {
+    let targets = config.connection_pool.warmup_targets.iter().map(|(host, port)| Target {
+        host: host.parse().map_or_else(|_| Host::Name(host.as_str().into()), Host::Ip),
+        port: *port,
+    });
+    targets.collect()
 }
 
 fn socket_options(config: &Config) -> SocketOptions {

@@ -10,6 +10,7 @@
 
 pub mod accept;
 mod alarm;
+pub mod connection_pool;
 pub mod dial;
 pub mod inbox;
 pub mod policy;
@@ -25,12 +26,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use self::connection_pool::PoolSettings;
 use self::dial::DialSettings;
 use self::inbox::{Inbox, Request};
 use self::worker::Worker;
 use crate::io::buffer_memory::BufferMemory;
 use crate::session::close::CloseReason;
-use crate::session::{SessionRecord, SessionSettings};
+use crate::session::{SessionRecord, SessionSettings, Target};
 use crate::stats::Counters;
 
 /// All that workers need to know.
@@ -38,6 +40,10 @@ use crate::stats::Counters;
 pub struct Settings {
     pub session: SessionSettings,
     pub dial: DialSettings,
+    /// Spare connections to targets, figures for the whole process; `None`: none are kept.
+    pub pool: Option<PoolSettings>,
+    /// Targets that get spares at the start.
+    pub warm_up: Vec<Target>,
     /// Move bytes that need no conversion through kernel pipes.
     pub splice: bool,
     /// Sessions at the same time, over all workers.
@@ -66,6 +72,7 @@ struct Shared {
     sessions: AtomicUsize,
     running: AtomicUsize,
     buffer_memory: Arc<BufferMemory>,
+    workers: usize,
 }
 
 impl Reactor {
@@ -75,8 +82,8 @@ impl Reactor {
     /// When the kernel refuses a poll or a thread; workers already started are told to stop.
     pub fn start(listeners: Vec<Vec<StdListener>>, settings: &Settings) -> io::Result<Self> {
         let buffer_memory = Arc::new(BufferMemory::new(settings.buffer_memory_max, listeners.len()));
-        let shared = Shared { sessions: AtomicUsize::new(0), running: AtomicUsize::new(0), buffer_memory };
-        let shared = Arc::new(shared);
+        let (sessions, running, workers) = (AtomicUsize::new(0), AtomicUsize::new(0), listeners.len());
+        let shared = Arc::new(Shared { sessions, running, buffer_memory, workers });
         let mut reactor = Self { inboxes: Vec::new(), threads: Vec::new(), counters: Vec::new(), shared };
         for (number, listeners) in listeners.into_iter().enumerate() {
             reactor.start_worker(number, listeners, settings.clone())?;

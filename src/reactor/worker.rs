@@ -135,17 +135,23 @@ struct Slot {
     queued: bool,
     /// It is in the queue of those that wait for buffer memory.
     starved: bool,
+    /// It was given a connection to its target.
+    has_target: bool,
 }
 
 impl Worker {
     pub(super) fn new(seed: Seed) -> Self {
         let now = Instant::now();
+        let mut dialer = Dialer::new(seed.settings.dial.clone());
+        if let Some(pool) = &seed.settings.pool {
+            dialer.enable_pool(pool.share(seed.number, seed.shared.workers));
+        }
         Self {
             number: seed.number,
             poll: seed.poll,
             inbox: seed.inbox,
             listeners: seed.listeners.into_iter().map(|socket| Listener { socket, ready: false }).collect(),
-            dialer: Dialer::new(seed.settings.dial.clone()),
+            dialer,
             counters: seed.counters,
             sessions: Slab::new(),
             generation: 0,
@@ -172,6 +178,7 @@ impl Worker {
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut due = Vec::new();
+        self.warm_up();
         while !self.stopped {
             if let Err(error) = self.poll.poll(&mut events, self.poll_timeout())
                 && error.kind() != io::ErrorKind::Interrupted
@@ -194,6 +201,7 @@ impl Worker {
             self.serve_starved();
             self.accept();
             self.watch_growth();
+            self.limit_spares();
             self.publish();
             self.stop_when_drained();
         }
@@ -202,7 +210,25 @@ impl Worker {
                 self.cut(index, CloseReason::Shutdown);
             }
         }
+        self.dialer.close_pool(&self.counters);
         self.publish();
+    }
+
+    fn warm_up(&mut self) {
+        // What each named target gets is shared out among the workers; some may be left without.
+        let pool = self.settings.pool.as_ref().map(|pool| pool.share(self.number, self.shared.workers));
+        if pool.is_some_and(|pool| pool.warm_up_spares > 0) {
+            let targets = mem::take(&mut self.settings.warm_up);
+            let (dialer, mut cx) = self.dial_context();
+            dialer.warm_up(&targets, &mut cx);
+        }
+    }
+
+    /// Spares may use half of the descriptors that sessions leave free: one of the two that each more could have.
+    fn limit_spares(&mut self) {
+        let sessions = self.shared.sessions.load(Ordering::Relaxed);
+        let room = self.settings.sessions_max.saturating_sub(sessions) / self.shared.workers;
+        self.dialer.set_spare_room(room, &self.counters);
     }
 
     fn poll_timeout(&self) -> Option<Duration> {
@@ -326,7 +352,8 @@ impl Worker {
 
     fn serve_finished_dials(&mut self) {
         while let Some(Finished { owner, result, .. }) = self.dialer.take_finished() {
-            let Some(slot) = self.slot(owner) else { continue };
+            let slot = self.sessions.get_mut(owner.index()).filter(|slot| slot.generation == owner.generation());
+            let Some(slot) = slot else { continue };
             slot.dial = None;
             match result {
                 Ok(dialed) => {
@@ -334,7 +361,11 @@ impl Worker {
                     // Registering anew reports readiness that was reported to the dialler already.
                     let interest = Interest::READABLE | Interest::WRITABLE;
                     match self.poll.registry().reregister(&mut socket, owner.into(), interest) {
-                        Ok(()) => self.with_session(owner, |session, cx| session.on_connected(socket, cx)),
+                        Ok(()) => {
+                            slot.has_target = true;
+                            self.counters.targets_connected.add(1);
+                            self.with_session(owner, |session, cx| session.on_connected(socket, cx));
+                        }
                         Err(error) => {
                             log::error!("cannot watch a connected socket: {error}");
                             self.cut(owner.index(), CloseReason::Internal);
@@ -387,6 +418,7 @@ impl Worker {
             match request {
                 Request::Drain(timeout) => {
                     let deadline = self.now + timeout;
+                    self.dialer.close_pool(&self.counters);
                     self.drain_deadline = Some(deadline);
                     self.drain_alarm.arm(deadline, worker_token(DRAIN_LEG), &mut self.timers, self.now);
                     for listener in &mut self.listeners {
@@ -415,6 +447,7 @@ impl Worker {
                         self.counters.accept_errors.add(1);
                         log::debug!("accept: {error}");
                     }
+                    Accepted::NoDescriptors(_) if self.dialer.give_up_spares(&self.counters) => {}
                     Accepted::NoDescriptors(error) => {
                         self.counters.accept_paused_descriptors.add(1);
                         self.pause_accepting(&error.to_string());
@@ -455,6 +488,7 @@ impl Worker {
             alarm: Alarm::default(),
             queued: false,
             starved: false,
+            has_target: false,
         };
         if let Some(deadline) = slot.session.deadline(&self.settings.session.timeouts) {
             slot.alarm.arm(deadline, token, &mut self.timers, self.now);
@@ -481,6 +515,9 @@ impl Worker {
         let record = slot.session.record(self.now);
         if let Some(user) = &record.user {
             user.counters.lane(self.number).sessions_active.sub(1);
+        }
+        if slot.has_target {
+            self.counters.targets_connected.sub(1);
         }
         drop(slot);
         self.shared.sessions.fetch_sub(1, Ordering::Relaxed);

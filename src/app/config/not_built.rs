@@ -22,14 +22,6 @@ const NOT_BUILT: &[&str] = &[
     "performance.udp_timeout",
     "performance.udp_recv_buffer",
     "performance.udp_sockets_per_user_max",
-    "connection_pool.enabled",
-    "connection_pool.max_connections_per_host",
-    "connection_pool.max_idle_time",
-    "connection_pool.max_lifetime",
-    "connection_pool.health_check_interval",
-    "connection_pool.enable_warmup",
-    "connection_pool.warmup_connections",
-    "connection_pool.warmup_targets",
 ];
 
 /// A line for each section of `json` (the file without comments) that says something without effect.

@@ -12,10 +12,12 @@ pub mod error;
 pub mod race;
 mod report;
 mod socket;
+mod spares;
 
 pub use self::error::DialError;
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,10 +30,11 @@ use self::race::{Race, Step};
 use self::report::RefusalReport;
 use self::socket::Progress;
 use super::alarm::Alarm;
+use super::connection_pool::{ConnectionPool, SPARE_LEG, TICK_LEG};
 use super::policy::{self, DestinationPolicy};
 use super::resolve::lookups::{Answered, Asked};
 use super::resolve::{Answer, Family, Resolver, ResolverSettings};
-use super::sockopt::SocketOptions;
+use super::sockopt::{SocketOptions, is_shortage};
 use super::token::{Kind, Token, next_generation};
 use crate::io::timer::TimerWheel;
 use crate::session::{Host, Target};
@@ -91,6 +94,8 @@ pub struct Dialed {
     pub peer: SocketAddr,
     /// From the call of [`Dialer::dial`], look-up included.
     pub connect_time: Duration,
+    /// It was connected before anybody asked for it, and nothing went through it since.
+    pub is_spare: bool,
 }
 
 /// All dials of one worker.
@@ -102,6 +107,8 @@ pub struct Dialer {
     finished: VecDeque<Finished>,
     routes: Routes,
     refusals: RefusalReport,
+    pool: ConnectionPool<TcpStream>,
+    pool_alarm: Alarm,
 }
 
 struct Dial {
@@ -117,11 +124,15 @@ struct Dial {
     attempts: Vec<Attempt>,
     next_leg: usize,
     failure: Option<DialError>,
+    /// The policy let an address pass, so that the pool was asked.
+    reached_address: bool,
 }
 
 struct Attempt {
     leg: usize,
     socket: TcpStream,
+    address: SocketAddr,
+    started: Instant,
 }
 
 /// For which families the host has a route to the internet.
@@ -145,6 +156,8 @@ impl Dialer {
             finished: VecDeque::new(),
             routes: Routes { v4: false, v6: false, checked: None },
             refusals: RefusalReport::default(),
+            pool: ConnectionPool::new(None),
+            pool_alarm: Alarm::default(),
         }
     }
 
@@ -152,6 +165,10 @@ impl Dialer {
     /// `owner` beside it.
     pub fn dial(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> DialId {
         cx.counters.dials_started.add(1);
+        self.start(owner, target, cx)
+    }
+
+    fn start(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> DialId {
         self.generation = next_generation(self.generation);
         let families = self.families(cx.now);
         let preferred = families.first().copied().unwrap_or(Family::V4);
@@ -167,6 +184,7 @@ impl Dialer {
             attempts: Vec::new(),
             next_leg: 1,
             failure: None,
+            reached_address: false,
         });
         let token = Token::new(Kind::Dial, self.generation, index, 0);
         match &target.host {
@@ -181,9 +199,9 @@ impl Dialer {
     /// Gives up a dial: its attempts are closed, its look-ups go on for the cache. A dial that has finished but was not
     /// taken yet is dropped with its socket.
     pub fn cancel(&mut self, id: DialId, cx: &mut DialContext<'_>) {
-        if self.find(id.0).is_some() {
-            self.remove(id.0);
+        if let Some(dial) = self.remove(id.0) {
             cx.counters.dials_cancelled.add(1);
+            self.count_miss(&dial, cx);
         } else {
             self.finished.retain(|finished| finished.dial != id);
         }
@@ -193,6 +211,7 @@ impl Dialer {
     pub fn on_event(&mut self, token: Token, cx: &mut DialContext<'_>) {
         match token.kind() {
             Kind::Resolve => self.resolver.on_event(token, cx),
+            Kind::Dial if token.leg() == SPARE_LEG => self.on_spare_event(token, cx),
             Kind::Dial => self.on_attempt_event(token, cx),
             Kind::Worker | Kind::Session => {}
         }
@@ -205,6 +224,7 @@ impl Dialer {
     pub fn on_timer(&mut self, token: Token, cx: &mut DialContext<'_>) {
         match token.kind() {
             Kind::Resolve => self.resolver.on_timer(token, cx),
+            Kind::Dial if token.leg() == TICK_LEG => self.on_pool_tick(cx),
             Kind::Dial => self.on_wake_up(token, cx),
             Kind::Worker | Kind::Session => {}
         }
@@ -269,9 +289,15 @@ impl Dialer {
     }
 
     fn on_answer(&mut self, token: Token, family: Family, answer: Answer, now: Instant) {
-        let Some(dial) = self.find(token) else { return };
+        let Some(dial) = self.dials.get_mut(token.index()).filter(|dial| dial.generation == token.generation()) else {
+            return;
+        };
         match answer {
-            Ok(addresses) => dial.race.on_addresses(family, &addresses, now),
+            Ok(addresses) => {
+                let mut addresses = addresses.to_vec();
+                self.pool.order(&mut addresses, dial.target.port, now);
+                dial.race.on_addresses(family, &addresses, now);
+            }
             Err(error) => {
                 dial.note(error.into());
                 dial.race.on_addresses(family, &[], now);
@@ -312,11 +338,18 @@ impl Dialer {
         let (bind, options, policy) = (self.settings.bind, self.settings.options, Arc::clone(&self.settings.policy));
         let Some(dial) = self.find(token) else { return };
         let address = policy::canonical(SocketAddr::new(ip, dial.target.port));
-        if let Err(refusal) = policy.check(address) {
+        // The operator's own targets are nobody's wish; clients are judged when they ask for one.
+        if let Err(refusal) = policy.check(address).or_else(|refusal| spares::pardon(dial.owner, refusal)) {
             log::debug!("target {}: {address} refused by policy: {refusal}", dial.target);
             dial.note(DialError::RefusedByPolicy(refusal));
             return dial.race.on_attempt_forbidden(cx.now);
         }
+        dial.reached_address = true;
+        let owner = dial.owner;
+        if let Some(spare) = self.take_spare(owner, address, cx) {
+            return self.finish(token, Ok(spare), cx);
+        }
+        let Some(dial) = self.find(token) else { return };
         cx.counters.dial_attempts.add(1);
         let leg = dial.next_leg;
         dial.next_leg += 1;
@@ -325,8 +358,10 @@ impl Dialer {
             cx.registry.register(&mut socket, token.with_leg(leg).into(), interests).map(|()| socket)
         });
         match connected {
-            Ok(socket) => dial.attempts.push(Attempt { leg, socket }),
-            Err(error) => self.on_attempt_error(token, &error, cx),
+            Ok(socket) => dial.attempts.push(Attempt { leg, socket, address, started: cx.now }),
+            // Spares are the first to go; as long as there are any, their descriptors are a reason to try again.
+            Err(error) if is_shortage(&error) && self.give_up_spares(cx.counters) => self.attempt(token, ip, cx),
+            Err(error) => self.on_attempt_error(token, address, &error, cx),
         }
     }
 
@@ -336,21 +371,26 @@ impl Dialer {
         match socket::progress(&dial.attempts[place].socket) {
             Progress::Pending => {}
             Progress::Connected(peer) => {
-                let socket = dial.attempts.swap_remove(place).socket;
+                let Attempt { socket, address, started, .. } = dial.attempts.swap_remove(place);
                 let connect_time = cx.now.saturating_duration_since(dial.started);
-                self.finish(token, Ok(Dialed { socket, peer, connect_time }), cx);
+                let owner = dial.owner;
+                self.on_connected(owner, address, cx.now.saturating_duration_since(started), cx);
+                self.finish(token, Ok(Dialed { socket, peer, connect_time, is_spare: false }), cx);
             }
             Progress::Failed(error) => {
-                drop(dial.attempts.swap_remove(place));
-                self.on_attempt_error(token, &error, cx);
+                let address = dial.attempts.swap_remove(place).address;
+                self.on_attempt_error(token, address, &error, cx);
                 self.drive(token.with_leg(0), cx);
             }
         }
     }
 
-    fn on_attempt_error(&mut self, token: Token, error: &std::io::Error, cx: &mut DialContext<'_>) {
-        let Some(dial) = self.find(token) else { return };
+    fn on_attempt_error(&mut self, token: Token, address: SocketAddr, error: &io::Error, cx: &mut DialContext<'_>) {
         let error = DialError::from(error);
+        if error != DialError::NoDescriptors {
+            self.pool.on_failed(address, cx.now);
+        }
+        let Some(dial) = self.find(token) else { return };
         dial.note(error);
         dial.race.on_attempt_failed(cx.now);
         // No other address would fare better; attempts under way keep their chance.
@@ -370,11 +410,20 @@ impl Dialer {
         // Without an open attempt only a look-up can have been waited for.
         dial.note(DialError::DnsTimeout);
         let failure = if dial.attempts.is_empty() { dial.failure } else { Some(DialError::TimedOut) };
+        for attempt in std::mem::take(&mut dial.attempts) {
+            self.pool.on_failed(attempt.address, cx.now);
+        }
         self.finish(token, Err(failure.unwrap_or(DialError::TimedOut)), cx);
     }
 
     fn finish(&mut self, token: Token, result: Result<Dialed, DialError>, cx: &mut DialContext<'_>) {
         let Some(dial) = self.remove(token) else { return };
+        if spares::is_warm_up(dial.owner) {
+            return self.finish_warm_up(&dial.target, result, cx);
+        }
+        if !matches!(&result, Ok(dialed) if dialed.is_spare) {
+            self.count_miss(&dial, cx);
+        }
         match &result {
             Ok(_) => cx.counters.dials_connected.add(1),
             Err(error) => error.count(cx.counters),

@@ -76,6 +76,14 @@ impl DestinationPolicy {
         }
     }
 
+    /// Whether connections to an address that [`DestinationPolicy::check`] lets pass may be made before anybody asks for
+    /// them: not into private networks, unless the operator let that network through by name.
+    pub fn may_have_spares(&self, address: SocketAddr) -> bool {
+        let address = canonical(address);
+        let is_admitted = self.allow.iter().any(|cidr| cidr.contains(address.ip()));
+        self.check(address).is_ok() && (is_admitted || ranges::reserved_range(address.ip()).is_none())
+    }
+
     fn is_own_listener(&self, address: SocketAddr) -> bool {
         self.own_listeners.iter().any(|listener| {
             if listener.port() != address.port() {

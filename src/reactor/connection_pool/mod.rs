@@ -1,0 +1,441 @@
+//! Connected, never-used spare connections to targets in steady demand, of one worker.
+//!
+//! A socket that carried one byte belongs to the session that used it; this pool holds only sockets on which nothing was
+//! sent and from which nothing was read, and looks at each once more before it hands it over. It keeps what the demand
+//! of each address justifies ([`demand`]) within its limits, and closes what demand, age or a shortage say.
+//!
+//! It knows no session, and reaches sockets only through a [`Connector`], so the same code runs on simulated ones.
+//!
+//! Invariants: a spare is in its target's list of ready ones, or being connected and in its count, and in the slab once;
+//! handing over takes it out of both. Spares, ready and connecting, never exceed the room given by
+//! [`ConnectionPool::set_room`].
+
+pub mod demand;
+pub mod target;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use self::target::{Target, Targets};
+use super::sockopt::is_shortage;
+use super::token::{Kind, Token, next_generation};
+use crate::stats::{Counter, Counters};
+
+/// The leg that marks a dial's token as a spare's. Connection attempts of dials have much lower ones.
+pub const SPARE_LEG: usize = 4095;
+/// The leg of the wake-up that [`ConnectionPool::next_tick`] asks for.
+pub const TICK_LEG: usize = 4094;
+
+/// How often ages, demand and health are looked at while there are spares.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The limits, for one worker.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    /// Spares per address.
+    pub spares_per_target_max: usize,
+    /// Spares in all.
+    pub spares_max: usize,
+    /// A spare is closed at this age at the latest, and a target that was named for warming up is kept warm for so long
+    /// without a dial.
+    pub idle_max: Duration,
+    /// A spare is closed at this age, too.
+    pub lifetime_max: Duration,
+    pub connect_timeout: Duration,
+    pub health_check_interval: Duration,
+    /// Spares that each named target gets at the start.
+    pub warm_up_spares: usize,
+}
+
+impl PoolSettings {
+    /// What worker `number` of `workers` gets of figures that are meant for the process.
+    pub fn share(&self, number: usize, workers: usize) -> Self {
+        let share = |total: usize| total / workers.max(1) + usize::from(number < total % workers.max(1));
+        Self {
+            spares_per_target_max: share(self.spares_per_target_max),
+            spares_max: share(self.spares_max),
+            warm_up_spares: share(self.warm_up_spares),
+            ..self.clone()
+        }
+    }
+}
+
+/// How the pool reaches sockets.
+pub trait Connector {
+    type Socket;
+    /// Starts to connect; events for the socket come with `token`.
+    fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<Self::Socket>;
+    /// Makes events of a connected socket come with `token` from now on.
+    fn watch(&mut self, socket: &mut Self::Socket, token: Token) -> io::Result<()>;
+    /// How a connect is doing.
+    fn state(&mut self, socket: &Self::Socket) -> ConnectState;
+    /// What waits in a connected socket, without reading it.
+    fn look(&mut self, socket: &Self::Socket) -> Waiting;
+    /// Whether the address may have spares: clients may reach it, and the operator does not leave that to luck.
+    fn permits(&self, address: SocketAddr) -> bool;
+}
+
+/// How a connect is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectState {
+    Connected,
+    Pending,
+    Failed,
+}
+
+/// What waits in a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    Nothing,
+    /// Bytes of the target, which nobody has read.
+    Bytes,
+    /// The target ended or broke the connection.
+    Ended,
+}
+
+/// What the pool needs in every call.
+pub struct PoolContext<'a, C> {
+    pub connector: &'a mut C,
+    pub now: Instant,
+    pub counters: &'a Counters,
+}
+
+/// The spares of one worker.
+pub struct ConnectionPool<S> {
+    /// `None`: no spares are kept; what is known of targets still orders the addresses of names.
+    settings: Option<PoolSettings>,
+    targets: Targets,
+    spares: Slab<Spare<S>>,
+    generation: u32,
+    connecting: usize,
+    /// Spares that may be there now, at most `settings.spares_max`.
+    room: usize,
+}
+
+struct Spare<S> {
+    address: SocketAddr,
+    generation: u32,
+    socket: S,
+    /// When connecting began, or ended.
+    since: Instant,
+    is_connected: bool,
+    checked: Instant,
+}
+
+impl<S> ConnectionPool<S> {
+    /// An empty pool; without settings it stays empty.
+    pub fn new(settings: Option<PoolSettings>) -> Self {
+        let room = settings.as_ref().map_or(0, |settings| settings.spares_max);
+        Self { settings, targets: Targets::default(), spares: Slab::new(), generation: 0, connecting: 0, room }
+    }
+
+    /// Spares are kept, as far as demand goes.
+    pub fn is_enabled(&self) -> bool {
+        self.settings.is_some()
+    }
+
+    /// Spares ready and being connected.
+    pub fn len(&self) -> usize {
+        self.spares.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.spares.is_empty()
+    }
+
+    /// Puts the addresses of a name, all of one family, into the order in which they should be tried.
+    pub fn order(&self, addresses: &mut [IpAddr], port: u16, now: Instant) {
+        self.targets.order(addresses, port, now);
+    }
+
+    /// A connection to `address` that was never used, if there is one that is young enough and alive.
+    pub fn take<C: Connector<Socket = S>>(&mut self, address: SocketAddr, cx: &mut PoolContext<'_, C>) -> Option<S> {
+        let settings = self.settings.as_ref()?;
+        let target = self.targets.find(address)?;
+        let usable = settings.usable(target, cx.now);
+        let mut taken = None;
+        while let Some(spare) = target.idle.pop_front().and_then(|index| self.spares.try_remove(index)) {
+            let age = cx.now.saturating_duration_since(spare.since);
+            if age > usable {
+                cx.counters.spares_closed_too_old.add(1);
+            } else if cx.connector.look(&spare.socket) == Waiting::Ended {
+                cx.counters.spares_closed_at_hand_over.add(1);
+                target.on_spare_died(age, cx.now);
+            } else {
+                target.on_spare_used();
+                taken = Some(spare.socket);
+                break;
+            }
+        }
+        self.publish(cx.counters);
+        taken
+    }
+
+    /// A session was given a connection to `address`; `connect_time` is what it took, `None` for a spare. Demand may
+    /// justify new spares now.
+    pub fn on_dialled<C: Connector<Socket = S>>(
+        &mut self,
+        address: SocketAddr,
+        connect_time: Option<Duration>,
+        cx: &mut PoolContext<'_, C>,
+    ) {
+        let Some(target) = self.targets.entry(address, cx.now) else { return };
+        if let Some(connect_time) = connect_time {
+            target.on_connected(connect_time);
+        }
+        target.demand.note(cx.now);
+        self.refill(address, cx);
+        self.publish(cx.counters);
+    }
+
+    /// Connecting to `address` for a session failed.
+    pub fn on_failed(&mut self, address: SocketAddr, now: Instant) {
+        if let Some(target) = self.targets.entry(address, now) {
+            target.on_failed(now);
+        }
+    }
+
+    /// The operator named a target that has this address; `socket` was connected to it and becomes its first spare.
+    pub fn keep_warm<C: Connector<Socket = S>>(
+        &mut self,
+        address: SocketAddr,
+        mut socket: S,
+        cx: &mut PoolContext<'_, C>,
+    ) {
+        let Some(settings) = &self.settings else { return };
+        let (spares, until) = (settings.warm_up_spares, cx.now + settings.idle_max);
+        if self.spares.len() >= self.room {
+            return;
+        }
+        let Some(target) = self.targets.entry(address, cx.now) else { return };
+        target.keep_warm(spares, until);
+        let token = self.next_token();
+        if cx.connector.watch(&mut socket, token).is_err() {
+            return;
+        }
+        cx.counters.spare_attempts.add(1);
+        cx.counters.spares_connected.add(1);
+        let spare = Spare {
+            address,
+            generation: token.generation(),
+            socket,
+            since: cx.now,
+            is_connected: true,
+            checked: cx.now,
+        };
+        let index = self.spares.insert(spare);
+        if let Some(target) = self.targets.find(address) {
+            target.idle.push_back(index);
+        }
+        self.refill(address, cx);
+        self.publish(cx.counters);
+    }
+
+    /// Something happened on the socket of a spare.
+    pub fn on_event<C: Connector<Socket = S>>(&mut self, token: Token, cx: &mut PoolContext<'_, C>) {
+        let index = token.index();
+        let Some(spare) = self.spares.get_mut(index).filter(|spare| spare.generation == token.generation()) else {
+            return;
+        };
+        if spare.is_connected {
+            self.check(index, cx);
+        } else {
+            match cx.connector.state(&spare.socket) {
+                ConnectState::Pending => {}
+                ConnectState::Connected => self.on_spare_connected(index, cx),
+                ConnectState::Failed => self.on_spare_failed(index, cx),
+            }
+        }
+        self.publish(cx.counters);
+    }
+
+    /// The wake-up that [`ConnectionPool::next_tick`] asked for: closes what is too old or not needed, renews what is.
+    pub fn on_tick<C: Connector<Socket = S>>(&mut self, cx: &mut PoolContext<'_, C>) {
+        let Some(settings) = self.settings.clone() else { return };
+        for index in 0..self.spares.capacity() {
+            let Some(spare) = self.spares.get(index) else { continue };
+            let (address, age) = (spare.address, cx.now.saturating_duration_since(spare.since));
+            if !spare.is_connected {
+                if age >= settings.connect_timeout {
+                    self.on_spare_failed(index, cx);
+                }
+                continue;
+            }
+            let is_due = cx.now.saturating_duration_since(spare.checked) >= settings.health_check_interval;
+            let Some(target) = self.targets.find(address) else { continue };
+            let usable = settings.usable(target, cx.now);
+            let wanted = settings.wanted(target, address.port(), cx.now);
+            let is_surplus = target.idle.len() + target.connecting > wanted;
+            // The estimate goes up and down by one or two: what it wants again soon is not closed for that.
+            if is_surplus && (wanted == 0 || age >= usable / 2) {
+                self.close(index, &cx.counters.spares_closed_unneeded, cx.counters);
+            } else if age > usable {
+                self.close(index, &cx.counters.spares_closed_too_old, cx.counters);
+                self.refill(address, cx);
+            } else if is_due {
+                self.check(index, cx);
+            }
+        }
+        self.publish(cx.counters);
+    }
+
+    /// When [`ConnectionPool::on_tick`] should be called next.
+    pub fn next_tick(&self, now: Instant) -> Option<Instant> {
+        (!self.spares.is_empty()).then_some(now + TICK)
+    }
+
+    /// Changes how many spares there may be. Those beyond are closed.
+    pub fn set_room(&mut self, room: usize, counters: &Counters) {
+        let Some(settings) = &self.settings else { return };
+        let room = room.min(settings.spares_max);
+        self.room = room;
+        if self.spares.len() > room {
+            self.give_up(self.spares.len() - room, counters);
+        }
+    }
+
+    /// Closes up to `count` spares because something else needs their descriptors; true if there was one.
+    pub fn give_up(&mut self, count: usize, counters: &Counters) -> bool {
+        let indexes: Vec<usize> = self.spares.iter().map(|(index, _)| index).take(count).collect();
+        for &index in &indexes {
+            self.close(index, &counters.spares_closed_for_room, counters);
+        }
+        if !indexes.is_empty() {
+            self.publish(counters);
+        }
+        !indexes.is_empty()
+    }
+
+    /// Closes all spares and opens no more.
+    pub fn close_all(&mut self, counters: &Counters) {
+        self.room = 0;
+        self.give_up(usize::MAX, counters);
+        self.settings = None;
+    }
+
+    fn on_spare_connected<C: Connector<Socket = S>>(&mut self, index: usize, cx: &mut PoolContext<'_, C>) {
+        let Some(spare) = self.spares.get_mut(index) else { return };
+        let connect_time = cx.now.saturating_duration_since(spare.since);
+        spare.is_connected = true;
+        spare.since = cx.now;
+        spare.checked = cx.now;
+        self.connecting -= 1;
+        cx.counters.spares_connected.add(1);
+        if let Some(target) = self.targets.find(spare.address) {
+            target.connecting -= 1;
+            target.idle.push_back(index);
+            target.on_connected(connect_time);
+        }
+    }
+
+    fn on_spare_failed<C: Connector<Socket = S>>(&mut self, index: usize, cx: &mut PoolContext<'_, C>) {
+        let Some(address) = self.spares.get(index).map(|spare| spare.address) else { return };
+        self.close(index, &cx.counters.spare_failures, cx.counters);
+        if let Some(target) = self.targets.find(address) {
+            target.on_failed(cx.now);
+        }
+    }
+
+    /// Looks at a ready spare: closes a dead one, and learns what that says about its target.
+    fn check<C: Connector<Socket = S>>(&mut self, index: usize, cx: &mut PoolContext<'_, C>) {
+        let Some(spare) = self.spares.get_mut(index) else { return };
+        spare.checked = cx.now;
+        let (address, age) = (spare.address, cx.now.saturating_duration_since(spare.since));
+        let Some(target) = self.targets.find(address) else { return };
+        match cx.connector.look(&spare.socket) {
+            Waiting::Nothing => {}
+            Waiting::Bytes => target.on_spoke_first(),
+            Waiting::Ended => {
+                target.on_spare_died(age, cx.now);
+                self.close(index, &cx.counters.spares_closed_by_target, cx.counters);
+                self.refill(address, cx);
+            }
+        }
+    }
+
+    /// Opens what demand justifies and limits allow.
+    fn refill<C: Connector<Socket = S>>(&mut self, address: SocketAddr, cx: &mut PoolContext<'_, C>) {
+        let Some(settings) = &self.settings else { return };
+        let Some(target) = self.targets.find(address) else { return };
+        let wanted = settings.wanted(target, address.port(), cx.now);
+        let mut missing = wanted.saturating_sub(target.idle.len() + target.connecting);
+        if missing == 0 {
+            return;
+        }
+        let is_named = target.named_spares(cx.now) > 0;
+        let is_fit = is_named || (!self.targets.looks_scanned(address.ip()) && cx.connector.permits(address));
+        if !is_fit {
+            return;
+        }
+        while missing > 0 && self.spares.len() < self.room {
+            missing -= 1;
+            let token = self.next_token();
+            cx.counters.spare_attempts.add(1);
+            match cx.connector.connect(address, token) {
+                Ok(socket) => {
+                    let generation = token.generation();
+                    let (since, checked) = (cx.now, cx.now);
+                    self.spares.insert(Spare { address, generation, socket, since, is_connected: false, checked });
+                    self.connecting += 1;
+                    if let Some(target) = self.targets.find(address) {
+                        target.connecting += 1;
+                    }
+                }
+                Err(error) => {
+                    cx.counters.spare_failures.add(1);
+                    // A shortage of ours says nothing about the target.
+                    if let Some(target) = self.targets.find(address).filter(|_| !is_shortage(&error)) {
+                        target.on_failed(cx.now);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The token of the spare that is inserted next.
+    fn next_token(&mut self) -> Token {
+        self.generation = next_generation(self.generation);
+        Token::new(Kind::Dial, self.generation, self.spares.vacant_key(), SPARE_LEG)
+    }
+
+    /// Drops a spare, which closes its socket in order, and counts that; one that was not connected yet is a failure.
+    fn close(&mut self, index: usize, reason: &Counter, counters: &Counters) {
+        let Some(spare) = self.spares.try_remove(index) else { return };
+        if let Some(target) = self.targets.find(spare.address) {
+            if spare.is_connected {
+                target.idle.retain(|&one| one != index);
+            } else {
+                target.connecting -= 1;
+            }
+        }
+        if spare.is_connected {
+            reason.add(1);
+        } else {
+            self.connecting -= 1;
+            counters.spare_failures.add(1);
+        }
+    }
+
+    fn publish(&self, counters: &Counters) {
+        counters.spares_idle.set((self.spares.len() - self.connecting) as u64);
+        counters.spares_connecting.set(self.connecting as u64);
+        counters.pool_targets.set(self.targets.len() as u64);
+    }
+}
+
+impl PoolSettings {
+    fn usable(&self, target: &Target, now: Instant) -> Duration {
+        target.usable(now).min(self.idle_max).min(self.lifetime_max)
+    }
+
+    fn wanted(&self, target: &Target, port: u16, now: Instant) -> usize {
+        target.wanted(port, now, self.usable(target, now)).min(self.spares_per_target_max)
+    }
+}
+
+#[cfg(test)]
+mod tests;
