@@ -140,7 +140,8 @@ impl KernelPipe {
                 }
                 Err(Errno::AGAIN) => return Send::Blocked,
                 Err(Errno::INTR) => {}
-                Err(_) => return Send::Failed,
+                Err(Errno::PIPE) => return Send::Failed,
+                Err(_) => return Send::Reset,
             }
         }
     }
