@@ -83,7 +83,14 @@ impl TlsAcceptor {
     /// The engine for a client that has sent its first byte.
     pub fn engine(&self) -> Result<TlsEngine, TlsError> {
         let connection = UnbufferedServerConnection::new(Arc::clone(&self.config)).map_err(TlsError::from)?;
-        Ok(TlsEngine { connection, pending: Vec::new(), outgoing: Vec::new(), peer_closed: false, close_sent: false })
+        Ok(TlsEngine {
+            connection,
+            pending: Vec::new(),
+            outgoing: Vec::new(),
+            peer_closed: false,
+            close_sent: false,
+            failed: false,
+        })
     }
 }
 
@@ -139,6 +146,8 @@ pub struct TlsEngine {
     outgoing: Vec<u8>,
     peer_closed: bool,
     close_sent: bool,
+    /// The peer broke the protocol. rustls must not be called any more: it would look for records that are gone.
+    failed: bool,
 }
 
 impl TlsEngine {
@@ -154,6 +163,15 @@ impl TlsEngine {
             // Whatever follows close_notify is to be ignored (RFC 8446 6.1).
             return Ok(());
         }
+        if self.failed {
+            return Err(TlsError::from(rustls::Error::HandshakeNotComplete));
+        }
+        let outcome = self.feed_pending_and(record, on_payload);
+        self.failed = outcome.is_err();
+        outcome
+    }
+
+    fn feed_pending_and(&mut self, record: &mut [u8], on_payload: impl FnMut(&[u8])) -> Result<(), TlsError> {
         if self.pending.is_empty() {
             let used = self.advance(record, on_payload)?;
             self.pending.extend_from_slice(&record[used..]);
@@ -203,9 +221,12 @@ impl TlsEngine {
         }
     }
 
-    /// After an error rustls still hands out the alert it queued, and then the error again.
+    /// After an error rustls still hands out the alert it queued. It must not be called beyond that: it would look again
+    /// at input that is gone, and panic where a message was left in it.
     fn collect_alert(&mut self) {
-        while let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(&mut []).state {
+        while self.connection.wants_write() {
+            let state = self.connection.process_tls_records(&mut []).state;
+            let Ok(ConnectionState::EncodeTlsData(mut data)) = state else { return };
             if append_encoded(&mut data, &mut self.outgoing).is_err() {
                 return;
             }
@@ -226,8 +247,11 @@ impl TlsEngine {
     /// length on the wire.
     ///
     /// # Errors
-    /// Before the handshake is done, or when the keys are used up.
+    /// Before the handshake is done, after the peer broke the protocol, or when the keys are used up.
     pub fn seal(&mut self, payload: &[u8], wire: &mut Buf) -> Result<usize, TlsError> {
+        if self.failed {
+            return Err(TlsError::from(rustls::Error::HandshakeNotComplete));
+        }
         let state = self.connection.process_tls_records(&mut self.pending).state;
         let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
             return Err(TlsError::from(rustls::Error::HandshakeNotComplete));
@@ -238,9 +262,9 @@ impl TlsEngine {
         Ok(length)
     }
 
-    /// Queues close_notify in [`TlsEngine::outgoing`], once, and only where the handshake is done.
+    /// Queues close_notify in [`TlsEngine::outgoing`], once, and only where the handshake is done and TLS did not fail.
     pub fn close(&mut self) {
-        if mem::replace(&mut self.close_sent, true) {
+        if mem::replace(&mut self.close_sent, true) || self.failed {
             return;
         }
         let state = self.connection.process_tls_records(&mut self.pending).state;
