@@ -310,3 +310,6 @@ fn append_encoded<D>(
     outgoing.truncate(start + length);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
