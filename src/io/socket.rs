@@ -47,8 +47,10 @@ pub enum Send {
     Bytes(usize),
     /// No room now; an event follows when that changes.
     Blocked,
-    /// The connection is broken or the peer reads no more.
+    /// The peer reads no more; what it sent before may still be there to receive.
     Failed,
+    /// The connection broke.
+    Reset,
 }
 
 impl Socket for TcpStream {
@@ -70,7 +72,9 @@ impl Socket for TcpStream {
                 Ok(count) => return Send::Bytes(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Send::Blocked,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Send::Failed,
+                // Linux says EPIPE where an orderly end of the peer came before its reset, and nothing is lost.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Send::Failed,
+                Err(_) => return Send::Reset,
             }
         }
     }
@@ -104,6 +108,8 @@ pub struct Endpoint<S> {
     pub writable: bool,
     /// An event said that the connection is broken; the next call on the socket will find out how.
     pub broken: bool,
+    /// Sending found the connection broken.
+    reset: bool,
 }
 
 /// What an event says about a socket.
@@ -117,7 +123,7 @@ pub struct Readiness {
 impl<S: Socket> Endpoint<S> {
     /// A socket of which nothing is known yet.
     pub fn new(socket: S) -> Self {
-        Self { socket, readable: false, writable: false, broken: false }
+        Self { socket, readable: false, writable: false, broken: false, reset: false }
     }
 
     /// Takes note of an event.
@@ -130,28 +136,36 @@ impl<S: Socket> Endpoint<S> {
     /// Receives, and remembers when there is nothing more.
     pub fn recv(&mut self, into: &mut [u8]) -> Recv {
         let outcome = self.socket.recv(into);
-        self.readable &= outcome != Recv::Blocked;
-        outcome
+        self.received(outcome)
     }
 
     /// Receives into an empty pipe, and remembers when there is nothing more.
     pub fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Recv {
         let outcome = self.socket.recv_pipe(pipe);
-        self.readable &= outcome != Recv::Blocked;
-        outcome
+        self.received(outcome)
     }
 
     /// Sends, and remembers when there is no more room.
     pub fn send(&mut self, bytes: &[u8]) -> Send {
         let outcome = self.socket.send(bytes);
-        self.writable &= outcome != Send::Blocked;
-        outcome
+        self.sent(outcome)
     }
 
     /// Sends from a pipe, and remembers when there is no more room.
     pub fn send_pipe(&mut self, pipe: &mut KernelPipe) -> Send {
         let outcome = self.socket.send_pipe(pipe);
+        self.sent(outcome)
+    }
+
+    fn received(&mut self, outcome: Recv) -> Recv {
+        self.readable &= outcome != Recv::Blocked;
+        // The kernel tells of a reset once. When sending was told, receiving finds an end that is none.
+        if outcome == Recv::End && self.reset { Recv::Failed } else { outcome }
+    }
+
+    fn sent(&mut self, outcome: Send) -> Send {
         self.writable &= outcome != Send::Blocked;
+        self.reset |= outcome == Send::Reset;
         outcome
     }
 }
