@@ -451,9 +451,19 @@ impl<S: Socket> Session<S> {
         let uplink = self.uplink.pump(&mut self.client, target, &mut decode, &mut cx.means);
         let mut encode = Encode { inbound: &mut self.inbound, read_bytes_max };
         let downlink = self.downlink.pump(target, &mut self.client, &mut encode, &mut cx.means);
+        let target_broken = target.broken;
         self.count(before, cx);
 
         match verdict(self.uplink.end(), self.downlink.end()) {
+            // Nobody reads a source that has ended, so only its event tells that it broke since.
+            Verdict::Continue if self.uplink.end().is_some() && self.client.broken => {
+                self.abort(CloseReason::ClientReset)
+            }
+            Verdict::Continue if self.downlink.end() == Some(&End::Finished) && target_broken => {
+                // No reset for the client: the end of the answer may still be on its way to it.
+                self.target = None;
+                self.finish_or_linger(CloseReason::TargetReset, cx)
+            }
             Verdict::Continue if uplink == Pumped::Again || downlink == Pumped::Again => {
                 cx.counters.turns_cut_by_budget.add(1);
                 Next::Again
