@@ -478,10 +478,11 @@ impl<S: Socket> Session<S> {
                     log::debug!("{}: {error}", self.client_address);
                     // The alert is the last thing the client hears; a reset would overtake it.
                     self.send_unasked(cx);
-                    if let Some(target) = &mut self.target {
+                    if let Some(mut target) = self.target.take() {
                         target.socket.reset_on_close();
                     }
-                    return self.finish(reason);
+                    self.client.socket.shutdown_write();
+                    return self.finish_or_linger(reason, cx);
                 }
                 self.abort(reason)
             }
