@@ -414,3 +414,6 @@ fn append_encoded<D>(
     outgoing.truncate(start + length);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,14 +133,13 @@ impl KernelPipe {
         let Some(ends) = &self.ends else { return Send::Failed };
         loop {
             match call(&ends.read, self.held_bytes) {
-                Ok(0) => return Send::Failed,
+                Ok(0) | Err(Errno::PIPE) => return Send::Failed,
                 Ok(count) => {
                     self.held_bytes -= count;
                     return Send::Bytes(count);
                 }
                 Err(Errno::AGAIN) => return Send::Blocked,
                 Err(Errno::INTR) => {}
-                Err(Errno::PIPE) => return Send::Failed,
                 Err(_) => return Send::Reset,
             }
         }
