@@ -140,6 +140,8 @@ impl KernelPipe {
                 }
                 Err(Errno::AGAIN) => return Send::Blocked,
                 Err(Errno::INTR) => {}
+                // As for sending: the peer had ended its direction, or the break was reported before.
+                Err(Errno::PIPE) => return Send::Refused,
                 Err(_) => return Send::Failed,
             }
         }
