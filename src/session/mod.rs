@@ -157,10 +157,12 @@ enum Phase {
     Request,
     Dialling,
     Relay,
-    /// All was said; the client may still be sending.
+    /// All was said or waits for room; the client may still be sending.
     Lingering {
         reason: CloseReason,
         read_bytes: usize,
+        /// The client was not told the end yet: it follows the last byte.
+        end_due: bool,
     },
     Closed(CloseReason),
 }
@@ -544,32 +546,37 @@ impl<S: Socket> Session<S> {
         self.uplink.discard();
         self.inbound.close();
         self.send_unasked(cx);
-        self.client.socket.shutdown_write();
-        self.finish_or_linger(reason, cx)
+        self.enter(Phase::Lingering { reason, read_bytes: 0, end_due: true }, cx.means.now);
+        self.linger(cx)
     }
 
     /// Everything was said. Listens on until the client closes too, so that closing does not reset the connection.
     fn finish_or_linger(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
         self.uplink.discard();
-        self.enter(Phase::Lingering { reason, read_bytes: 0 }, cx.means.now);
+        self.enter(Phase::Lingering { reason, read_bytes: 0, end_due: false }, cx.means.now);
         self.linger(cx)
     }
 
     fn linger(&mut self, cx: &mut Context<'_>) -> Next {
-        let Phase::Lingering { reason, mut read_bytes } = self.phase else { return Next::Close };
+        let Phase::Lingering { reason, mut read_bytes, mut end_due } = self.phase else { return Next::Close };
+        if end_due && self.downlink.flush(&mut self.client, &mut cx.means) {
+            self.client.socket.shutdown_write();
+            end_due = false;
+        }
         let (input, _) = cx.means.scratch.parts();
         input.reset(0);
         while self.client.readable && read_bytes < LINGER_BYTES_MAX {
             match self.client.recv(input.spare_mut()) {
                 Recv::Bytes(count) => read_bytes += count,
                 Recv::Blocked => {}
+                Recv::End if end_due => break,
                 Recv::End | Recv::Failed => return self.finish(reason),
             }
         }
         if read_bytes >= LINGER_BYTES_MAX {
             return self.finish(reason);
         }
-        self.phase = Phase::Lingering { reason, read_bytes };
+        self.phase = Phase::Lingering { reason, read_bytes, end_due };
         Next::Wait
     }
 
