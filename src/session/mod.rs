@@ -456,6 +456,10 @@ impl<S: Socket> Session<S> {
         self.count(before, cx);
 
         match verdict(self.uplink.end(), self.downlink.end()) {
+            // Nobody receives from the client any more, and it will not take an answer.
+            Verdict::Continue if self.client.broken && self.uplink.end().is_some() => {
+                self.abort(CloseReason::ClientReset)
+            }
             Verdict::Continue if uplink == Pumped::Again || downlink == Pumped::Again => {
                 cx.counters.turns_cut_by_budget.add(1);
                 Next::Again
