@@ -224,7 +224,8 @@ impl TlsEngine {
                 Ok(opened)
             }
             Err(Refusal { alert, error }) => {
-                if let Some(alert) = alert {
+                // close_notify was our last word (RFC 8446 6.1).
+                if let Some(alert) = alert.filter(|_| !self.close_sent) {
                     self.queue_alert(alert);
                 }
                 Err(error.into())

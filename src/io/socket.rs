@@ -47,10 +47,10 @@ pub enum Send {
     Bytes(usize),
     /// No room now; an event follows when that changes.
     Blocked,
-    /// The peer reads no more; what it sent before may still be there to receive.
+    /// The connection is broken; of what the peer sent, the end may be missing.
     Failed,
-    /// The connection broke.
-    Reset,
+    /// The peer takes no more. If it had ended its direction before, all that it sent is still to be had.
+    Refused,
 }
 
 impl Socket for TcpStream {
@@ -72,9 +72,9 @@ impl Socket for TcpStream {
                 Ok(count) => return Send::Bytes(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Send::Blocked,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Linux says EPIPE where an orderly end of the peer came before its reset, and nothing is lost.
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Send::Failed,
-                Err(_) => return Send::Reset,
+                // Linux: what a reset says after the peer's FIN, or when the reset itself was reported before.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Send::Refused,
+                Err(_) => return Send::Failed,
             }
         }
     }
@@ -108,8 +108,8 @@ pub struct Endpoint<S> {
     pub writable: bool,
     /// An event said that the connection is broken; the next call on the socket will find out how.
     pub broken: bool,
-    /// Sending found the connection broken.
-    reset: bool,
+    /// Sending found it broken. The kernel reports that once, and whoever receives later is told a mere end of stream.
+    lost: bool,
 }
 
 /// What an event says about a socket.
@@ -123,7 +123,7 @@ pub struct Readiness {
 impl<S: Socket> Endpoint<S> {
     /// A socket of which nothing is known yet.
     pub fn new(socket: S) -> Self {
-        Self { socket, readable: false, writable: false, broken: false, reset: false }
+        Self { socket, readable: false, writable: false, broken: false, lost: false }
     }
 
     /// Takes note of an event.
@@ -159,13 +159,57 @@ impl<S: Socket> Endpoint<S> {
 
     fn received(&mut self, outcome: Recv) -> Recv {
         self.readable &= outcome != Recv::Blocked;
-        // The kernel tells of a reset once. When sending was told, receiving finds an end that is none.
-        if outcome == Recv::End && self.reset { Recv::Failed } else { outcome }
+        if outcome == Recv::End && self.lost { Recv::Failed } else { outcome }
     }
 
     fn sent(&mut self, outcome: Send) -> Send {
         self.writable &= outcome != Send::Blocked;
-        self.reset |= outcome == Send::Reset;
+        self.lost |= outcome == Send::Failed;
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Shutdown, TcpListener, TcpStream as StdStream};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Our end of a connection whose peer has sent "data", perhaps a FIN, and then reset it.
+    fn reset_by_peer(fin_first: bool) -> Endpoint<TcpStream> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        peer.write_all(b"data").unwrap();
+        if fin_first {
+            peer.shutdown(Shutdown::Write).unwrap();
+        }
+        SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        let mut endpoint = Endpoint::new(TcpStream::from_std(ours));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while matches!(endpoint.send(b"x"), Send::Bytes(_)) {
+            assert!(Instant::now() < deadline, "the reset never came");
+        }
+        endpoint
+    }
+
+    #[test]
+    fn a_reset_that_sending_found_is_no_end_of_stream() {
+        let mut endpoint = reset_by_peer(false);
+        let mut into = [0; 16];
+        assert_eq!(endpoint.recv(&mut into), Recv::Bytes(4));
+        assert_eq!(endpoint.recv(&mut into), Recv::Failed);
+        assert_eq!(endpoint.send(b"x"), Send::Refused);
+    }
+
+    #[test]
+    fn a_stream_that_ended_before_the_reset_has_ended() {
+        let mut endpoint = reset_by_peer(true);
+        let mut into = [0; 16];
+        assert_eq!(endpoint.recv(&mut into), Recv::Bytes(4));
+        assert_eq!(endpoint.recv(&mut into), Recv::End);
     }
 }

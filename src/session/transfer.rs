@@ -283,7 +283,7 @@ impl Transfer {
                     self.stalled_since = None;
                 }
                 Send::Blocked => {}
-                Send::Failed | Send::Reset => {
+                Send::Failed | Send::Refused => {
                     self.end_with(End::SinkFailed, now);
                     return false;
                 }
@@ -370,7 +370,7 @@ impl Transfer {
                     self.stalled_since = None;
                 }
                 Send::Blocked => {}
-                Send::Failed | Send::Reset => {
+                Send::Failed | Send::Refused => {
                     bytes.reset(0);
                     self.input = None;
                     self.input_waits = false;
