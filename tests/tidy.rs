@@ -67,7 +67,12 @@ const RULES: &[Rule] = &[
     },
     Rule {
         place: "inbound/tls.rs",
-        may_use: &["io::buf", "inbound"],
+        may_use: &["io::buf", "protocol::record", "inbound"],
+        must_not_name: &["mio", "socket2", "rustix", "slab", "std::net", "std::thread", "Instant", "TcpStream"],
+    },
+    Rule {
+        place: "inbound/tls/records.rs",
+        may_use: &["io::buf", "protocol::record", "inbound::tls"],
         must_not_name: &["mio", "socket2", "rustix", "slab", "std::net", "std::thread", "Instant", "TcpStream"],
     },
     Rule {
