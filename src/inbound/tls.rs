@@ -6,7 +6,7 @@
 //! [`TlsEngine::outgoing`] until the caller takes it.
 //!
 //! rustls does the handshake, and all of TLS 1.2. With TLS 1.3 its connection is given up when the handshake is done, and
-//! records are our own business from there on (see [`records`]).
+//! records are our own business from there on (see `records.rs`).
 
 mod records;
 
