@@ -186,19 +186,13 @@ impl Inbound {
 
     fn decode_record(&mut self, record: &mut [u8], payload: &mut Buf) -> Result<(), InboundError> {
         let Security::Tls(engine) = &mut self.security else { return Ok(()) };
+        let Some(vision) = &mut self.vision else { return Ok(engine.feed_into(record, payload)?) };
         let mut result = Ok(());
-        match &mut self.vision {
-            None => engine.feed(record, |bytes| {
-                if !payload.append(bytes) {
-                    result = Err(InboundError::NoRoom);
-                }
-            })?,
-            Some(vision) => engine.feed(record, |bytes| {
-                if result.is_ok() {
-                    result = vision.decode(bytes, payload);
-                }
-            })?,
-        }
+        engine.feed(record, |bytes| {
+            if result.is_ok() {
+                result = vision.decode(bytes, payload);
+            }
+        })?;
         result
     }
 

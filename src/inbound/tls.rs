@@ -4,6 +4,11 @@
 //! follows a record is still the caller's: that is what lets Vision leave TLS in the middle of a segment. It knows no
 //! socket; what TLS wants to say unasked (handshake flights, tickets, key-update answers, alerts) collects in
 //! [`TlsEngine::outgoing`] until the caller takes it.
+//!
+//! rustls does the handshake, and all of TLS 1.2. With TLS 1.3 its connection is given up when the handshake is done, and
+//! records are our own business from there on (see `records.rs`).
+
+mod records;
 
 use std::fmt;
 use std::mem;
@@ -14,16 +19,17 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, UnbufferedServerConnection};
 use rustls::sign::CertifiedKey;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
-use rustls::{ProtocolVersion, SupportedProtocolVersion, version};
+use rustls::{AlertDescription, ProtocolVersion, SupportedProtocolVersion, version};
 
+use self::records::{Opened, RecordLayer, Refusal};
 use crate::io::buf::Buf;
+use crate::protocol::record::RECORD_HEADER_BYTES;
 
 /// Payload of a full record (RFC 8446 5.1).
 pub const RECORD_PAYLOAD_BYTES: usize = 1 << 14;
 
-/// What sealing adds to a record at the most: header, explicit nonce or content type, tag, padding of the old CBC
-/// suites, which rustls does not have.
-pub const RECORD_OVERHEAD_BYTES: usize = 5 + 8 + 16 + 1;
+/// What sealing adds to a record at the most: header, explicit nonce or content type, tag, and a key update before it.
+pub const RECORD_OVERHEAD_BYTES: usize = 64;
 
 /// An alert or a key update under protection: more than either needs.
 const CONTROL_BYTES: usize = 256;
@@ -77,13 +83,22 @@ impl TlsAcceptor {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
         config.send_tls13_tickets = 1;
+        // The secrets go to our own record layer and nowhere else.
+        config.enable_secret_extraction = true;
         Ok(Self { config: Arc::new(config) })
     }
 
     /// The engine for a client that has sent its first byte.
     pub fn engine(&self) -> Result<TlsEngine, TlsError> {
         let connection = UnbufferedServerConnection::new(Arc::clone(&self.config)).map_err(TlsError::from)?;
-        Ok(TlsEngine { connection, pending: Vec::new(), outgoing: Vec::new(), peer_closed: false, close_sent: false })
+        Ok(TlsEngine {
+            stage: Stage::Rustls(Box::new(connection)),
+            pending: Vec::new(),
+            outgoing: Vec::new(),
+            peer_closed: false,
+            close_sent: false,
+            failed: false,
+        })
     }
 }
 
@@ -131,7 +146,7 @@ impl fmt::Display for TlsError {
 
 /// One client's TLS.
 pub struct TlsEngine {
-    connection: UnbufferedServerConnection,
+    stage: Stage,
     /// Records that rustls has seen and not finished with: the beginning of a handshake message. rustls keeps offsets
     /// into them, so they must be in front of whatever it is given next, also when it is only asked to write.
     pending: Vec<u8>,
@@ -139,6 +154,17 @@ pub struct TlsEngine {
     outgoing: Vec<u8>,
     peer_closed: bool,
     close_sent: bool,
+    /// The peer broke the protocol. rustls must not be called any more: it would look for records that are gone.
+    failed: bool,
+}
+
+enum Stage {
+    /// The handshake; with TLS 1.2 the records, too.
+    Rustls(Box<UnbufferedServerConnection>),
+    /// TLS 1.3 after its handshake.
+    Records(Box<RecordLayer>),
+    /// Between the two, and for good if rustls refuses to hand over.
+    Nothing,
 }
 
 impl TlsEngine {
@@ -149,11 +175,74 @@ impl TlsEngine {
     ///
     /// # Errors
     /// When the peer broke the protocol; nothing may be fed afterwards, and the alert is in [`TlsEngine::outgoing`].
-    pub fn feed(&mut self, record: &mut [u8], on_payload: impl FnMut(&[u8])) -> Result<(), TlsError> {
+    pub fn feed(&mut self, record: &mut [u8], mut on_payload: impl FnMut(&[u8])) -> Result<(), TlsError> {
+        self.guarded(|engine| {
+            let Stage::Records(records) = &mut engine.stage else { return engine.feed_rustls(record, on_payload) };
+            let opened = records.open_in_place(record);
+            if let Opened::Payload(length @ 1..) = engine.settle(opened)? {
+                on_payload(&record[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + length]);
+            }
+            Ok(())
+        })
+    }
+
+    /// As [`TlsEngine::feed`], with the payload appended to `payload`, which must have room for all of `record`. Cheaper,
+    /// because a record is then decrypted to where its payload is wanted.
+    pub fn feed_into(&mut self, record: &mut [u8], payload: &mut Buf) -> Result<(), TlsError> {
+        self.guarded(|engine| {
+            if let Stage::Records(records) = &mut engine.stage {
+                let opened = records.open_into(record, payload);
+                if let Opened::Payload(length) = engine.settle(opened)? {
+                    payload.fill(length);
+                }
+                return Ok(());
+            }
+            let mut fits = true;
+            engine.feed_rustls(record, |bytes| fits &= payload.append(bytes))?;
+            if fits { Ok(()) } else { Err(rustls::Error::General("no room to decrypt".to_owned()).into()) }
+        })
+    }
+
+    /// Whatever follows close_notify is to be ignored (RFC 8446 6.1), and after a failure nothing may follow.
+    fn guarded(&mut self, feed: impl FnOnce(&mut Self) -> Result<(), TlsError>) -> Result<(), TlsError> {
         if self.peer_closed {
-            // Whatever follows close_notify is to be ignored (RFC 8446 6.1).
             return Ok(());
         }
+        if self.failed {
+            return Err(TlsError::from(rustls::Error::HandshakeNotComplete));
+        }
+        let outcome = feed(self);
+        self.failed = outcome.is_err();
+        outcome
+    }
+
+    /// Takes note of what a record was; a refused one is answered with its alert.
+    fn settle(&mut self, opened: Result<Opened, Refusal>) -> Result<Opened, TlsError> {
+        match opened {
+            Ok(opened) => {
+                self.peer_closed |= opened == Opened::Closed;
+                Ok(opened)
+            }
+            Err(Refusal { alert, error }) => {
+                // close_notify was our last word (RFC 8446 6.1).
+                if let Some(alert) = alert.filter(|_| !self.close_sent) {
+                    self.queue_alert(alert);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn queue_alert(&mut self, alert: AlertDescription) {
+        let mut wire = Buf::new(CONTROL_BYTES);
+        if let Stage::Records(records) = &mut self.stage
+            && records.seal_alert(alert, &mut wire).is_ok()
+        {
+            self.outgoing.extend_from_slice(wire.bytes());
+        }
+    }
+
+    fn feed_rustls(&mut self, record: &mut [u8], on_payload: impl FnMut(&[u8])) -> Result<(), TlsError> {
         if self.pending.is_empty() {
             let used = self.advance(record, on_payload)?;
             self.pending.extend_from_slice(&record[used..]);
@@ -170,14 +259,17 @@ impl TlsEngine {
         if self.pending.is_empty() && self.pending.capacity() > 0 {
             self.pending = Vec::new();
         }
-        Ok(())
+        self.take_over()
     }
 
     /// Lets rustls work until it wants more input; returns how much of `input` it is done with.
     fn advance(&mut self, input: &mut [u8], mut on_payload: impl FnMut(&[u8])) -> Result<usize, TlsError> {
+        let Stage::Rustls(connection) = &mut self.stage else {
+            return Err(TlsError::from(rustls::Error::HandshakeNotComplete));
+        };
         let mut start = 0;
         loop {
-            let UnbufferedStatus { discard, state } = self.connection.process_tls_records(&mut input[start..]);
+            let UnbufferedStatus { discard, state } = connection.process_tls_records(&mut input[start..]);
             let mut wants_more = false;
             match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
@@ -192,7 +284,7 @@ impl TlsEngine {
                 // Early data is never enabled; the other states mean that TLS waits for input or for us.
                 Ok(_) => wants_more = true,
                 Err(error) => {
-                    self.collect_alert();
+                    collect_alert(connection, &mut self.outgoing);
                     return Err(error.into());
                 }
             }
@@ -203,13 +295,18 @@ impl TlsEngine {
         }
     }
 
-    /// After an error rustls still hands out the alert it queued, and then the error again.
-    fn collect_alert(&mut self) {
-        while let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(&mut []).state {
-            if append_encoded(&mut data, &mut self.outgoing).is_err() {
-                return;
-            }
+    /// Gives up rustls's connection once a TLS 1.3 handshake is done and nothing of it is left over.
+    fn take_over(&mut self) -> Result<(), TlsError> {
+        if !self.is_open() || !self.is_tls13() || !self.pending.is_empty() || self.peer_closed {
+            return Ok(());
         }
+        match mem::replace(&mut self.stage, Stage::Nothing) {
+            Stage::Rustls(connection) => {
+                self.stage = Stage::Records(Box::new(RecordLayer::new(*connection)?));
+            }
+            other => self.stage = other,
+        }
+        Ok(())
     }
 
     /// Bytes for the wire that must go before anything sealed later. The caller takes all of them.
@@ -222,28 +319,40 @@ impl TlsEngine {
     }
 
     /// Seals up to [`RECORD_PAYLOAD_BYTES`] of `payload` as one record behind what is in `wire`, which must have room for
-    /// it and [`RECORD_OVERHEAD_BYTES`] more, and [`TlsEngine::outgoing`] must have been taken. Returns the record's
-    /// length on the wire.
+    /// it and [`RECORD_OVERHEAD_BYTES`] more, and [`TlsEngine::outgoing`] must have been taken. Returns the bytes added.
     ///
     /// # Errors
-    /// Before the handshake is done, or when the keys are used up.
+    /// Before the handshake is done, after the peer broke the protocol, or when the keys are used up.
     pub fn seal(&mut self, payload: &[u8], wire: &mut Buf) -> Result<usize, TlsError> {
-        let state = self.connection.process_tls_records(&mut self.pending).state;
-        let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
+        if self.failed {
             return Err(TlsError::from(rustls::Error::HandshakeNotComplete));
-        };
-        let length =
-            traffic.encrypt(payload, wire.spare_mut()).map_err(|_| TlsError::from(rustls::Error::EncryptError))?;
-        wire.fill(length);
-        Ok(length)
+        }
+        match &mut self.stage {
+            Stage::Records(records) => Ok(records.seal(payload, wire)?),
+            Stage::Rustls(connection) => {
+                let state = connection.process_tls_records(&mut self.pending).state;
+                let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
+                    return Err(TlsError::from(rustls::Error::HandshakeNotComplete));
+                };
+                let length = traffic
+                    .encrypt(payload, wire.spare_mut())
+                    .map_err(|_| TlsError::from(rustls::Error::EncryptError))?;
+                wire.fill(length);
+                Ok(length)
+            }
+            Stage::Nothing => Err(TlsError::from(rustls::Error::HandshakeNotComplete)),
+        }
     }
 
-    /// Queues close_notify in [`TlsEngine::outgoing`], once, and only where the handshake is done.
+    /// Queues close_notify in [`TlsEngine::outgoing`], once, and only where the handshake is done and TLS did not fail.
     pub fn close(&mut self) {
-        if mem::replace(&mut self.close_sent, true) {
+        if mem::replace(&mut self.close_sent, true) || self.failed {
             return;
         }
-        let state = self.connection.process_tls_records(&mut self.pending).state;
+        let Stage::Rustls(connection) = &mut self.stage else {
+            return self.queue_alert(AlertDescription::CloseNotify);
+        };
+        let state = connection.process_tls_records(&mut self.pending).state;
         if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
             let start = self.outgoing.len();
             self.outgoing.resize(start + CONTROL_BYTES, 0);
@@ -254,7 +363,11 @@ impl TlsEngine {
 
     /// The handshake is done: payload may be sealed and will be decrypted.
     pub fn is_open(&self) -> bool {
-        !self.connection.is_handshaking()
+        match &self.stage {
+            Stage::Rustls(connection) => !connection.is_handshaking(),
+            Stage::Records(_) => true,
+            Stage::Nothing => false,
+        }
     }
 
     /// The peer sent close_notify: no payload follows.
@@ -264,7 +377,23 @@ impl TlsEngine {
 
     /// TLS 1.3 was negotiated.
     pub fn is_tls13(&self) -> bool {
-        self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+        match &self.stage {
+            Stage::Rustls(connection) => connection.protocol_version() == Some(ProtocolVersion::TLSv1_3),
+            Stage::Records(_) => true,
+            Stage::Nothing => false,
+        }
+    }
+}
+
+/// After an error rustls still hands out the alert it queued. It must not be called beyond that: it would look again at
+/// input that is gone, and panic where a message was left in it.
+fn collect_alert(connection: &mut UnbufferedServerConnection, outgoing: &mut Vec<u8>) {
+    while connection.wants_write() {
+        let state = connection.process_tls_records(&mut []).state;
+        let Ok(ConnectionState::EncodeTlsData(mut data)) = state else { return };
+        if append_encoded(&mut data, outgoing).is_err() {
+            return;
+        }
     }
 }
 
@@ -286,3 +415,6 @@ fn append_encoded<D>(
     outgoing.truncate(start + length);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,8 +47,10 @@ pub enum Send {
     Bytes(usize),
     /// No room now; an event follows when that changes.
     Blocked,
-    /// The connection is broken or the peer reads no more.
+    /// The connection is broken; of what the peer sent, the end may be missing.
     Failed,
+    /// The peer takes no more. If it had ended its direction before, all that it sent is still to be had.
+    Refused,
 }
 
 impl Socket for TcpStream {
@@ -70,6 +72,8 @@ impl Socket for TcpStream {
                 Ok(count) => return Send::Bytes(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Send::Blocked,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Linux: what a reset says after the peer's FIN, or when the reset itself was reported before.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Send::Refused,
                 Err(_) => return Send::Failed,
             }
         }
@@ -104,6 +108,8 @@ pub struct Endpoint<S> {
     pub writable: bool,
     /// An event said that the connection is broken; the next call on the socket will find out how.
     pub broken: bool,
+    /// Sending found it broken. The kernel reports that once, and whoever receives later is told a mere end of stream.
+    lost: bool,
 }
 
 /// What an event says about a socket.
@@ -117,7 +123,7 @@ pub struct Readiness {
 impl<S: Socket> Endpoint<S> {
     /// A socket of which nothing is known yet.
     pub fn new(socket: S) -> Self {
-        Self { socket, readable: false, writable: false, broken: false }
+        Self { socket, readable: false, writable: false, broken: false, lost: false }
     }
 
     /// Takes note of an event.
@@ -130,28 +136,80 @@ impl<S: Socket> Endpoint<S> {
     /// Receives, and remembers when there is nothing more.
     pub fn recv(&mut self, into: &mut [u8]) -> Recv {
         let outcome = self.socket.recv(into);
-        self.readable &= outcome != Recv::Blocked;
-        outcome
+        self.received(outcome)
     }
 
     /// Receives into an empty pipe, and remembers when there is nothing more.
     pub fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Recv {
         let outcome = self.socket.recv_pipe(pipe);
-        self.readable &= outcome != Recv::Blocked;
-        outcome
+        self.received(outcome)
     }
 
     /// Sends, and remembers when there is no more room.
     pub fn send(&mut self, bytes: &[u8]) -> Send {
         let outcome = self.socket.send(bytes);
-        self.writable &= outcome != Send::Blocked;
-        outcome
+        self.sent(outcome)
     }
 
     /// Sends from a pipe, and remembers when there is no more room.
     pub fn send_pipe(&mut self, pipe: &mut KernelPipe) -> Send {
         let outcome = self.socket.send_pipe(pipe);
+        self.sent(outcome)
+    }
+
+    fn received(&mut self, outcome: Recv) -> Recv {
+        self.readable &= outcome != Recv::Blocked;
+        if outcome == Recv::End && self.lost { Recv::Failed } else { outcome }
+    }
+
+    fn sent(&mut self, outcome: Send) -> Send {
         self.writable &= outcome != Send::Blocked;
+        self.lost |= outcome == Send::Failed;
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Shutdown, TcpListener, TcpStream as StdStream};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Our end of a connection whose peer has sent "data", perhaps a FIN, and then reset it.
+    fn reset_by_peer(fin_first: bool) -> Endpoint<TcpStream> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        peer.write_all(b"data").unwrap();
+        if fin_first {
+            peer.shutdown(Shutdown::Write).unwrap();
+        }
+        SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        let mut endpoint = Endpoint::new(TcpStream::from_std(ours));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while matches!(endpoint.send(b"x"), Send::Bytes(_)) {
+            assert!(Instant::now() < deadline, "the reset never came");
+        }
+        endpoint
+    }
+
+    #[test]
+    fn a_reset_that_sending_found_is_no_end_of_stream() {
+        let mut endpoint = reset_by_peer(false);
+        let mut into = [0; 16];
+        assert_eq!(endpoint.recv(&mut into), Recv::Bytes(4));
+        assert_eq!(endpoint.recv(&mut into), Recv::Failed);
+        assert_eq!(endpoint.send(b"x"), Send::Refused);
+    }
+
+    #[test]
+    fn a_stream_that_ended_before_the_reset_has_ended() {
+        let mut endpoint = reset_by_peer(true);
+        let mut into = [0; 16];
+        assert_eq!(endpoint.recv(&mut into), Recv::Bytes(4));
+        assert_eq!(endpoint.recv(&mut into), Recv::End);
     }
 }

@@ -4,6 +4,7 @@
 //! user 16,384 pipe pages in all (fs.pipe-user-pages-soft), which a pair per session would soon use up.
 
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
@@ -32,6 +33,8 @@ pub struct KernelPipe {
     /// Gone only while it is being dropped.
     ends: Option<Ends>,
     held_bytes: usize,
+    /// The last drain took only some, and the next one has not said why.
+    drained_partly: bool,
     shelf: Rc<Shelf>,
 }
 
@@ -65,7 +68,7 @@ impl PipePool {
         let kept = self.shelf.empty.borrow_mut().pop();
         let ends = kept.or_else(Ends::open)?;
         self.shelf.in_use.set(self.shelf.in_use.get() + 1);
-        Some(KernelPipe { ends: Some(ends), held_bytes: 0, shelf: Rc::clone(&self.shelf) })
+        Some(KernelPipe { ends: Some(ends), held_bytes: 0, drained_partly: false, shelf: Rc::clone(&self.shelf) })
     }
 
     /// Pipes taken and not yet returned.
@@ -131,15 +134,20 @@ impl KernelPipe {
     fn drain(&mut self, mut call: impl FnMut(&OwnedFd, usize) -> Result<usize, Errno>) -> Send {
         debug_assert_ne!(self.held_bytes, 0);
         let Some(ends) = &self.ends else { return Send::Failed };
+        let was_partial = mem::take(&mut self.drained_partly);
         loop {
             match call(&ends.read, self.held_bytes) {
                 Ok(0) => return Send::Failed,
                 Ok(count) => {
                     self.held_bytes -= count;
+                    self.drained_partly = self.held_bytes > 0;
                     return Send::Bytes(count);
                 }
                 Err(Errno::AGAIN) => return Send::Blocked,
                 Err(Errno::INTR) => {}
+                // As for sending: the peer had ended its direction, or the break was reported before. A splice that fails
+                // half-way reports only what it moved, so behind one of those this may be a reset that nobody reported.
+                Err(Errno::PIPE) if !was_partial => return Send::Refused,
                 Err(_) => return Send::Failed,
             }
         }

@@ -159,10 +159,12 @@ enum Phase {
     Request,
     Dialling,
     Relay,
-    /// All was said; the client may still be sending.
+    /// All was said or waits for room; the client may still be sending.
     Lingering {
         reason: CloseReason,
         read_bytes: usize,
+        /// The client was not told the end yet: it follows the last byte.
+        end_due: bool,
     },
     Closed(CloseReason),
 }
@@ -454,9 +456,19 @@ impl<S: Socket> Session<S> {
         let uplink = self.uplink.pump(&mut self.client, target, &mut decode, &mut cx.means);
         let mut encode = Encode { inbound: &mut self.inbound, read_bytes_max };
         let downlink = self.downlink.pump(target, &mut self.client, &mut encode, &mut cx.means);
+        let target_broken = target.broken;
         self.count(before, cx);
 
         match verdict(self.uplink.end(), self.downlink.end()) {
+            // Nobody reads a source that has ended, so only its event tells that it broke since.
+            Verdict::Continue if self.uplink.end().is_some() && self.client.broken => {
+                self.abort(CloseReason::ClientReset)
+            }
+            Verdict::Continue if self.downlink.end() == Some(&End::Finished) && target_broken => {
+                // No reset for the client: the end of the answer may still be on its way to it.
+                self.target = None;
+                self.finish_or_linger(CloseReason::TargetReset, cx)
+            }
             Verdict::Continue if uplink == Pumped::Again || downlink == Pumped::Again => {
                 cx.counters.turns_cut_by_budget.add(1);
                 Next::Again
@@ -470,12 +482,14 @@ impl<S: Socket> Session<S> {
             Verdict::Reset(reason) => {
                 if let Some(End::Broken(error)) = self.uplink.end() {
                     log::debug!("{}: {error}", self.client_address);
-                    // The alert is the last thing the client hears; a reset would overtake it.
-                    self.send_unasked(cx);
-                    if let Some(target) = &mut self.target {
-                        target.socket.reset_on_close();
+                    let is_alerted = matches!(error, InboundError::Tls(_)) && !self.inbound.is_downlink_direct();
+                    if is_alerted && self.downlink.end().is_none() {
+                        // TLS's alert is the last thing the client hears; a reset would overtake it.
+                        if let Some(mut target) = self.target.take() {
+                            target.socket.reset_on_close();
+                        }
+                        return self.say_last_words(reason, cx);
                     }
-                    return self.finish(reason);
                 }
                 self.abort(reason)
             }
@@ -545,35 +559,51 @@ impl<S: Socket> Session<S> {
 
     /// Closes without a VLESS byte: TLS says goodbye (or its alert), then the stream ends.
     fn refuse(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
-        self.uplink.discard();
         self.inbound.close();
+        self.say_last_words(reason, cx)
+    }
+
+    /// Sends what TLS still has to say, and then the end of the stream.
+    fn say_last_words(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
+        self.uplink.discard();
+        let before = self.progress();
         self.send_unasked(cx);
-        self.client.socket.shutdown_write();
-        self.finish_or_linger(reason, cx)
+        self.count(before, cx);
+        self.enter(Phase::Lingering { reason, read_bytes: 0, end_due: true }, cx.means.now);
+        self.linger(cx)
     }
 
     /// Everything was said. Listens on until the client closes too, so that closing does not reset the connection.
     fn finish_or_linger(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
         self.uplink.discard();
-        self.enter(Phase::Lingering { reason, read_bytes: 0 }, cx.means.now);
+        self.enter(Phase::Lingering { reason, read_bytes: 0, end_due: false }, cx.means.now);
         self.linger(cx)
     }
 
     fn linger(&mut self, cx: &mut Context<'_>) -> Next {
-        let Phase::Lingering { reason, mut read_bytes } = self.phase else { return Next::Close };
+        let Phase::Lingering { reason, mut read_bytes, mut end_due } = self.phase else { return Next::Close };
+        if end_due {
+            let before = self.progress();
+            if self.downlink.flush(&mut self.client, &mut cx.means) {
+                self.client.socket.shutdown_write();
+                end_due = false;
+            }
+            self.count(before, cx);
+        }
         let (input, _) = cx.means.scratch.parts();
         input.reset(0);
         while self.client.readable && read_bytes < LINGER_BYTES_MAX {
             match self.client.recv(input.spare_mut()) {
                 Recv::Bytes(count) => read_bytes += count,
                 Recv::Blocked => {}
+                Recv::End if end_due => break,
                 Recv::End | Recv::Failed => return self.finish(reason),
             }
         }
         if read_bytes >= LINGER_BYTES_MAX {
             return self.finish(reason);
         }
-        self.phase = Phase::Lingering { reason, read_bytes };
+        self.phase = Phase::Lingering { reason, read_bytes, end_due };
         Next::Wait
     }
 

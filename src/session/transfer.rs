@@ -293,7 +293,7 @@ impl Transfer {
                     self.stalled_since = None;
                 }
                 Send::Blocked => {}
-                Send::Failed => {
+                Send::Failed | Send::Refused => {
                     self.end_with(End::SinkFailed, now);
                     return false;
                 }
@@ -380,7 +380,7 @@ impl Transfer {
                     self.stalled_since = None;
                 }
                 Send::Blocked => {}
-                Send::Failed => {
+                Send::Failed | Send::Refused => {
                     bytes.reset(0);
                     self.input = None;
                     self.input_waits = false;

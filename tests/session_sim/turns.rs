@@ -1,0 +1,124 @@
+//! What a session may take of its worker: time, buffers, pipes.
+
+use std::time::Duration;
+
+use vless_rust::io::splice::PipePool;
+use vless_rust::session::close::CloseReason;
+use vless_rust::session::transfer::TURN_BYTES_MAX;
+
+use super::sim::peer::{Op, SeenEnd};
+use super::sim::plan::request;
+use super::sim::socket::Manners;
+use super::sim::tls::ClientTls;
+use super::sim::world::{Plan, World};
+use super::{KINDS, relaying, say};
+
+/// A session whose connections take everything at once.
+fn wide(kind: Option<ClientTls>, pipes: bool) -> World {
+    let mut world = World::new(1, kind.is_some());
+    world.pipes = pipes.then(PipePool::new);
+    let mut plan = Plan::quiet(kind.map(ClientTls::config));
+    plan.client = vec![Op::WaitOpen, Op::Header(request())];
+    plan.client_manners = Manners { window: 1 << 30, ..Manners::smooth() };
+    plan.target_manners = plan.client_manners.clone();
+    world.admit(plan);
+    world.pass(Duration::ZERO);
+    world
+}
+
+#[test]
+fn endless_data_is_moved_in_turns_of_bounded_size() {
+    for kind in KINDS {
+        for pipes in [false, true] {
+            let mut world = wide(kind, pipes);
+            let (upload, answer) = (world.rng.bytes(4 << 20), world.rng.bytes(4 << 20));
+            world.client(0, [Op::Say(upload), Op::Fin]);
+            world.target(0, [Op::Say(answer), Op::Fin]);
+            assert_eq!(world.ended(0), Some(CloseReason::Finished));
+            let run = &world.runs[0];
+            assert!(run.agains >= 4, "{kind:?}: {} turns", run.agains);
+            // Received and sent, in both directions, each with one read beyond the budget, and TLS around it.
+            let most = 4 * (TURN_BYTES_MAX + (256 << 10));
+            assert!(run.longest_turn <= most, "{kind:?}: {} bytes in a turn", run.longest_turn);
+            world.verify();
+        }
+    }
+}
+
+#[test]
+fn a_session_in_which_nothing_waits_holds_no_buffer() {
+    for kind in KINDS {
+        let mut world = relaying(kind);
+        let (upload, answer) = (world.rng.bytes(100_000), world.rng.bytes(100_000));
+        world.client(0, [Op::Say(upload)]);
+        world.target(0, [Op::Say(answer)]);
+        assert_eq!(world.pool.held(), 0);
+    }
+}
+
+#[test]
+fn a_session_whose_peers_take_nothing_holds_one_buffer_per_direction() {
+    for kind in KINDS {
+        let mut world = relaying(kind);
+        let (upload, answer) = (world.rng.bytes(2 << 20), world.rng.bytes(2 << 20));
+        world.client(0, [Op::StopReading]);
+        world.target(0, [Op::StopReading, Op::Say(answer)]);
+        world.client(0, [Op::Say(upload)]);
+        // Uplink within TLS: the rest of a record beside the decoded bytes.
+        assert!(world.pool.held() <= 2 + usize::from(kind.is_some()), "{}", world.pool.held());
+        assert!(world.runs[0].target.link.borrow().received < 1 << 20, "back-pressure");
+        world.cut(0, CloseReason::Shutdown);
+        world.runs[0].reasons = vec![CloseReason::Shutdown];
+        world.verify();
+    }
+}
+
+#[test]
+fn bulk_that_passes_unchanged_goes_through_pipes() {
+    let mut world = wide(None, true);
+    let (upload, answer) = (world.rng.bytes(3 << 20), world.rng.bytes(3 << 20));
+    world.client(0, [Op::Say(upload), Op::Fin]);
+    world.target(0, [Op::Say(answer), Op::Fin]);
+    let record = world.runs[0].record.clone().unwrap();
+    assert!(record.uplink.spliced_bytes > 2 << 20, "{:?}", record.uplink);
+    assert!(record.downlink.spliced_bytes > 2 << 20, "{:?}", record.downlink);
+    world.verify();
+}
+
+#[test]
+fn nothing_is_spliced_within_tls() {
+    let mut world = wide(Some(ClientTls::NEW), true);
+    let (upload, answer) = (world.rng.bytes(1 << 20), world.rng.bytes(1 << 20));
+    world.client(0, [Op::Say(upload), Op::Fin]);
+    world.target(0, [Op::Say(answer), Op::Fin]);
+    let record = world.runs[0].record.clone().unwrap();
+    assert_eq!((record.uplink.spliced_bytes, record.downlink.spliced_bytes), (0, 0));
+    world.verify();
+}
+
+#[test]
+fn a_session_that_is_cut_says_goodbye() {
+    for kind in KINDS {
+        let mut world = relaying(kind);
+        world.target(0, [say(b"x")]);
+        world.cut(0, CloseReason::Shutdown);
+        world.runs[0].reasons = vec![CloseReason::Shutdown];
+        world.settle();
+        let client = &world.runs[0].client;
+        assert_eq!((client.seen_end, client.seen_close_notify), (Some(SeenEnd::Fin), kind.is_some()));
+        world.verify();
+    }
+}
+
+#[test]
+fn key_updates_are_answered_and_cost_no_payload() {
+    let mut world = relaying(Some(ClientTls::NEW));
+    for number in 0..50_u8 {
+        world.client(0, [Op::KeyUpdate, say(&[number; 3])]);
+        world.target(0, [Op::Say(vec![number; 7])]);
+    }
+    world.client(0, [Op::Fin]);
+    world.target(0, [Op::Fin]);
+    assert_eq!(world.runs[0].target.heard.len(), 150);
+    world.verify();
+}

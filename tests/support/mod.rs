@@ -1,0 +1,45 @@
+//! What the tests on real sockets share: our server in this process, a client that knows VLESS by itself, origins.
+//!
+//! Nothing here uses an encoder of ours. Every blocking socket has timeouts, and every wait has a deadline, so a test
+//! that fails ends.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+
+pub mod alone;
+pub mod client;
+pub mod origin;
+pub mod pattern;
+pub mod server;
+pub mod thread_clock;
+
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on a slow and busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// When it does not within [`PATIENCE`].
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Makes every later call on `socket` end.
+pub fn bounded(socket: TcpStream) -> TcpStream {
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket.set_nodelay(true).unwrap();
+    socket
+}
+
+/// Makes closing `socket` send a reset.
+pub fn reset_on_close(socket: &TcpStream) {
+    socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)).unwrap();
+}

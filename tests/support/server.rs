@@ -1,0 +1,223 @@
+//! Our server in this process, and what it reports.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use vless_rust::inbound::tls::{Certificate, TlsAcceptor, TlsSettings};
+use vless_rust::protocol::vision::SEED_DEFAULT;
+use vless_rust::reactor::accept::listen;
+use vless_rust::reactor::dial::{DialSettings, Prefer};
+use vless_rust::reactor::policy::DestinationPolicy;
+use vless_rust::reactor::resolve::ResolverSettings;
+use vless_rust::reactor::sockopt::SocketOptions;
+use vless_rust::reactor::{Observer, Reactor, Settings};
+use vless_rust::session::close::CloseReason;
+use vless_rust::session::{Flow, SessionRecord, SessionSettings, Timeouts, User, Users};
+use vless_rust::stats::{Totals, UserCounters, UserTotals, totals};
+
+use super::{PATIENCE, wait_until};
+
+/// The ids of the users that every server here knows, and one that none knows.
+pub const ALICE: [u8; 16] = *b"alice's user id.";
+pub const BOB: [u8; 16] = *b"bob's longer id.";
+/// Has the Vision flow, so that its plain requests are refused.
+pub const VISION: [u8; 16] = *b"uses vision only";
+pub const STRANGER: [u8; 16] = *b"nobody knows me!";
+
+/// What a test may choose; the rest is the same for all.
+#[derive(Clone)]
+pub struct Options {
+    pub tls: bool,
+    pub alpn: Vec<String>,
+    pub timeouts: Timeouts,
+    pub sessions_max: usize,
+    pub workers: usize,
+    pub listen: IpAddr,
+    pub read_bytes_max: usize,
+    pub splice: bool,
+    pub connect_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            tls: false,
+            alpn: Vec::new(),
+            timeouts: PATIENT,
+            sessions_max: 10_000,
+            workers: 1,
+            listen: Ipv4Addr::LOCALHOST.into(),
+            read_bytes_max: 128 << 10,
+            splice: true,
+            connect_timeout: PATIENCE,
+        }
+    }
+}
+
+impl Options {
+    pub fn tls() -> Self {
+        Self { tls: true, ..Self::default() }
+    }
+}
+
+/// Deadlines that no test reaches.
+pub const PATIENT: Timeouts = Timeouts {
+    tls_handshake: Duration::from_secs(60),
+    first_byte: Duration::from_secs(60),
+    request: Duration::from_secs(60),
+    idle: Duration::from_secs(60),
+    half_close: Duration::from_secs(60),
+    write_stall: Duration::from_secs(60),
+};
+
+/// A running server; dropping it stops it.
+pub struct Server {
+    pub address: SocketAddr,
+    /// What it shows its clients, if it speaks TLS.
+    pub certificate: Option<CertificateDer<'static>>,
+    reactor: Reactor,
+    users: Arc<Users>,
+    closed: Arc<Closed>,
+}
+
+#[derive(Default)]
+struct Closed {
+    records: Mutex<Vec<SessionRecord>>,
+    more: Condvar,
+}
+
+impl Observer for Closed {
+    fn on_closed(&self, record: SessionRecord) {
+        self.records.lock().unwrap().push(record);
+        self.more.notify_all();
+    }
+}
+
+/// The discard port, on which nobody answers.
+const NO_NAME_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+
+/// How the server reaches its targets: those on this machine, without asking anybody for names.
+fn dial_settings(connect_timeout: Duration) -> DialSettings {
+    let allow = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+    DialSettings {
+        connect_timeout,
+        prefer: Prefer::Auto,
+        bind: None,
+        policy: Arc::new(DestinationPolicy::new(false, allow, Vec::new(), Vec::new())),
+        resolver: ResolverSettings {
+            servers: vec![NO_NAME_SERVER],
+            hosts: "/nonexistent/hosts".into(),
+            ..ResolverSettings::default()
+        },
+        options: SocketOptions::default(),
+    }
+}
+
+impl Server {
+    pub fn start(options: Options) -> Self {
+        let (tls, certificate) = if options.tls {
+            let (acceptor, certificate) = tls(options.alpn);
+            (Some(acceptor), Some(certificate))
+        } else {
+            (None, None)
+        };
+        let user = |id, email: &str, flow| User {
+            id,
+            email: email.to_owned(),
+            flow,
+            counters: UserCounters::new(options.workers),
+        };
+        let users = [
+            user(ALICE, "alice@example.com", Flow::None),
+            user(BOB, "bob@example.com", Flow::None),
+            user(VISION, "vision@example.com", Flow::Vision),
+        ];
+        let users = Arc::new(Users::new(users).unwrap());
+        let closed = Arc::new(Closed::default());
+        let observer: Arc<dyn Observer> = Arc::<Closed>::clone(&closed);
+        let settings = Settings {
+            session: SessionSettings {
+                tls,
+                users: Arc::clone(&users),
+                timeouts: options.timeouts,
+                vision_seed: SEED_DEFAULT,
+                read_bytes_max: options.read_bytes_max,
+            },
+            dial: dial_settings(options.connect_timeout),
+            splice: options.splice,
+            sessions_max: options.sessions_max,
+            observer,
+        };
+        let listeners =
+            listen(&[SocketAddr::new(options.listen, 0)], options.workers, SocketOptions::default()).unwrap();
+        let address = listeners[0][0].local_addr().unwrap();
+        let reactor = Reactor::start(listeners, &settings).unwrap();
+        Self { address, certificate, reactor, users, closed }
+    }
+
+    pub fn reactor(&self) -> &Reactor {
+        &self.reactor
+    }
+
+    pub fn totals(&self) -> Totals {
+        totals(self.reactor.counters().iter().map(AsRef::as_ref))
+    }
+
+    pub fn user(&self, id: &[u8; 16]) -> UserTotals {
+        self.users.find(id).unwrap().counters.totals()
+    }
+
+    /// Sessions closed for `reason`, as counted.
+    pub fn closes(&self, reason: CloseReason) -> u64 {
+        self.reactor.counters().iter().map(|worker| worker.closes(reason.index())).sum()
+    }
+
+    /// Waits for `count` sessions to have ended since the last call and takes their records.
+    #[track_caller]
+    pub fn closed(&self, count: usize) -> Vec<SessionRecord> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut records = self.closed.records.lock().unwrap();
+        while records.len() < count {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{} of {count} sessions have ended", records.len());
+            records = self.closed.more.wait_timeout(records, left).unwrap().0;
+        }
+        std::mem::take(&mut *records)
+    }
+
+    /// Waits for one session to end, checks that its reason is also what was counted, and that it left nothing behind.
+    #[track_caller]
+    pub fn closed_for(&self, reason: CloseReason) -> SessionRecord {
+        let mut records = self.closed(1);
+        let record = records.remove(0);
+        assert!(records.is_empty(), "more sessions ended: {records:?}");
+        assert_eq!(record.reason, reason, "{record:?}");
+        assert_eq!(self.closes(reason), 1);
+        self.wait_until_empty();
+        record
+    }
+
+    /// Waits until no session is left, and with it no buffer.
+    #[track_caller]
+    pub fn wait_until_empty(&self) {
+        wait_until("no session and no buffer is left", || {
+            let totals = self.totals();
+            self.reactor.sessions() == 0 && totals.sessions_active == 0 && totals.buffers_held == 0
+        });
+    }
+}
+
+fn tls(alpn: Vec<String>) -> (TlsAcceptor, CertificateDer<'static>) {
+    let names = vec!["localhost".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names.clone()).unwrap();
+    let certificate = made.cert.der().clone();
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let key = aws_lc_rs::sign::any_supported_type(&key).unwrap();
+    let key = Arc::new(CertifiedKey::new(vec![certificate.clone()], key));
+    let settings = TlsSettings { certificates: vec![Certificate { names, key }], alpn, tls13_only: false };
+    (TlsAcceptor::new(settings).unwrap(), certificate)
+}

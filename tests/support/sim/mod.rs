@@ -1,0 +1,10 @@
+//! Whole sessions on scripted sockets, in one thread and in virtual time. Knows the crate's public interface only, and
+//! has its own request encoder and its own idea of what must come out.
+
+pub(crate) mod peer;
+pub(crate) mod plan;
+pub(crate) mod rng;
+pub(crate) mod socket;
+pub(crate) mod tls;
+pub(crate) mod verify;
+pub(crate) mod world;

@@ -1,0 +1,236 @@
+//! The two ends of a session that are not ours: a client or a target that follows a script.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::rng::Rng;
+use super::socket::{Closed, Link};
+use super::tls::TlsPeer;
+
+/// One thing a peer does. Reading goes on beside the script unless it was stopped.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    /// Sends bytes that are not payload: the request header.
+    Header(Vec<u8>),
+    /// Sends payload.
+    Say(Vec<u8>),
+    /// Sends bytes as they are, beside TLS.
+    Raw(Vec<u8>),
+    /// Sends payload of which the last record lacks its end.
+    Torn(Vec<u8>),
+    /// Sends payload whose last byte on the wire was changed on the way.
+    Spoilt(Vec<u8>),
+    /// Waits until TLS is open.
+    WaitOpen,
+    /// Waits until so many payload bytes were heard, the response header among them.
+    WaitHeard(usize),
+    /// Waits for the end of what is heard: close_notify, FIN or reset.
+    WaitEnd,
+    /// Waits until this instant.
+    WaitUntil(Instant),
+    KeyUpdate,
+    CloseNotify,
+    /// Ends its direction in order; within TLS not before TLS is open.
+    Fin,
+    /// Ends its direction, whatever the state of TLS.
+    HangUp,
+    Reset,
+    StopReading,
+    StartReading,
+}
+
+/// What a peer saw at the end of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SeenEnd {
+    Fin,
+    Reset,
+}
+
+pub(crate) struct Peer {
+    pub(crate) link: Rc<RefCell<Link>>,
+    pub(crate) tls: Option<Box<TlsPeer>>,
+    pub(crate) script: VecDeque<Op>,
+    rng: Rng,
+    /// Bytes it reads at once, at most.
+    pub(crate) read_max: usize,
+    pub(crate) reading: bool,
+    pub(crate) heard: Vec<u8>,
+    /// Payload of the first record heard, or bytes of the first read without TLS.
+    pub(crate) first_heard: usize,
+    /// All payload that a script operation has sent.
+    pub(crate) said: Vec<u8>,
+    /// It said that nothing follows.
+    pub(crate) said_end: bool,
+    pub(crate) seen_end: Option<SeenEnd>,
+    pub(crate) seen_close_notify: bool,
+}
+
+/// Unread bytes at which a peer stops sending.
+const UNREAD_MAX: usize = 256 << 10;
+
+impl Peer {
+    pub(crate) fn new(link: Rc<RefCell<Link>>, tls: Option<TlsPeer>, script: Vec<Op>, rng: Rng) -> Self {
+        Self {
+            link,
+            tls: tls.map(Box::new),
+            script: script.into(),
+            rng,
+            read_max: 1 << 30,
+            reading: true,
+            heard: Vec::new(),
+            first_heard: 0,
+            said: Vec::new(),
+            said_end: false,
+            seen_end: None,
+            seen_close_notify: false,
+        }
+    }
+
+    /// Does the next thing of its script; false if that has to wait.
+    pub(crate) fn act(&mut self, now: Instant) -> bool {
+        if self.seen_end == Some(SeenEnd::Reset) || self.link.borrow().peer_reset {
+            return false;
+        }
+        let sent = self.link.borrow().coming.len();
+        if !self.may_act(now) {
+            // TLS may have said hello while its opening is waited for.
+            return self.link.borrow().coming.len() > sent;
+        }
+        let Some(op) = self.script.pop_front() else { return false };
+        let wire = match (op, &mut self.tls) {
+            (Op::Header(bytes), Some(tls)) => tls.say(&bytes),
+            (Op::Header(bytes), None) | (Op::Raw(bytes), _) => bytes,
+            (Op::Say(bytes), tls) => {
+                self.said.extend_from_slice(&bytes);
+                tls.as_mut().map(|tls| tls.say(&bytes)).unwrap_or(bytes)
+            }
+            (Op::Torn(bytes), Some(tls)) => {
+                self.said.extend_from_slice(&bytes);
+                let mut wire = tls.say(&bytes);
+                wire.truncate(wire.len() - self.rng.up_to(wire.len() - 1));
+                wire
+            }
+            (Op::Spoilt(bytes), Some(tls)) => {
+                self.said.extend_from_slice(&bytes);
+                let mut wire = tls.say(&bytes);
+                let last = wire.len() - 1;
+                wire[last] ^= 1;
+                wire
+            }
+            (Op::KeyUpdate, Some(tls)) => tls.key_update(),
+            (Op::CloseNotify, Some(tls)) => {
+                self.said_end = true;
+                tls.close_notify()
+            }
+            (Op::Fin | Op::HangUp, _) => {
+                self.said_end = true;
+                self.link.borrow_mut().peer_fin = true;
+                Vec::new()
+            }
+            (Op::Reset, _) => {
+                self.link.borrow_mut().peer_reset = true;
+                Vec::new()
+            }
+            (Op::StopReading, _) => {
+                self.reading = false;
+                Vec::new()
+            }
+            (Op::StartReading, _) => {
+                self.reading = true;
+                Vec::new()
+            }
+            // Waiting is over, or it is a thing of TLS and there is none.
+            _ => Vec::new(),
+        };
+        self.put(&wire);
+        true
+    }
+
+    fn may_act(&mut self, now: Instant) -> bool {
+        match self.script.front() {
+            None => false,
+            Some(Op::WaitOpen | Op::Fin | Op::CloseNotify | Op::KeyUpdate) => match &mut self.tls {
+                None => true,
+                Some(tls) => {
+                    let hello = tls.say(&[]);
+                    let open = tls.is_open() || tls.error.is_some();
+                    self.put(&hello);
+                    open
+                }
+            },
+            Some(Op::WaitHeard(count)) => self.heard.len() >= *count || self.seen_end.is_some(),
+            Some(Op::WaitEnd) => self.seen_end.is_some() || self.seen_close_notify,
+            Some(Op::WaitUntil(at)) => *at <= now,
+            Some(Op::Say(_)) => {
+                let link = self.link.borrow();
+                link.coming.len() - link.received < UNREAD_MAX
+            }
+            Some(_) => true,
+        }
+    }
+
+    /// When its script goes on by itself.
+    pub(crate) fn wakes_at(&self) -> Option<Instant> {
+        match self.script.front() {
+            Some(Op::WaitUntil(at)) => Some(*at),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, wire: &[u8]) {
+        let mut link = self.link.borrow_mut();
+        if !link.peer_fin {
+            link.coming.extend_from_slice(wire);
+        }
+    }
+
+    /// Reads something; false if there is nothing or it does not read.
+    pub(crate) fn read(&mut self) -> bool {
+        if !self.reading || self.seen_end.is_some() || self.link.borrow().peer_reset {
+            return false;
+        }
+        let mut link = self.link.borrow_mut();
+        if link.closed == Some(Closed::Reset) {
+            self.seen_end = Some(SeenEnd::Reset);
+            return true;
+        }
+        let max = self.rng.up_to(self.read_max);
+        let wire = link.peer_takes(max);
+        let ended = wire.is_empty() && link.has_ended();
+        drop(link);
+        if !wire.is_empty() {
+            self.hear(&wire);
+        }
+        if ended {
+            self.seen_end = Some(SeenEnd::Fin);
+        }
+        ended || !wire.is_empty()
+    }
+
+    /// Looks at wire bytes from our side.
+    pub(crate) fn hear(&mut self, wire: &[u8]) {
+        let Some(tls) = &mut self.tls else {
+            if self.heard.is_empty() {
+                self.first_heard = wire.len();
+            }
+            return self.heard.extend_from_slice(wire);
+        };
+        for payload in tls.feed(wire) {
+            if self.heard.is_empty() {
+                self.first_heard = payload.len();
+            }
+            self.heard.extend_from_slice(&payload);
+        }
+        self.seen_close_notify |= tls.error.is_none() && tls.is_closed();
+        let answer = tls.say(&[]);
+        self.put(&answer);
+    }
+
+    /// Looks at everything that our side's socket took, whether it was read or not.
+    pub(crate) fn hear_rest(&mut self) {
+        let rest = self.link.borrow_mut().peer_takes(usize::MAX);
+        self.hear(&rest);
+    }
+}
