@@ -7,6 +7,8 @@ mod sim;
 
 #[path = "session_sim/half_close.rs"]
 mod half_close;
+#[path = "session_sim/memory.rs"]
+mod memory;
 #[path = "session_sim/opening.rs"]
 mod opening;
 #[path = "session_sim/resets.rs"]
@@ -51,6 +53,14 @@ fn say(text: &[u8]) -> Op {
 
 /// A world of some sessions over one kind of client, decided by the seed.
 fn simulate(seed: u64, spurious: bool) -> World {
+    let mut world = random_world(seed, spurious);
+    world.run();
+    world.verify();
+    world
+}
+
+/// Sessions that were admitted to a world of the seed's choice, and have not done anything yet.
+fn random_world(seed: u64, spurious: bool) -> World {
     let tls = !seed.is_multiple_of(4);
     let mut world = World::new(seed, tls);
     world.spurious = spurious;
@@ -67,8 +77,6 @@ fn simulate(seed: u64, spurious: bool) -> World {
         let plan = Plan::random(&mut rng, tls.then(|| config.clone()), world.now);
         world.admit(plan);
     }
-    world.run();
-    world.verify();
     world
 }
 

@@ -10,13 +10,14 @@ use rustls::sign::CertifiedKey;
 use vless_rust::inbound::tls::{Certificate, TlsAcceptor, TlsSettings};
 use vless_rust::protocol::vision::SEED_DEFAULT;
 use vless_rust::reactor::accept::listen;
+use vless_rust::reactor::connection_pool::PoolSettings;
 use vless_rust::reactor::dial::{DialSettings, Prefer};
 use vless_rust::reactor::policy::DestinationPolicy;
 use vless_rust::reactor::resolve::ResolverSettings;
 use vless_rust::reactor::sockopt::SocketOptions;
 use vless_rust::reactor::{Observer, Reactor, Settings};
 use vless_rust::session::close::CloseReason;
-use vless_rust::session::{Flow, SessionRecord, SessionSettings, Timeouts, User, Users};
+use vless_rust::session::{Flow, SessionRecord, SessionSettings, Target, Timeouts, User, Users};
 use vless_rust::stats::{Totals, UserCounters, UserTotals, totals};
 
 use super::{PATIENCE, wait_until};
@@ -40,6 +41,10 @@ pub struct Options {
     pub read_bytes_max: usize,
     pub splice: bool,
     pub connect_timeout: Duration,
+    pub buffer_memory_max: usize,
+    /// Spare connections; most tests want to see the connections they ask for and no others.
+    pub pool: Option<PoolSettings>,
+    pub warm_up: Vec<Target>,
 }
 
 impl Default for Options {
@@ -54,6 +59,9 @@ impl Default for Options {
             read_bytes_max: 128 << 10,
             splice: true,
             connect_timeout: PATIENCE,
+            buffer_memory_max: 1 << 30,
+            pool: None,
+            warm_up: Vec::new(),
         }
     }
 }
@@ -149,6 +157,9 @@ impl Server {
             },
             dial: dial_settings(options.connect_timeout),
             splice: options.splice,
+            buffer_memory_max: options.buffer_memory_max,
+            pool: options.pool,
+            warm_up: options.warm_up,
             sessions_max: options.sessions_max,
             observer,
         };

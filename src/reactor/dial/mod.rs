@@ -4,13 +4,14 @@
 //! session, only the token of whom to answer. The reactor hands it the events and wake-ups of [`Kind::Dial`] and
 //! [`Kind::Resolve`] and then takes what has finished.
 //!
-//! Invariants: an address is connected to only in `Dialer::attempt`, behind the policy's check. Every dial ends exactly
-//! once, in [`Finished`] or by [`Dialer::cancel`]. A dial holds at most four sockets and ends at its deadline, so the
-//! number of dials is bounded by the sessions that ask for them.
+//! Invariants: an address is connected to only in `Dialer::attempt`, behind the policy's check, or by the connection
+//! pool, which knows addresses from there. Every dial ends once, in [`Finished`] or by [`Dialer::cancel`]. A dial holds
+//! at most four sockets and ends at its deadline, so sessions bound the number of dials.
 
 pub mod error;
 pub mod race;
 mod report;
+mod routes;
 mod socket;
 mod spares;
 
@@ -28,6 +29,7 @@ use slab::Slab;
 
 use self::race::{Race, Step};
 use self::report::RefusalReport;
+use self::routes::Routes;
 use self::socket::Progress;
 use super::alarm::Alarm;
 use super::connection_pool::{ConnectionPool, SPARE_LEG, TICK_LEG};
@@ -135,16 +137,6 @@ struct Attempt {
     started: Instant,
 }
 
-/// For which families the host has a route to the internet.
-struct Routes {
-    v4: bool,
-    v6: bool,
-    checked: Option<Instant>,
-}
-
-/// How long an answer about routes is believed; a host may get its IPv6 address after we started.
-const ROUTES_CHECK_INTERVAL: Duration = Duration::from_secs(30);
-
 impl Dialer {
     /// Opens nothing yet.
     pub fn new(settings: DialSettings) -> Self {
@@ -154,7 +146,7 @@ impl Dialer {
             dials: Slab::new(),
             generation: 0,
             finished: VecDeque::new(),
-            routes: Routes { v4: false, v6: false, checked: None },
+            routes: Routes::default(),
             refusals: RefusalReport::default(),
             pool: ConnectionPool::new(None),
             pool_alarm: Alarm::default(),
@@ -289,9 +281,8 @@ impl Dialer {
     }
 
     fn on_answer(&mut self, token: Token, family: Family, answer: Answer, now: Instant) {
-        let Some(dial) = self.dials.get_mut(token.index()).filter(|dial| dial.generation == token.generation()) else {
-            return;
-        };
+        let dial = self.dials.get_mut(token.index()).filter(|dial| dial.generation == token.generation());
+        let Some(dial) = dial else { return };
         match answer {
             Ok(addresses) => {
                 let mut addresses = addresses.to_vec();
@@ -454,22 +445,6 @@ impl Dial {
     fn note(&mut self, error: DialError) {
         if self.failure.is_none_or(|known| known.weight() < error.weight()) {
             self.failure = Some(error);
-        }
-    }
-}
-
-impl Routes {
-    fn families(&mut self, now: Instant) -> &'static [Family] {
-        if self.checked.is_none_or(|checked| now.saturating_duration_since(checked) >= ROUTES_CHECK_INTERVAL) {
-            self.checked = Some(now);
-            self.v4 = policy::has_route(policy::IPV4_PROBE);
-            self.v6 = policy::has_route(policy::IPV6_PROBE);
-        }
-        match (self.v4, self.v6) {
-            (true, false) => &[Family::V4],
-            (false, true) => &[Family::V6],
-            // Without any route there may still be local targets.
-            _ => &[Family::V6, Family::V4],
         }
     }
 }

@@ -68,6 +68,8 @@ pub(crate) struct Run {
     dial_time: Duration,
     dial_due: Option<Instant>,
     again: bool,
+    /// It waits for buffer memory.
+    starved: bool,
     /// Times the session answered [`Next::Again`].
     pub(crate) agains: usize,
     /// Bytes moved by the longest single call.
@@ -91,6 +93,8 @@ pub(crate) struct World {
     /// Sends events that nothing caused, too.
     pub(crate) spurious: bool,
     pub(crate) steps: usize,
+    /// Times a session answered [`Next::Starved`].
+    pub(crate) starvations: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -141,6 +145,7 @@ impl World {
             runs: Vec::new(),
             spurious: false,
             steps: 0,
+            starvations: 0,
         }
     }
 
@@ -168,6 +173,7 @@ impl World {
             dial_time: plan.dial_time,
             dial_due: None,
             again: false,
+            starved: false,
             agains: 0,
             longest_turn: 0,
             record: None,
@@ -253,9 +259,11 @@ impl World {
         let connected = run.connected;
         match act {
             Act::Again => {
-                if !std::mem::take(&mut run.again) {
+                let fed = run.starved && self.pool.may_receive(false);
+                if !std::mem::take(&mut run.again) && !fed {
                     return false;
                 }
+                run.starved &= !fed;
                 self.call(number, Session::advance);
                 true
             }
@@ -367,6 +375,10 @@ impl World {
                 run.again = true;
                 run.agains += 1;
             }
+            Next::Starved => {
+                run.starved = true;
+                self.starvations += 1;
+            }
             Next::Wait => {}
         }
         if let Some(deadline) = session.deadline(&self.settings.timeouts) {
@@ -385,6 +397,7 @@ impl World {
         run.record = Some(record);
         run.dial_due = None;
         run.again = false;
+        run.starved = false;
     }
 
     /// Where everybody stands, for a person.
