@@ -194,7 +194,7 @@ impl Worker {
         if !self.again.is_empty() || (!self.accept_paused && self.listeners.iter().any(|listener| listener.ready)) {
             return Some(Duration::ZERO);
         }
-        self.timers.next_expiry().map(|at| at.saturating_duration_since(Instant::now()))
+        self.timers.next_expiry().map(|at| at.saturating_duration_since(self.now))
     }
 
     fn dispatch(&mut self, event: &Event) {
