@@ -393,6 +393,8 @@ impl<S: Socket> Session<S> {
             return self.refuse(reason, cx);
         }
         let Some(target) = request.target else { return self.refuse(CloseReason::CommandRefused, cx) };
+        let before = self.progress();
+        let is_unwrapped = !self.inbound.is_uplink_transparent();
         match request.flow {
             Flow::None => self.inbound.accept_request(),
             Flow::Vision => self.inbound.accept_vision(request.user_id, cx.settings.vision_seed),
@@ -402,13 +404,16 @@ impl<S: Socket> Session<S> {
         if let Err(error) = self.inbound.decode_first(rest.bytes(), &mut early) {
             return self.refuse_inbound(&error, cx);
         }
-        self.uplink.begin_with(early, &cx.means);
+        let unwrapped_bytes = if is_unwrapped { early.len() } else { 0 };
+        self.uplink.begin_with(early, unwrapped_bytes, &cx.means);
         let lane = user.counters.lane(cx.worker);
         lane.sessions_total.add(1);
         lane.sessions_active.add(1);
         cx.counters.requests_accepted.add(1);
         cx.counters.vision_requests.add(u64::from(request.flow == Flow::Vision));
         self.account = Some(Account { user, target: target.clone(), flow: request.flow });
+        // The first block came with the request.
+        self.count(before, cx);
         self.enter(Phase::Dialling, cx.means.now);
         cx.wish = Some(target);
         Next::Wait

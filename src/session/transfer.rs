@@ -406,8 +406,10 @@ impl Transfer {
         self.input_waits = waits && self.input.is_some();
     }
 
-    /// Starts with `output` to be sent and, behind it, the scratch input to be converted.
-    pub fn begin_with(&mut self, output: PooledBuf, means: &Means<'_>) {
+    /// Starts with `output` to be sent and, behind it, the scratch input to be converted. Of `output`, the first
+    /// `unwrapped_bytes` did not come as they stand there.
+    pub fn begin_with(&mut self, output: PooledBuf, unwrapped_bytes: usize, means: &Means<'_>) {
+        self.tally.unwrapped(unwrapped_bytes);
         self.output = if output.is_empty() { None } else { Some(output) };
         self.keep_input(true, means);
     }
