@@ -52,10 +52,14 @@ fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => {
             let dot = if path.is_empty() { "" } else { "." };
-            members.iter().for_each(|(key, member)| leaves(member, &format!("{path}{dot}{key}"), found));
+            for (key, member) in members {
+                leaves(member, &format!("{path}{dot}{key}"), found);
+            }
         }
         Value::Array(elements) if elements.iter().any(Value::is_object) => {
-            elements.iter().for_each(|element| leaves(element, &format!("{path}[]"), found));
+            for element in elements {
+                leaves(element, &format!("{path}[]"), found);
+            }
         }
         _ => {
             found.insert(path.to_owned());
