@@ -30,7 +30,7 @@ use crate::reactor::policy::{Cidr, DestinationPolicy};
 use crate::reactor::resolve::ResolverSettings;
 use crate::reactor::sockopt::SocketOptions;
 use crate::reactor::{Reactor, Settings};
-use crate::session::{SessionSettings, Timeouts, TlsAcceptor, User, Users};
+use crate::session::{SessionSettings, Timeouts, TlsAcceptor, UdpSettings, User, Users};
 use crate::stats::UserCounters;
 
 /// Descriptors that are not sessions': standard streams, log, listeners, polls, name servers, connection races.
@@ -226,6 +226,11 @@ fn session_settings(config: &Config, tls: Option<TlsAcceptor>, users: Arc<Users>
         },
         vision_seed: config.performance.vision_seed.map(u32::from),
         read_bytes_max: config.performance.buffer_size,
+        udp: UdpSettings {
+            timeout: config.performance.udp_timeout,
+            recv_buffer_bytes: config.performance.udp_recv_buffer,
+            sockets_per_user_max: config.performance.udp_sockets_per_user_max,
+        },
     }
 }
 
