@@ -2,6 +2,7 @@
 
 pub mod buf;
 pub mod buffer_pool;
+pub mod datagram;
 pub mod random;
 pub mod socket;
 pub mod splice;
