@@ -338,8 +338,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     /// The UDP socket that was wished for, or why there is none.
     pub fn on_bound(&mut self, leg: Leg, result: Result<D, BindFailure>, cx: &mut Context<'_>) -> Next {
         match (leg, &mut self.relay, result) {
-            (Leg::Sub(sub), Relay::Mux(mux), Ok(socket)) => mux.on_bound(sub.into(), socket, cx),
-            (Leg::Sub(sub), Relay::Mux(mux), Err(_)) => mux.on_failed(sub.into(), cx),
+            (Leg::Sub(sub), Relay::Mux(mux), result) => mux.on_bound(sub.into(), result.ok(), cx),
             (_, Relay::Datagrams(datagrams), Ok(socket)) if matches!(self.phase, Phase::Dialling) => {
                 datagrams.on_bound(socket, cx);
                 self.start_relay(cx.means.now);
@@ -626,6 +625,9 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
                 log::debug!("{}: {error}", self.client_address);
                 // The alert is the last thing the client hears; a reset would overtake it.
                 self.send_unasked(cx);
+                if let Relay::Mux(mux) = &mut self.relay {
+                    mux.reset_targets();
+                }
                 self.finish(broken(&error))
             }
         }
@@ -816,6 +818,9 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.client.socket.reset_on_close();
         if let Some(target) = &mut self.target {
             target.socket.reset_on_close();
+        }
+        if let Relay::Mux(mux) = &mut self.relay {
+            mux.reset_targets();
         }
         self.finish(reason)
     }

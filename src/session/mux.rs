@@ -47,6 +47,8 @@ pub(super) struct Mux<S, D> {
     by_id: HashMap<u16, usize>,
     /// Sessions whose sockets may have something.
     ready: VecDeque<usize>,
+    /// Sessions that ended before the UDP socket they wished for came.
+    orphaned_binds: Vec<usize>,
     /// Frames without payload for the client.
     control: Vec<u8>,
     payload_waits: bool,
@@ -107,6 +109,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             subs: Slab::new(),
             by_id: HashMap::new(),
             ready: VecDeque::new(),
+            orphaned_binds: Vec::new(),
             control: Vec::new(),
             payload_waits: true,
             ledger: Ledger::default(),
@@ -148,7 +151,19 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         }
     }
 
-    pub(super) fn on_bound(&mut self, sub: usize, socket: D, cx: &Context<'_>) {
+    /// The answer to a wish for a UDP socket: there is one for each, in their order.
+    pub(super) fn on_bound(&mut self, sub: usize, socket: Option<D>, cx: &mut Context<'_>) {
+        if let Some(place) = self.orphaned_binds.iter().position(|&of| of == sub) {
+            // Meant for a session that is gone; another may have its place now.
+            self.orphaned_binds.remove(place);
+            return;
+        }
+        let Some(socket) = socket else {
+            self.on_failed(sub, cx);
+            // The wish was answered: no socket follows.
+            self.orphaned_binds.retain(|&of| of != sub);
+            return;
+        };
         if let Some(Sub { leg: SubLeg::Udp(leg), .. }) = self.subs.get_mut(sub) {
             let mut out = Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic };
             leg.on_bound(socket, &mut out);
@@ -173,6 +188,15 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     pub(super) fn on_taken(&mut self, sub: usize, global_id: GlobalId, cx: &mut Context<'_>) {
         if self.subs.get(sub).is_some_and(|one| one.global_id == Some(global_id)) {
             self.end(sub, Ending::InOrder, cx);
+        }
+    }
+
+    /// The client's connection broke: its targets are to see that, and not a proper end of what they were sent.
+    pub(super) fn reset_targets(&mut self) {
+        for (_, one) in &mut self.subs {
+            if let SubLeg::Tcp(leg) = &mut one.leg {
+                leg.reset();
+            }
         }
     }
 
@@ -418,6 +442,9 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
 
     fn remove(&mut self, sub: usize, cx: &mut Context<'_>) {
         let Some(one) = self.subs.try_remove(sub) else { return };
+        if matches!(&one.leg, SubLeg::Udp(leg) if !leg.is_bound()) {
+            self.orphaned_binds.push(sub);
+        }
         let is_awaited = match &one.leg {
             SubLeg::Tcp(leg) => !leg.is_connected(),
             SubLeg::Udp(leg) => leg.is_asking(),

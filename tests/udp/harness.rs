@@ -43,6 +43,10 @@ impl Observer for Closed {
 
 impl Server {
     pub(crate) fn start(workers: usize, udp: UdpSettings) -> Self {
+        Self::start_with_idle(workers, udp, Duration::from_secs(60))
+    }
+
+    pub(crate) fn start_with_idle(workers: usize, udp: UdpSettings, idle: Duration) -> Self {
         let hosts = tempfile::tempdir().unwrap();
         let hosts_file = hosts.path().join("hosts");
         std::fs::write(&hosts_file, "127.0.0.1 one.test\n127.0.0.2 two.test\n10.1.2.3 private.test\n").unwrap();
@@ -61,7 +65,7 @@ impl Server {
                     tls_handshake: long,
                     first_byte: long,
                     request: long,
-                    idle: long,
+                    idle,
                     half_close: long,
                     write_stall: long,
                 },
@@ -107,7 +111,7 @@ impl Server {
 }
 
 /// Returns once `condition` holds.
-pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let give_up = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < give_up, "{what}: waited in vain");

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use vless_rust::session::UdpSettings;
 use vless_rust::session::close::CloseReason;
@@ -151,7 +152,7 @@ fn a_target_that_does_not_read_stops_the_client_and_loses_nothing() {
     });
     wait_until("the server stops reading", || {
         let before = server.totals().uplink_bytes;
-        thread::sleep(std::time::Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100));
         before > 0 && server.totals().uplink_bytes == before
     });
     assert!(server.totals().buffer_bytes_held <= 512 << 10);
@@ -182,7 +183,7 @@ fn a_stuck_target_that_dies_lets_the_others_go_on() {
     });
     wait_until("the server stops reading", || {
         let before = server.totals().uplink_bytes;
-        thread::sleep(std::time::Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100));
         before > 0 && server.totals().uplink_bytes == before
     });
     drop(target);
@@ -261,4 +262,34 @@ fn broken_frames_end_the_connection() {
         drop(client);
         assert_eq!(server.reasons(count + 1)[count], CloseReason::BadFrame);
     }
+}
+
+#[test]
+fn a_connection_without_sessions_is_closed_after_the_idle_time() {
+    let server = Server::start_with_idle(1, UdpSettings::default(), Duration::from_millis(300));
+    let (listener, address) = listener();
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    client.send(&new_tcp(1, &address, b"x"));
+    let mut target = accept(&listener);
+    assert_eq!(read(&mut target, 1), b"x");
+    // The silent session goes first, then, after as long again, the connection.
+    assert_eq!(client.frame(), Frame::End { id: 1, is_error: false });
+    assert_eq!(target.read(&mut [0]).unwrap(), 0);
+    client.assert_closed();
+    assert_eq!(server.reasons(1), [CloseReason::Idle]);
+}
+
+#[test]
+fn a_client_that_breaks_off_is_a_reset_for_its_targets() {
+    let (server, (listener, address)) = (server(), listener());
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    client.send(&new_tcp(1, &address, b"half a"));
+    let mut target = accept(&listener);
+    assert_eq!(read(&mut target, 6), b"half a");
+    target.write_all(b"answer").unwrap();
+    // Closing with bytes unread resets.
+    client.socket.peek(&mut [0; 2]).unwrap();
+    drop(client);
+    assert_eq!(target.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(server.reasons(1), [CloseReason::ClientReset]);
 }

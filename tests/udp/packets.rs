@@ -144,3 +144,33 @@ fn sockets_of_one_user_are_limited_over_all_workers() {
     Client::open(&server, PLAIN, 2, &destination).send(&packet(b"again"));
     assert_eq!(hear(&target).0, b"again");
 }
+
+#[test]
+fn a_client_that_does_not_read_holds_a_bounded_number_of_bytes() {
+    let (server, target) = (server(), peer("127.0.0.1"));
+    let mut client = Client::open(&server, PLAIN, 2, &at(target.local_addr().unwrap()));
+    client.send(&packet(b"x"));
+    let source = hear(&target).1;
+    let mut sent = 0_usize;
+    wait_until("the server stops reading", || {
+        for _ in 0..100 {
+            sent += target.send_to(&[5; 1000], source).unwrap();
+        }
+        let totals = server.totals();
+        assert!(totals.buffer_bytes_held <= 128 << 10);
+        // What it has not read the kernel has dropped.
+        totals.buffer_bytes_held > 0 && sent > 30 << 20
+    });
+    while client.packet() == [5; 1000] {
+        if server.totals().buffer_bytes_held == 0 {
+            break;
+        }
+    }
+    // Datagrams pass again once the client has caught up.
+    let reader = std::thread::spawn(move || while client.packet() != b"last" {});
+    wait_until("it gets through", || {
+        target.send_to(b"last", source).unwrap();
+        reader.is_finished()
+    });
+    reader.join().unwrap();
+}
