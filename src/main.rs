@@ -10,13 +10,17 @@ use vless_rust::app::exit::{self, Failure};
 use vless_rust::app::{commands, run};
 
 fn main() -> ExitCode {
-    match cli::parse(env::args_os().skip(1)).and_then(|command| execute(&command)) {
+    let command = match cli::parse(env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(failure) => {
+            eprintln!("vless-rust: {failure}\n`vless-rust help` lists the commands");
+            return ExitCode::from(failure.code);
+        }
+    };
+    match execute(&command) {
         Ok(()) => ExitCode::from(exit::OK),
         Err(failure) => {
             eprintln!("vless-rust: {failure}");
-            if failure.code == exit::USAGE {
-                eprintln!("\n`vless-rust help` lists the commands");
-            }
             ExitCode::from(failure.code)
         }
     }

@@ -6,7 +6,7 @@
 
 pub mod pools;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde::Serialize;
 
@@ -151,6 +151,34 @@ counters! {
     dns_truncated,
     /// Messages from name servers that did not match their query.
     dns_bad_answers,
+    /// Datagrams of clients that were sent to their targets.
+    udp_uplink_packets,
+    /// Datagrams of targets that clients' sockets accepted.
+    udp_downlink_packets,
+    /// Datagrams of clients dropped because the destination policy refuses where they go.
+    udp_dropped_by_policy,
+    /// Datagrams of clients dropped because the name they go to has no address.
+    udp_dropped_unresolved,
+    /// Datagrams of clients that the kernel did not take: too long, no route, no room.
+    udp_dropped_by_kernel,
+    /// Datagrams dropped because too many waited for a name, or too many names were asked for.
+    udp_dropped_no_room,
+    /// Datagrams of targets that are longer than what Mux clients accept.
+    udp_dropped_too_long,
+    /// UDP sockets refused because the user has as many as a user may have.
+    udp_sockets_refused,
+    /// UDP sockets that could not be opened.
+    udp_sockets_failed,
+    /// UDP sockets that went on in another connection, by Global ID.
+    udp_sockets_migrated,
+    /// Sessions opened inside Mux connections.
+    mux_sessions_opened,
+    /// Sessions refused inside Mux connections: too many, or for a name that stands for a protocol we do not speak.
+    mux_sessions_refused,
+    /// Sessions inside Mux connections whose target was not to be had.
+    mux_sessions_failed,
+    /// Data frames for sessions that do not exist (any more).
+    mux_frames_astray,
     /// Buffers held by sessions now.
     buffers_held,
     /// Bytes of buffers held by sessions now.
@@ -220,6 +248,8 @@ pub fn totals<'a>(workers: impl IntoIterator<Item = &'a Counters>) -> Totals {
 #[derive(Debug)]
 pub struct UserCounters {
     lanes: Box<[UserLane]>,
+    /// UDP sockets open now. Shared by all workers, as the limit on it is; touched when a socket opens or closes.
+    udp_sockets: AtomicUsize,
 }
 
 /// What one worker counts for one user.
@@ -228,6 +258,8 @@ pub struct UserCounters {
 pub struct UserLane {
     pub uplink_bytes: Counter,
     pub downlink_bytes: Counter,
+    pub udp_uplink_packets: Counter,
+    pub udp_downlink_packets: Counter,
     pub sessions_total: Counter,
     pub sessions_active: Counter,
 }
@@ -237,14 +269,18 @@ pub struct UserLane {
 pub struct UserTotals {
     pub uplink_bytes: u64,
     pub downlink_bytes: u64,
+    pub udp_uplink_packets: u64,
+    pub udp_downlink_packets: u64,
     pub sessions_total: u64,
     pub sessions_active: u64,
+    /// UDP sockets open now.
+    pub udp_sockets: u64,
 }
 
 impl UserCounters {
     /// Counters at zero for `workers` workers (at least one).
     pub fn new(workers: usize) -> Self {
-        Self { lanes: (0..workers.max(1)).map(|_| UserLane::default()).collect() }
+        Self { lanes: (0..workers.max(1)).map(|_| UserLane::default()).collect(), udp_sockets: AtomicUsize::new(0) }
     }
 
     /// The lane that `worker` writes. Workers beyond the number given to [`UserCounters::new`] share the first lane,
@@ -254,11 +290,31 @@ impl UserCounters {
         &self.lanes[if worker < self.lanes.len() { worker } else { 0 }]
     }
 
+    /// UDP sockets open now.
+    pub fn udp_sockets(&self) -> usize {
+        self.udp_sockets.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more UDP socket, unless there are `sockets_max` already. Any worker may call this.
+    pub fn take_udp_socket(&self, sockets_max: usize) -> bool {
+        let more = |open: usize| (open < sockets_max).then_some(open + 1);
+        self.udp_sockets.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Counts one UDP socket less.
+    pub fn give_udp_socket(&self) {
+        self.udp_sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// The sums over all workers.
     pub fn totals(&self) -> UserTotals {
-        self.lanes.iter().fold(UserTotals::default(), |sum, lane| UserTotals {
+        let start = UserTotals { udp_sockets: self.udp_sockets() as u64, ..UserTotals::default() };
+        self.lanes.iter().fold(start, |sum, lane| UserTotals {
             uplink_bytes: sum.uplink_bytes + lane.uplink_bytes.value(),
             downlink_bytes: sum.downlink_bytes + lane.downlink_bytes.value(),
+            udp_uplink_packets: sum.udp_uplink_packets + lane.udp_uplink_packets.value(),
+            udp_downlink_packets: sum.udp_downlink_packets + lane.udp_downlink_packets.value(),
+            udp_sockets: sum.udp_sockets,
             sessions_total: sum.sessions_total + lane.sessions_total.value(),
             sessions_active: sum.sessions_active + lane.sessions_active.value(),
         })
@@ -287,6 +343,15 @@ mod tests {
         counters.count_close(1);
         counters.count_close(9);
         assert_eq!((counters.closes(0), counters.closes(1), counters.closes(9)), (0, 2, 0));
+    }
+
+    #[test]
+    fn udp_sockets_are_counted_up_to_their_limit() {
+        let user = UserCounters::new(1);
+        assert!(user.take_udp_socket(2) && user.take_udp_socket(2) && !user.take_udp_socket(2));
+        user.give_udp_socket();
+        assert!(user.take_udp_socket(2));
+        assert_eq!(user.totals().udp_sockets, 2);
     }
 
     #[test]

@@ -21,6 +21,10 @@ const SHORT: Duration = Duration::from_millis(300);
 /// What the clock of a deadline may run late on a busy machine; far below any other deadline here.
 const LATE: Duration = Duration::from_secs(5);
 
+/// A worker reads its clock once per turn, so what arrives late in a long turn of a busy machine counts from before it
+/// was sent.
+const EARLY: Duration = Duration::from_millis(100);
+
 fn server(tls: bool, timeouts: Timeouts) -> Server {
     Server::start(Options { tls, timeouts, ..Options::default() })
 }
@@ -33,7 +37,7 @@ fn both(timeouts: Timeouts) -> [Server; 2] {
 #[track_caller]
 fn assert_on_time(since: Instant) {
     let passed = since.elapsed();
-    assert!(passed >= SHORT && passed < SHORT + LATE, "after {passed:?}");
+    assert!(passed + EARLY >= SHORT && passed < SHORT + LATE, "after {passed:?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::leg::{self, Leg, PlainLeg, recv_exact};
 use crate::origin::SAMPLE_EVERY;
 use crate::servers::{Peer, Protocol};
 use crate::tls::TlsLeg;
+use crate::udp::{self, Framing};
 use crate::vision::VisionLeg;
 use crate::vless::Header;
 
@@ -54,6 +55,17 @@ impl Route<'_> {
             inner::client_handshake(leg.as_mut())?;
         }
         Ok(leg)
+    }
+
+    /// A connection whose body is datagrams.
+    fn open_datagrams(&self, framing: Framing) -> io::Result<Box<dyn Leg>> {
+        Ok(match framing {
+            Framing::Packets => Box::new(TlsLeg::open(self.server_port, self.tls, Header::udp(self.origin_port))?),
+            Framing::Xudp => {
+                let leg = VisionLeg::open(self.server_port, self.tls, Header::vision_mux())?;
+                Box::new(leg.with_blocks_max(PADDED_BLOCKS))
+            }
+        })
     }
 
     fn download(&self, bytes: u64) -> io::Result<Box<dyn Leg>> {
@@ -138,6 +150,27 @@ pub(crate) fn idle(route: &Route, count: usize, threads: usize) -> io::Result<Ve
     in_threads(count, threads, || route.echo())
 }
 
+/// `count` datagrams over one connection, [`IN_FLIGHT`] of them under way.
+pub(crate) fn datagrams(route: &Route, framing: Framing, count: u64) -> io::Result<Outcome> {
+    let mut leg = route.open_datagrams(framing)?;
+    let elapsed = udp::exchange(leg.as_mut(), framing, route.origin_port, count, IN_FLIGHT)?;
+    Ok(Outcome { elapsed, direct: 0 })
+}
+
+/// `count` connections that stay open behind so many datagrams that Vision's padding has ended.
+pub(crate) fn idle_datagrams(
+    route: &Route,
+    framing: Framing,
+    count: usize,
+    threads: usize,
+) -> io::Result<Vec<Box<dyn Leg>>> {
+    in_threads(count, threads, || {
+        let mut leg = route.open_datagrams(framing)?;
+        udp::exchange(leg.as_mut(), framing, route.origin_port, 12, 1)?;
+        Ok(leg)
+    })
+}
+
 /// Sends one more echo through each of these: a server that has quietly dropped sessions has not saved their memory.
 pub(crate) fn revisit(legs: &mut [Box<dyn Leg>]) -> io::Result<()> {
     legs.iter_mut().try_for_each(|leg| echo_once(leg.as_mut()))
@@ -181,3 +214,6 @@ fn in_threads<T: Send>(count: usize, threads: usize, task: impl Fn() -> io::Resu
 }
 
 const READ_BYTES: usize = 1 << 20;
+const IN_FLIGHT: u64 = 64;
+/// What is not TLS is padded for about so long by real clients.
+const PADDED_BLOCKS: usize = 7;

@@ -32,6 +32,7 @@ mod report;
 mod scenario;
 mod servers;
 mod tls;
+mod udp;
 mod vision;
 mod vless;
 
@@ -82,7 +83,8 @@ fn run(options: &Options) -> io::Result<bool> {
     let origin_port = origin::start(Arc::clone(&pattern))?;
     let bed = Bed::new(options.ours.clone(), options.venv.clone(), origin_port)?;
     let tls = tls::client_config(bed.certificate());
-    let ground = Ground { bed, tls, pattern, origin_port };
+    let echo_port = udp::start_echo()?;
+    let ground = Ground { bed, tls, pattern, origin_port, echo_port };
 
     let mut json_lines = String::new();
     let mut errors = Vec::new();

@@ -19,6 +19,7 @@ pub(crate) struct Options {
     pub(crate) connections: usize,
     pub(crate) idle: usize,
     pub(crate) silent: usize,
+    pub(crate) datagrams: u64,
     /// Threads that open connections.
     pub(crate) threads: usize,
     pub(crate) ours: PathBuf,
@@ -40,6 +41,7 @@ impl Options {
                 "--rounds" => options.rounds = number(&value()?)?,
                 "--connections" => options.connections = number(&value()?)?,
                 "--idle" => options.idle = number(&value()?)?,
+                "--datagrams" => options.datagrams = number(&value()?)? as u64,
                 "--silent" => options.silent = number(&value()?)?,
                 "--threads" => options.threads = number(&value()?)?,
                 "--ours" => options.ours = value()?.into(),
@@ -69,6 +71,7 @@ impl Default for Options {
             connections: 2000,
             idle: 2000,
             silent: 1000,
+            datagrams: 200_000,
             threads: 8,
             ours: env!("CARGO_BIN_EXE_vless-rust").into(),
             venv: concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv").into(),
@@ -80,7 +83,7 @@ impl Default for Options {
 pub(crate) fn usage() -> String {
     let mut text =
         "cargo bench --bench compare -- [SCENARIO ...] [--peers ours,xray,sing-box,relay] [--rounds 3]\n    \
-        [--streams 4] [--mib 768] [--connections 2000] [--idle 2000] [--silent 1000] [--threads 8]\n    \
+        [--streams 4] [--mib 768] [--connections 2000] [--idle 2000] [--silent 1000] [--datagrams 200000] [--threads 8]\n    \
         [--ours BINARY] [--venv FOLDER]\n"
             .to_owned();
     for scenario in &scenario::ALL {

@@ -11,6 +11,7 @@ use crate::load::{self, Direction, Exchange, Outcome, Route};
 use crate::measure;
 use crate::options::Options;
 use crate::servers::{Bed, Peer, Protocol, Server};
+use crate::udp::Framing;
 
 /// One measurement of one server.
 pub(crate) struct Scenario {
@@ -28,6 +29,8 @@ enum Load {
     Connections(Exchange),
     Idle,
     Silent,
+    Datagrams(Framing),
+    IdleDatagrams(Framing),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,9 +50,10 @@ pub(crate) struct Ground {
     pub(crate) tls: Arc<ClientConfig>,
     pub(crate) pattern: Arc<Pattern>,
     pub(crate) origin_port: u16,
+    pub(crate) echo_port: u16,
 }
 
-pub(crate) const ALL: [Scenario; 11] = [
+pub(crate) const ALL: [Scenario; 14] = [
     Scenario {
         name: "plain-download",
         about: "bulk from the origin, flow none without TLS",
@@ -128,12 +132,34 @@ pub(crate) const ALL: [Scenario; 11] = [
         load: Load::Idle,
         goals: &[Goal::Value(1.5 * 1024.0)],
     },
+    Scenario {
+        name: "udp",
+        about: "datagrams of 512 bytes to a UDP echo, command 2 over TLS",
+        protocol: Protocol::Tls,
+        load: Load::Datagrams(Framing::Packets),
+        goals: &[Goal::Times(0.55, Peer::Xray)],
+    },
+    Scenario {
+        name: "xudp",
+        about: "datagrams of 512 bytes to a UDP echo, XUDP over Vision",
+        protocol: Protocol::Vision,
+        load: Load::Datagrams(Framing::Xudp),
+        goals: &[Goal::Times(0.6, Peer::Xray)],
+    },
+    Scenario {
+        name: "xudp-idle",
+        about: "memory of XUDP sessions over Vision that wait behind a few datagrams",
+        protocol: Protocol::Vision,
+        load: Load::IdleDatagrams(Framing::Xudp),
+        goals: &[Goal::Value(8.0 * 1024.0)],
+    },
 ];
 
 impl Scenario {
     /// Whether this scenario says anything about a peer: the bare relay is only a yardstick for bulk without crypto.
     pub(crate) fn fits(&self, peer: Peer) -> bool {
-        peer != Peer::Relay || (matches!(self.load, Load::Bulk(_)) && self.protocol != Protocol::Tls)
+        let is_bulk = matches!(self.load, Load::Bulk(_));
+        peer != Peer::Relay || (is_bulk && self.protocol != Protocol::Tls)
     }
 
     /// Starts the peer, puts the load on it, stops it.
@@ -143,7 +169,10 @@ impl Scenario {
             peer,
             protocol: self.protocol,
             server_port: server.port(),
-            origin_port: ground.origin_port,
+            origin_port: match self.load {
+                Load::Datagrams(_) | Load::IdleDatagrams(_) => ground.echo_port,
+                _ => ground.origin_port,
+            },
             tls: &ground.tls,
             pattern: &ground.pattern,
         };
@@ -152,6 +181,8 @@ impl Scenario {
             Load::Connections(exchange) => measure_connections(&route, &server, exchange, options),
             Load::Idle => measure_idle(&route, &server, options),
             Load::Silent => measure_silent(&server, options.silent),
+            Load::Datagrams(framing) => measure_datagrams(&route, &server, framing, options),
+            Load::IdleDatagrams(framing) => measure_idle_datagrams(&route, &server, framing, options),
         }
     }
 }
@@ -196,6 +227,34 @@ fn measure_idle(route: &Route, server: &Server, options: &Options) -> io::Result
     ];
     push_direct(&mut figures, route, load::count_direct(&legs), options.idle);
     Ok(figures)
+}
+
+fn measure_datagrams(route: &Route, server: &Server, framing: Framing, options: &Options) -> io::Result<Vec<Figure>> {
+    let count = options.datagrams;
+    let (cpu, outcome) = with_cpu(server, || load::datagrams(route, framing, count))?;
+    let count = count as f64;
+    Ok(vec![("CPU-us/datagram", cpu * 1e6 / count), ("datagrams/s", count / outcome.elapsed.as_secs_f64())])
+}
+
+fn measure_idle_datagrams(
+    route: &Route,
+    server: &Server,
+    framing: Framing,
+    options: &Options,
+) -> io::Result<Vec<Figure>> {
+    measure::settled_cpu_seconds(server.pid())?;
+    let before = measure::memory(server.pid())?;
+    // One account may have 1024 UDP sockets.
+    let count = options.idle.min(1000);
+    let legs = load::idle_datagrams(route, framing, count, options.threads)?;
+    measure::settled_cpu_seconds(server.pid())?;
+    let after = measure::memory(server.pid())?;
+    drop(legs);
+    let count = count as f64;
+    Ok(vec![
+        ("RSS bytes/session", (after.resident - before.resident) / count),
+        ("anonymous bytes/session", (after.anonymous - before.anonymous) / count),
+    ])
 }
 
 fn measure_silent(server: &Server, count: usize) -> io::Result<Vec<Figure>> {

@@ -21,6 +21,8 @@ pub(crate) struct VisionLeg {
     tls: Tls,
     header: Header,
     uplink: Uplink,
+    /// Blocks still to be sent before padding ends by itself.
+    blocks_left: usize,
     downlink: Downlink,
     unpad: Unpad,
     random: u64,
@@ -33,6 +35,7 @@ pub(crate) struct VisionLeg {
 enum Uplink {
     FirstBlock,
     Padded,
+    Tls,
     Direct,
 }
 
@@ -49,6 +52,7 @@ impl VisionLeg {
             tls: Tls::open(port, config)?,
             header,
             uplink: Uplink::FirstBlock,
+            blocks_left: usize::MAX,
             downlink: Downlink::Padded,
             unpad: Unpad { state: UnpadState::User(0) },
             random: 0x2545_f491_4f6c_dd1d,
@@ -56,6 +60,12 @@ impl VisionLeg {
             content: Vec::new(),
             content_head: 0,
         })
+    }
+
+    /// Ends the uplink's padding with the block of this number, as for content that is not TLS.
+    pub(crate) fn with_blocks_max(mut self, blocks: usize) -> Self {
+        self.blocks_left = blocks;
+        self
     }
 
     /// The padding of real clients while they see inner TLS: 900 to 1399 bytes of content and padding together, or up
@@ -90,18 +100,27 @@ impl Leg for VisionLeg {
         if self.uplink == Uplink::Direct {
             return self.tls.socket().write_all(payload);
         }
+        if self.uplink == Uplink::Tls {
+            return self.tls.send(payload);
+        }
+        self.blocks_left -= 1;
         let is_direct = payload.starts_with(&[0x17, 3, 3]);
         let padding_bytes = self.padding_bytes(payload.len());
         let mut block = self.header.take_request().unwrap_or_default();
         if self.uplink == Uplink::FirstBlock {
             block.extend(USER);
         }
-        block.push(if is_direct { COMMAND_DIRECT } else { COMMAND_CONTINUE });
+        let (command, uplink) = match (is_direct, self.blocks_left) {
+            (true, _) => (COMMAND_DIRECT, Uplink::Direct),
+            (false, 0) => (COMMAND_END, Uplink::Tls),
+            (false, _) => (COMMAND_CONTINUE, Uplink::Padded),
+        };
+        block.push(command);
         block.extend((payload.len() as u16).to_be_bytes());
         block.extend((padding_bytes as u16).to_be_bytes());
         block.extend(payload);
         block.resize(block.len() + padding_bytes, 0);
-        self.uplink = if is_direct { Uplink::Direct } else { Uplink::Padded };
+        self.uplink = uplink;
         // At most one record: several servers misread a block header that is cut in two.
         self.tls.send(&block)
     }

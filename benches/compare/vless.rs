@@ -9,6 +9,9 @@ pub(crate) const USER: [u8; 16] =
 /// The same in the form configurations want.
 pub(crate) const USER_TEXT: &str = "5783a3e7-e373-51cd-8642-c83782b807c5";
 
+/// A protobuf message: field 1, length-delimited, 16 bytes.
+const VISION: &[u8] = b"\x0a\x10xtls-rprx-vision";
+
 /// What a connection still has to do about the two headers: send the one before its first payload, in the same write,
 /// and take the other off in front of the first payload it receives.
 pub(crate) struct Header {
@@ -24,23 +27,34 @@ impl Header {
 
     /// A TCP request for 127.0.0.1 without flow.
     pub(crate) fn plain(target_port: u16) -> Self {
-        Self::new(&[], target_port)
+        Self::new(&[], 1, Some(target_port))
+    }
+
+    /// A UDP request for 127.0.0.1 without flow.
+    pub(crate) fn udp(target_port: u16) -> Self {
+        Self::new(&[], 2, Some(target_port))
+    }
+
+    /// A Mux request with the flow `xtls-rprx-vision`; its targets follow in the body.
+    pub(crate) fn vision_mux() -> Self {
+        Self::new(VISION, 3, None)
     }
 
     /// A TCP request for 127.0.0.1 with the flow `xtls-rprx-vision`.
     pub(crate) fn vision(target_port: u16) -> Self {
-        // A protobuf message: field 1, length-delimited, 16 bytes.
-        Self::new(b"\x0a\x10xtls-rprx-vision", target_port)
+        Self::new(VISION, 1, Some(target_port))
     }
 
-    fn new(addons: &[u8], target_port: u16) -> Self {
+    fn new(addons: &[u8], command: u8, target_port: Option<u16>) -> Self {
         let mut request = vec![0];
         request.extend(USER);
         request.push(addons.len() as u8);
         request.extend(addons);
-        request.push(1);
-        request.extend(target_port.to_be_bytes());
-        request.extend([1, 127, 0, 0, 1]);
+        request.push(command);
+        if let Some(port) = target_port {
+            request.extend(port.to_be_bytes());
+            request.extend([1, 127, 0, 0, 1]);
+        }
         Self { request: Some(request), response_bytes_left: 2 }
     }
 

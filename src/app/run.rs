@@ -1,7 +1,7 @@
 //! The `run` command: from a configuration file to a serving process, and its orderly end.
 //!
 //! The main thread starts everything and then only waits for signals: TERM and INT drain, a second one ends the process
-//! at once, USR1 writes the counters.
+//! at once, USR1 writes the counters, HUP is answered with a warning until reloading is built.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::app::access::AccessLines;
@@ -32,7 +32,7 @@ use crate::reactor::policy::{Cidr, DestinationPolicy};
 use crate::reactor::resolve::ResolverSettings;
 use crate::reactor::sockopt::SocketOptions;
 use crate::reactor::{Reactor, Settings};
-use crate::session::{Host, SessionSettings, Target, Timeouts, TlsAcceptor, User, Users};
+use crate::session::{Host, SessionSettings, Target, Timeouts, TlsAcceptor, UdpSettings, User, Users};
 use crate::stats::UserCounters;
 
 /// Descriptors that are not sessions': standard streams, log, listeners, polls, name servers, connection races.
@@ -68,11 +68,11 @@ pub fn run(path: Option<&PathBuf>) -> Result<(), Failure> {
 /// What `init --yes` does; the link goes to stdout.
 fn first_run() -> Result<Config, Failure> {
     let created = init::init_with_defaults(Path::new(DEFAULT_FILE))?;
+    eprintln!("{DEFAULT_FILE} was written; import this link into a client:");
+    println!("{}", created.link);
     for warning in &created.warnings {
         eprintln!("{warning}");
     }
-    eprintln!("{DEFAULT_FILE} was written; import this link into a client:");
-    println!("{}", created.link);
     Ok(created.config)
 }
 
@@ -86,7 +86,6 @@ fn serve(config: &Config, log: &LogHandle) -> Result<(), Failure> {
     for warning in certificates.iter().flat_map(|certificate| &certificate.warnings) {
         log::warn!("{warning}");
     }
-    warn_of_plain(config);
     let workers = workers(config);
     let users = Arc::new(users(config, workers)?);
     let descriptors = raise_descriptor_limit();
@@ -144,13 +143,18 @@ fn wait_for_the_end(reactor: &Reactor, signals: &Receiver<i32>, drain: Duration,
         };
         match signal {
             SIGUSR1 => write_to_stderr(report()),
+            // A terminal that is closed sends it too; it must not end a server that has sessions.
+            SIGHUP => log::warn!("HUP: reloading is not built yet; restart to use a changed configuration"),
             _ if is_draining => {
                 log::warn!("second signal: ending at once with {} sessions open", reactor.sessions());
                 return;
             }
             _ => {
                 is_draining = true;
-                log::info!("stopping: {} sessions have {} s to end", reactor.sessions(), drain.as_secs());
+                match reactor.sessions() {
+                    0 => log::info!("stopping: no session is open"),
+                    sessions => log::info!("stopping: {sessions} sessions have {} s to end", drain.as_secs()),
+                }
                 reactor.drain(drain);
             }
         }
@@ -160,7 +164,7 @@ fn wait_for_the_end(reactor: &Reactor, signals: &Receiver<i32>, drain: Duration,
 /// The signals as values; a thread of their own waits for them.
 fn signals() -> Result<Receiver<i32>, Failure> {
     let failed = |error: io::Error| Failure::new(exit::UNAVAILABLE, format!("cannot watch signals: {error}"));
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(failed)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP]).map_err(failed)?;
     let (sender, receiver) = mpsc::channel();
     thread::Builder::new()
         .name("signals".to_owned())
@@ -234,6 +238,11 @@ fn session_settings(config: &Config, tls: Option<TlsAcceptor>, users: Arc<Users>
         },
         vision_seed: config.performance.vision_seed.map(u32::from),
         read_bytes_max: config.performance.buffer_size,
+        udp: UdpSettings {
+            timeout: config.performance.udp_timeout,
+            recv_buffer_bytes: config.performance.udp_recv_buffer,
+            sockets_per_user_max: config.performance.udp_sockets_per_user_max,
+        },
     }
 }
 
@@ -321,16 +330,6 @@ fn sessions_max(config: &Config, workers: usize, descriptors: u64) -> usize {
             }
             wanted
         }
-    }
-}
-
-fn warn_of_plain(config: &Config) {
-    let is_public = |ip: &std::net::IpAddr| ip.is_unspecified() || crate::app::net::is_public(*ip);
-    if config.tls.is_none() && config.server.listen.iter().any(is_public) {
-        log::warn!(
-            "no TLS on a public address: everybody on the way can read and change everything, and Xray clients refuse \
-             to connect; set tls.enabled"
-        );
     }
 }
 

@@ -110,7 +110,7 @@ impl Vision {
                     header = &[];
                     let sealed = engine.seal(&plaintext[..length], wire)?;
                     tally.wrap(sealed, block.content().len());
-                    self.padding.downlink_bytes += (length - block.content().len()) as u64;
+                    self.padding.downlink_bytes += (block.wire_len() - block.content().len()) as u64;
                 }
                 Piece::Tls(rest) => {
                     for part in rest.chunks(RECORD_PAYLOAD_BYTES) {

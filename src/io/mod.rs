@@ -3,6 +3,7 @@
 pub mod buf;
 pub mod buffer_memory;
 pub mod buffer_pool;
+pub mod datagram;
 pub mod random;
 pub mod socket;
 pub mod splice;

@@ -8,15 +8,18 @@ use std::time::Duration;
 use mio::{Poll, Waker};
 
 use super::token::Token;
+use crate::session::GlobalId;
 
 /// Requests waiting at the most. They are rare, and a worker empties its inbox at every turn.
-const REQUESTS_MAX: usize = 64;
+const REQUESTS_MAX: usize = 1024;
 
 /// A request to a worker.
 #[derive(Debug)]
 pub enum Request {
     /// Accept what the kernel has queued, close the listeners, let the sessions finish, cut the rest after this time.
     Drain(Duration),
+    /// The session with this token loses the UDP socket on the token's leg: another connection named its Global ID.
+    LoseUdp(Token, GlobalId),
     /// Cut every session and stop.
     Stop,
 }

@@ -12,22 +12,25 @@ pub mod accept;
 mod alarm;
 pub mod connection_pool;
 pub mod dial;
+mod global_ids;
 pub mod inbox;
 pub mod policy;
 pub mod resolve;
 pub mod sockopt;
 pub mod token;
+pub mod udp;
 mod worker;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use self::connection_pool::PoolSettings;
 use self::dial::DialSettings;
+use self::global_ids::GlobalIds;
 use self::inbox::{Inbox, Request};
 use self::worker::Worker;
 use crate::io::buffer_memory::BufferMemory;
@@ -73,6 +76,10 @@ struct Shared {
     running: AtomicUsize,
     buffer_memory: Arc<BufferMemory>,
     workers: usize,
+    /// UDP sockets that may move from one worker to another.
+    global_ids: Arc<GlobalIds>,
+    /// All workers' inboxes, by number: read when such a socket moves.
+    inboxes: RwLock<Vec<Inbox>>,
 }
 
 impl Reactor {
@@ -81,9 +88,14 @@ impl Reactor {
     /// # Errors
     /// When the kernel refuses a poll or a thread; workers already started are told to stop.
     pub fn start(listeners: Vec<Vec<StdListener>>, settings: &Settings) -> io::Result<Self> {
-        let buffer_memory = Arc::new(BufferMemory::new(settings.buffer_memory_max, listeners.len()));
-        let (sessions, running, workers) = (AtomicUsize::new(0), AtomicUsize::new(0), listeners.len());
-        let shared = Arc::new(Shared { sessions, running, buffer_memory, workers });
+        let shared = Arc::new(Shared {
+            sessions: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            buffer_memory: Arc::new(BufferMemory::new(settings.buffer_memory_max, listeners.len())),
+            workers: listeners.len(),
+            global_ids: Arc::default(),
+            inboxes: RwLock::default(),
+        });
         let mut reactor = Self { inboxes: Vec::new(), threads: Vec::new(), counters: Vec::new(), shared };
         for (number, listeners) in listeners.into_iter().enumerate() {
             reactor.start_worker(number, listeners, settings.clone())?;
@@ -95,6 +107,7 @@ impl Reactor {
         let counters = Arc::new(Counters::new(CloseReason::ALL.len()));
         let seed = worker::Seed::new(number, listeners, settings, Arc::clone(&counters), Arc::clone(&self.shared))?;
         self.inboxes.push(seed.inbox());
+        self.shared.inboxes.write().unwrap_or_else(PoisonError::into_inner).push(seed.inbox());
         self.counters.push(counters);
         self.shared.running.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::clone(&self.shared);

@@ -4,20 +4,23 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll};
+use mio::{Events, Interest, Poll, Registry};
 use slab::Slab;
 
 use super::accept::{self, Accepted};
 use super::alarm::Alarm;
-use super::dial::{DialContext, DialId, Dialer, Finished};
+use super::dial::{DialContext, DialId, Dialer, Finished, Resolved};
+use super::global_ids::{GRACE, Holder};
 use super::inbox::{Inbox, Request};
-use super::token::{INDEX_LIMIT, Kind, Token, next_generation};
+use super::token::{INDEX_LIMIT, Kind, LEG_LIMIT, Token, next_generation};
+use super::udp::{BoundSocket, OutboundUdp};
 use super::{Settings, Shared};
 use crate::io::buffer_pool::BufferPool;
 use crate::io::random::Random;
@@ -25,9 +28,12 @@ use crate::io::socket::Readiness;
 use crate::io::splice::PipePool;
 use crate::io::timer::TimerWheel;
 use crate::session::close::CloseReason;
+use crate::session::mux::SESSIONS_MAX;
 use crate::session::transfer::{Means, Scratch};
-use crate::session::{Context, Leg, Next, Session};
+use crate::session::{BindFailure, Context, GlobalId, Leg, Next, Session as AnySession, UdpPermit, User, Wish};
 use crate::stats::Counters;
+
+type Session = AnySession<TcpStream, OutboundUdp>;
 
 /// Events taken from the kernel per poll.
 const EVENTS_MAX: usize = 1024;
@@ -46,11 +52,15 @@ const SHRINK_INTERVAL: Duration = Duration::from_secs(10);
 /// Legs of a session's token.
 const CLIENT_LEG: usize = 0;
 const TARGET_LEG: usize = 1;
-/// Legs of the worker's own token: the inbox, the pause of accepting, the end of a drain, shrinking, then the listeners.
+const SUB_LEG: usize = 2;
+const _: () = assert!(SUB_LEG + SESSIONS_MAX <= LEG_LIMIT);
+/// Legs of the worker's own token: the inbox, the pause of accepting, the end of a drain, the sweep of Global
+/// IDs, shrinking the buffer pool, then the listeners.
 const INBOX_LEG: usize = 0;
 const ACCEPT_LEG: usize = 1;
 const DRAIN_LEG: usize = 2;
-const SHRINK_LEG: usize = 3;
+const SWEEP_LEG: usize = 3;
+const SHRINK_LEG: usize = 4;
 const LISTENER_LEG: usize = 16;
 
 /// What a worker is made from; unlike the worker itself it may be sent to the worker's thread.
@@ -99,6 +109,13 @@ pub(super) struct Worker {
     generation: u32,
     dialer: Dialer,
     timers: TimerWheel<Token>,
+    /// For sockets that take themselves out of the poll.
+    registry: Option<Rc<Registry>>,
+    sweep_alarm: Alarm,
+    /// What sessions want done.
+    wishes: VecDeque<(Token, Wish)>,
+    /// Empty; its memory is used again.
+    wish_list: Vec<Wish>,
     /// Sessions that stopped although they could go on.
     again: VecDeque<Token>,
     /// Sessions that wait for buffer memory, the first in front.
@@ -128,8 +145,9 @@ struct Listener {
 
 struct Slot {
     generation: u32,
-    session: Box<Session<TcpStream>>,
-    dial: Option<DialId>,
+    session: Box<Session>,
+    /// Dials and look-ups under way for it, by the leg they are for.
+    dials: Vec<(usize, DialId)>,
     alarm: Alarm,
     /// It is in the queue of those that go on in the next turn.
     queued: bool,
@@ -156,6 +174,10 @@ impl Worker {
             sessions: Slab::new(),
             generation: 0,
             timers: TimerWheel::new(now),
+            registry: None,
+            sweep_alarm: Alarm::default(),
+            wishes: VecDeque::new(),
+            wish_list: Vec::new(),
             again: VecDeque::new(),
             starved: VecDeque::new(),
             scratch: Scratch::new(),
@@ -191,14 +213,15 @@ impl Worker {
             for event in &events {
                 self.dispatch(event);
             }
-            self.serve_finished_dials();
+            self.serve_wishes();
             self.serve_again();
             self.timers.expire(self.now, &mut due);
             for token in due.drain(..) {
                 self.on_timer(token);
             }
-            self.serve_finished_dials();
+            self.serve_wishes();
             self.serve_starved();
+            self.serve_wishes();
             self.accept();
             self.watch_growth();
             self.limit_spares();
@@ -235,7 +258,7 @@ impl Worker {
         if !self.again.is_empty() || (!self.accept_paused && self.listeners.iter().any(|listener| listener.ready)) {
             return Some(Duration::ZERO);
         }
-        let due = self.timers.next_expiry().map(|at| at.saturating_duration_since(Instant::now()));
+        let due = self.timers.next_expiry().map(|at| at.saturating_duration_since(self.now));
         if self.starved.is_empty() {
             return due;
         }
@@ -254,7 +277,7 @@ impl Worker {
                 }
             }
             Kind::Session => {
-                let leg = if token.leg() == CLIENT_LEG { Leg::Client } else { Leg::Target };
+                let leg = session_leg(token);
                 self.with_session(token, |session, cx| session.on_ready(leg, readiness, cx));
             }
             Kind::Dial | Kind::Resolve => {
@@ -276,6 +299,7 @@ impl Worker {
                     self.pool.shrink();
                 }
             }
+            Kind::Worker if token.leg() == SWEEP_LEG => self.sweep_global_ids(),
             Kind::Worker => {
                 self.drain_alarm.fired(self.now);
             }
@@ -298,7 +322,7 @@ impl Worker {
     }
 
     /// Calls a session and does what it answers.
-    fn with_session(&mut self, token: Token, call: impl FnOnce(&mut Session<TcpStream>, &mut Context<'_>) -> Next) {
+    fn with_session(&mut self, token: Token, call: impl FnOnce(&mut Session, &mut Context<'_>) -> Next) {
         let slot = self.sessions.get_mut(token.index()).filter(|slot| slot.generation == token.generation());
         let Some(slot) = slot else {
             self.counters.stale_events.add(1);
@@ -315,10 +339,11 @@ impl Worker {
             counters: &self.counters,
             settings: &self.settings.session,
             worker: self.number,
-            wish: None,
+            wishes: mem::take(&mut self.wish_list),
         };
         let next = call(&mut slot.session, &mut cx);
-        let wish = cx.wish.take();
+        self.wish_list = cx.wishes;
+        self.wishes.extend(self.wish_list.drain(..).map(|wish| (token.with_leg(CLIENT_LEG), wish)));
         if next == Next::Close {
             self.close(token.index());
             return;
@@ -330,13 +355,127 @@ impl Worker {
             self.counters.buffer_waits.add(1);
             self.starved.push_back(token.with_leg(CLIENT_LEG));
         }
-        if let Some(deadline) = slot.session.deadline(&self.settings.session.timeouts) {
+        if let Some(deadline) = slot.session.deadline(&self.settings.session) {
             slot.alarm.arm(deadline, token.with_leg(CLIENT_LEG), &mut self.timers, self.now);
         }
-        if let Some(target) = wish {
-            let (dialer, mut cx) = self.dial_context();
-            let dial = dialer.dial(token.with_leg(TARGET_LEG), &target, &mut cx);
-            self.sessions[token.index()].dial = Some(dial);
+    }
+
+    /// Does what sessions wish for and tells them what came of it, until nothing is left; an answer may bring new wishes.
+    fn serve_wishes(&mut self) {
+        loop {
+            if let Some((token, wish)) = self.wishes.pop_front() {
+                self.serve_wish(token, wish);
+            } else if let Some(finished) = self.dialer.take_finished() {
+                self.on_dialled(finished);
+            } else if let Some(resolved) = self.dialer.take_resolved() {
+                self.on_resolved(&resolved);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn serve_wish(&mut self, session: Token, wish: Wish) {
+        if self.slot(session).is_none() {
+            return;
+        }
+        match wish {
+            Wish::Dial { leg, target } => {
+                let owner = session.with_leg(leg_number(leg));
+                let (dialer, mut cx) = self.dial_context();
+                let dial = dialer.dial(owner, &target, &mut cx);
+                self.sessions[session.index()].dials.push((owner.leg(), dial));
+            }
+            Wish::Resolve { leg, target } => {
+                let owner = session.with_leg(leg_number(leg));
+                let (dialer, mut cx) = self.dial_context();
+                let dial = dialer.resolve(owner, &target, &mut cx);
+                self.sessions[session.index()].dials.push((owner.leg(), dial));
+            }
+            Wish::BindUdp { leg, user, global_id } => {
+                let result = self.bind_udp(session.with_leg(leg_number(leg)), &user, global_id);
+                self.with_session(session, |session, cx| session.on_bound(leg, result, cx));
+            }
+            Wish::Cancel { leg } => self.cancel_dials(session, leg_number(leg)),
+        }
+    }
+
+    fn cancel_dials(&mut self, session: Token, leg: usize) {
+        let Some(slot) = self.slot(session) else { return };
+        let cancelled: Vec<_> = slot.dials.extract_if(.., |(of, _)| *of == leg).collect();
+        let (dialer, mut cx) = self.dial_context();
+        for (_, dial) in cancelled {
+            dialer.cancel(dial, &mut cx);
+        }
+    }
+
+    /// A UDP socket for the leg that `token` names: the one with this Global ID if there is one, else a new one.
+    fn bind_udp(&mut self, token: Token, user: &Arc<User>, id: Option<GlobalId>) -> Result<OutboundUdp, BindFailure> {
+        let ids = Arc::clone(&self.shared.global_ids);
+        let holder = Holder { worker: self.number, token };
+        let key = id.map(|id| (user.id, id));
+        let (bound, claim) = if let Some((bound, claim, previous)) = key.and_then(|key| ids.take_over(key, holder)) {
+            self.counters.udp_sockets_migrated.add(1);
+            if let (Some(previous), Some((_, id))) = (previous, key) {
+                self.tell_previous(previous, id);
+            }
+            (bound, Some(claim))
+        } else {
+            let permit = UdpPermit::take(user, self.settings.session.udp.sockets_per_user_max).ok_or_else(|| {
+                self.counters.udp_sockets_refused.add(1);
+                BindFailure::Limit
+            })?;
+            let bound =
+                Arc::new(BoundSocket::bind(self.settings.dial.bind, permit).map_err(|error| self.udp_failed(&error))?);
+            let claim = key.and_then(|key| ids.enter(key, holder, &bound));
+            (bound, claim)
+        };
+        if claim.is_some() {
+            self.sweep_alarm.arm(self.now + GRACE, worker_token(SWEEP_LEG), &mut self.timers, self.now);
+        }
+        let policy = Arc::clone(&self.settings.dial.policy);
+        let registry = self.registry().map_err(|error| self.udp_failed(&error))?;
+        OutboundUdp::watch(bound, claim, policy, &registry, token).map_err(|error| self.udp_failed(&error))
+    }
+
+    fn udp_failed(&self, error: &io::Error) -> BindFailure {
+        self.counters.udp_sockets_failed.add(1);
+        log::debug!("no UDP socket: {error}");
+        BindFailure::NoResources
+    }
+
+    fn registry(&mut self) -> io::Result<Rc<Registry>> {
+        if let Some(registry) = &self.registry {
+            return Ok(Rc::clone(registry));
+        }
+        let registry = Rc::new(self.poll.registry().try_clone()?);
+        self.registry = Some(Rc::clone(&registry));
+        Ok(registry)
+    }
+
+    /// A session's UDP socket has moved to another connection.
+    fn tell_previous(&mut self, previous: Holder, id: GlobalId) {
+        if previous.worker == self.number {
+            return self.lose_udp(previous.token, id);
+        }
+        let inboxes = self.shared.inboxes.read().unwrap_or_else(PoisonError::into_inner);
+        let inbox = inboxes.get(previous.worker).cloned();
+        drop(inboxes);
+        if let Some(inbox) = inbox {
+            // Not told, it reads what the new one should; that is datagrams lost, until it ends.
+            inbox.ask(Request::LoseUdp(previous.token, id));
+        }
+    }
+
+    fn lose_udp(&mut self, token: Token, id: GlobalId) {
+        if self.slot(token).is_some() {
+            self.with_session(token, |session, cx| session.on_udp_taken(session_leg(token), id, cx));
+        }
+    }
+
+    fn sweep_global_ids(&mut self) {
+        if self.sweep_alarm.fired(self.now) && self.shared.global_ids.sweep(self.now) {
+            self.sweep_alarm.arm(self.now + GRACE, worker_token(SWEEP_LEG), &mut self.timers, self.now);
         }
     }
 
@@ -350,34 +489,56 @@ impl Worker {
         (&mut self.dialer, cx)
     }
 
-    fn serve_finished_dials(&mut self) {
-        while let Some(Finished { owner, result, .. }) = self.dialer.take_finished() {
-            let slot = self.sessions.get_mut(owner.index()).filter(|slot| slot.generation == owner.generation());
-            let Some(slot) = slot else { continue };
-            slot.dial = None;
-            match result {
-                Ok(dialed) => {
-                    let mut socket = dialed.socket;
-                    // Registering anew reports readiness that was reported to the dialler already.
-                    let interest = Interest::READABLE | Interest::WRITABLE;
-                    match self.poll.registry().reregister(&mut socket, owner.into(), interest) {
-                        Ok(()) => {
-                            slot.has_target = true;
-                            self.counters.targets_connected.add(1);
-                            self.with_session(owner, |session, cx| session.on_connected(socket, cx));
-                        }
-                        Err(error) => {
-                            log::error!("cannot watch a connected socket: {error}");
-                            self.cut(owner.index(), CloseReason::Internal);
-                        }
+    fn on_dialled(&mut self, Finished { owner, dial, result }: Finished) {
+        if !self.forget_dial(owner, dial) {
+            return;
+        }
+        let leg = session_leg(owner);
+        match result {
+            Ok(dialed) => {
+                let mut socket = dialed.socket;
+                // Registering anew reports readiness that was reported to the dialler already.
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                match self.poll.registry().reregister(&mut socket, owner.into(), interest) {
+                    Ok(()) => {
+                        self.note_target(owner);
+                        self.with_session(owner, |session, cx| session.on_connected(leg, socket, cx));
+                    }
+                    Err(error) => {
+                        log::error!("cannot watch a connected socket: {error}");
+                        self.cut(owner.index(), CloseReason::Internal);
                     }
                 }
-                Err(error) => {
-                    let failure = error.into();
-                    self.with_session(owner, |session, cx| session.on_dial_failed(failure, cx));
-                }
+            }
+            Err(error) => {
+                let failure = error.into();
+                self.with_session(owner, |session, cx| session.on_dial_failed(leg, failure, cx));
             }
         }
+    }
+
+    fn on_resolved(&mut self, resolved: &Resolved) {
+        if self.forget_dial(resolved.owner, resolved.dial) {
+            let leg = session_leg(resolved.owner);
+            let result = resolved.result.map_err(Into::into);
+            self.with_session(resolved.owner, |session, cx| session.on_resolved(leg, &resolved.target, result, cx));
+        }
+    }
+
+    /// A dial has ended; false when its session has, too.
+    fn forget_dial(&mut self, owner: Token, dial: DialId) -> bool {
+        let Some(slot) = self.slot(owner) else { return false };
+        slot.dials.retain(|(_, under_way)| *under_way != dial);
+        if slot.dials.is_empty() {
+            slot.dials = Vec::new();
+        }
+        true
+    }
+
+    /// A session has a connection to its target; one that carries many (Mux) counts once.
+    fn note_target(&mut self, owner: Token) {
+        let first = self.slot(owner).is_some_and(|slot| !mem::replace(&mut slot.has_target, true));
+        self.counters.targets_connected.add(u64::from(first));
     }
 
     /// One more turn for everybody who was queued before this; those who want yet another wait for the next poll.
@@ -425,6 +586,7 @@ impl Worker {
                         listener.ready = true;
                     }
                 }
+                Request::LoseUdp(token, id) => self.lose_udp(token, id),
                 Request::Stop => self.stopped = true,
             }
         }
@@ -484,13 +646,13 @@ impl Worker {
         let mut slot = Slot {
             generation: self.generation,
             session,
-            dial: None,
+            dials: Vec::new(),
             alarm: Alarm::default(),
             queued: false,
             starved: false,
             has_target: false,
         };
-        if let Some(deadline) = slot.session.deadline(&self.settings.session.timeouts) {
+        if let Some(deadline) = slot.session.deadline(&self.settings.session) {
             slot.alarm.arm(deadline, token, &mut self.timers, self.now);
         }
         entry.insert(slot);
@@ -508,9 +670,9 @@ impl Worker {
     /// Drops a session that asked for it; closing its sockets takes them out of the poll.
     fn close(&mut self, index: usize) {
         let Some(slot) = self.sessions.try_remove(index) else { return };
-        if let Some(dial) = slot.dial {
-            let (dialer, mut cx) = self.dial_context();
-            dialer.cancel(dial, &mut cx);
+        let (dialer, mut cx) = self.dial_context();
+        for (_, dial) in &slot.dials {
+            dialer.cancel(*dial, &mut cx);
         }
         let record = slot.session.record(self.now);
         if let Some(user) = &record.user {
@@ -555,6 +717,22 @@ impl Worker {
 
 fn worker_token(leg: usize) -> Token {
     Token::new(Kind::Worker, 0, 0, leg)
+}
+
+fn session_leg(token: Token) -> Leg {
+    match token.leg() {
+        CLIENT_LEG => Leg::Client,
+        TARGET_LEG => Leg::Target,
+        sub => Leg::Sub((sub - SUB_LEG) as u16),
+    }
+}
+
+fn leg_number(leg: Leg) -> usize {
+    match leg {
+        Leg::Client => CLIENT_LEG,
+        Leg::Target => TARGET_LEG,
+        Leg::Sub(sub) => SUB_LEG + usize::from(sub),
+    }
 }
 
 fn readiness(event: &Event) -> Readiness {

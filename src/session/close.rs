@@ -55,6 +55,10 @@ close_reasons! {
     BadRequest = "bad_request",
     /// The flow asked for is not the user's.
     FlowRefused = "flow_refused",
+    /// The client broke the format of Mux.cool frames.
+    BadFrame = "bad_frame",
+    /// The user has as many UDP sockets as a user may have.
+    UdpLimit = "udp_limit",
     /// The command asked for is not built.
     CommandRefused = "command_refused",
     /// The target is a name by which a client asks for a protocol inside that is not built.

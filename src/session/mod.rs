@@ -4,25 +4,36 @@
 //! It owns the client's socket, the target's once there is one, the protocol stack between them and a transfer per
 //! direction; it introduces them to each other and decides when to stop. It knows no poll, no thread and no clock.
 
+mod channel;
 pub mod close;
+mod datagrams;
+pub mod mux;
+mod tcp_leg;
 pub mod transfer;
+mod udp_leg;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::channel::{Channel, Traffic, Turn};
 use self::close::{CloseReason, Verdict, broken, verdict};
+use self::datagrams::Datagrams;
+use self::mux::{Mux, Opening};
 use self::transfer::{End, Means, Moved, Pumped, Received, Transfer, Transform};
+pub use self::udp_leg::UdpPermit;
 pub use crate::inbound::tls::TlsAcceptor;
 pub use crate::inbound::users::{User, Users};
 use crate::inbound::vision::Padding;
 use crate::inbound::{Converted, Inbound, InboundError, Step};
 use crate::io::buf::Buf;
+use crate::io::datagram::{DatagramSocket, NoDatagrams};
 use crate::io::random::Random;
 use crate::io::socket::{Endpoint, Readiness, Recv, Socket};
 use crate::io::tally::Tally;
 pub use crate::protocol::addons::Flow;
 pub use crate::protocol::address::{Host, Target};
+pub use crate::protocol::mux::GlobalId;
 use crate::protocol::request::{self, Command, Decoded, Request};
 use crate::protocol::vision::Seed;
 use crate::stats::Counters;
@@ -49,6 +60,24 @@ pub struct SessionSettings {
     pub vision_seed: Seed,
     /// Largest single read in the relay, 4096 to 131072.
     pub read_bytes_max: usize,
+    pub udp: UdpSettings,
+}
+
+/// What the settings of the server mean to datagrams.
+#[derive(Clone, Copy, Debug)]
+pub struct UdpSettings {
+    /// A UDP socket is given up after this long without a datagram in either direction.
+    pub timeout: Duration,
+    /// A worker's memory for the datagram being received; what is longer is cut.
+    pub recv_buffer_bytes: usize,
+    /// UDP sockets of one user in the whole process.
+    pub sockets_per_user_max: usize,
+}
+
+impl Default for UdpSettings {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(300), recv_buffer_bytes: 1 << 16, sockets_per_user_max: 1024 }
+    }
 }
 
 /// The deadlines of a session's phases. The first three are absolute, the others count from the last progress.
@@ -75,8 +104,21 @@ pub struct Context<'a> {
     pub settings: &'a SessionSettings,
     /// The lane of the users' counters that this worker writes.
     pub worker: usize,
-    /// Set by the session when it wants a target dialled.
-    pub wish: Option<Target>,
+    /// What the session wants done for it, in this order; empty before a call.
+    pub wishes: Vec<Wish>,
+}
+
+/// Something a session cannot do by itself; the answer comes in a later call.
+#[derive(Debug)]
+pub enum Wish {
+    /// Answered by [`Session::on_connected`] or [`Session::on_dial_failed`].
+    Dial { leg: Leg, target: Target },
+    /// An address of the target that may be sent to; answered by [`Session::on_resolved`].
+    Resolve { leg: Leg, target: Target },
+    /// Answered by [`Session::on_bound`].
+    BindUdp { leg: Leg, user: Arc<User>, global_id: Option<GlobalId> },
+    /// Nothing that was wished for on this leg is wanted any more.
+    Cancel { leg: Leg },
 }
 
 /// What a session wants after a call.
@@ -97,6 +139,8 @@ pub enum Next {
 pub enum Leg {
     Client,
     Target,
+    /// The target of one of a Mux connection's sessions.
+    Sub(u16),
 }
 
 /// Why there is no connection to the target.
@@ -106,6 +150,14 @@ pub enum DialFailure {
     Unresolved,
     Unreachable,
     TimedOut,
+    NoResources,
+}
+
+/// Why there is no UDP socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindFailure {
+    /// The user has as many as a user may have.
+    Limit,
     NoResources,
 }
 
@@ -123,9 +175,10 @@ pub struct SessionRecord {
 }
 
 /// One accepted client.
-pub struct Session<S> {
+pub struct Session<S, D = NoDatagrams> {
     client: Endpoint<S>,
     target: Option<Endpoint<S>>,
+    relay: Relay<S, D>,
     inbound: Inbound,
     uplink: Transfer,
     downlink: Transfer,
@@ -139,18 +192,26 @@ pub struct Session<S> {
 /// Known once the request was accepted.
 struct Account {
     user: Arc<User>,
-    target: Target,
+    /// `None` where every session inside has its own.
+    target: Option<Target>,
     flow: Flow,
 }
 
 /// What a session has achieved so far; the difference of two goes to the counters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Progress {
-    uplink: Moved,
-    downlink: Moved,
+    traffic: Traffic,
     padding: Padding,
     is_uplink_direct: bool,
     is_downlink_direct: bool,
+}
+
+/// What happens once the request was accepted.
+enum Relay<S, D> {
+    /// One byte stream to one target.
+    Stream,
+    Datagrams(Box<Datagrams<D>>),
+    Mux(Box<Mux<S, D>>),
 }
 
 enum Phase {
@@ -169,13 +230,14 @@ enum Phase {
     Closed(CloseReason),
 }
 
-impl<S: Socket> Session<S> {
+impl<S: Socket, D: DatagramSocket> Session<S, D> {
     /// A session for a client that was just accepted.
     pub fn new(client: S, client_address: SocketAddr, settings: &SessionSettings, now: Instant) -> Self {
         let inbound = settings.tls.clone().map_or_else(Inbound::plain, Inbound::tls);
         Self {
             client: Endpoint::new(client),
             target: None,
+            relay: Relay::Stream,
             phase: if inbound.is_open() { Phase::FirstByte } else { Phase::Handshake },
             inbound,
             uplink: Transfer::new(now),
@@ -191,9 +253,17 @@ impl<S: Socket> Session<S> {
     pub fn on_ready(&mut self, leg: Leg, readiness: Readiness, cx: &mut Context<'_>) -> Next {
         match leg {
             Leg::Client => self.client.note(readiness),
-            Leg::Target => {
-                if let Some(target) = &mut self.target {
-                    target.note(readiness);
+            Leg::Target => match &mut self.relay {
+                Relay::Datagrams(datagrams) => datagrams.on_readable(),
+                _ => {
+                    if let Some(target) = &mut self.target {
+                        target.note(readiness);
+                    }
+                }
+            },
+            Leg::Sub(sub) => {
+                if let Relay::Mux(mux) = &mut self.relay {
+                    mux.on_ready(sub.into(), readiness, cx);
                 }
             }
         }
@@ -213,19 +283,27 @@ impl<S: Socket> Session<S> {
     }
 
     /// The target that was wished for is connected.
-    pub fn on_connected(&mut self, socket: S, cx: &mut Context<'_>) -> Next {
-        let mut target = Endpoint::new(socket);
-        // A connection that was just established takes bytes; if it should not, sending tells.
-        target.writable = true;
-        self.target = Some(target);
-        self.enter(Phase::Relay, cx.means.now);
-        self.uplink.start(cx.means.now);
-        self.downlink.start(cx.means.now);
-        self.relay(cx)
+    pub fn on_connected(&mut self, leg: Leg, socket: S, cx: &mut Context<'_>) -> Next {
+        match (leg, &mut self.relay) {
+            (Leg::Sub(sub), Relay::Mux(mux)) => mux.on_connected(sub.into(), socket, cx),
+            (Leg::Target, Relay::Stream) if matches!(self.phase, Phase::Dialling) => {
+                let mut target = Endpoint::new(socket);
+                // A connection that was just established takes bytes; if it should not, sending tells.
+                target.writable = true;
+                self.target = Some(target);
+                self.start_relay(cx.means.now);
+            }
+            _ => {}
+        }
+        self.advance(cx)
     }
 
     /// The target that was wished for cannot be had.
-    pub fn on_dial_failed(&mut self, failure: DialFailure, cx: &mut Context<'_>) -> Next {
+    pub fn on_dial_failed(&mut self, leg: Leg, failure: DialFailure, cx: &mut Context<'_>) -> Next {
+        if let (Leg::Sub(sub), Relay::Mux(mux)) = (leg, &mut self.relay) {
+            mux.on_failed(sub.into(), cx);
+            return self.advance(cx);
+        }
         let reason = match failure {
             DialFailure::Policy => CloseReason::PolicyRefused,
             DialFailure::Unresolved => CloseReason::TargetUnresolved,
@@ -236,14 +314,61 @@ impl<S: Socket> Session<S> {
         self.refuse(reason, cx)
     }
 
+    /// An address of the target that was wished for, or why there is none that may be sent to.
+    pub fn on_resolved(
+        &mut self,
+        leg: Leg,
+        target: &Target,
+        result: Result<SocketAddr, DialFailure>,
+        cx: &mut Context<'_>,
+    ) -> Next {
+        match (leg, &mut self.relay, result) {
+            (Leg::Sub(sub), Relay::Mux(mux), result) => {
+                mux.on_resolved(sub.into(), target, result.ok().map(|address| address.ip()), cx);
+            }
+            (_, Relay::Mux(_), _) => {}
+            (leg, _, Err(failure)) => return self.on_dial_failed(leg, failure, cx),
+            (leg, relay, Ok(address)) => {
+                let Some(account) = &self.account else { return self.finish(CloseReason::Internal) };
+                *relay = Relay::Datagrams(Box::new(Datagrams::new(target, address, cx.means.now)));
+                cx.wishes.push(Wish::BindUdp { leg, user: Arc::clone(&account.user), global_id: None });
+            }
+        }
+        self.advance(cx)
+    }
+
+    /// The UDP socket that was wished for, or why there is none.
+    pub fn on_bound(&mut self, leg: Leg, result: Result<D, BindFailure>, cx: &mut Context<'_>) -> Next {
+        match (leg, &mut self.relay, result) {
+            (Leg::Sub(sub), Relay::Mux(mux), result) => mux.on_bound(sub.into(), result.ok(), cx),
+            (_, Relay::Datagrams(datagrams), Ok(socket)) if matches!(self.phase, Phase::Dialling) => {
+                datagrams.on_bound(socket, cx);
+                self.start_relay(cx.means.now);
+            }
+            (_, _, Ok(_)) => {}
+            (_, _, Err(BindFailure::Limit)) => return self.refuse(CloseReason::UdpLimit, cx),
+            (_, _, Err(BindFailure::NoResources)) => return self.refuse(CloseReason::NoResources, cx),
+        }
+        self.advance(cx)
+    }
+
+    /// A later connection of the same user took the UDP socket of one of this connection's sessions over.
+    pub fn on_udp_taken(&mut self, leg: Leg, global_id: GlobalId, cx: &mut Context<'_>) -> Next {
+        if let (Leg::Sub(sub), Relay::Mux(mux)) = (leg, &mut self.relay) {
+            mux.on_taken(sub.into(), global_id, cx);
+        }
+        self.advance(cx)
+    }
+
     /// The instant by which something must have happened; `None` while the dialler keeps the time.
-    pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+    pub fn deadline(&self, settings: &SessionSettings) -> Option<Instant> {
+        let timeouts = &settings.timeouts;
         Some(match self.phase {
             Phase::Handshake => self.accepted_at + timeouts.tls_handshake,
             Phase::FirstByte => self.phase_since + timeouts.first_byte,
             Phase::Request => self.phase_since + timeouts.request,
             Phase::Dialling => return None,
-            Phase::Relay => self.relay_deadline(timeouts).0,
+            Phase::Relay => self.relay_deadline(settings).0,
             Phase::Lingering { .. } => self.phase_since + LINGER,
             Phase::Closed(_) => self.phase_since,
         })
@@ -251,16 +376,21 @@ impl<S: Socket> Session<S> {
 
     /// The instant given by [`Session::deadline`] may have come.
     pub fn on_timeout(&mut self, cx: &mut Context<'_>) -> Next {
-        let due = self.deadline(&cx.settings.timeouts).is_some_and(|deadline| deadline <= cx.means.now);
+        let due = self.deadline(cx.settings).is_some_and(|deadline| deadline <= cx.means.now);
         if !due {
             return Next::Wait;
+        }
+        if let (Phase::Relay, Relay::Mux(mux)) = (&self.phase, &mut self.relay)
+            && mux.expire(&self.downlink, cx)
+        {
+            return self.advance(cx);
         }
         let reason = match self.phase {
             Phase::Handshake => CloseReason::HandshakeTimeout,
             Phase::FirstByte => CloseReason::FirstByteTimeout,
             Phase::Request => CloseReason::RequestTimeout,
             Phase::Dialling => return Next::Wait,
-            Phase::Relay => self.relay_deadline(&cx.settings.timeouts).1,
+            Phase::Relay => self.relay_deadline(cx.settings).1,
             Phase::Lingering { reason, .. } | Phase::Closed(reason) => reason,
         };
         self.cut(reason, cx)
@@ -283,13 +413,14 @@ impl<S: Socket> Session<S> {
             Phase::Closed(reason) | Phase::Lingering { reason, .. } => reason,
             _ => CloseReason::Internal,
         };
+        let traffic = self.traffic();
         SessionRecord {
             client: self.client_address,
             user: self.account.as_ref().map(|account| Arc::clone(&account.user)),
-            target: self.account.as_ref().map(|account| account.target.clone()),
+            target: self.account.as_ref().and_then(|account| account.target.clone()),
             flow: self.account.as_ref().map_or(Flow::None, |account| account.flow),
-            uplink: self.uplink.moved(),
-            downlink: self.downlink.moved(),
+            uplink: traffic.uplink,
+            downlink: traffic.downlink,
             age: now.saturating_duration_since(self.accepted_at),
             reason,
         }
@@ -395,7 +526,8 @@ impl<S: Socket> Session<S> {
             );
             return self.refuse(reason, cx);
         }
-        let Some(target) = request.target else { return self.refuse(CloseReason::CommandRefused, cx) };
+        let before = self.progress();
+        let is_unwrapped = !self.inbound.is_uplink_transparent();
         match request.flow {
             Flow::None => self.inbound.accept_request(),
             Flow::Vision => self.inbound.accept_vision(request.user_id, cx.settings.vision_seed),
@@ -405,19 +537,38 @@ impl<S: Socket> Session<S> {
         if let Err(error) = self.inbound.decode_first(rest.bytes(), &mut early) {
             return self.refuse_inbound(&error, cx);
         }
-        self.uplink.begin_with(early, &cx.means);
+        let unwrapped_bytes = if is_unwrapped { early.len() } else { 0 };
+        self.uplink.begin_with(early, unwrapped_bytes, &cx.means);
         let lane = user.counters.lane(cx.worker);
         lane.sessions_total.add(1);
         lane.sessions_active.add(1);
         cx.counters.requests_accepted.add(1);
         cx.counters.vision_requests.add(u64::from(request.flow == Flow::Vision));
-        self.account = Some(Account { user, target: target.clone(), flow: request.flow });
+        self.account = Some(Account { user: Arc::clone(&user), target: request.target.clone(), flow: request.flow });
+        // The first block came with the request.
+        self.count(before, cx);
         self.enter(Phase::Dialling, cx.means.now);
-        cx.wish = Some(target);
+        match (request.command, request.target) {
+            (Command::Tcp, Some(target)) => cx.wishes.push(Wish::Dial { leg: Leg::Target, target }),
+            (Command::Udp, Some(target)) => cx.wishes.push(Wish::Resolve { leg: Leg::Target, target }),
+            (_, _) => {
+                let is_only_xudp = user.flow == Flow::Vision && request.flow == Flow::None;
+                let opening = if is_only_xudp { Opening::Xudp } else { Opening::Any };
+                self.relay = Relay::Mux(Box::new(Mux::new(user, opening, cx.means.now)));
+                self.start_relay(cx.means.now);
+                return self.relay(cx);
+            }
+        }
         Next::Wait
     }
 
-    /// What a user may ask for: its own flow, inside TLS 1.3 where that is Vision; for now only TCP.
+    fn start_relay(&mut self, now: Instant) {
+        self.enter(Phase::Relay, now);
+        self.uplink.start(now);
+        self.downlink.start(now);
+    }
+
+    /// What a user may ask for: its own flow, inside TLS 1.3 where that is Vision.
     fn check_request(&self, user: &User, request: &Request) -> Result<(), CloseReason> {
         match (user.flow, request.flow) {
             (Flow::None, Flow::None) => {}
@@ -429,7 +580,6 @@ impl<S: Socket> Session<S> {
         }
         match &request.target {
             Some(target) if target.is_reserved_name() => Err(CloseReason::ReservedName),
-            _ if request.command != Command::Tcp => Err(CloseReason::CommandRefused),
             _ => Ok(()),
         }
     }
@@ -447,8 +597,48 @@ impl<S: Socket> Session<S> {
         if self.downlink.end().is_some() { self.abort(CloseReason::ClientReset) } else { Next::Wait }
     }
 
-    /// Both directions, and then what their ends mean.
     fn relay(&mut self, cx: &mut Context<'_>) -> Next {
+        let before = self.progress();
+        let mut channel = Channel {
+            client: &mut self.client,
+            inbound: &mut self.inbound,
+            uplink: &mut self.uplink,
+            downlink: &mut self.downlink,
+        };
+        let turn = match &mut self.relay {
+            Relay::Stream => return self.relay_stream(cx),
+            Relay::Datagrams(datagrams) => datagrams.turn(&mut channel, cx),
+            Relay::Mux(mux) => mux.turn(&mut channel, cx),
+        };
+        let counted = match &mut self.relay {
+            Relay::Stream => before.traffic,
+            Relay::Datagrams(datagrams) => datagrams.take_counted(),
+            Relay::Mux(mux) => mux.take_counted(),
+        };
+        self.count(Progress { traffic: counted, ..before }, cx);
+        match turn {
+            Turn::Wait => Next::Wait,
+            Turn::Starved => Next::Starved,
+            Turn::Again => {
+                cx.counters.turns_cut_by_budget.add(1);
+                Next::Again
+            }
+            Turn::Close(reason) => self.refuse(reason, cx),
+            Turn::Abort(reason) => self.abort(reason),
+            Turn::Broken(error) => {
+                log::debug!("{}: {error}", self.client_address);
+                // The alert is the last thing the client hears; a reset would overtake it.
+                self.send_unasked(cx);
+                if let Relay::Mux(mux) = &mut self.relay {
+                    mux.reset_targets();
+                }
+                self.finish(broken(&error))
+            }
+        }
+    }
+
+    /// Both directions, and then what their ends mean.
+    fn relay_stream(&mut self, cx: &mut Context<'_>) -> Next {
         let before = self.progress();
         let Some(target) = &mut self.target else { return self.finish(CloseReason::Internal) };
         let read_bytes_max = cx.settings.read_bytes_max;
@@ -505,16 +695,22 @@ impl<S: Socket> Session<S> {
         let Some(account) = &self.account else { return };
         let lane = account.user.counters.lane(cx.worker);
         let counters = cx.counters;
-        let (up, up_before) = (now.uplink, before.uplink);
+        let (up, up_before) = (now.traffic.uplink, before.traffic.uplink);
         counters.uplink_bytes.add(up.payload_bytes - up_before.payload_bytes);
         counters.uplink_unchanged_bytes.add(up.unchanged_bytes - up_before.unchanged_bytes);
         counters.uplink_spliced_bytes.add(up.spliced_bytes - up_before.spliced_bytes);
         lane.uplink_bytes.add(up.payload_bytes - up_before.payload_bytes);
-        let (down, down_before) = (now.downlink, before.downlink);
+        let (down, down_before) = (now.traffic.downlink, before.traffic.downlink);
         counters.downlink_bytes.add(down.payload_bytes - down_before.payload_bytes);
         counters.downlink_unchanged_bytes.add(down.unchanged_bytes - down_before.unchanged_bytes);
         counters.downlink_spliced_bytes.add(down.spliced_bytes - down_before.spliced_bytes);
         lane.downlink_bytes.add(down.payload_bytes - down_before.payload_bytes);
+        let up_packets = now.traffic.uplink_packets - before.traffic.uplink_packets;
+        let down_packets = now.traffic.downlink_packets - before.traffic.downlink_packets;
+        counters.udp_uplink_packets.add(up_packets);
+        counters.udp_downlink_packets.add(down_packets);
+        lane.udp_uplink_packets.add(up_packets);
+        lane.udp_downlink_packets.add(down_packets);
         if account.flow == Flow::Vision {
             counters.uplink_padding_bytes.add(now.padding.uplink_bytes - before.padding.uplink_bytes);
             counters.downlink_padding_bytes.add(now.padding.downlink_bytes - before.padding.downlink_bytes);
@@ -525,16 +721,31 @@ impl<S: Socket> Session<S> {
 
     fn progress(&self) -> Progress {
         Progress {
-            uplink: self.uplink.moved(),
-            downlink: self.downlink.moved(),
+            traffic: self.traffic(),
             padding: self.inbound.padding(),
             is_uplink_direct: self.inbound.is_uplink_direct(),
             is_downlink_direct: self.inbound.is_downlink_direct(),
         }
     }
 
+    fn traffic(&self) -> Traffic {
+        match &self.relay {
+            Relay::Stream => {
+                Traffic { uplink: self.uplink.moved(), downlink: self.downlink.moved(), ..Traffic::default() }
+            }
+            Relay::Datagrams(datagrams) => datagrams.traffic(),
+            Relay::Mux(mux) => mux.traffic(),
+        }
+    }
+
     /// The first of the relay's deadlines, and the reason if it passes.
-    fn relay_deadline(&self, timeouts: &Timeouts) -> (Instant, CloseReason) {
+    fn relay_deadline(&self, settings: &SessionSettings) -> (Instant, CloseReason) {
+        match &self.relay {
+            Relay::Stream => {}
+            Relay::Datagrams(datagrams) => return datagrams.deadline(settings, &self.downlink),
+            Relay::Mux(mux) => return mux.deadline(settings, &self.downlink),
+        }
+        let timeouts = &settings.timeouts;
         let moved_at = self.uplink.moved_at().max(self.downlink.moved_at());
         let mut first = (moved_at + timeouts.idle, CloseReason::Idle);
         let mut consider = |deadline: Instant, reason| {
@@ -612,6 +823,9 @@ impl<S: Socket> Session<S> {
         self.client.socket.reset_on_close();
         if let Some(target) = &mut self.target {
             target.socket.reset_on_close();
+        }
+        if let Relay::Mux(mux) = &mut self.relay {
+            mux.reset_targets();
         }
         self.finish(reason)
     }

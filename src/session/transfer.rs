@@ -28,12 +28,18 @@ const BURST_BYTES_MIN: usize = 8 << 10;
 pub struct Scratch {
     input: Buf,
     output: Buf,
+    /// One datagram; there is none before the first is received.
+    datagram: Box<[u8]>,
 }
 
 impl Scratch {
     #[expect(clippy::new_without_default, reason = "made once per worker, never by default")]
     pub fn new() -> Self {
-        Self { input: Buf::new(HEADROOM_BYTES + BUFFER_BYTES_MAX), output: Buf::new(BUFFER_BYTES_MAX) }
+        Self {
+            input: Buf::new(HEADROOM_BYTES + BUFFER_BYTES_MAX),
+            output: Buf::new(BUFFER_BYTES_MAX),
+            datagram: Box::default(),
+        }
     }
 }
 
@@ -308,13 +314,47 @@ impl Transfer {
         false
     }
 
-    fn convert_and_send<S: Socket>(
+    /// Sends and converts what was kept until nothing is left; false while the sink takes no more, or has ended.
+    pub fn settle<S: Socket>(
+        &mut self,
+        sink: &mut Endpoint<S>,
+        transform: &mut impl Transform,
+        means: &mut Means<'_>,
+    ) -> bool {
+        loop {
+            if matches!(self.state, State::Ended(_)) || !self.flush(sink, means) {
+                return false;
+            }
+            if let State::Draining(end) = &self.state {
+                let end = end.clone();
+                self.end_with(end, means.now);
+                return false;
+            }
+            if self.input_waits {
+                let input = &mut means.scratch.input;
+                input.reset(HEADROOM_BYTES);
+                if let Some(kept) = self.input.take() {
+                    let fits = input.append(kept.bytes());
+                    debug_assert!(fits, "a kept buffer is smaller than the scratch memory");
+                }
+                self.input_waits = false;
+            } else if transform.has_unasked() {
+                means.scratch.input.reset(HEADROOM_BYTES);
+            } else {
+                return true;
+            }
+            self.convert_and_send(sink, transform, means);
+        }
+    }
+
+    /// Converts what is in the scratch input and sends as much as the sink takes; nothing may be waiting.
+    pub(super) fn convert_and_send<S: Socket>(
         &mut self,
         sink: &mut Endpoint<S>,
         transform: &mut impl Transform,
         means: &mut Means<'_>,
     ) {
-        let Scratch { input, output } = &mut *means.scratch;
+        let Scratch { input, output, .. } = &mut *means.scratch;
         output.reset(0);
         match transform.convert(input, output, &mut self.tally, means.random) {
             Ok(Converted::Unchanged) => {
@@ -416,8 +456,10 @@ impl Transfer {
         self.input_waits = waits && self.input.is_some();
     }
 
-    /// Starts with `output` to be sent and, behind it, the scratch input to be converted.
-    pub fn begin_with(&mut self, output: PooledBuf, means: &Means<'_>) {
+    /// Starts with `output` to be sent and, behind it, the scratch input to be converted. Of `output`, the first
+    /// `unwrapped_bytes` did not come as they stand there.
+    pub fn begin_with(&mut self, output: PooledBuf, unwrapped_bytes: usize, means: &Means<'_>) {
+        self.tally.unwrapped(unwrapped_bytes);
         self.output = if output.is_empty() { None } else { Some(output) };
         self.keep_input(true, means);
     }
@@ -438,6 +480,11 @@ impl Transfer {
         }
         write(output, &mut self.tally);
         self.output = keep(output, means.pool);
+    }
+
+    /// What was received and could not be converted yet.
+    pub fn kept_input(&self) -> &[u8] {
+        self.input.as_ref().map_or(&[], |kept| kept.bytes())
     }
 
     /// Takes the waiting output away.
@@ -493,6 +540,14 @@ impl Scratch {
     /// The two halves, for a caller that converts by itself.
     pub fn parts(&mut self) -> (&mut Buf, &mut Buf) {
         (&mut self.input, &mut self.output)
+    }
+
+    /// The input to fill, and room for a datagram of up to `bytes`.
+    pub fn datagram_parts(&mut self, bytes: usize) -> (&mut Buf, &mut [u8]) {
+        if self.datagram.len() < bytes {
+            self.datagram = vec![0; bytes].into_boxed_slice();
+        }
+        (&mut self.input, &mut self.datagram)
     }
 }
 

@@ -6,10 +6,12 @@
 
 pub mod alone;
 pub mod client;
+pub mod inner_tls;
 pub mod origin;
 pub mod pattern;
 pub mod server;
 pub mod thread_clock;
+pub mod vision_client;
 
 use std::net::TcpStream;
 use std::thread;

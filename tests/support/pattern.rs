@@ -13,6 +13,13 @@ pub fn fill(offset: u64, into: &mut [u8]) {
     }
 }
 
+/// Continues `bytes` up to `length` with the stream's bytes from the same offset on.
+pub fn fill_after(bytes: &mut Vec<u8>, length: usize) {
+    let start = bytes.len();
+    bytes.resize(length, 0);
+    fill(start as u64, &mut bytes[start..]);
+}
+
 /// # Panics
 /// At the first byte that is not the stream's.
 #[track_caller]

@@ -17,7 +17,7 @@ use vless_rust::reactor::resolve::ResolverSettings;
 use vless_rust::reactor::sockopt::SocketOptions;
 use vless_rust::reactor::{Observer, Reactor, Settings};
 use vless_rust::session::close::CloseReason;
-use vless_rust::session::{Flow, SessionRecord, SessionSettings, Target, Timeouts, User, Users};
+use vless_rust::session::{Flow, SessionRecord, SessionSettings, Target, Timeouts, UdpSettings, User, Users};
 use vless_rust::stats::{Totals, UserCounters, UserTotals, totals};
 
 use super::{PATIENCE, wait_until};
@@ -154,6 +154,7 @@ impl Server {
                 timeouts: options.timeouts,
                 vision_seed: SEED_DEFAULT,
                 read_bytes_max: options.read_bytes_max,
+                udp: UdpSettings::default(),
             },
             dial: dial_settings(options.connect_timeout),
             splice: options.splice,

@@ -19,9 +19,6 @@ const NOT_BUILT: &[&str] = &[
     "monitoring.state_file",
     "monitoring.state_interval",
     "performance.stats_batch_size",
-    "performance.udp_timeout",
-    "performance.udp_recv_buffer",
-    "performance.udp_sockets_per_user_max",
 ];
 
 /// A line for each section of `json` (the file without comments) that says something without effect.

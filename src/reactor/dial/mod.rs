@@ -88,6 +88,17 @@ pub struct Finished {
     pub result: Result<Dialed, DialError>,
 }
 
+/// The end of a look-up asked for by [`Dialer::resolve`] that was not cancelled.
+#[derive(Debug)]
+pub struct Resolved {
+    /// As given to [`Dialer::resolve`].
+    pub owner: Token,
+    pub dial: DialId,
+    pub target: Target,
+    /// The address to use first, which the policy permits.
+    pub result: Result<SocketAddr, DialError>,
+}
+
 /// A connected socket.
 #[derive(Debug)]
 pub struct Dialed {
@@ -107,6 +118,7 @@ pub struct Dialer {
     dials: Slab<Dial>,
     generation: u32,
     finished: VecDeque<Finished>,
+    resolved: VecDeque<Resolved>,
     routes: Routes,
     refusals: RefusalReport,
     pool: ConnectionPool<TcpStream>,
@@ -116,6 +128,7 @@ pub struct Dialer {
 struct Dial {
     owner: Token,
     target: Target,
+    purpose: Purpose,
     generation: u32,
     started: Instant,
     deadline: Instant,
@@ -128,6 +141,15 @@ struct Dial {
     failure: Option<DialError>,
     /// The policy let an address pass, so that the pool was asked.
     reached_address: bool,
+}
+
+/// What a dial is to end with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A connected socket.
+    Connect,
+    /// An address that may be sent to.
+    Address,
 }
 
 struct Attempt {
@@ -146,6 +168,7 @@ impl Dialer {
             dials: Slab::new(),
             generation: 0,
             finished: VecDeque::new(),
+            resolved: VecDeque::new(),
             routes: Routes::default(),
             refusals: RefusalReport::default(),
             pool: ConnectionPool::new(None),
@@ -157,16 +180,23 @@ impl Dialer {
     /// `owner` beside it.
     pub fn dial(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> DialId {
         cx.counters.dials_started.add(1);
-        self.start(owner, target, cx)
+        self.start(owner, target, Purpose::Connect, cx)
     }
 
-    fn start(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> DialId {
+    /// Looks up an address of `target` that may be sent to, without connecting: of the preferred family if there is one.
+    /// The outcome comes out of [`Dialer::take_resolved`], maybe already after this call.
+    pub fn resolve(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> DialId {
+        self.start(owner, target, Purpose::Address, cx)
+    }
+
+    fn start(&mut self, owner: Token, target: &Target, purpose: Purpose, cx: &mut DialContext<'_>) -> DialId {
         self.generation = next_generation(self.generation);
         let families = self.families(cx.now);
         let preferred = families.first().copied().unwrap_or(Family::V4);
         let index = self.dials.insert(Dial {
             owner,
             target: target.clone(),
+            purpose,
             generation: self.generation,
             started: cx.now,
             deadline: cx.now + self.settings.connect_timeout,
@@ -192,10 +222,13 @@ impl Dialer {
     /// taken yet is dropped with its socket.
     pub fn cancel(&mut self, id: DialId, cx: &mut DialContext<'_>) {
         if let Some(dial) = self.remove(id.0) {
-            cx.counters.dials_cancelled.add(1);
-            self.count_miss(&dial, cx);
+            if dial.purpose == Purpose::Connect {
+                cx.counters.dials_cancelled.add(1);
+                self.count_miss(&dial, cx);
+            }
         } else {
             self.finished.retain(|finished| finished.dial != id);
+            self.resolved.retain(|resolved| resolved.dial != id);
         }
     }
 
@@ -226,6 +259,11 @@ impl Dialer {
     /// The next outcome; to be taken until there is none after every other call.
     pub fn take_finished(&mut self) -> Option<Finished> {
         self.finished.pop_front()
+    }
+
+    /// The next outcome of a look-up; to be taken like those of dials.
+    pub fn take_resolved(&mut self) -> Option<Resolved> {
+        self.resolved.pop_front()
     }
 
     /// The rules that dials obey, for those who reach targets in another way.
@@ -335,6 +373,9 @@ impl Dialer {
             dial.note(DialError::RefusedByPolicy(refusal));
             return dial.race.on_attempt_forbidden(cx.now);
         }
+        if dial.purpose == Purpose::Address {
+            return self.finish_resolved(token, Ok(address), cx);
+        }
         dial.reached_address = true;
         let owner = dial.owner;
         if let Some(spare) = self.take_spare(owner, address, cx) {
@@ -408,6 +449,10 @@ impl Dialer {
     }
 
     fn finish(&mut self, token: Token, result: Result<Dialed, DialError>, cx: &mut DialContext<'_>) {
+        if self.find(token).is_some_and(|dial| dial.purpose == Purpose::Address) {
+            // A look-up connects to nothing, so it can only have failed.
+            return self.finish_resolved(token, Err(result.err().unwrap_or(DialError::NoAddress)), cx);
+        }
         let Some(dial) = self.remove(token) else { return };
         if spares::is_warm_up(dial.owner) {
             return self.finish_warm_up(&dial.target, result, cx);
@@ -423,6 +468,15 @@ impl Dialer {
             self.refusals.on_refusal(refusal, cx.now);
         }
         self.finished.push_back(Finished { owner: dial.owner, dial: DialId(token.with_leg(0)), result });
+    }
+
+    fn finish_resolved(&mut self, token: Token, result: Result<SocketAddr, DialError>, cx: &mut DialContext<'_>) {
+        let Some(dial) = self.remove(token) else { return };
+        if let Err(DialError::RefusedByPolicy(refusal)) = result {
+            self.refusals.on_refusal(refusal, cx.now);
+        }
+        let dial_id = DialId(token.with_leg(0));
+        self.resolved.push_back(Resolved { owner: dial.owner, dial: dial_id, target: dial.target, result });
     }
 
     fn find(&mut self, token: Token) -> Option<&mut Dial> {

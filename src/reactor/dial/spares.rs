@@ -11,7 +11,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
 use super::socket::{self, Progress};
-use super::{Dial, DialContext, DialError, Dialed, Dialer};
+use super::{Dial, DialContext, DialError, Dialed, Dialer, Purpose};
 use crate::reactor::alarm::Alarm;
 use crate::reactor::connection_pool::{
     ConnectState, ConnectionPool, Connector, PoolContext, PoolSettings, TICK_LEG, Waiting,
@@ -31,7 +31,7 @@ impl Dialer {
     /// Connects to targets that the operator named and keeps spares for them.
     pub fn warm_up(&mut self, targets: &[Target], cx: &mut DialContext<'_>) {
         for target in targets {
-            self.start(pool_token(), target, cx);
+            self.start(pool_token(), target, Purpose::Connect, cx);
         }
     }
 

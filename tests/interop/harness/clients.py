@@ -12,11 +12,20 @@ CLIENTS = ("xray", "sing-box")
 
 
 @dataclass(frozen=True)
+class Forward:
+    """A UDP port of 127.0.0.1 on which a client passes everything on to `host`:`target_port`."""
+
+    port: int
+    host: str
+    target_port: int
+
+
+@dataclass(frozen=True)
 class Outlet:
     """How a client reaches the server; `pin` (SHA-256 of the DER certificate) is None without TLS.
 
     `tls_extra` is merged into the client's TLS settings, in that client's own words. The rest is Xray's alone:
-    more settings of the account, and what it takes to send the TLS connection through another outbound.
+    more settings of the account and the outbound, and what it takes to send the TLS connection through another outbound.
     """
 
     port: int
@@ -28,6 +37,8 @@ class Outlet:
     account: Json = field(default_factory=dict)
     outbounds_extra: tuple[Json, ...] = ()
     sockopt: Json = field(default_factory=dict)
+    outbound: Json = field(default_factory=dict)
+    forward: Forward | None = None
 
 
 @dataclass(frozen=True)
@@ -59,9 +70,15 @@ def _xray_config(outlet: Outlet, port: int) -> Json:
         "protocol": "vless",
         "settings": {"vnext": [{"address": "127.0.0.1", "port": outlet.port, "users": [user]}]},
         "streamSettings": stream,
-    }
+    } | outlet.outbound
     inbound = {"listen": "127.0.0.1", "port": port, "protocol": "socks", "settings": {"udp": True, "ip": "127.0.0.1"}}
-    return {"log": {"loglevel": "info"}, "inbounds": [inbound], "outbounds": [vless, *outlet.outbounds_extra]}
+    inbounds = [inbound]
+    if forward := outlet.forward:
+        door = {"address": forward.host, "port": forward.target_port, "network": "udp"}
+        inbounds.append(
+            {"listen": "127.0.0.1", "port": forward.port, "protocol": "dokodemo-door", "settings": door}
+        )
+    return {"log": {"loglevel": "info"}, "inbounds": inbounds, "outbounds": [vless, *outlet.outbounds_extra]}
 
 
 def _sing_box_config(outlet: Outlet, port: int) -> Json:
@@ -76,4 +93,16 @@ def _sing_box_config(outlet: Outlet, port: int) -> Json:
         # It can pin a public key, not a certificate; what a link carries is the latter.
         vless["tls"] = {"enabled": True, "server_name": outlet.sni, "insecure": True} | outlet.tls_extra
     inbound = {"type": "socks", "listen": "127.0.0.1", "listen_port": port}
-    return {"log": {"level": "info"}, "inbounds": [inbound], "outbounds": [vless]}
+    inbounds = [inbound]
+    if forward := outlet.forward:
+        inbounds.append(
+            {
+                "type": "direct",
+                "listen": "127.0.0.1",
+                "listen_port": forward.port,
+                "network": "udp",
+                "override_address": forward.host,
+                "override_port": forward.target_port,
+            }
+        )
+    return {"log": {"level": "info"}, "inbounds": inbounds, "outbounds": [vless]}

@@ -17,7 +17,8 @@ use vless_rust::protocol::vision::SEED_DEFAULT;
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::transfer::{Means, Scratch};
 use vless_rust::session::{
-    Context, DialFailure, Flow, Leg, Next, Session, SessionRecord, SessionSettings, Target, Timeouts, User, Users,
+    Context, DialFailure, Flow, Leg, Next, Session, SessionRecord, SessionSettings, Target, Timeouts, UdpSettings,
+    User, Users, Wish,
 };
 use vless_rust::stats::{Counters, UserCounters};
 
@@ -134,6 +135,7 @@ impl World {
                 tls: tls.then(tls::acceptor),
                 users: Arc::new(users),
                 timeouts: TIMEOUTS,
+                udp: UdpSettings::default(),
                 vision_seed: SEED_DEFAULT,
                 read_bytes_max: 128 << 10,
             },
@@ -163,7 +165,7 @@ impl World {
         let mut target = Peer::new(target_link, None, plan.target, self.rng.fork());
         target.read_max = plan.target_read_max;
         self.runs.push(Run {
-            alarm: session.deadline(&self.settings.timeouts).map(|deadline| deadline.min(self.now + ALARM_AHEAD_MAX)),
+            alarm: session.deadline(&self.settings).map(|deadline| deadline.min(self.now + ALARM_AHEAD_MAX)),
             session: Some(session),
             client,
             target,
@@ -331,9 +333,9 @@ impl World {
             Ok(()) => {
                 run.connected = true;
                 let socket = SimSocket(Rc::clone(&run.target.link));
-                self.call(number, |session, cx| session.on_connected(socket, cx));
+                self.call(number, |session, cx| session.on_connected(Leg::Target, socket, cx));
             }
-            Err(failure) => self.call(number, |session, cx| session.on_dial_failed(failure, cx)),
+            Err(failure) => self.call(number, |session, cx| session.on_dial_failed(Leg::Target, failure, cx)),
         }
     }
 
@@ -357,13 +359,14 @@ impl World {
             counters: &self.counters,
             settings: &self.settings,
             worker: 0,
-            wish: None,
+            wishes: Vec::new(),
         };
         let before = run.client.link.borrow().moved() + run.target.link.borrow().moved();
         let next = call(session, &mut cx);
         let moved = run.client.link.borrow().moved() + run.target.link.borrow().moved() - before;
         run.longest_turn = run.longest_turn.max(moved);
-        if let Some(target) = cx.wish {
+        for wish in cx.wishes {
+            let Wish::Dial { leg: Leg::Target, target } = wish else { panic!("a stream session wished for {wish:?}") };
             assert!(run.wished.is_none(), "wished twice");
             run.wished = Some(target);
             run.dial_due = Some(self.now + run.dial_time);
@@ -381,7 +384,7 @@ impl World {
             }
             Next::Wait => {}
         }
-        if let Some(deadline) = session.deadline(&self.settings.timeouts) {
+        if let Some(deadline) = session.deadline(&self.settings) {
             let at = deadline.min(self.now + ALARM_AHEAD_MAX);
             run.alarm = Some(run.alarm.map_or(at, |armed| armed.min(at)));
         }

@@ -1,0 +1,47 @@
+//! What a session may do with a datagram socket.
+//!
+//! As with [`super::socket::Socket`] outcomes are values. There is no broken datagram socket: what goes wrong with one
+//! datagram (too long, unreachable, refused) is that datagram's fate and says nothing about the next.
+
+use std::net::SocketAddr;
+
+/// A non-blocking datagram socket that is not connected to anybody.
+pub trait DatagramSocket {
+    /// Receives one datagram into `into`; what does not fit is lost.
+    fn recv_from(&mut self, into: &mut [u8]) -> RecvFrom;
+    /// Sends one datagram, if `to` may be sent to.
+    fn send_to(&mut self, bytes: &[u8], to: SocketAddr) -> SendTo;
+}
+
+/// What came of [`DatagramSocket::recv_from`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecvFrom {
+    /// So many bytes, maybe none, from there.
+    Datagram(usize, SocketAddr),
+    /// Nothing there now; an event follows when that changes.
+    Blocked,
+}
+
+/// What came of [`DatagramSocket::send_to`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendTo {
+    Sent,
+    /// The destination policy does not let it go there.
+    Refused,
+    /// The kernel did not take it: longer than a datagram can be, no route, no room.
+    Failed,
+}
+
+/// Stands where no datagram socket exists; nothing can be done with it because there is none.
+#[derive(Debug)]
+pub enum NoDatagrams {}
+
+impl DatagramSocket for NoDatagrams {
+    fn recv_from(&mut self, _: &mut [u8]) -> RecvFrom {
+        match *self {}
+    }
+
+    fn send_to(&mut self, _: &[u8], _: SocketAddr) -> SendTo {
+        match *self {}
+    }
+}

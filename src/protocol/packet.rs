@@ -1,0 +1,95 @@
+//! Datagrams inside the body of a UDP request (command 2), in both directions.
+//!
+//! # VLESS-3: packet
+//!
+//! | offset | size | meaning | accepted |
+//! |---|---|---|---|
+//! | 0 | 2 | L, length of the payload | 0 to 65535 |
+//! | 2 | L | payload: one datagram | any; L = 0 is ignored |
+//!
+//! No address is carried: every packet of the uplink goes to the target of the request header. Packets may be cut and
+//! merged anywhere by the records that carry them.
+//!
+//! Read from Xray-core proxy/vless/encoding/addons.go, revision 2323273e. Xray's client sends at most 8192 bytes in a
+//! packet; others use the full range.
+
+/// In front of every payload.
+pub const HEADER_BYTES: usize = 2;
+
+/// The longest packet, header included.
+pub const PACKET_BYTES_MAX: usize = HEADER_BYTES + u16::MAX as usize;
+
+/// The payload of the packet at the front of `bytes`, and the packet's whole length; `None` while it is not complete.
+pub fn decode(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    let payload = rest.get(..usize::from(u16::from_be_bytes(*header)))?;
+    Some((payload, HEADER_BYTES + payload.len()))
+}
+
+/// The header of a payload of `len` bytes; `None` for one that no packet can carry.
+pub fn header(len: usize) -> Option<[u8; HEADER_BYTES]> {
+    u16::try_from(len).ok().map(u16::to_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Random, hex};
+    use super::*;
+
+    #[test]
+    fn the_example_is_decoded() {
+        let bytes = hex("00 05 68 65 6c 6c 6f");
+        assert_eq!(decode(&bytes), Some((&b"hello"[..], 7)));
+        assert_eq!(header(5), Some([0, 5]));
+    }
+
+    #[test]
+    fn every_prefix_is_incomplete_and_what_follows_is_left_alone() {
+        let whole = hex("00 05 68 65 6c 6c 6f");
+        for cut in 0..whole.len() {
+            assert_eq!(decode(&whole[..cut]), None, "cut at {cut}");
+        }
+        assert_eq!(decode(&[&whole[..], b"more"].concat()), Some((&b"hello"[..], 7)));
+    }
+
+    #[test]
+    fn an_empty_packet_is_a_packet() {
+        assert_eq!(decode(&[0, 0, 9]), Some((&[][..], 2)));
+    }
+
+    #[test]
+    fn the_longest_packet_is_decoded_and_a_longer_one_has_no_header() {
+        let payload = vec![7; 65535];
+        let whole = [&[0xff, 0xff], &payload[..]].concat();
+        assert_eq!(whole.len(), PACKET_BYTES_MAX);
+        assert_eq!(decode(&whole), Some((&payload[..], 65537)));
+        assert_eq!(header(65535), Some([0xff, 0xff]));
+        assert_eq!(header(65536), None);
+    }
+
+    #[test]
+    fn random_streams_come_out_as_they_were_cut_in() {
+        let mut random = Random::new(0x7061_636b);
+        for _ in 0..200 {
+            let packets: Vec<_> = (0..20).map(|_| random.bytes(2000)).collect();
+            let mut stream = Vec::new();
+            for packet in &packets {
+                stream.extend((packet.len() as u16).to_be_bytes());
+                stream.extend(packet);
+            }
+            let (mut kept, mut found) = (Vec::new(), Vec::new());
+            let mut rest = &stream[..];
+            while !rest.is_empty() {
+                let (piece, later) = rest.split_at((1 + random.below(3000)).min(rest.len()));
+                rest = later;
+                kept.extend_from_slice(piece);
+                while let Some((payload, len)) = decode(&kept) {
+                    found.push(payload.to_vec());
+                    kept.drain(..len);
+                }
+            }
+            assert_eq!(found, packets);
+            assert!(kept.is_empty());
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! XUDP's Global IDs: UDP sockets that outlive the connection they were opened through, for the whole process.
+//!
+//! A client that reconnects names its socket by an id of its own; the new connection, on whichever worker, goes on with
+//! the same socket, so the peers see the same address and port. A socket that nobody holds is kept for a grace of 60 s.
+//!
+//! The table is locked when a session opens or closes such a socket, never per datagram, and never across a system
+//! call. It is bounded; ids beyond get an ordinary socket. Ids are kept per user: whoever guesses another user's id gains
+//! nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::token::Token;
+use super::udp::BoundSocket;
+use crate::session::GlobalId;
+
+/// How long a socket without connection is kept; the sweep makes it up to twice that, as with Xray.
+pub(super) const GRACE: Duration = Duration::from_mins(1);
+
+/// Ids known at the same time.
+const IDS_MAX: usize = 1 << 16;
+
+/// A user's id and the user's name for a socket.
+pub(super) type Key = ([u8; 16], GlobalId);
+
+/// Who holds a socket: a worker and the leg of a session of its.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) worker: usize,
+    pub(super) token: Token,
+}
+
+/// The table; all workers share one.
+#[derive(Debug, Default)]
+pub(super) struct GlobalIds {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    entries: HashMap<Key, Entry>,
+    /// The number of the last claim.
+    claims: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    socket: Arc<BoundSocket>,
+    /// The claim that counts; claims it has overtaken change nothing any more.
+    claim: u64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Held(Holder),
+    /// Nobody's since then.
+    Left(Instant),
+}
+
+/// A session's right to a Global ID's socket, given up when it is dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    ids: Arc<GlobalIds>,
+    key: Key,
+    number: u64,
+}
+
+impl GlobalIds {
+    /// Takes over the socket that `key` names, if there is one. With it comes who held it until now, who must be told.
+    pub(super) fn take_over(
+        self: &Arc<Self>,
+        key: Key,
+        holder: Holder,
+    ) -> Option<(Arc<BoundSocket>, Claim, Option<Holder>)> {
+        let mut table = self.lock();
+        let number = table.next_claim();
+        let entry = table.entries.get_mut(&key)?;
+        entry.claim = number;
+        let previous = match std::mem::replace(&mut entry.state, State::Held(holder)) {
+            State::Held(previous) => Some(previous),
+            State::Left(_) => None,
+        };
+        Some((Arc::clone(&entry.socket), Claim { ids: Arc::clone(self), key, number }, previous))
+    }
+
+    /// Enters a new socket under `key`; `None` when the table is full.
+    pub(super) fn enter(self: &Arc<Self>, key: Key, holder: Holder, socket: &Arc<BoundSocket>) -> Option<Claim> {
+        let mut table = self.lock();
+        if table.entries.len() >= IDS_MAX && !table.entries.contains_key(&key) {
+            return None;
+        }
+        let number = table.next_claim();
+        let entry = Entry { socket: Arc::clone(socket), claim: number, state: State::Held(holder) };
+        let replaced = table.entries.insert(key, entry);
+        drop(table);
+        drop(replaced);
+        Some(Claim { ids: Arc::clone(self), key, number })
+    }
+
+    /// Closes the sockets that nobody has claimed for the grace; true while ids are left.
+    pub(super) fn sweep(&self, now: Instant) -> bool {
+        let mut table = self.lock();
+        let expired: Vec<_> = table.entries.extract_if(|_, entry| entry.is_expired(now)).collect();
+        let is_left = !table.entries.is_empty();
+        // Closing sockets are system calls: not under the lock.
+        drop(table);
+        drop(expired);
+        is_left
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn next_claim(&mut self) -> u64 {
+        self.claims += 1;
+        self.claims
+    }
+}
+
+impl Entry {
+    fn is_expired(&self, now: Instant) -> bool {
+        matches!(self.state, State::Left(since) if now.saturating_duration_since(since) >= GRACE)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut table = self.ids.lock();
+        if let Some(entry) = table.entries.get_mut(&self.key).filter(|entry| entry.claim == self.number) {
+            entry.state = State::Left(Instant::now());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::token::Kind;
+    use super::*;
+    use crate::session::{Flow, UdpPermit, User};
+    use crate::stats::UserCounters;
+
+    const KEY: Key = ([1; 16], [2; 8]);
+
+    fn holder(worker: usize) -> Holder {
+        Holder { worker, token: Token::new(Kind::Session, 1, 7, 2) }
+    }
+
+    fn socket() -> (Arc<User>, Arc<BoundSocket>) {
+        let counters = UserCounters::new(1);
+        let user = Arc::new(User { id: KEY.0, email: String::new(), flow: Flow::Vision, counters });
+        let permit = UdpPermit::take(&user, 1).unwrap();
+        (user, Arc::new(BoundSocket::bind(None, permit).unwrap()))
+    }
+
+    #[test]
+    fn the_next_claim_gets_the_same_socket_and_learns_who_held_it() {
+        let (ids, (_, socket)) = (Arc::new(GlobalIds::default()), socket());
+        let first = ids.enter(KEY, holder(0), &socket).unwrap();
+        let (again, second, previous) = ids.take_over(KEY, holder(1)).unwrap();
+        assert!(Arc::ptr_eq(&again, &socket));
+        assert_eq!(previous, Some(holder(0)));
+        drop(first);
+        let (_, _third, previous) = ids.take_over(KEY, holder(0)).unwrap();
+        assert_eq!(previous, Some(holder(1)), "a claim that was overtaken does not release the socket");
+        drop(second);
+        assert!(ids.sweep(Instant::now() + 2 * GRACE), "it is held");
+    }
+
+    #[test]
+    fn a_socket_without_holder_is_closed_after_the_grace_and_its_permit_given_back() {
+        let (ids, (user, socket)) = (Arc::new(GlobalIds::default()), socket());
+        drop(ids.enter(KEY, holder(0), &socket).unwrap());
+        drop(socket);
+        let now = Instant::now();
+        assert!(ids.sweep(now + GRACE / 2));
+        assert_eq!(user.counters.udp_sockets(), 1);
+        assert!(!ids.sweep(now + 2 * GRACE));
+        assert_eq!(user.counters.udp_sockets(), 0);
+        assert!(ids.take_over(KEY, holder(0)).is_none());
+    }
+
+    #[test]
+    fn ids_of_other_users_are_other_sockets() {
+        let (ids, (_, socket)) = (Arc::new(GlobalIds::default()), socket());
+        let _claim = ids.enter(KEY, holder(0), &socket).unwrap();
+        assert!(ids.take_over(([9; 16], KEY.1), holder(0)).is_none());
+    }
+}

@@ -1,0 +1,148 @@
+//! UDP sockets towards targets: dual-stack, unconnected, behind the destination policy.
+//!
+//! One socket serves all destinations of one client's UDP session, so its peers see one address and port, and whoever
+//! knows them may answer (full cone). Path MTU discovery stays at the kernel's default: longer datagrams are fragmented.
+//!
+//! Invariants: nothing is sent but in `send_to`, behind the policy's check. A socket holds its user's permit and gives
+//! it back when it is closed.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::global_ids::Claim;
+use super::policy::{DestinationPolicy, canonical};
+use super::token::Token;
+use crate::io::datagram::{DatagramSocket, RecvFrom, SendTo};
+use crate::session::UdpPermit;
+
+/// A socket and the permit it counts under; shared only between a session and the table of Global IDs.
+#[derive(Debug)]
+pub struct BoundSocket {
+    socket: UdpSocket,
+    _permit: UdpPermit,
+}
+
+impl BoundSocket {
+    /// Binds to an ephemeral port: of `source`, or of every address of both families.
+    ///
+    /// # Errors
+    /// As the kernel gives them: out of descriptors or ports, or `source` is not an address of this machine.
+    pub fn bind(source: Option<IpAddr>, permit: UdpPermit) -> io::Result<Self> {
+        let socket = match source {
+            Some(ip) => bind(SocketAddr::new(ip, 0))?,
+            None => match bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)) {
+                // A kernel without IPv6.
+                Err(error) if is_without_ipv6(&error) => bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0))?,
+                other => other?,
+            },
+        };
+        Ok(Self { socket, _permit: permit })
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    let codes = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL, Errno::PROTONOSUPPORT];
+    error.raw_os_error().is_some_and(|code| codes.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+/// A socket in a session's hands, watched by its worker's poll.
+pub struct OutboundUdp {
+    bound: Arc<BoundSocket>,
+    is_ipv4: bool,
+    policy: Arc<DestinationPolicy>,
+    /// Judged last and found good: asking may cost system calls, and most sessions talk to one peer at a time.
+    permitted: Option<SocketAddr>,
+    registry: Rc<Registry>,
+    /// Kept while this session owns a Global ID; giving it up starts the id's grace.
+    _claim: Option<Claim>,
+}
+
+impl OutboundUdp {
+    /// Watches `bound` under `token`.
+    ///
+    /// # Errors
+    /// When the kernel cannot watch one more descriptor.
+    pub(super) fn watch(
+        bound: Arc<BoundSocket>,
+        claim: Option<Claim>,
+        policy: Arc<DestinationPolicy>,
+        registry: &Rc<Registry>,
+        token: Token,
+    ) -> io::Result<Self> {
+        registry.register(&mut SourceFd(&bound.socket.as_raw_fd()), token.into(), Interest::READABLE)?;
+        let is_ipv4 = bound.socket.local_addr()?.is_ipv4();
+        Ok(Self { bound, is_ipv4, policy, permitted: None, registry: Rc::clone(registry), _claim: claim })
+    }
+
+    /// The address as this socket's family wants it.
+    fn native(&self, to: SocketAddr) -> SocketAddr {
+        match to.ip() {
+            IpAddr::V4(ip) if !self.is_ipv4 => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
+            _ => to,
+        }
+    }
+}
+
+impl DatagramSocket for OutboundUdp {
+    fn recv_from(&mut self, into: &mut [u8]) -> RecvFrom {
+        // An error is that of an earlier datagram (ICMP); there are not more of them than datagrams sent.
+        for _ in 0..ERRORS_MAX {
+            match self.bound.socket.recv_from(into) {
+                Ok((length, source)) => return RecvFrom::Datagram(length, canonical(source)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return RecvFrom::Blocked,
+                Err(_) => {}
+            }
+        }
+        RecvFrom::Blocked
+    }
+
+    fn send_to(&mut self, bytes: &[u8], to: SocketAddr) -> SendTo {
+        let to = canonical(to);
+        if self.permitted != Some(to) {
+            if self.policy.check(to).is_err() {
+                return SendTo::Refused;
+            }
+            self.permitted = Some(to);
+        }
+        for _ in 0..ERRORS_MAX {
+            match self.bound.socket.send_to(bytes, self.native(to)) {
+                Ok(_) => return SendTo::Sent,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Linux tells an earlier datagram's ICMP error here, and has not sent this one.
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                Err(_) => return SendTo::Failed,
+            }
+        }
+        SendTo::Failed
+    }
+}
+
+impl Drop for OutboundUdp {
+    fn drop(&mut self) {
+        // Closing takes a socket out of the poll, but this one may live on for its Global ID.
+        if Arc::strong_count(&self.bound) > 1 {
+            let _ = self.registry.deregister(&mut SourceFd(&self.bound.socket.as_raw_fd()));
+        }
+    }
+}
+
+/// Errors of earlier datagrams skipped in one call.
+const ERRORS_MAX: usize = 64;

@@ -1,0 +1,224 @@
+//! One TCP session inside a Mux connection: its socket, and the bytes that wait for it.
+//!
+//! Bytes of the client go to the socket at once where it takes them; what it does not take waits here, at most one
+//! largest chunk, and as long as it does the client's whole connection is not read. The other way there is nothing to
+//! keep: a chunk is received only when it can be passed on.
+
+use std::time::{Duration, Instant};
+
+use super::channel::Traffic;
+use super::transfer::Means;
+use super::{LINGER, Timeouts};
+use crate::io::buffer_pool::PooledBuf;
+use crate::io::socket::{Endpoint, Readiness, Recv, Send, Socket};
+
+/// Bytes that may wait for one target.
+const PENDING_BYTES_MAX: usize = 64 << 10;
+
+/// A TCP target of a Mux connection.
+pub(super) struct TcpLeg<S> {
+    socket: Option<Endpoint<S>>,
+    pending: Option<PooledBuf>,
+    state: State,
+    moved_at: Instant,
+    stalled_since: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Both directions run, or will when the target is connected.
+    Open,
+    /// The target takes nothing any more; what it has said is still read.
+    Broken,
+    /// The client ended the session; what waits is still sent.
+    Flushing,
+    /// Everything was sent. Listens until the target closes too: closing with bytes unread would reset the connection
+    /// (Linux) and destroy what is on its way.
+    Lingering(Instant),
+    Over,
+}
+
+/// What a target had to say.
+#[derive(Debug, PartialEq)]
+pub(super) enum Heard {
+    Bytes(usize),
+    Nothing,
+    End,
+    Failed,
+}
+
+impl<S: Socket> TcpLeg<S> {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { socket: None, pending: None, state: State::Open, moved_at: now, stalled_since: None }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Nothing is left to do for it.
+    pub(super) fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
+    pub(super) fn is_readable(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| socket.readable)
+    }
+
+    pub(super) fn has_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// There is room for a chunk of `length` bytes.
+    pub(super) fn has_room(&self, length: usize) -> bool {
+        self.pending.as_ref().is_none_or(|pending| pending.len() + length <= PENDING_BYTES_MAX)
+    }
+
+    pub(super) fn note(&mut self, readiness: Readiness) {
+        if let Some(socket) = &mut self.socket {
+            socket.note(readiness);
+        }
+    }
+
+    /// When it must end unless something moves before; `None` while the dialler keeps the time.
+    pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        if let State::Lingering(since) = self.state {
+            return Some(since + LINGER);
+        }
+        self.socket.as_ref()?;
+        let stalled = self.stalled_since.map(|since| since + timeouts.write_stall);
+        let idle = self.moved_at + if self.state == State::Open { timeouts.idle } else { FLUSH_TIMEOUT };
+        Some(stalled.map_or(idle, |stalled| stalled.min(idle)))
+    }
+
+    /// The target is connected.
+    pub(super) fn on_connected(&mut self, socket: S, traffic: &mut Traffic, means: &Means<'_>) {
+        let mut endpoint = Endpoint::new(socket);
+        // A connection that was just established takes bytes; if it should not, sending tells.
+        endpoint.writable = true;
+        self.socket = Some(endpoint);
+        self.moved_at = means.now;
+        self.flush(traffic, means);
+    }
+
+    /// Sends a chunk, or keeps what is not taken; ask [`TcpLeg::has_room`] before.
+    pub(super) fn send(&mut self, mut chunk: &[u8], traffic: &mut Traffic, means: &Means<'_>) {
+        if self.state == State::Broken {
+            return;
+        }
+        if self.pending.is_none() {
+            let sent = self.send_some(chunk, traffic, means.now);
+            chunk = &chunk[sent..];
+        }
+        if chunk.is_empty() || self.state != State::Open {
+            return;
+        }
+        let mut all = means.pool.take(self.pending.as_ref().map_or(0, |pending| pending.len()) + chunk.len());
+        let earlier = self.pending.take();
+        let fits = earlier.is_none_or(|earlier| all.append(earlier.bytes())) && all.append(chunk);
+        debug_assert!(fits, "the caller asked for room");
+        self.pending = Some(all);
+    }
+
+    /// Sends what waits, and closes when that was all there is.
+    pub(super) fn flush(&mut self, traffic: &mut Traffic, means: &Means<'_>) {
+        if let Some(mut pending) = self.pending.take() {
+            let sent = self.send_some(pending.bytes(), traffic, means.now);
+            pending.consume(sent);
+            if !pending.is_empty() {
+                self.pending = Some(pending);
+            }
+        }
+        if self.state == State::Flushing
+            && self.pending.is_none()
+            && let Some(socket) = &mut self.socket
+        {
+            socket.socket.shutdown_write();
+            self.state = State::Lingering(means.now);
+        }
+    }
+
+    /// Takes what the socket takes; a socket that is broken takes everything and ends the session when it is read.
+    fn send_some(&mut self, bytes: &[u8], traffic: &mut Traffic, now: Instant) -> usize {
+        let Some(socket) = &mut self.socket else { return 0 };
+        let mut sent = 0;
+        while sent < bytes.len() && socket.writable {
+            match socket.send(&bytes[sent..]) {
+                Send::Bytes(count) => {
+                    sent += count;
+                    traffic.uplink.payload_bytes += count as u64;
+                    self.moved_at = now;
+                    self.stalled_since = None;
+                }
+                Send::Blocked => {}
+                Send::Failed | Send::Refused => {
+                    // Reading tells the same, after what had arrived before.
+                    socket.readable = true;
+                    self.stalled_since = None;
+                    self.state = if self.state == State::Open { State::Broken } else { State::Over };
+                    return bytes.len();
+                }
+            }
+        }
+        if sent < bytes.len() {
+            self.stalled_since.get_or_insert(now);
+        }
+        sent
+    }
+
+    /// The client ended the session: nothing more is passed on to it, what it sent before still goes out.
+    pub(super) fn end_uplink(&mut self, traffic: &mut Traffic, means: &Means<'_>) {
+        if self.state == State::Open {
+            self.state = State::Flushing;
+            self.moved_at = means.now;
+            self.flush(traffic, means);
+        }
+    }
+
+    /// Receives a chunk for the client.
+    pub(super) fn recv(&mut self, into: &mut [u8], now: Instant) -> Heard {
+        let Some(socket) = self.socket.as_mut().filter(|socket| socket.readable) else { return Heard::Nothing };
+        match socket.recv(into) {
+            Recv::Bytes(count) => {
+                self.moved_at = now;
+                Heard::Bytes(count)
+            }
+            Recv::Blocked => Heard::Nothing,
+            Recv::End => Heard::End,
+            Recv::Failed => Heard::Failed,
+        }
+    }
+
+    /// Reads and forgets, after the client has ended the session.
+    pub(super) fn drain(&mut self, into: &mut [u8], now: Instant) {
+        for _ in 0..READS_PER_DRAIN {
+            match self.recv(into, now) {
+                Heard::Bytes(_) => {}
+                Heard::Nothing => return,
+                Heard::End if matches!(self.state, State::Flushing) => {
+                    // It may still read what waits.
+                    if let Some(socket) = &mut self.socket {
+                        socket.readable = false;
+                    }
+                    return;
+                }
+                Heard::End | Heard::Failed => {
+                    self.state = State::Over;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Makes its end abrupt, as the target's connection was.
+    pub(super) fn reset(&mut self) {
+        if let Some(socket) = &mut self.socket {
+            socket.socket.reset_on_close();
+        }
+    }
+}
+
+/// How long what the client sent before it ended the session may take to leave.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Reads that one visit to a session without client costs at the most.
+const READS_PER_DRAIN: usize = 4;

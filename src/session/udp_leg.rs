@@ -1,0 +1,403 @@
+//! One UDP socket of a session and the names its client calls peers by.
+//!
+//! A client may address every datagram differently, by address or by name. A name is resolved once per socket, and what
+//! comes from its address is reported as coming from the name, because that is all the client knows. Datagrams for a
+//! name that is being resolved wait, few of them; what does not fit is dropped and counted, as networks do.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::channel::Traffic;
+use super::{Host, Target, UdpSettings, User};
+use crate::io::datagram::{DatagramSocket, RecvFrom, SendTo};
+use crate::stats::Counters;
+
+/// Names remembered per socket.
+const NAMES_MAX: usize = 64;
+/// Names of one socket being resolved at the same time.
+const ASKED_MAX: usize = 8;
+/// Datagrams, and bytes of them, that wait for names per socket.
+const WAITING_MAX: usize = 64;
+const WAITING_BYTES_MAX: usize = 64 << 10;
+/// For how long a name that could not be resolved is not asked for again.
+const FAILED_RETRY: Duration = Duration::from_secs(5);
+/// A socket that has only spoken to name servers is done soon.
+const DNS_PORT: u16 = 53;
+const DNS_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The right to one UDP socket out of those a user may have in the whole process; given back when dropped.
+#[derive(Debug)]
+pub struct UdpPermit {
+    user: Arc<User>,
+}
+
+impl UdpPermit {
+    /// `None` when `user` has `sockets_max` already.
+    pub fn take(user: &Arc<User>, sockets_max: usize) -> Option<Self> {
+        user.counters.take_udp_socket(sockets_max).then(|| Self { user: Arc::clone(user) })
+    }
+}
+
+impl Drop for UdpPermit {
+    fn drop(&mut self) {
+        self.user.counters.give_udp_socket();
+    }
+}
+
+/// A UDP socket, or the wait for one.
+pub(super) struct UdpLeg<D> {
+    socket: Option<D>,
+    /// An event came and the socket was not found empty since.
+    pub(super) readable: bool,
+    /// Where datagrams go that name no destination.
+    initial: Target,
+    names: VecDeque<Name>,
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    is_dns: bool,
+    moved_at: Instant,
+}
+
+struct Name {
+    name: Box<str>,
+    state: NameState,
+}
+
+enum NameState {
+    Asked,
+    Known(IpAddr),
+    FailedAt(Instant),
+}
+
+struct Waiting {
+    target: Target,
+    payload: Box<[u8]>,
+}
+
+/// What sending needs besides the datagram.
+pub(super) struct Outgoing<'a> {
+    pub(super) now: Instant,
+    pub(super) counters: &'a Counters,
+    pub(super) traffic: &'a mut Traffic,
+}
+
+impl<D: DatagramSocket> UdpLeg<D> {
+    pub(super) fn new(initial: Target, now: Instant) -> Self {
+        Self {
+            socket: None,
+            readable: false,
+            is_dns: initial.port == DNS_PORT,
+            initial,
+            names: VecDeque::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            moved_at: now,
+        }
+    }
+
+    pub(super) fn is_bound(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Answers to look-ups are still to come.
+    pub(super) fn is_asking(&self) -> bool {
+        self.asked() > 0
+    }
+
+    /// When it has been idle for too long, unless something moves before.
+    pub(super) fn deadline(&self, settings: &UdpSettings) -> Instant {
+        self.moved_at + if self.is_dns { settings.timeout.min(DNS_TIMEOUT) } else { settings.timeout }
+    }
+
+    /// The socket is there: sends what waited for it. New sockets may hold datagrams already (a Global ID's does).
+    pub(super) fn on_bound(&mut self, socket: D, out: &mut Outgoing<'_>) {
+        self.socket = Some(socket);
+        self.readable = true;
+        self.moved_at = out.now;
+        self.send_waiting(out);
+    }
+
+    /// A name was resolved, or could not be.
+    pub(super) fn on_resolved(&mut self, target: &Target, address: Option<IpAddr>, out: &mut Outgoing<'_>) {
+        let Host::Name(wanted) = &target.host else { return };
+        let Some(name) = self.names.iter_mut().find(|name| name.name == *wanted) else { return };
+        name.state = address.map_or(NameState::FailedAt(out.now), NameState::Known);
+        self.send_waiting(out);
+    }
+
+    /// Sends one datagram, now or when its destination is known. Returns a target whose name is to be resolved.
+    #[must_use]
+    pub(super) fn send(&mut self, to: Option<&Target>, payload: &[u8], out: &mut Outgoing<'_>) -> Option<Target> {
+        if payload.is_empty() {
+            return None;
+        }
+        match self.locate(to.unwrap_or(&self.initial), out.now) {
+            Location::At(address) if self.socket.is_some() => self.transmit(address, payload, out),
+            Location::At(_) | Location::Asked => {
+                let to = to.unwrap_or(&self.initial).clone();
+                self.wait(to, payload, out.counters);
+            }
+            Location::Unknown if self.asked() < ASKED_MAX => {
+                let to = to.unwrap_or(&self.initial).clone();
+                self.remember_asked(&to);
+                self.wait(to.clone(), payload, out.counters);
+                return Some(to);
+            }
+            Location::Unknown => out.counters.udp_dropped_no_room.add(1),
+            Location::Nowhere => out.counters.udp_dropped_unresolved.add(1),
+        }
+        None
+    }
+
+    /// The next datagram, and who it is from in the client's words; `None` when there is none.
+    pub(super) fn recv(&mut self, into: &mut [u8], now: Instant) -> Option<(usize, SocketAddr)> {
+        let socket = self.socket.as_mut().filter(|_| self.readable)?;
+        match socket.recv_from(into) {
+            RecvFrom::Datagram(length, source) => {
+                self.moved_at = now;
+                Some((length, source))
+            }
+            RecvFrom::Blocked => {
+                self.readable = false;
+                None
+            }
+        }
+    }
+
+    /// How the client knows the peer at `source`: by the name it asked for, or by its address.
+    pub(super) fn name_of(&self, source: SocketAddr) -> Target {
+        let known = self.names.iter().find(|name| matches!(name.state, NameState::Known(ip) if ip == source.ip()));
+        match known {
+            Some(name) => Target { host: Host::Name(name.name.clone()), port: source.port() },
+            None => source.into(),
+        }
+    }
+
+    fn locate(&self, to: &Target, now: Instant) -> Location {
+        match &to.host {
+            Host::Ip(ip) => Location::At(SocketAddr::new(*ip, to.port)),
+            Host::Name(_) if to.is_reserved_name() => Location::Nowhere,
+            Host::Name(wanted) => match self.names.iter().find(|name| name.name == *wanted).map(|name| &name.state) {
+                Some(NameState::Known(ip)) => Location::At(SocketAddr::new(*ip, to.port)),
+                Some(NameState::Asked) => Location::Asked,
+                Some(NameState::FailedAt(at)) if now.saturating_duration_since(*at) < FAILED_RETRY => Location::Nowhere,
+                Some(NameState::FailedAt(_)) | None => Location::Unknown,
+            },
+        }
+    }
+
+    fn asked(&self) -> usize {
+        self.names.iter().filter(|name| matches!(name.state, NameState::Asked)).count()
+    }
+
+    /// Makes room for one more name, the oldest answer going first.
+    fn remember_asked(&mut self, target: &Target) {
+        let Host::Name(name) = &target.host else { return };
+        self.names.retain(|known| known.name != *name);
+        if self.names.len() >= NAMES_MAX
+            && let Some(oldest) = self.names.iter().position(|name| !matches!(name.state, NameState::Asked))
+        {
+            self.names.remove(oldest);
+        }
+        self.names.push_back(Name { name: name.clone(), state: NameState::Asked });
+    }
+
+    fn wait(&mut self, target: Target, payload: &[u8], counters: &Counters) {
+        if self.waiting.len() >= WAITING_MAX || self.waiting_bytes + payload.len() > WAITING_BYTES_MAX {
+            return counters.udp_dropped_no_room.add(1);
+        }
+        self.waiting_bytes += payload.len();
+        self.waiting.push_back(Waiting { target, payload: payload.into() });
+    }
+
+    /// Sends what can be sent of what waits, and drops what never can.
+    fn send_waiting(&mut self, out: &mut Outgoing<'_>) {
+        if self.socket.is_none() {
+            return;
+        }
+        for _ in 0..self.waiting.len() {
+            let Some(one) = self.waiting.pop_front() else { break };
+            match self.locate(&one.target, out.now) {
+                Location::Asked => {
+                    self.waiting.push_back(one);
+                    continue;
+                }
+                Location::At(address) => self.transmit(address, &one.payload, out),
+                Location::Unknown | Location::Nowhere => out.counters.udp_dropped_unresolved.add(1),
+            }
+            self.waiting_bytes -= one.payload.len();
+        }
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+    }
+
+    fn transmit(&mut self, to: SocketAddr, payload: &[u8], out: &mut Outgoing<'_>) {
+        let Some(socket) = &mut self.socket else { return };
+        self.moved_at = out.now;
+        match socket.send_to(payload, to) {
+            SendTo::Sent => {
+                self.is_dns &= to.port() == DNS_PORT;
+                out.traffic.sent_packet(payload.len());
+            }
+            SendTo::Refused => out.counters.udp_dropped_by_policy.add(1),
+            SendTo::Failed => out.counters.udp_dropped_by_kernel.add(1),
+        }
+    }
+}
+
+enum Location {
+    At(SocketAddr),
+    Asked,
+    Unknown,
+    /// It has no address, or must not have one.
+    Nowhere,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Remembers what was sent where.
+    #[derive(Default)]
+    struct Sent(Vec<(Vec<u8>, SocketAddr)>);
+
+    impl DatagramSocket for Sent {
+        fn recv_from(&mut self, _: &mut [u8]) -> RecvFrom {
+            RecvFrom::Blocked
+        }
+
+        fn send_to(&mut self, bytes: &[u8], to: SocketAddr) -> SendTo {
+            self.0.push((bytes.to_vec(), to));
+            SendTo::Sent
+        }
+    }
+
+    struct Bench {
+        leg: UdpLeg<Sent>,
+        counters: Counters,
+        traffic: Traffic,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new(initial: &Target) -> Self {
+            let now = Instant::now();
+            let leg = UdpLeg::new(initial.clone(), now);
+            Self { leg, counters: Counters::new(0), traffic: Traffic::default(), now }
+        }
+
+        fn bound(initial: &Target) -> Self {
+            let mut bench = Self::new(initial);
+            bench.with(|leg, out| leg.on_bound(Sent::default(), out));
+            bench
+        }
+
+        fn with<T>(&mut self, call: impl FnOnce(&mut UdpLeg<Sent>, &mut Outgoing<'_>) -> T) -> T {
+            let mut out = Outgoing { now: self.now, counters: &self.counters, traffic: &mut self.traffic };
+            call(&mut self.leg, &mut out)
+        }
+
+        fn send(&mut self, to: &Target, payload: &[u8]) -> Option<Target> {
+            self.with(|leg, out| leg.send(Some(to), payload, out))
+        }
+
+        fn resolve(&mut self, target: &Target, address: &str) {
+            let ip = address.parse().ok();
+            self.with(|leg, out| leg.on_resolved(target, ip, out));
+        }
+
+        fn sent(&self) -> &[(Vec<u8>, SocketAddr)] {
+            &self.leg.socket.as_ref().unwrap().0
+        }
+    }
+
+    fn name(text: &str, port: u16) -> Target {
+        Target { host: Host::Name(text.into()), port }
+    }
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_name_is_asked_for_once_and_what_waited_goes_to_its_address_in_order() {
+        let mut bench = Bench::bound(&name("a.test", 1));
+        assert_eq!(bench.send(&name("a.test", 1), b"1"), Some(name("a.test", 1)));
+        assert_eq!(bench.send(&name("a.test", 2), b"2"), None);
+        assert!(bench.leg.is_asking() && bench.sent().is_empty());
+        bench.resolve(&name("a.test", 1), "192.0.2.1");
+        bench.send(&name("a.test", 1), b"3");
+        let expected = [("1", 1), ("2", 2), ("3", 1)]
+            .map(|(text, port)| (text.as_bytes().to_vec(), SocketAddr::new("192.0.2.1".parse().unwrap(), port)));
+        assert_eq!(bench.sent(), expected);
+        assert_eq!(bench.leg.name_of(address("192.0.2.1:77")), name("a.test", 77));
+        assert_eq!(bench.leg.name_of(address("192.0.2.2:77")), address("192.0.2.2:77").into());
+    }
+
+    #[test]
+    fn datagrams_wait_for_the_socket() {
+        let mut bench = Bench::new(&address("192.0.2.1:9").into());
+        assert_eq!(bench.with(|leg, out| leg.send(None, b"early", out)), None);
+        bench.with(|leg, out| leg.on_bound(Sent::default(), out));
+        assert_eq!(bench.sent(), [(b"early".to_vec(), address("192.0.2.1:9"))]);
+    }
+
+    #[test]
+    fn a_name_without_address_drops_what_waits_and_is_asked_for_again_later() {
+        let mut bench = Bench::bound(&name("a.test", 1));
+        bench.send(&name("a.test", 1), b"x");
+        bench.resolve(&name("a.test", 1), "no address");
+        assert_eq!(bench.send(&name("a.test", 1), b"y"), None);
+        assert_eq!((bench.counters.udp_dropped_unresolved.value(), bench.leg.waiting_bytes), (2, 0));
+        bench.now += FAILED_RETRY;
+        assert_eq!(bench.send(&name("a.test", 1), b"z"), Some(name("a.test", 1)));
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_number_and_bytes() {
+        let mut bench = Bench::bound(&name("a.test", 1));
+        for _ in 0..WAITING_MAX + 10 {
+            bench.send(&name("a.test", 1), b"x");
+        }
+        assert_eq!((bench.leg.waiting.len(), bench.counters.udp_dropped_no_room.value()), (WAITING_MAX, 10));
+        let mut bench = Bench::bound(&name("a.test", 1));
+        for _ in 0..3 {
+            bench.send(&name("a.test", 1), &vec![0; 30_000]);
+        }
+        assert_eq!((bench.leg.waiting_bytes, bench.counters.udp_dropped_no_room.value()), (60_000, 1));
+    }
+
+    #[test]
+    fn a_hundred_thousand_names_are_bounded_under_way_and_remembered() {
+        let mut bench = Bench::bound(&name("a.test", 1));
+        let asked = (0..100).filter(|number| bench.send(&name(&format!("n{number}.test"), 1), b"x").is_some()).count();
+        assert_eq!(asked, ASKED_MAX);
+        for number in 0..ASKED_MAX {
+            bench.resolve(&name(&format!("n{number}.test"), 1), "192.0.2.9");
+        }
+        for number in 0..100_000 {
+            let target = name(&format!("m{number}.test"), 1);
+            assert!(bench.send(&target, b"x").is_some());
+            bench.resolve(&target, "192.0.2.1");
+        }
+        assert_eq!(bench.leg.names.len(), NAMES_MAX);
+        assert!(bench.send(&name("m99999.test", 1), b"x").is_none(), "the latest are known");
+        assert!(bench.send(&name("n0.test", 1), b"x").is_some(), "the oldest are forgotten");
+    }
+
+    #[test]
+    fn a_socket_that_only_spoke_to_name_servers_is_done_soon() {
+        let settings = UdpSettings::default();
+        let mut bench = Bench::bound(&address("192.0.2.1:53").into());
+        let started = bench.now;
+        assert_eq!(bench.leg.deadline(&settings), started + DNS_TIMEOUT);
+        bench.now += Duration::from_secs(9);
+        bench.send(&address("192.0.2.1:53").into(), b"query");
+        assert_eq!(bench.leg.deadline(&settings), bench.now + DNS_TIMEOUT);
+        bench.send(&address("192.0.2.1:443").into(), b"hello");
+        assert_eq!(bench.leg.deadline(&settings), bench.now + settings.timeout);
+    }
+}

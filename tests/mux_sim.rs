@@ -1,0 +1,529 @@
+//! Whole Mux connections on scripted sockets: frames cut anywhere, numbers used again, ends in every state, by seed.
+//!
+//! Sockets are edge-triggered: an event is delivered only after the session saw "blocked" and something has changed, so
+//! a wake-up that the session loses stays lost and the run ends with bytes missing. `SIM_SEED` runs one seed alone.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vless_rust::io::buffer_pool::BufferPool;
+use vless_rust::io::datagram::{DatagramSocket, RecvFrom, SendTo};
+use vless_rust::io::random::Random;
+use vless_rust::io::socket::{Readiness, Recv, Send, Socket};
+use vless_rust::io::splice::KernelPipe;
+use vless_rust::session::close::CloseReason;
+use vless_rust::session::transfer::{Means, Scratch};
+use vless_rust::session::{
+    BindFailure, Context, DialFailure, Flow, Leg, Next, Session, SessionSettings, Timeouts, UdpSettings, User, Users,
+    Wish,
+};
+use vless_rust::stats::{Counters, UserCounters};
+
+const SEEDS: u64 = 64;
+const USER: [u8; 16] = *b"without any flow";
+const FRAMES: usize = 120;
+
+/// One scripted stream socket, shared by the session and the world.
+#[derive(Default)]
+struct Wire {
+    /// For the session to receive.
+    incoming: VecDeque<u8>,
+    is_ended: bool,
+    is_reset: bool,
+    /// What the session has sent.
+    sent: Vec<u8>,
+    room: usize,
+    saw_shutdown: bool,
+    /// The session was told "blocked" and no event since: an event may come.
+    wants_read: bool,
+    wants_write: bool,
+}
+
+struct Stream(Rc<RefCell<Wire>>);
+
+impl Socket for Stream {
+    fn recv(&mut self, into: &mut [u8]) -> Recv {
+        let mut wire = self.0.borrow_mut();
+        if wire.is_reset {
+            return Recv::Failed;
+        }
+        let count = into.len().min(wire.incoming.len());
+        if count == 0 && wire.is_ended {
+            return Recv::End;
+        }
+        if count == 0 {
+            wire.wants_read = true;
+            return Recv::Blocked;
+        }
+        for (place, byte) in into.iter_mut().zip(wire.incoming.drain(..count)) {
+            *place = byte;
+        }
+        Recv::Bytes(count)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Send {
+        let mut wire = self.0.borrow_mut();
+        assert!(!wire.saw_shutdown, "sent behind the end");
+        if wire.is_reset {
+            return Send::Failed;
+        }
+        let count = bytes.len().min(wire.room);
+        if count == 0 {
+            wire.wants_write = true;
+            return Send::Blocked;
+        }
+        wire.room -= count;
+        wire.sent.extend_from_slice(&bytes[..count]);
+        Send::Bytes(count)
+    }
+
+    fn recv_pipe(&mut self, _: &mut KernelPipe) -> Recv {
+        unreachable!("there are no pipes here")
+    }
+
+    fn send_pipe(&mut self, _: &mut KernelPipe) -> Send {
+        unreachable!("there are no pipes here")
+    }
+
+    fn shutdown_write(&mut self) {
+        self.0.borrow_mut().saw_shutdown = true;
+    }
+
+    fn reset_on_close(&mut self) {}
+}
+
+#[derive(Default)]
+struct Net {
+    incoming: VecDeque<(Vec<u8>, SocketAddr)>,
+    sent: Vec<(Vec<u8>, SocketAddr)>,
+    wants_read: bool,
+}
+
+struct Datagrams(Rc<RefCell<Net>>);
+
+impl DatagramSocket for Datagrams {
+    fn recv_from(&mut self, into: &mut [u8]) -> RecvFrom {
+        let mut net = self.0.borrow_mut();
+        let Some((bytes, source)) = net.incoming.pop_front() else {
+            net.wants_read = true;
+            return RecvFrom::Blocked;
+        };
+        into[..bytes.len()].copy_from_slice(&bytes);
+        RecvFrom::Datagram(bytes.len(), source)
+    }
+
+    fn send_to(&mut self, bytes: &[u8], to: SocketAddr) -> SendTo {
+        self.0.borrow_mut().sent.push((bytes.to_vec(), to));
+        SendTo::Sent
+    }
+}
+
+/// What the client asked for once: a session from its New frame to its end.
+struct Asked {
+    id: u16,
+    /// For TCP the bytes, for UDP the datagrams that must arrive.
+    stream: Vec<u8>,
+    datagrams: Vec<Vec<u8>>,
+    is_udp: bool,
+    /// The client ended it or used its number again.
+    is_ended: bool,
+    target: Option<Rc<RefCell<Wire>>>,
+    net: Option<Rc<RefCell<Net>>>,
+    is_refused: bool,
+    /// Bytes or datagrams that its target has sent to the session.
+    answered: usize,
+    target_ended: bool,
+    leg: Option<Leg>,
+}
+
+struct World {
+    seed: u64,
+    rng: Random,
+    now: Instant,
+    session: Session<Stream, Datagrams>,
+    settings: SessionSettings,
+    counters: Counters,
+    scratch: Scratch,
+    pool: BufferPool,
+    random: Random,
+    wishes: VecDeque<Wish>,
+    client: Rc<RefCell<Wire>>,
+    script: VecDeque<u8>,
+    asked: Vec<Asked>,
+    again: bool,
+    closed: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let counters = UserCounters::new(1);
+        let user = User { id: USER, email: String::new(), flow: Flow::None, counters };
+        let long = Duration::from_secs(3600);
+        let settings = SessionSettings {
+            tls: None,
+            users: Arc::new(Users::new([user]).unwrap()),
+            timeouts: Timeouts {
+                tls_handshake: long,
+                first_byte: long,
+                request: long,
+                idle: long,
+                half_close: long,
+                write_stall: long,
+            },
+            vision_seed: [900, 500, 900, 256],
+            read_bytes_max: 128 << 10,
+            udp: UdpSettings { timeout: long, ..UdpSettings::default() },
+        };
+        let now = Instant::now();
+        let client = Rc::new(RefCell::new(Wire { wants_read: true, wants_write: true, ..Wire::default() }));
+        let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+        Self {
+            seed,
+            rng: Random::seeded(seed),
+            now,
+            session: Session::new(Stream(Rc::clone(&client)), address, &settings, now),
+            settings,
+            counters: Counters::new(CloseReason::ALL.len()),
+            scratch: Scratch::new(),
+            pool: BufferPool::new(),
+            random: Random::seeded(seed ^ 1),
+            wishes: VecDeque::new(),
+            client,
+            script: [&[0], &USER[..], &[0, 3]].concat().into(),
+            asked: Vec::new(),
+            again: false,
+            closed: false,
+        }
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.rng.below(bound as u32) as usize
+    }
+
+    /// Writes the client's frames and what they must lead to.
+    fn write_script(&mut self) {
+        let mut open: BTreeMap<u16, usize> = BTreeMap::new();
+        for _ in 0..FRAMES {
+            let id = self.below(4) as u16;
+            let size = if self.below(20) == 0 { self.below(65536) } else { self.below(300) };
+            let payload: Vec<u8> = (0..size).map(|place| (place ^ self.script.len()) as u8).collect();
+            let known = open.get(&id).copied();
+            match (self.below(10), known) {
+                (0..3, _) | (_, None) if self.below(4) > 0 => {
+                    let instance = self.asked.len();
+                    if let Some(old) = known {
+                        self.asked[old].is_ended = true;
+                    }
+                    let is_udp = self.below(2) == 0;
+                    let port = 1000 + instance as u16;
+                    let [high, low] = port.to_be_bytes();
+                    let destination = [if is_udp { 2 } else { 1 }, high, low, 1, 10, 0, 0, 1];
+                    self.frame(id, 1, &destination, Some(&payload));
+                    self.asked.push(Asked {
+                        id,
+                        stream: Vec::new(),
+                        datagrams: Vec::new(),
+                        is_udp,
+                        is_ended: false,
+                        target: None,
+                        net: None,
+                        is_refused: false,
+                        answered: 0,
+                        target_ended: false,
+                        leg: None,
+                    });
+                    open.insert(id, instance);
+                    self.expect(instance, &payload);
+                }
+                (3, Some(old)) => {
+                    self.frame(id, 3, &[], None);
+                    self.asked[old].is_ended = true;
+                    open.remove(&id);
+                }
+                (4, _) => self.frame(id, 4, &[], (self.seed & 1 == 0).then_some(&payload)),
+                (_, Some(instance)) => {
+                    self.frame(id, 2, &[], Some(&payload));
+                    self.expect(instance, &payload);
+                }
+                // Data and ends for sessions that do not exist.
+                (odd, None) => self.frame(id, if odd % 2 == 0 { 2 } else { 3 }, &[], Some(&payload)),
+            }
+        }
+    }
+
+    fn expect(&mut self, instance: usize, payload: &[u8]) {
+        let asked = &mut self.asked[instance];
+        asked.stream.extend_from_slice(payload);
+        if !payload.is_empty() {
+            asked.datagrams.push(payload.to_vec());
+        }
+    }
+
+    fn frame(&mut self, id: u16, status: u8, rest: &[u8], payload: Option<&Vec<u8>>) {
+        self.script.extend((4 + rest.len() as u16).to_be_bytes());
+        self.script.extend(id.to_be_bytes());
+        self.script.extend([status, u8::from(payload.is_some())]);
+        self.script.extend(rest);
+        if let Some(payload) = payload {
+            self.script.extend((payload.len() as u16).to_be_bytes());
+            self.script.extend(payload);
+        }
+    }
+
+    fn call(&mut self, call: impl FnOnce(&mut Session<Stream, Datagrams>, &mut Context<'_>) -> Next) {
+        let mut cx = Context {
+            means: Means {
+                now: self.now,
+                scratch: &mut self.scratch,
+                pool: &self.pool,
+                pipes: None,
+                random: &mut self.random,
+            },
+            counters: &self.counters,
+            settings: &self.settings,
+            worker: 0,
+            wishes: Vec::new(),
+        };
+        let next = call(&mut self.session, &mut cx);
+        let wishes = cx.wishes;
+        self.wishes.extend(wishes);
+        self.again |= next == Next::Again;
+        self.closed |= next == Next::Close;
+    }
+
+    /// Delivers an event of a stream socket if one is due.
+    fn event(&mut self, leg: Leg, wire: &Rc<RefCell<Wire>>) {
+        let readiness = {
+            let mut wire = wire.borrow_mut();
+            let has_news = !wire.incoming.is_empty() || wire.is_ended || wire.is_reset;
+            let readable = wire.wants_read && has_news;
+            let writable = wire.wants_write && (wire.room > 0 || wire.is_reset);
+            wire.wants_read &= !readable;
+            wire.wants_write &= !writable;
+            Readiness { readable, writable, broken: false }
+        };
+        if readiness != Readiness::default() {
+            self.call(|session, cx| session.on_ready(leg, readiness, cx));
+        }
+    }
+
+    /// One random thing happens; `is_calm` leaves out what makes it harder.
+    fn step(&mut self, is_calm: bool) {
+        match self.below(9) {
+            0 | 1 => {
+                let count = self.below(if is_calm { 100_000 } else { 2000 }).min(self.script.len());
+                let bytes: Vec<u8> = self.script.drain(..count).collect();
+                self.client.borrow_mut().incoming.extend(bytes);
+            }
+            2 => {
+                let client = Rc::clone(&self.client);
+                self.event(Leg::Client, &client);
+            }
+            3 => {
+                let room = self.below(if is_calm { 1 << 20 } else { 3000 });
+                self.client.borrow_mut().room += room;
+            }
+            4 => self.serve_wish(),
+            5 if std::mem::take(&mut self.again) => self.call(Session::advance),
+            5..9 if self.asked.is_empty() => {}
+            5..9 => {
+                let instance = self.below(self.asked.len());
+                self.step_target(instance, is_calm);
+            }
+            _ => {}
+        }
+    }
+
+    fn step_target(&mut self, instance: usize, is_calm: bool) {
+        let Some(leg) = self.asked[instance].leg else { return };
+        if let Some(net) = self.asked[instance].net.clone() {
+            if self.below(3) == 0 && !is_calm {
+                let source = SocketAddr::new(Ipv4Addr::new(10, 0, 0, 1).into(), 1000 + instance as u16);
+                net.borrow_mut().incoming.push_back((vec![instance as u8; 1 + self.below(600)], source));
+                self.asked[instance].answered += 1;
+            }
+            let is_due = {
+                let mut net = net.borrow_mut();
+                let is_due = net.wants_read && !net.incoming.is_empty();
+                net.wants_read &= !is_due;
+                is_due
+            };
+            if is_due && Rc::strong_count(&net) > 2 {
+                let readiness = Readiness { readable: true, ..Readiness::default() };
+                self.call(|session, cx| session.on_ready(leg, readiness, cx));
+            }
+        }
+        let Some(wire) = self.asked[instance].target.clone() else { return };
+        let room = self.below(if is_calm { 1 << 20 } else { 2000 });
+        wire.borrow_mut().room += room;
+        if !is_calm && !self.asked[instance].target_ended {
+            match self.below(40) {
+                0 => {
+                    self.asked[instance].target_ended = true;
+                    wire.borrow_mut().is_ended = true;
+                }
+                1 => {
+                    self.asked[instance].target_ended = true;
+                    wire.borrow_mut().is_reset = true;
+                }
+                2..20 => {
+                    let count = self.below(20_000);
+                    wire.borrow_mut().incoming.extend(std::iter::repeat_n(instance as u8, count));
+                    self.asked[instance].answered += count;
+                }
+                _ => {}
+            }
+        }
+        // Somebody must still hold the other end.
+        if Rc::strong_count(&wire) > 2 {
+            self.event(leg, &wire);
+        }
+    }
+
+    fn serve_wish(&mut self) {
+        let Some(wish) = self.wishes.pop_front() else { return };
+        let is_good = self.below(8) > 0;
+        match wish {
+            Wish::Dial { leg, target } => {
+                let instance = usize::from(target.port) - 1000;
+                if !is_good {
+                    self.asked[instance].is_refused = true;
+                    return self.call(|session, cx| session.on_dial_failed(leg, DialFailure::Unreachable, cx));
+                }
+                // A dial that was given up meanwhile is never answered.
+                let is_cancelled =
+                    self.wishes.iter().any(|wish| matches!(wish, Wish::Cancel { leg: of } if *of == leg));
+                if is_cancelled {
+                    self.asked[instance].is_refused = true;
+                    return;
+                }
+                let wire = Rc::new(RefCell::new(Wire { wants_read: true, ..Wire::default() }));
+                self.asked[instance].target = Some(Rc::clone(&wire));
+                self.asked[instance].leg = Some(leg);
+                self.call(|session, cx| session.on_connected(leg, Stream(wire), cx));
+            }
+            Wish::BindUdp { leg, .. } => {
+                if !is_good {
+                    return self.call(|session, cx| session.on_bound(leg, Err(BindFailure::NoResources), cx));
+                }
+                let net = Rc::new(RefCell::new(Net::default()));
+                self.call(|session, cx| session.on_bound(leg, Ok(Datagrams(Rc::clone(&net))), cx));
+                // Whose it is shows in where its first datagram went.
+                let port = net.borrow().sent.first().map(|(_, to)| to.port());
+                if let Some(port) = port {
+                    let instance = usize::from(port) - 1000;
+                    self.asked[instance].net = Some(net);
+                    self.asked[instance].leg = Some(leg);
+                }
+            }
+            Wish::Resolve { .. } => unreachable!("no names were used"),
+            Wish::Cancel { .. } => {}
+        }
+    }
+
+    fn run(&mut self) {
+        self.write_script();
+        for _ in 0..3000 {
+            self.step(false);
+        }
+        // Now everybody reads and nothing new is said: all that can arrive must.
+        for _ in 0..60 {
+            for _ in 0..1000 {
+                self.step(true);
+            }
+            if self.is_quiet() {
+                break;
+            }
+        }
+        assert!(!self.closed, "closed before the client left");
+        assert!(self.script.is_empty() && self.client.borrow().incoming.is_empty(), "the client is not read any more");
+        self.check_uplink();
+        self.check_downlink();
+        self.client.borrow_mut().is_ended = true;
+        let client = Rc::clone(&self.client);
+        self.event(Leg::Client, &client);
+        assert!(self.closed, "the client has left");
+        assert_eq!(self.pool.held(), 0, "buffers are held");
+    }
+
+    /// Nothing waits for the session any more; what the session has kept to itself is found out afterwards.
+    fn is_quiet(&self) -> bool {
+        let is_heard = |wire: &Rc<RefCell<Wire>>| Rc::strong_count(wire) == 1 || wire.borrow().incoming.is_empty();
+        self.script.is_empty()
+            && self.wishes.is_empty()
+            && !self.again
+            && is_heard(&self.client)
+            && self.asked.iter().all(|asked| asked.target.as_ref().is_none_or(is_heard))
+    }
+
+    fn check_uplink(&self) {
+        for (instance, asked) in self.asked.iter().enumerate() {
+            if let Some(wire) = &asked.target {
+                let wire = wire.borrow();
+                assert!(asked.stream.starts_with(&wire.sent), "{instance}: other bytes");
+                if !asked.target_ended {
+                    assert_eq!(wire.sent.len(), asked.stream.len(), "{instance}: bytes are missing");
+                    assert_eq!(wire.saw_shutdown, asked.is_ended, "{instance}: the end");
+                }
+            } else if !asked.is_udp {
+                // A dial is given up only for a session that had nothing to say.
+                assert!(asked.is_refused || asked.stream.is_empty(), "{instance}: never dialled");
+            }
+            if let Some(net) = &asked.net {
+                let sent: Vec<_> = net.borrow().sent.iter().map(|(bytes, _)| bytes.clone()).collect();
+                assert!(asked.datagrams.starts_with(&sent), "{instance}: other datagrams");
+                if !asked.is_ended {
+                    assert_eq!(sent.len(), asked.datagrams.len(), "{instance}: datagrams are missing");
+                }
+            }
+        }
+    }
+
+    fn check_downlink(&self) {
+        let bytes = self.client.borrow().sent.clone();
+        let Some(mut rest) = bytes.strip_prefix(&[0, 0][..]) else {
+            return assert!(bytes.is_empty(), "no response header");
+        };
+        let mut arrived = vec![0; self.asked.len()];
+        while let [0, length, id_high, id_low, status, option, tail @ ..] = rest {
+            let id = u16::from_be_bytes([*id_high, *id_low]);
+            rest = &tail[usize::from(*length) - 4..];
+            if *status == 3 {
+                continue;
+            }
+            assert_eq!((*status, *option), (2, 1));
+            let (payload, behind) = rest[2..].split_at(usize::from(u16::from_be_bytes([rest[0], rest[1]])));
+            rest = behind;
+            // Payload is made of the number of its instance.
+            let instance = usize::from(payload[0]);
+            assert!(payload.iter().all(|&byte| usize::from(byte) == instance), "sessions are mixed up");
+            assert_eq!(self.asked[instance].id, id);
+            assert_eq!(*length > 4, self.asked[instance].is_udp, "an address in front of datagrams only");
+            arrived[instance] += if self.asked[instance].is_udp { 1 } else { payload.len() };
+        }
+        assert!(rest.is_empty(), "a frame is cut");
+        for (instance, (asked, arrived)) in self.asked.iter().zip(arrived).enumerate() {
+            let is_reset = asked.target.as_ref().is_some_and(|wire| wire.borrow().is_reset);
+            assert!(arrived <= asked.answered, "{instance}: more than was said");
+            if !asked.is_ended && !is_reset {
+                assert_eq!(arrived, asked.answered, "{instance}: answers are missing");
+            }
+        }
+    }
+}
+
+#[test]
+fn random_connections_lose_nothing_and_mix_nothing_up() {
+    let seeds = match std::env::var("SIM_SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) => (0..SEEDS).collect(),
+    };
+    for seed in seeds {
+        let outcome = std::panic::catch_unwind(|| World::new(seed).run());
+        assert!(outcome.is_ok(), "seed {seed} failed; SIM_SEED={seed} runs it alone");
+    }
+}

@@ -1,0 +1,190 @@
+//! The README says what is true: every key with its real default and range, every counter, every reason, and its
+//! examples load.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use vless_rust::app::cli;
+use vless_rust::app::config::Config;
+use vless_rust::session::close::CloseReason;
+use vless_rust::stats::Totals;
+
+/// Stands for an id that the reader puts in; no program accepts it, so it cannot be left in place by mistake.
+const PLACEHOLDER: &str = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+const ID: &str = "5783a3e7-e373-51cd-8642-c83782b807c5";
+
+fn root() -> PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}
+
+fn readme() -> String {
+    fs::read_to_string(root().join("README.md")).unwrap()
+}
+
+/// Contents of the fenced blocks in one of these languages.
+fn blocks(languages: &[&str]) -> Vec<String> {
+    let text = readme();
+    let fenced = text.split("```").skip(1).step_by(2);
+    let named = fenced.filter_map(|block| block.split_once('\n'));
+    named.filter(|(language, _)| languages.contains(language)).map(|(_, body)| body.to_owned()).collect()
+}
+
+/// The cells of a key's row behind the key: default, range, meaning.
+fn reference() -> BTreeMap<String, Vec<String>> {
+    let text = readme();
+    let (_, section) = text.split_once("\n## Configuration\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let rows = rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>());
+    let named = rows.map(|mut cells| (cells.remove(0).trim_matches('`').to_owned(), cells));
+    let rows: Vec<_> = named.collect();
+    let count = rows.len();
+    let by_key: BTreeMap<_, _> = rows.into_iter().collect();
+    assert_eq!(by_key.len(), count, "a key has two rows");
+    assert!(by_key.iter().all(|(_, cells)| cells.len() == 3), "every row has four cells");
+    by_key
+}
+
+/// Paths of all keys that hold a value, with `[]` for the elements of lists of objects.
+fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            let dot = if path.is_empty() { "" } else { "." };
+            for (key, member) in members {
+                leaves(member, &format!("{path}{dot}{key}"), found);
+            }
+        }
+        Value::Array(elements) if elements.iter().any(Value::is_object) => {
+            for element in elements {
+                leaves(element, &format!("{path}[]"), found);
+            }
+        }
+        _ => {
+            found.insert(path.to_owned());
+        }
+    }
+}
+
+fn effective(config: &Config) -> Value {
+    serde_json::from_str(&config.effective_json()).unwrap()
+}
+
+/// A configuration that says `value` for `key` (which is not inside a list) and nothing else of its own.
+fn loads_with(key: &str, value: i64) -> bool {
+    let mut names = key.split('.').rev();
+    let innermost = json!({ names.next().unwrap(): value });
+    let mut config = names.fold(innermost, |inner, name| json!({ name: inner }));
+    config["users"] = json!([{ "uuid": ID }]);
+    Config::parse(&config.to_string(), Path::new("config.json")).is_ok()
+}
+
+/// Limits out of `0 to 9` or `0, or 10 to 99`.
+fn limits(range: &str) -> Option<(i64, i64)> {
+    let (least, most) = range.split_once(" to ")?;
+    Some((least.rsplit(' ').next()?.parse().ok()?, most.parse().ok()?))
+}
+
+#[test]
+fn the_reference_has_every_key_and_no_other() {
+    // conf/reference.json has exactly the keys of the schema; another test holds it to that.
+    let all = Config::load(&root().join("conf/reference.json")).unwrap();
+    let mut wanted = BTreeSet::new();
+    leaves(&effective(&all), "", &mut wanted);
+    assert!(wanted.len() > 65, "{} keys", wanted.len());
+    assert_eq!(reference().into_keys().collect::<BTreeSet<_>>(), wanted);
+}
+
+#[test]
+fn the_reference_says_the_defaults() {
+    let minimal = json!({ "users": [{ "uuid": ID }] }).to_string();
+    let defaults = effective(&Config::parse(&minimal, Path::new("config.json")).unwrap());
+    for (key, cells) in reference().iter().filter(|(key, _)| !key.contains("[]")) {
+        let real = key.split('.').fold(&defaults, |value, name| &value[name]);
+        let told: Value = serde_json::from_str(cells[0].trim_matches('`')).unwrap_or_else(|_| panic!("{key}"));
+        assert!(*real == told || *real == json!([told]), "{key} is {real} by default, not {told}");
+    }
+}
+
+#[test]
+fn the_reference_says_the_ranges() {
+    let mut checked = 0;
+    for (key, cells) in reference().iter().filter(|(key, _)| !key.contains("[]")) {
+        let is_number = cells[0].trim_matches('`').parse::<i64>().is_ok();
+        let Some((least, most)) = limits(&cells[1]) else {
+            assert!(!is_number, "{key} has no range");
+            continue;
+        };
+        assert!(loads_with(key, least) && loads_with(key, most), "{key}: {least} and {most} are possible");
+        // 0 may have a meaning of its own, apart from the range.
+        let takes_zero = least == 0 || cells[1].starts_with("0, or");
+        assert_eq!(loads_with(key, 0), takes_zero, "{key}: 0");
+        let is_least = least == 1 || !loads_with(key, least - 1);
+        assert!(is_least && !loads_with(key, most + 1), "{key}: more is possible than {}", cells[1]);
+        checked += 1;
+    }
+    assert!(checked > 25, "{checked} ranges");
+}
+
+#[test]
+fn examples_of_configurations_load_once_an_id_is_put_in() {
+    let examples: Vec<_> =
+        blocks(&["jsonc"]).into_iter().filter(|block| block.starts_with("// config.json\n")).collect();
+    assert!(examples.len() >= 2, "{} examples", examples.len());
+    for example in examples {
+        let path = Path::new("config.json");
+        let config = Config::parse(&example.replace(PLACEHOLDER, ID), path).unwrap_or_else(|error| panic!("{error}"));
+        assert!(config.warnings().is_empty(), "{:?}", config.warnings());
+        assert!(Config::parse(&example, path).is_err(), "the placeholder passes for an id");
+    }
+}
+
+#[test]
+fn examples_for_clients_are_json_with_placeholders() {
+    let examples = blocks(&["json"]);
+    assert_eq!(examples.len(), 2, "Xray-core and sing-box");
+    for example in examples {
+        serde_json::from_str::<Value>(&example).unwrap_or_else(|error| panic!("{error}\n{example}"));
+        assert!(example.contains(PLACEHOLDER) && example.contains("YOUR-SERVER"), "{example}");
+    }
+}
+
+#[test]
+fn every_counter_and_every_reason_is_explained() {
+    let text = readme();
+    let Value::Object(counters) = serde_json::to_value(Totals::default()).unwrap() else { panic!("no object") };
+    let names = counters.keys().map(String::as_str).chain(CloseReason::ALL.iter().map(|reason| reason.name()));
+    let missing: Vec<_> = names.filter(|name| !text.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_exit_code_of_the_help_is_explained() {
+    let (_, codes) = cli::HELP.split_once("exit codes:").unwrap();
+    let codes = codes.split(|c: char| !c.is_ascii_digit()).filter(|code| !code.is_empty());
+    let text = readme();
+    let missing: Vec<_> = codes.filter(|code| !text.contains(&format!("\n| {code} |"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn files_and_sections_that_are_named_exist() {
+    let text = readme();
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+    let quoted = text.split('`').skip(1).step_by(2).filter_map(|code| code.split_whitespace().next());
+    let paths = quoted.filter(|word| ["src/", "tests/", "benches/", "conf/"].iter().any(|top| word.starts_with(top)));
+    for path in links.filter(|link| !link.contains("://") && !link.starts_with('#')).chain(paths) {
+        assert!(root().join(path).exists(), "{path}");
+    }
+    let anchors: BTreeSet<_> = text.lines().filter(|line| line.starts_with("##")).map(anchor).collect();
+    for link in text.split("](#").skip(1).filter_map(|rest| rest.split_once(')')) {
+        assert!(anchors.contains(link.0), "#{}", link.0);
+    }
+}
+
+/// What a heading is linked by: lower case, hyphens for spaces, no other punctuation.
+fn anchor(heading: &str) -> String {
+    let words = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+    words.chars().filter(|&c| c.is_alphanumeric() || c == '-').collect()
+}

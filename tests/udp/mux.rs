@@ -1,0 +1,295 @@
+//! Mux.cool: many sessions in one connection, each with its own life.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use vless_rust::session::UdpSettings;
+use vless_rust::session::close::CloseReason;
+
+use crate::harness::{
+    Client, Frame, PATIENCE, PLAIN, Server, at, end, hear, keep, named, new_tcp, new_udp, peer, wait_until,
+};
+
+fn server() -> Server {
+    Server::start(1, UdpSettings::default())
+}
+
+fn listener() -> (TcpListener, Vec<u8>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = at(listener.local_addr().unwrap());
+    (listener, address)
+}
+
+fn accept(listener: &TcpListener) -> TcpStream {
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn tcp_sessions_carry_bytes_both_ways_and_end_with_their_targets() {
+    let (server, (listener, address)) = (server(), listener());
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    client.send(&[new_tcp(1, &address, b"first"), new_tcp(2, &address, b"")].concat());
+    let (mut one, mut two) = (accept(&listener), accept(&listener));
+    if one.peek(&mut [0; 5]).unwrap() == 0 {
+        std::mem::swap(&mut one, &mut two);
+    }
+    assert_eq!(read(&mut one, 5), b"first");
+    client.send(&[keep(2, b"se"), keep(1, b"more"), keep(2, b"cond")].concat());
+    assert_eq!((read(&mut two, 6), read(&mut one, 4)), (b"second".to_vec(), b"more".to_vec()));
+    two.write_all(b"answer").unwrap();
+    assert_eq!(client.frame(), Frame::Data { id: 2, source: None, payload: b"answer".to_vec() });
+    two.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.frame(), Frame::End { id: 2, is_error: false });
+    client.send(&[keep(1, b"still"), keep(2, b"gone")].concat());
+    assert_eq!(read(&mut one, 5), b"still");
+    assert_eq!(client.frame(), Frame::End { id: 2, is_error: false }, "there is no such session any more");
+    assert_eq!(server.totals().mux_frames_astray, 1);
+    drop(client);
+    assert_eq!(one.read(&mut [0]).unwrap_or(0), 0);
+}
+
+#[test]
+fn frames_in_single_bytes_are_obeyed() {
+    let (server, (listener, address)) = (server(), listener());
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    let keep_alive_with_data = [0, 4, 0, 0, 4, 1, 0, 3, 1, 2, 3];
+    for byte in [new_tcp(7, &address, b"a"), keep_alive_with_data.to_vec(), keep(7, b"b"), end(7)].concat() {
+        client.send(&[byte]);
+    }
+    let mut target = accept(&listener);
+    let mut all = Vec::new();
+    target.read_to_end(&mut all).unwrap();
+    assert_eq!(all, b"ab");
+}
+
+#[test]
+fn what_was_sent_before_the_end_arrives_and_the_number_is_free_at_once() {
+    let (server, (listener, address)) = (server(), listener());
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    let chunk = vec![3; 60_000];
+    client.send(&[new_tcp(1, &address, &chunk), end(1), new_tcp(1, &address, b"second"), end(1), end(1)].concat());
+    let mut bodies: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..2 {
+        let mut all = Vec::new();
+        accept(&listener).read_to_end(&mut all).unwrap();
+        bodies.push(all);
+    }
+    bodies.sort_by_key(Vec::len);
+    assert_eq!(bodies, [b"second".to_vec(), chunk]);
+    client.send(&keep(1, b"?"));
+    assert_eq!(client.frame(), Frame::End { id: 1, is_error: false });
+}
+
+#[test]
+fn a_new_session_with_a_number_in_use_replaces_the_old_one() {
+    let (server, (listener, address)) = (server(), listener());
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    client.send(&new_tcp(1, &address, b"old"));
+    let mut old = accept(&listener);
+    assert_eq!(read(&mut old, 3), b"old");
+    client.send(&new_tcp(1, &address, b"new"));
+    let mut new = accept(&listener);
+    assert_eq!(read(&mut new, 3), b"new");
+    assert_eq!(old.read(&mut [0]).unwrap(), 0);
+    // What the old target still says is not for the new session.
+    let _ = old.write_all(b"late");
+    new.write_all(b"yes").unwrap();
+    assert_eq!(client.frame(), Frame::Data { id: 1, source: None, payload: b"yes".to_vec() });
+}
+
+#[test]
+fn targets_that_cannot_be_had_end_with_an_error() {
+    let server = server();
+    let nobody = at(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    let refused = [nobody, at("10.1.2.3:80".parse().unwrap()), named("v1.mux.cool", 80), named("private.test", 80)];
+    for (id, destination) in (1..).zip(&refused) {
+        client.send(&new_tcp(id, destination, b"x"));
+        assert_eq!(client.frame(), Frame::End { id, is_error: true });
+    }
+    client.send(&new_udp(9, &named("sp.mux.sing-box.arpa", 80), &[], b"x"));
+    assert_eq!(client.frame(), Frame::End { id: 9, is_error: true });
+}
+
+#[test]
+fn a_reset_of_the_target_is_an_end_with_error() {
+    let (server, (listener, address)) = (server(), listener());
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    client.send(&new_tcp(1, &address, b"unread"));
+    let target = accept(&listener);
+    target.peek(&mut [0; 6]).unwrap();
+    // Closing with bytes unread resets.
+    drop(target);
+    assert_eq!(client.frame(), Frame::End { id: 1, is_error: true });
+}
+
+#[test]
+fn a_target_that_does_not_read_stops_the_client_and_loses_nothing() {
+    let (server, (listener, address)) = (server(), listener());
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    client.send(&new_tcp(1, &address, b""));
+    let mut target = accept(&listener);
+    let total = 30 << 20;
+    let mut writer = client.socket.try_clone().unwrap();
+    let sending = thread::spawn(move || {
+        let mut sent = 0;
+        while sent < total {
+            let chunk = vec![(sent >> 10) as u8; 64 << 9];
+            writer.write_all(&keep(1, &chunk)).unwrap();
+            sent += chunk.len();
+        }
+        writer.write_all(&end(1)).unwrap();
+    });
+    wait_until("the server stops reading", || {
+        let before = server.totals().uplink_bytes;
+        thread::sleep(Duration::from_millis(100));
+        before > 0 && server.totals().uplink_bytes == before
+    });
+    assert!(server.totals().buffer_bytes_held <= 512 << 10);
+    let mut received = 0;
+    while received < total {
+        let chunk = read(&mut target, 64 << 9);
+        assert!(chunk.iter().all(|&byte| byte == (received >> 10) as u8));
+        received += chunk.len();
+    }
+    assert_eq!(target.read(&mut [0]).unwrap(), 0);
+    sending.join().unwrap();
+}
+
+#[test]
+fn a_stuck_target_that_dies_lets_the_others_go_on() {
+    let (server, (listener, address)) = (server(), listener());
+    let udp = peer("127.0.0.1");
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    client.send(&new_tcp(1, &address, b""));
+    let target = accept(&listener);
+    let udp_address = at(udp.local_addr().unwrap());
+    let mut writer = client.socket.try_clone().unwrap();
+    let sending = thread::spawn(move || {
+        for _ in 0..400 {
+            writer.write_all(&keep(1, &vec![0; 65535])).unwrap();
+        }
+        writer.write_all(&new_udp(2, &udp_address, &[], b"behind it")).unwrap();
+    });
+    wait_until("the server stops reading", || {
+        let before = server.totals().uplink_bytes;
+        thread::sleep(Duration::from_millis(100));
+        before > 0 && server.totals().uplink_bytes == before
+    });
+    drop(target);
+    assert_eq!(hear(&udp).0, b"behind it");
+    assert_eq!(client.frame(), Frame::End { id: 1, is_error: true });
+    sending.join().unwrap();
+}
+
+#[test]
+fn bulk_from_many_targets_arrives_in_order() {
+    const EACH: usize = 1 << 20;
+    let (server, (listener, address)) = (server(), listener());
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    let sending = thread::spawn(move || {
+        for _ in 0..8 {
+            let mut stream = accept(&listener);
+            thread::spawn(move || {
+                let tag = read(&mut stream, 1)[0];
+                let body: Vec<u8> = (0..EACH).map(|place| tag.wrapping_add((place >> 8) as u8)).collect();
+                stream.write_all(&body).unwrap();
+            });
+        }
+    });
+    for id in 1..=8 {
+        client.send(&new_tcp(id, &address, &[id as u8]));
+    }
+    let (mut received, mut ended) = ([0_usize; 9], 0);
+    while ended < 8 {
+        match client.frame() {
+            Frame::Data { id, payload, .. } => {
+                let place = &mut received[usize::from(id)];
+                for byte in payload {
+                    assert_eq!(byte, (id as u8).wrapping_add((*place >> 8) as u8));
+                    *place += 1;
+                }
+            }
+            Frame::End { id, is_error } => {
+                assert_eq!((received[usize::from(id)], is_error), (EACH, false));
+                ended += 1;
+            }
+        }
+    }
+    sending.join().unwrap();
+}
+
+#[test]
+fn sessions_beyond_the_limit_are_refused_and_the_others_live() {
+    let (server, target) =
+        (Server::start(1, UdpSettings { sockets_per_user_max: 2000, ..UdpSettings::default() }), peer("127.0.0.1"));
+    let address = at(target.local_addr().unwrap());
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    let all: Vec<u8> = (1..=1100).flat_map(|id| new_udp(id, &address, &[], &id.to_be_bytes())).collect();
+    client.send(&all);
+    for id in 1025..=1100 {
+        assert_eq!(client.frame(), Frame::End { id, is_error: true });
+    }
+    wait_until("all the others are open", || server.user(PLAIN).udp_sockets == 1024);
+    assert_eq!(server.totals().mux_sessions_refused, 76);
+    client.send(&[end(5), new_udp(3000, &address, &[], b"room again")].concat());
+    loop {
+        if hear(&target).0 == b"room again" {
+            break;
+        }
+    }
+    drop(client);
+    wait_until("all are given back", || server.user(PLAIN).udp_sockets == 0);
+}
+
+#[test]
+fn broken_frames_end_the_connection() {
+    let server = server();
+    for (count, bytes) in [[0, 3, 0, 0, 0, 0], [2, 1, 0, 0, 0, 0], [0, 4, 0, 0, 5, 0]].iter().enumerate() {
+        let mut client = Client::open(&server, PLAIN, 3, &[]);
+        client.send(bytes);
+        client.assert_closed();
+        drop(client);
+        assert_eq!(server.reasons(count + 1)[count], CloseReason::BadFrame);
+    }
+}
+
+#[test]
+fn a_connection_without_sessions_is_closed_after_the_idle_time() {
+    let server = Server::start_with_idle(1, UdpSettings::default(), Duration::from_millis(300));
+    let (listener, address) = listener();
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    client.send(&new_tcp(1, &address, b"x"));
+    let mut target = accept(&listener);
+    assert_eq!(read(&mut target, 1), b"x");
+    // The silent session goes first, then, after as long again, the connection.
+    assert_eq!(client.frame(), Frame::End { id: 1, is_error: false });
+    assert_eq!(target.read(&mut [0]).unwrap(), 0);
+    client.assert_closed();
+    assert_eq!(server.reasons(1), [CloseReason::Idle]);
+}
+
+#[test]
+fn a_client_that_breaks_off_is_a_reset_for_its_targets() {
+    let (server, (listener, address)) = (server(), listener());
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    client.send(&new_tcp(1, &address, b"half a"));
+    let mut target = accept(&listener);
+    assert_eq!(read(&mut target, 6), b"half a");
+    target.write_all(b"answer").unwrap();
+    // Closing with bytes unread resets.
+    client.socket.peek(&mut [0; 2]).unwrap();
+    drop(client);
+    assert_eq!(target.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(server.reasons(1), [CloseReason::ClientReset]);
+}
