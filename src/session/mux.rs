@@ -30,6 +30,8 @@ use crate::protocol::mux::{self, Frame, Network, Status};
 pub const SESSIONS_MAX: usize = 1024;
 /// Wishes of one turn; whoever reaches it goes on in the next.
 const WISHES_MAX: usize = 16;
+/// UDP sockets under way to sessions that have ended meanwhile.
+const ORPHANS_MAX: usize = 64;
 /// Bytes of End frames that wait before the client's frames are not read any more.
 const CONTROL_BYTES_MAX: usize = 4096;
 /// What one session may fill before the next one's turn comes.
@@ -300,7 +302,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             if self.control.len() > CONTROL_BYTES_MAX {
                 return Obeyed::Later;
             }
-            if cx.wishes.len() >= WISHES_MAX {
+            if cx.wishes.len() >= WISHES_MAX || self.orphaned_binds.len() >= ORPHANS_MAX {
                 return Obeyed::NextTurn;
             }
             match mux::decode(payload.bytes()) {

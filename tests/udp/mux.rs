@@ -293,3 +293,27 @@ fn a_client_that_breaks_off_is_a_reset_for_its_targets() {
     assert_eq!(target.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(server.reasons(1), [CloseReason::ClientReset]);
 }
+
+#[test]
+fn a_flood_of_sessions_that_end_at_once_is_survived_and_others_are_served() {
+    let (server, target) = (server(), peer("127.0.0.1"));
+    let address = at(target.local_addr().unwrap());
+    let refused = at("10.1.2.3:80".parse().unwrap());
+    let mut flooder = Client::open(&server, PLAIN, 3, &[]);
+    let burst: Vec<u8> = (1..=20_000_u16)
+        .flat_map(|id| [new_udp(id, &address, &[], b""), end(id), new_tcp(id, &refused, b""), end(id)].concat())
+        .collect();
+    let flooding = thread::spawn(move || {
+        flooder.send(&burst);
+        flooder
+    });
+    let mut other = Client::open(&server, PLAIN, 3, &[]);
+    for number in 0..50_u8 {
+        other.send(&new_udp(u16::from(number), &address, &[], &[number]));
+        assert_eq!(hear(&target).0, [number]);
+    }
+    let flooder = flooding.join().unwrap();
+    wait_until("all of it is obeyed", || server.totals().mux_sessions_opened == 40_050);
+    drop((flooder, other));
+    wait_until("all sockets are given back", || server.user(PLAIN).udp_sockets == 0);
+}
