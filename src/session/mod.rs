@@ -1,8 +1,9 @@
 //! One accepted client from first byte to last.
 //!
-//! A [`Session`] is told what happened (`on_*`) and answers what it wants next ([`Next`], and a wish in [`Context`]).
-//! It owns the client's socket, the target's once there is one, the protocol stack between them and a transfer per
-//! direction; it introduces them to each other and decides when to stop. It knows no poll, no thread and no clock.
+//! A [`Session`] is told what happened (`on_*`) and answers what it wants next ([`Next`], and wishes in [`Context`]).
+//! It owns the client's socket, the protocol stack behind it and a transfer per direction; it opens the conversation and
+//! then leaves it to one of three relays: a stream to one target (here), the datagrams of one target (`datagrams`), or
+//! frames for many targets (`mux`). It decides when to stop. It knows no poll, no thread and no clock.
 
 mod channel;
 pub mod close;

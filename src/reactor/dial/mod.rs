@@ -5,8 +5,8 @@
 //! [`Kind::Resolve`] and then takes what has finished.
 //!
 //! Invariants: an address is connected to only in `Dialer::attempt`, behind the policy's check. Every dial ends exactly
-//! once, in [`Finished`] or by [`Dialer::cancel`]. A dial holds at most four sockets and ends at its deadline, so the
-//! number of dials is bounded by the sessions that ask for them.
+//! once, in [`Finished`], [`Resolved`] or by [`Dialer::cancel`]. A dial holds at most four sockets and ends at its
+//! deadline, so the number of dials is bounded by what sessions may ask for at a time.
 
 pub mod error;
 pub mod race;
