@@ -23,7 +23,7 @@ use vless_rust::session::{
 };
 use vless_rust::stats::{Counters, UserCounters};
 
-const SEEDS: u64 = 64;
+const SEEDS: u64 = 32;
 const USER: [u8; 16] = *b"without any flow";
 const FRAMES: usize = 120;
 
@@ -361,7 +361,7 @@ impl World {
         let room = self.below(if is_calm { 1 << 20 } else { 2000 });
         wire.borrow_mut().room += room;
         if !is_calm && !self.asked[instance].target_ended {
-            match self.below(40) {
+            match self.below(100) {
                 0 => {
                     self.asked[instance].target_ended = true;
                     wire.borrow_mut().is_ended = true;
@@ -370,8 +370,8 @@ impl World {
                     self.asked[instance].target_ended = true;
                     wire.borrow_mut().is_reset = true;
                 }
-                2..20 => {
-                    let count = self.below(20_000);
+                2..50 => {
+                    let count = self.below(60_000);
                     wire.borrow_mut().incoming.extend(std::iter::repeat_n(instance as u8, count));
                     self.asked[instance].answered += count;
                 }

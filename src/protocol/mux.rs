@@ -28,6 +28,8 @@
 //! Read from Xray-core common/mux/frame.go, common/mux/server.go and common/xudp/xudp.go, revision 2323273e, and
 //! sing-vmess xudp.go.
 
+pub mod fuzz;
+
 use super::address::{AddressError, Target};
 use super::cursor::Reader;
 

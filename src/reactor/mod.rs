@@ -1,9 +1,9 @@
 //! The worker threads: each owns a poll, its listeners, its sessions and everything they borrow.
 //!
-//! A worker's turn: poll, read the clock, dispatch events, serve the inbox, hand out finished dials, give every session
-//! that asked for it another turn, expire timers, accept. Nothing in a turn blocks, and no session may use more than its
-//! budget in it. Workers share nothing but counters, a count of sessions
-//! and a count of buffer memory.
+//! A worker's turn: poll, read the clock, dispatch events, serve the inbox, serve what sessions wish for, give every
+//! session that asked for it another turn, expire timers, accept. Nothing in a turn blocks, and no session may use more
+//! than its budget in it. Workers share nothing but counters, counts of sessions and of buffer memory, and the table of
+//! UDP sockets that move between them.
 //!
 //! Sockets are registered once, edge-triggered, for both directions. Whoever stops before a socket was found blocked is
 //! queued for another turn here; there is no other way to be forgotten.

@@ -1,8 +1,9 @@
 //! One accepted client from first byte to last.
 //!
-//! A [`Session`] is told what happened (`on_*`) and answers what it wants next ([`Next`], and a wish in [`Context`]).
-//! It owns the client's socket, the target's once there is one, the protocol stack between them and a transfer per
-//! direction; it introduces them to each other and decides when to stop. It knows no poll, no thread and no clock.
+//! A [`Session`] is told what happened (`on_*`) and answers what it wants next ([`Next`], and wishes in [`Context`]).
+//! It owns the client's socket, the protocol stack behind it and a transfer per direction; it opens the conversation and
+//! then leaves it to one of three relays: a stream to one target (here), the datagrams of one target (`datagrams`), or
+//! frames for many targets (`mux`). It decides when to stop. It knows no poll, no thread and no clock.
 
 mod channel;
 pub mod close;
@@ -295,14 +296,14 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             }
             _ => {}
         }
-        self.advance(cx)
+        self.advance_after_wish(cx)
     }
 
     /// The target that was wished for cannot be had.
     pub fn on_dial_failed(&mut self, leg: Leg, failure: DialFailure, cx: &mut Context<'_>) -> Next {
         if let (Leg::Sub(sub), Relay::Mux(mux)) = (leg, &mut self.relay) {
             mux.on_failed(sub.into(), cx);
-            return self.advance(cx);
+            return self.advance_after_wish(cx);
         }
         let reason = match failure {
             DialFailure::Policy => CloseReason::PolicyRefused,
@@ -334,7 +335,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
                 cx.wishes.push(Wish::BindUdp { leg, user: Arc::clone(&account.user), global_id: None });
             }
         }
-        self.advance(cx)
+        self.advance_after_wish(cx)
     }
 
     /// The UDP socket that was wished for, or why there is none.
@@ -349,7 +350,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             (_, _, Err(BindFailure::Limit)) => return self.refuse(CloseReason::UdpLimit, cx),
             (_, _, Err(BindFailure::NoResources)) => return self.refuse(CloseReason::NoResources, cx),
         }
-        self.advance(cx)
+        self.advance_after_wish(cx)
     }
 
     /// A later connection of the same user took the UDP socket of one of this connection's sessions over.
@@ -357,7 +358,13 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         if let (Leg::Sub(sub), Relay::Mux(mux)) = (leg, &mut self.relay) {
             mux.on_taken(sub.into(), global_id, cx);
         }
-        self.advance(cx)
+        self.advance_after_wish(cx)
+    }
+
+    /// The next turn after the answer to a wish. That of a Mux connection comes later: a turn makes more wishes than one, so
+    /// whoever has them answered at once would never come to an end of them.
+    fn advance_after_wish(&mut self, cx: &mut Context<'_>) -> Next {
+        if matches!(self.relay, Relay::Mux(_)) { Next::Again } else { self.advance(cx) }
     }
 
     /// The instant by which something must have happened; `None` while the dialler keeps the time.

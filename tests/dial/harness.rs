@@ -43,6 +43,27 @@ impl Reactor {
         self.with_context(|dialer, cx| dialer.dial(owner, target, cx))
     }
 
+    /// Starts a look-up without a connect.
+    pub(crate) fn resolve(&mut self, target: &Target) -> DialId {
+        self.dials += 1;
+        let owner = Token::new(Kind::Session, 1, self.dials, 1);
+        self.with_context(|dialer, cx| dialer.resolve(owner, target, cx))
+    }
+
+    /// Looks up and waits for the outcome.
+    pub(crate) fn resolved(&mut self, target: &Target) -> Result<SocketAddr, DialError> {
+        let id = self.resolve(target);
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            if let Some(resolved) = self.dialer.take_resolved() {
+                assert_eq!((resolved.dial, &resolved.target), (id, target));
+                return resolved.result;
+            }
+            assert!(Instant::now() < give_up, "no look-up finished");
+            self.turn(give_up);
+        }
+    }
+
     pub(crate) fn cancel(&mut self, id: DialId) {
         self.with_context(|dialer, cx| dialer.cancel(id, cx));
     }

@@ -2,6 +2,7 @@
 
 mod dns;
 mod harness;
+mod resolve_only;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

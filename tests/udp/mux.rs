@@ -242,12 +242,10 @@ fn sessions_beyond_the_limit_are_refused_and_the_others_live() {
     }
     wait_until("all the others are open", || server.user(PLAIN).udp_sockets == 1024);
     assert_eq!(server.totals().mux_sessions_refused, 76);
-    client.send(&[end(5), new_udp(3000, &address, &[], b"room again")].concat());
-    loop {
-        if hear(&target).0 == b"room again" {
-            break;
-        }
-    }
+    // A peer of its own: nobody has read what the others sent to the first one.
+    let other = peer("127.0.0.1");
+    client.send(&[end(5), new_udp(3000, &at(other.local_addr().unwrap()), &[], b"room again")].concat());
+    assert_eq!(hear(&other).0, b"room again");
     drop(client);
     wait_until("all are given back", || server.user(PLAIN).udp_sockets == 0);
 }
@@ -292,4 +290,28 @@ fn a_client_that_breaks_off_is_a_reset_for_its_targets() {
     drop(client);
     assert_eq!(target.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(server.reasons(1), [CloseReason::ClientReset]);
+}
+
+#[test]
+fn a_flood_of_sessions_that_end_at_once_is_survived_and_others_are_served() {
+    let (server, target) = (server(), peer("127.0.0.1"));
+    let address = at(target.local_addr().unwrap());
+    let refused = at("10.1.2.3:80".parse().unwrap());
+    let mut flooder = Client::open(&server, PLAIN, 3, &[]);
+    let burst: Vec<u8> = (1..=20_000_u16)
+        .flat_map(|id| [new_udp(id, &address, &[], b""), end(id), new_tcp(id, &refused, b""), end(id)].concat())
+        .collect();
+    let flooding = thread::spawn(move || {
+        flooder.send(&burst);
+        flooder
+    });
+    let mut other = Client::open(&server, PLAIN, 3, &[]);
+    for number in 0..50_u8 {
+        other.send(&new_udp(u16::from(number), &address, &[], &[number]));
+        assert_eq!(hear(&target).0, [number]);
+    }
+    let flooder = flooding.join().unwrap();
+    wait_until("all of it is obeyed", || server.totals().mux_sessions_opened == 40_050);
+    drop((flooder, other));
+    wait_until("all sockets are given back", || server.user(PLAIN).udp_sockets == 0);
 }

@@ -185,3 +185,21 @@ fn random_bytes_never_panic_and_frames_stay_within_their_bytes() {
         }
     }
 }
+
+#[test]
+fn the_fuzz_entry_holds_on_random_streams() {
+    let mut random = Random::new(0x0066_757a);
+    for _ in 0..2000 {
+        let mut stream = vec![random.next() as u8];
+        for _ in 0..random.below(8) {
+            let mut piece = hex(ALL[random.below(ALL.len())]);
+            if random.below(4) == 0 {
+                let place = random.below(piece.len());
+                piece[place] = random.next() as u8;
+            }
+            stream.extend(piece);
+        }
+        stream.truncate(1 + random.below(stream.len()));
+        fuzz::fuzz_frames(&stream);
+    }
+}

@@ -5,8 +5,9 @@
 //! [`Kind::Resolve`] and then takes what has finished.
 //!
 //! Invariants: an address is connected to only in `Dialer::attempt`, behind the policy's check, or by the connection
-//! pool, which knows addresses from there. Every dial ends once, in [`Finished`] or by [`Dialer::cancel`]. A dial holds
-//! at most four sockets and ends at its deadline, so sessions bound the number of dials.
+//! pool, which knows addresses from there. Every dial ends exactly once, in [`Finished`], [`Resolved`] or by
+//! [`Dialer::cancel`]. A dial holds at most four sockets and ends at its deadline, so the number of dials is bounded by
+//! what sessions may ask for at a time.
 
 pub mod error;
 pub mod race;
