@@ -32,8 +32,6 @@ fn a_refused_request_is_answered_with_an_end_and_no_vless_byte() {
         (header(USER, b"\x0a\x04none", 1, 443, &site), CloseReason::FlowRefused),
         (header(VISION_USER, &[], 1, 443, &site), CloseReason::FlowRefused),
         (header(VISION_USER, VISION, 2, 443, &site), CloseReason::FlowRefused),
-        (header(USER, &[], 2, 53, &site), CloseReason::CommandRefused),
-        (header(USER, &[], 3, 0, &[]), CloseReason::CommandRefused),
         (header(USER, &[], 1, 443, &name("sp.packet-addr.v2fly.arpa")), CloseReason::ReservedName),
     ];
     for kind in KINDS {

@@ -1,5 +1,7 @@
 //! What the stream of an inner TLS connection looks like from outside: records with headers as real ones have them.
 
+use std::sync::OnceLock;
+
 use super::pattern;
 
 /// Change cipher spec, as TLS 1.3 still sends it (RFC 8446 D.4).
@@ -21,7 +23,7 @@ pub enum Inner {
 /// A ClientHello of the usual length.
 pub fn client_hello() -> Vec<u8> {
     let mut hello = vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
-    pattern::fill_after(&mut hello, 512 + 5);
+    hello.extend(&body()[..512 - 6]);
     hello
 }
 
@@ -49,8 +51,18 @@ pub fn data(body_bytes: usize) -> Vec<u8> {
 pub fn record(kind: u8, body_bytes: usize) -> Vec<u8> {
     let [high, low] = u16::try_from(body_bytes).unwrap().to_be_bytes();
     let mut record = vec![kind, 3, 3, high, low];
-    pattern::fill_after(&mut record, 5 + body_bytes);
+    record.extend(&body()[..body_bytes]);
     record
+}
+
+/// What all records of [`record`] begin with, made once.
+fn body() -> &'static [u8] {
+    static BODY: OnceLock<Vec<u8>> = OnceLock::new();
+    BODY.get_or_init(|| {
+        let mut body = vec![0; 1 << 16];
+        pattern::fill(0, &mut body);
+        body
+    })
 }
 
 /// Full records of application data, at least so many bytes in all, all different.

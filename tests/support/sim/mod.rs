@@ -1,5 +1,6 @@
 //! Whole sessions on scripted sockets, in one thread and in virtual time. Knows the crate's public interface only, and
 //! has its own request encoder and its own idea of what must come out.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod peer;
 pub(crate) mod plan;
@@ -7,4 +8,5 @@ pub(crate) mod rng;
 pub(crate) mod socket;
 pub(crate) mod tls;
 pub(crate) mod verify;
+pub(crate) mod vision;
 pub(crate) mod world;

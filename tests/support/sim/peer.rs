@@ -8,14 +8,23 @@ use std::time::Instant;
 use super::rng::Rng;
 use super::socket::{Closed, Link};
 use super::tls::TlsPeer;
+use super::vision::{CONTINUE, Phase, VisionPeer};
 
 /// One thing a peer does. Reading goes on beside the script unless it was stopped.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     /// Sends bytes that are not payload: the request header.
     Header(Vec<u8>),
-    /// Sends payload.
+    /// Sends payload. Where Vision pads, in a block.
     Say(Vec<u8>),
+    /// Sends a request header and in the same record payload in Vision's first block.
+    Open(Vec<u8>, Vec<u8>),
+    /// Sends payload in a Vision block with this command, if padding has not ended yet.
+    Block(u8, Vec<u8>),
+    /// Sends a Vision block that lacks its end.
+    TornBlock(Vec<u8>),
+    /// Sends the beginning of a Vision block with a command that there is not.
+    BadBlock,
     /// Sends bytes as they are, beside TLS.
     Raw(Vec<u8>),
     /// Sends payload of which the last record lacks its end.
@@ -51,6 +60,7 @@ pub(crate) enum SeenEnd {
 pub(crate) struct Peer {
     pub(crate) link: Rc<RefCell<Link>>,
     pub(crate) tls: Option<Box<TlsPeer>>,
+    pub(crate) vision: Option<VisionPeer>,
     pub(crate) script: VecDeque<Op>,
     rng: Rng,
     /// Bytes it reads at once, at most.
@@ -75,6 +85,7 @@ impl Peer {
         Self {
             link,
             tls: tls.map(Box::new),
+            vision: None,
             script: script.into(),
             rng,
             read_max: 1 << 30,
@@ -102,9 +113,29 @@ impl Peer {
         let wire = match (op, &mut self.tls) {
             (Op::Header(bytes), Some(tls)) => tls.say(&bytes),
             (Op::Header(bytes), None) | (Op::Raw(bytes), _) => bytes,
-            (Op::Say(bytes), tls) => {
+            (Op::Say(bytes), Some(tls)) => {
                 self.said.extend_from_slice(&bytes);
-                tls.as_mut().map(|tls| tls.say(&bytes)).unwrap_or(bytes)
+                wrap(tls, &mut self.vision, CONTINUE, bytes)
+            }
+            (Op::Say(bytes), None) => {
+                self.said.extend_from_slice(&bytes);
+                bytes
+            }
+            (Op::Open(header, bytes), Some(tls)) => {
+                self.said.extend_from_slice(&bytes);
+                let block = self.vision.as_mut().map_or(bytes.clone(), |vision| vision.block(CONTINUE, &bytes));
+                tls.say(&[header, block].concat())
+            }
+            (Op::Block(command, bytes), Some(tls)) => {
+                self.said.extend_from_slice(&bytes);
+                wrap(tls, &mut self.vision, command, bytes)
+            }
+            (Op::TornBlock(bytes), Some(tls)) => {
+                let block = self.vision.as_mut().map_or(Vec::new(), |vision| vision.block(CONTINUE, &bytes));
+                let length = self.rng.up_to(block.len() - 1);
+                let around = block.len() - bytes.len() - self.vision.as_ref().map_or(0, VisionPeer::last_padding);
+                self.said.extend_from_slice(&bytes[..length.saturating_sub(around).min(bytes.len())]);
+                tls.say(&block[..length])
             }
             (Op::Torn(bytes), Some(tls)) => {
                 self.said.extend_from_slice(&bytes);
@@ -114,15 +145,29 @@ impl Peer {
             }
             (Op::Spoilt(bytes), Some(tls)) => {
                 self.said.extend_from_slice(&bytes);
-                let mut wire = tls.say(&bytes);
+                let mut wire = wrap(tls, &mut self.vision, CONTINUE, bytes);
                 let last = wire.len() - 1;
                 wire[last] ^= 1;
                 wire
             }
-            (Op::KeyUpdate, Some(tls)) => tls.key_update(),
+            (Op::BadBlock, Some(tls)) => {
+                let mut block = self.vision.as_mut().map_or(Vec::new(), |vision| vision.block(CONTINUE, &[]));
+                let command = block.len() - self.vision.as_ref().map_or(0, VisionPeer::last_padding) - 5;
+                block[command] = 3;
+                tls.say(&block)
+            }
+            (Op::KeyUpdate, Some(tls)) => match &self.vision {
+                Some(vision) if vision.up == Phase::Raw => Vec::new(),
+                _ => tls.key_update(),
+            },
             (Op::CloseNotify, Some(tls)) => {
-                self.said_end = true;
-                tls.close_notify()
+                let goodbye = tls.close_notify();
+                // Go clients say it below TLS, too, where it is a part of the inner stream.
+                match &self.vision {
+                    Some(vision) if vision.up == Phase::Raw => self.said.extend_from_slice(&goodbye),
+                    _ => self.said_end = true,
+                }
+                goodbye
             }
             (Op::Fin | Op::HangUp, _) => {
                 self.said_end = true;
@@ -163,7 +208,7 @@ impl Peer {
             Some(Op::WaitHeard(count)) => self.heard.len() >= *count || self.seen_end.is_some(),
             Some(Op::WaitEnd) => self.seen_end.is_some() || self.seen_close_notify,
             Some(Op::WaitUntil(at)) => *at <= now,
-            Some(Op::Say(_)) => {
+            Some(Op::Say(_) | Op::Block(..)) => {
                 let link = self.link.borrow();
                 link.coming.len() - link.received < UNREAD_MAX
             }
@@ -217,20 +262,44 @@ impl Peer {
             }
             return self.heard.extend_from_slice(wire);
         };
-        for payload in tls.feed(wire) {
+        tls.feed(wire);
+        loop {
+            if self.vision.as_ref().is_some_and(|vision| vision.down == Phase::Raw) {
+                self.heard.extend(tls.take_rest());
+                return;
+            }
+            let Some(payload) = tls.next_payload() else { break };
             if self.heard.is_empty() {
                 self.first_heard = payload.len();
             }
-            self.heard.extend_from_slice(&payload);
+            match &mut self.vision {
+                Some(vision) => vision.hear(&payload, &mut self.heard),
+                None => self.heard.extend_from_slice(&payload),
+            }
         }
         self.seen_close_notify |= tls.error.is_none() && tls.is_closed();
         let answer = tls.say(&[]);
-        self.put(&answer);
+        if !self.is_raw() {
+            self.put(&answer);
+        }
+    }
+
+    fn is_raw(&self) -> bool {
+        self.vision.as_ref().is_some_and(|vision| vision.up == Phase::Raw)
     }
 
     /// Looks at everything that our side's socket took, whether it was read or not.
     pub(crate) fn hear_rest(&mut self) {
         let rest = self.link.borrow_mut().peer_takes(usize::MAX);
         self.hear(&rest);
+    }
+}
+
+/// Wire bytes for payload, in whichever way it is sent now.
+fn wrap(tls: &mut TlsPeer, vision: &mut Option<VisionPeer>, command: u8, bytes: Vec<u8>) -> Vec<u8> {
+    match vision {
+        Some(vision) if vision.up == Phase::Padded => tls.say(&vision.block(command, &bytes)),
+        Some(vision) if vision.up == Phase::Raw => bytes,
+        _ => tls.say(&bytes),
     }
 }

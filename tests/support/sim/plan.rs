@@ -77,7 +77,7 @@ impl Plan {
 }
 
 /// How a connection behaves, and how many bytes a session over it may have to be done in reasonable time.
-fn manners(rng: &mut Rng) -> (Manners, usize) {
+pub(crate) fn manners(rng: &mut Rng) -> (Manners, usize) {
     let (step, weight) = rng.pick(&[(3, 300), (40, 3000), (1500, 60_000), (20_000, 300_000), (1 << 20, 1_500_000)]);
     let widest = rng.pick(&[step, step * 4, 256 << 10]);
     let window = rng.up_to(widest);
@@ -88,7 +88,7 @@ fn manners(rng: &mut Rng) -> (Manners, usize) {
     (Manners { recv_max, send_max, arrive_max, window, low_water, block_chance }, weight)
 }
 
-fn read_max(rng: &mut Rng, weight: usize) -> usize {
+pub(crate) fn read_max(rng: &mut Rng, weight: usize) -> usize {
     if rng.percent(30) { 1 << 30 } else { (weight / 50).max(2) }
 }
 

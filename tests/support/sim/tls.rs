@@ -82,15 +82,21 @@ impl TlsPeer {
         Self { connection, partial: Vec::new(), error: None }
     }
 
-    /// Takes wire bytes; returns the payload of each record that has any.
-    pub(crate) fn feed(&mut self, wire: &[u8]) -> Vec<Vec<u8>> {
+    /// Takes wire bytes, of which [`TlsPeer::next_payload`] then makes something.
+    pub(crate) fn feed(&mut self, wire: &[u8]) {
         self.partial.extend_from_slice(wire);
-        let mut payloads = Vec::new();
-        let mut start = 0;
-        while let Some(header) = self.partial.get(start..start + 5) {
-            let end = start + 5 + usize::from(u16::from_be_bytes([header[3], header[4]]));
-            let Some(mut record) = self.partial.get(start..end) else { break };
-            start = end;
+    }
+
+    /// The payload of the next record that has any.
+    pub(crate) fn next_payload(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let length =
+                self.partial.get(3..5).map(|field| 5 + usize::from(u16::from_be_bytes([field[0], field[1]])))?;
+            if self.partial.len() < length {
+                return None;
+            }
+            let record: Vec<u8> = self.partial.drain(..length).collect();
+            let mut record = &record[..];
             if self.error.is_some() {
                 continue;
             }
@@ -103,11 +109,14 @@ impl TlsPeer {
             // Fails with "would block" when it is empty, which is all there can be.
             let _ = self.connection.reader().read_to_end(&mut payload);
             if !payload.is_empty() {
-                payloads.push(payload);
+                return Some(payload);
             }
         }
-        self.partial.drain(..start);
-        payloads
+    }
+
+    /// What TLS was given and has not looked at.
+    pub(crate) fn take_rest(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.partial)
     }
 
     /// Wire bytes for `payload`; without payload, what TLS has to say.

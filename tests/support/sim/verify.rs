@@ -5,6 +5,7 @@ use vless_rust::session::close::CloseReason;
 
 use super::peer::SeenEnd;
 use super::socket::Closed;
+use super::vision::Phase;
 use super::world::{Run, World};
 
 impl World {
@@ -69,8 +70,12 @@ fn verify(run: &Run, spurious: bool) -> Result<(), String> {
     let relayed = run.connected && client_link.shut && !torn;
     check(!relayed || payload == target.said, "the client was told an end before the last byte")?;
     check(!relayed || target.said_end, "the client was told an end that the target did not say")?;
-    check(!relayed || client.heard.len() >= 2, "the response header was never sent")?;
-    let is_tls = client.tls.as_ref().is_some_and(|tls| tls.is_open());
+    // With Vision it is not sent without payload.
+    let answered = client.heard.len() >= 2 || client.vision.is_some() && target.said.is_empty();
+    check(!relayed || answered, "the response header was never sent")?;
+    let is_raw = client.vision.as_ref().is_some_and(|vision| vision.down == Phase::Raw);
+    check(!is_raw || !client.seen_close_notify, "close_notify behind the switch")?;
+    let is_tls = client.tls.as_ref().is_some_and(|tls| tls.is_open()) && !is_raw;
     check(!is_tls || torn || !client_link.shut || client.seen_close_notify, "FIN without close_notify")?;
 
     if record.reason == CloseReason::Finished {
