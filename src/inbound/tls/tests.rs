@@ -353,6 +353,36 @@ fn garbage_after_the_handshake_is_an_error_with_an_alert() {
 }
 
 #[test]
+fn a_record_that_is_too_long_is_an_overflow_whatever_it_is_long_of() {
+    // More than any record may hold, or one of TLS 1.3, or that beside its tag.
+    for fragment in [(1 << 14) + 2049, (1 << 14) + 257] {
+        let mut hand = Hand::new();
+        let [high, low] = u16::to_be_bytes(fragment as u16);
+        let mut beginning = vec![23, 3, 3, high, low];
+        beginning.resize(100, 0);
+        assert!(hand.feed(&beginning).is_err());
+        assert_eq!(hand.alert_seen(), [2, 22], "{fragment}");
+    }
+    for (inner_bytes, is_refused) in [((1 << 14) + 1, false), ((1 << 14) + 2, true)] {
+        let mut hand = Hand::new();
+        // Empty payload with padding, of which the last byte is sealed as the type.
+        let mut inner = vec![0; inner_bytes - 1];
+        inner[0] = 23;
+        let record = hand.record(ContentType::Unknown(0), &inner);
+        assert_eq!(hand.feed(&record).is_err(), is_refused, "{inner_bytes}");
+        assert!(!is_refused || hand.alert_seen() == [2, 22]);
+    }
+}
+
+#[test]
+fn an_alert_without_content_is_an_unexpected_message() {
+    let mut hand = Hand::new();
+    let record = hand.record(ContentType::Alert, &[]);
+    assert!(hand.feed(&record).is_err());
+    assert_eq!(hand.alert_seen(), [2, 10]);
+}
+
+#[test]
 fn headers_that_no_record_can_have_are_refused() {
     let strangers: [&[u8]; 5] =
         [b"GET / HTTP/1.1\r\n\r\n", b"SSH-2.0-OpenSSH_9\r\n", &[22, 9, 9, 0, 1, 0], &[99; 40], &[23, 3, 3, 0xff, 0xff]];
