@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::close::{CloseReason, Verdict, broken, verdict};
-use self::transfer::{End, Means, Moved, Pumped, Received, Transfer, Transform};
+use self::transfer::{End, Means, Moved, Pumped, Received, TURN_BYTES_MAX, Transfer, Transform};
 pub use crate::inbound::tls::TlsAcceptor;
 pub use crate::inbound::users::{User, Users};
 use crate::inbound::vision::Padding;
@@ -30,6 +30,9 @@ use crate::stats::Counters;
 /// Received at a time until the relay begins: a record and a little more, so that a client which is not a user yet
 /// cannot make us hold much.
 const OPENING_READ_BYTES: usize = 16 << 10;
+
+/// Reads per turn until then. A stranger can go on sending records that carry nothing.
+const OPENING_READS_PER_TURN: usize = TURN_BYTES_MAX / OPENING_READ_BYTES;
 
 /// After the last word of ours, how long a client may take to close its side before we stop listening for it. Closing
 /// a socket with bytes unread resets it (Linux), which would destroy what is still on its way to the client.
@@ -303,9 +306,10 @@ impl<S: Socket> Session<S> {
         self.phase_since = now;
     }
 
-    /// Handshake and request header: decodes record by record until the header is complete or nothing is left.
+    /// Handshake and request header: decodes record by record until the header is complete, nothing is left or the turn
+    /// is over.
     fn open(&mut self, cx: &mut Context<'_>) -> Next {
-        loop {
+        for _ in 0..OPENING_READS_PER_TURN {
             if !self.send_unasked(cx) {
                 return self.wait_or_abort();
             }
@@ -319,6 +323,8 @@ impl<S: Socket> Session<S> {
                 return next;
             }
         }
+        cx.counters.turns_cut_by_budget.add(1);
+        Next::Again
     }
 
     /// Decodes what the scratch input holds; `None` when more must arrive.
