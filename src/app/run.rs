@@ -3,7 +3,7 @@
 //! The main thread starts everything and then only waits for signals: TERM and INT drain, a second one ends the process
 //! at once, USR1 writes the counters.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use signal_hook::iterator::Signals;
 use crate::app::access::AccessLines;
 use crate::app::certs::{self, LoadedCertificate};
 use crate::app::config::{self, Config, DEFAULT_FILE, TlsVersion};
+use crate::app::console::{self, Reporter};
 use crate::app::exit::{self, Failure};
 use crate::app::logging::{self, LogHandle};
 use crate::app::report::counters_line;
@@ -64,10 +65,10 @@ pub fn run(path: Option<&PathBuf>) -> Result<(), Failure> {
 fn first_run() -> Result<Config, Failure> {
     let created = init::init_with_defaults(Path::new(DEFAULT_FILE))?;
     for warning in &created.warnings {
-        eprintln!("{warning}");
+        console::note(warning);
     }
-    eprintln!("{DEFAULT_FILE} was written; import this link into a client:");
-    println!("{}", created.link);
+    console::note(&format!("{DEFAULT_FILE} was written; import this link into a client:"));
+    console::result(&format!("{}\n", created.link));
     Ok(created.config)
 }
 
@@ -111,9 +112,10 @@ fn serve(config: &Config, log: &LogHandle) -> Result<(), Failure> {
             settings.sessions_max
         );
     }
+    let reporter = Reporter::start();
     let report = || counters_line(&reactor, &users, started.elapsed(), log.dropped_lines());
-    wait_for_the_end(&reactor, &signals, config.timeouts.drain, &report);
-    write_to_stderr(report());
+    wait_for_the_end(&reactor, &signals, config.timeouts.drain, || reporter.offer(report()));
+    reporter.write(report(), LAST_WORDS_TIMEOUT);
     // Drained, the workers have ended; after a second signal they cut what is left.
     drop(reactor);
     log::info!("stopped");
@@ -121,7 +123,7 @@ fn serve(config: &Config, log: &LogHandle) -> Result<(), Failure> {
 }
 
 /// Serves signals until the reactor has stopped.
-fn wait_for_the_end(reactor: &Reactor, signals: &Receiver<i32>, drain: Duration, report: &impl Fn() -> String) {
+fn wait_for_the_end(reactor: &Reactor, signals: &Receiver<i32>, drain: Duration, on_usr1: impl Fn() -> bool) {
     let mut is_draining = false;
     while !reactor.is_stopped() {
         let signal = if is_draining {
@@ -135,7 +137,11 @@ fn wait_for_the_end(reactor: &Reactor, signals: &Receiver<i32>, drain: Duration,
             signal
         };
         match signal {
-            SIGUSR1 => write_to_stderr(report()),
+            SIGUSR1 => {
+                if !on_usr1() {
+                    log::warn!("SIGUSR1: stderr is still busy with the counters of an earlier one");
+                }
+            }
             _ if is_draining => {
                 log::warn!("second signal: ending at once with {} sessions open", reactor.sessions());
                 return;
@@ -165,18 +171,6 @@ fn signals() -> Result<Receiver<i32>, Failure> {
         })
         .map_err(failed)?;
     Ok(receiver)
-}
-
-/// One line to stderr, and not a moment longer than a healthy terminal needs: the write is left to a thread.
-fn write_to_stderr(line: String) {
-    let (done, written) = mpsc::sync_channel(1);
-    let write = move || {
-        let _ = writeln!(io::stderr(), "{line}");
-        let _ = done.send(());
-    };
-    if thread::Builder::new().name("report".to_owned()).spawn(write).is_ok() {
-        let _ = written.recv_timeout(LAST_WORDS_TIMEOUT);
-    }
 }
 
 fn workers(config: &Config) -> usize {
