@@ -40,6 +40,8 @@ const DESCRIPTORS_RESERVED: u64 = 128;
 const DESCRIPTORS_PER_WORKER: u64 = 160;
 /// A session that is served has a client and a target.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
+/// Fewer sessions than this, and one browser may use them up: the operator is told.
+const SESSIONS_FEW: usize = 256;
 /// How long the end waits for a stalled log or terminal.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the end of a drain is looked for.
@@ -271,21 +273,23 @@ fn raise_descriptor_limit() -> u64 {
 }
 
 fn sessions_max(config: &Config, workers: usize, descriptors: u64) -> usize {
-    let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_WORKER * workers as u64;
-    let possible =
-        usize::try_from(descriptors.saturating_sub(reserved) / DESCRIPTORS_PER_SESSION).unwrap_or(usize::MAX);
-    match config.monitoring.vless_max_connections {
-        0 => possible.max(1),
-        wanted => {
-            if wanted > possible {
-                log::warn!(
-                    "monitoring.vless_max_connections is {wanted}, but {descriptors} descriptors are enough for \
-                     {possible} sessions only: raise the limit (ulimit -n, or LimitNOFILE= of the service)"
-                );
-            }
-            wanted
-        }
+    let possible = possible_sessions(workers, descriptors);
+    let wanted = config.monitoring.vless_max_connections;
+    if wanted > possible || (wanted == 0 && possible < SESSIONS_FEW) {
+        log::warn!(
+            "{descriptors} descriptors are enough for {possible} sessions only{}: raise the limit (ulimit -n, or \
+             LimitNOFILE= of the service)",
+            if wanted > 0 { format!(", and monitoring.vless_max_connections is {wanted}") } else { String::new() }
+        );
     }
+    if wanted == 0 { possible } else { wanted }
+}
+
+/// Sessions that `descriptors` are enough for. What is kept back for other uses is at most half of them: on a machine
+/// with many processors and a low limit there would be none left, while pipes and races do without.
+fn possible_sessions(workers: usize, descriptors: u64) -> usize {
+    let reserved = (DESCRIPTORS_RESERVED + DESCRIPTORS_PER_WORKER * workers as u64).min(descriptors / 2);
+    usize::try_from((descriptors - reserved) / DESCRIPTORS_PER_SESSION).unwrap_or(usize::MAX).max(1)
 }
 
 fn warn_of_plain(config: &Config) {
@@ -306,5 +310,20 @@ fn advice(error: &io::Error) -> &'static str {
         }
         io::ErrorKind::AddrNotAvailable => "; this machine does not have that address: change server.listen",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_shared_out_sensibly_whatever_their_number() {
+        assert_eq!(possible_sessions(2, 20_000), (20_000 - 128 - 320) / 2);
+        // 64 processors and a limit that used to be common.
+        assert_eq!(possible_sessions(64, 4096), 1024);
+        assert_eq!(possible_sessions(2, 64), 16);
+        assert_eq!(possible_sessions(2, 1), 1);
+        assert!(possible_sessions(2, u64::MAX) > 1 << 62);
     }
 }
