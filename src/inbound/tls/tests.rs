@@ -211,6 +211,22 @@ fn a_key_update_is_answered_in_front_of_the_next_payload() {
     }
 }
 
+#[test]
+fn a_key_that_is_used_up_is_replaced_and_the_client_follows() {
+    let mut pair = Pair::new(&acceptor(&["a.test"], &[]), ONLY_13, |_| ());
+    pair.handshake();
+    let mut updates = 0;
+    for _ in 0..1000 {
+        let mut wire = Buf::new(1000);
+        pair.engine.seal(b"payload", &mut wire).unwrap();
+        updates += records(wire.bytes()).len() - 1;
+        assert_eq!(client_reads(&mut pair.client, wire.bytes()), b"payload");
+    }
+    // Unit tests replace it after 256 records.
+    assert_eq!(updates, 3);
+    assert_eq!(pair.up(b"the other direction keeps its key"), b"the other direction keeps its key");
+}
+
 /// rustls keeps offsets into the first record of a split message: without that record in front of whatever it is given
 /// next, it panics, also when it is only asked to write.
 #[test]
