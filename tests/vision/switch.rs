@@ -188,13 +188,13 @@ fn blocks_and_records_are_unrelated() {
         up.block(CONTINUE, b"a", 5),
         up.block(CONTINUE, b"", 900),
         up.block(CONTINUE, b"", 0),
-        up.block(CONTINUE, &[b'b'; 65_535], 65_535),
+        up.block(CONTINUE, &vec![b'b'; 65_535], 65_535),
         up.block(END, b"c", 0),
         b"d".to_vec(),
     ]
     .concat();
     up.send_tls(&plaintext);
-    talk.target.expect(&[&b"a"[..], &[b'b'; 65_535], b"cd"].concat());
+    talk.target.expect(&[&b"a"[..], &vec![b'b'; 65_535], b"cd"].concat());
     talk.up_phase = Phase::Tls;
     talk.say_up(b"still inside TLS");
     assert_eq!(server.totals().uplinks_direct, 0);
