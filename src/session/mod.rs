@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::close::{CloseReason, Verdict, broken, verdict};
-use self::transfer::{End, Means, Moved, Pumped, Received, TURN_BYTES_MAX, Transfer, Transform};
+use self::transfer::{End, Means, Moved, Pumped, Received, Transfer, Transform};
 pub use crate::inbound::tls::TlsAcceptor;
 pub use crate::inbound::users::{User, Users};
 use crate::inbound::vision::Padding;
@@ -31,8 +31,9 @@ use crate::stats::Counters;
 /// cannot make us hold much.
 const OPENING_READ_BYTES: usize = 16 << 10;
 
-/// Reads per turn until then. A stranger can go on sending records that carry nothing.
-const OPENING_READS_PER_TURN: usize = TURN_BYTES_MAX / OPENING_READ_BYTES;
+/// Reads per turn until then. A stranger can go on sending records that carry nothing, and short ones cost by far more
+/// than their bytes in the relay do.
+const OPENING_READS_PER_TURN: usize = 4;
 
 /// After the last word of ours, how long a client may take to close its side before we stop listening for it. Closing
 /// a socket with bytes unread resets it (Linux), which would destroy what is still on its way to the client.
