@@ -3,7 +3,7 @@
 //! The main thread starts everything and then only waits for signals: TERM and INT drain, a second one ends the process
 //! at once, USR1 writes the counters, HUP is answered with a warning until reloading is built.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use signal_hook::iterator::Signals;
 use crate::app::access::AccessLines;
 use crate::app::certs::{self, LoadedCertificate};
 use crate::app::config::{self, Config, DEFAULT_FILE, TlsVersion};
+use crate::app::console::{self, Reporter};
 use crate::app::exit::{self, Failure};
 use crate::app::logging::{self, LogHandle};
 use crate::app::memory;
@@ -44,6 +45,8 @@ const DESCRIPTORS_PER_SESSION: u64 = 2;
 /// Spare connections in the process at the most, and the part of the descriptors that they may take.
 const SPARES_MAX: usize = 1000;
 const SPARES_SHARE: u64 = 8;
+/// Fewer sessions than this, and one browser may use them up: the operator is told.
+const SESSIONS_FEW: usize = 256;
 /// How long the end waits for a stalled log or terminal.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the end of a drain is looked for.
@@ -68,10 +71,10 @@ pub fn run(path: Option<&PathBuf>) -> Result<(), Failure> {
 /// What `init --yes` does; the link goes to stdout.
 fn first_run() -> Result<Config, Failure> {
     let created = init::init_with_defaults(Path::new(DEFAULT_FILE))?;
-    eprintln!("{DEFAULT_FILE} was written; import this link into a client:");
-    println!("{}", created.link);
+    console::note(&format!("{DEFAULT_FILE} was written; import this link into a client:"));
+    console::result(&format!("{}\n", created.link));
     for warning in &created.warnings {
-        eprintln!("{warning}");
+        console::note(warning);
     }
     Ok(created.config)
 }
@@ -118,9 +121,10 @@ fn serve(config: &Config, log: &LogHandle) -> Result<(), Failure> {
             settings.sessions_max
         );
     }
+    let reporter = Reporter::start();
     let report = || counters_line(&reactor, &users, started.elapsed(), log.dropped_lines());
-    wait_for_the_end(&reactor, &signals, config.timeouts.drain, &report);
-    write_to_stderr(report());
+    wait_for_the_end(&reactor, &signals, config.timeouts.drain, || reporter.offer(report()));
+    reporter.write(report(), LAST_WORDS_TIMEOUT);
     // Drained, the workers have ended; after a second signal they cut what is left.
     drop(reactor);
     log::info!("stopped");
@@ -128,7 +132,7 @@ fn serve(config: &Config, log: &LogHandle) -> Result<(), Failure> {
 }
 
 /// Serves signals until the reactor has stopped.
-fn wait_for_the_end(reactor: &Reactor, signals: &Receiver<i32>, drain: Duration, report: &impl Fn() -> String) {
+fn wait_for_the_end(reactor: &Reactor, signals: &Receiver<i32>, drain: Duration, on_usr1: impl Fn() -> bool) {
     let mut is_draining = false;
     while !reactor.is_stopped() {
         let signal = if is_draining {
@@ -142,7 +146,11 @@ fn wait_for_the_end(reactor: &Reactor, signals: &Receiver<i32>, drain: Duration,
             signal
         };
         match signal {
-            SIGUSR1 => write_to_stderr(report()),
+            SIGUSR1 => {
+                if !on_usr1() {
+                    log::warn!("SIGUSR1: stderr is still busy with the counters of an earlier one");
+                }
+            }
             // A terminal that is closed sends it too; it must not end a server that has sessions.
             SIGHUP => log::warn!("HUP: reloading is not built yet; restart to use a changed configuration"),
             _ if is_draining => {
@@ -177,18 +185,6 @@ fn signals() -> Result<Receiver<i32>, Failure> {
         })
         .map_err(failed)?;
     Ok(receiver)
-}
-
-/// One line to stderr, and not a moment longer than a healthy terminal needs: the write is left to a thread.
-fn write_to_stderr(line: String) {
-    let (done, written) = mpsc::sync_channel(1);
-    let write = move || {
-        let _ = writeln!(io::stderr(), "{line}");
-        let _ = done.send(());
-    };
-    if thread::Builder::new().name("report".to_owned()).spawn(write).is_ok() {
-        let _ = written.recv_timeout(LAST_WORDS_TIMEOUT);
-    }
 }
 
 fn workers(config: &Config) -> usize {
@@ -316,21 +312,23 @@ fn raise_descriptor_limit() -> u64 {
 }
 
 fn sessions_max(config: &Config, workers: usize, descriptors: u64) -> usize {
-    let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_WORKER * workers as u64;
-    let possible =
-        usize::try_from(descriptors.saturating_sub(reserved) / DESCRIPTORS_PER_SESSION).unwrap_or(usize::MAX);
-    match config.monitoring.vless_max_connections {
-        0 => possible.max(1),
-        wanted => {
-            if wanted > possible {
-                log::warn!(
-                    "monitoring.vless_max_connections is {wanted}, but {descriptors} descriptors are enough for \
-                     {possible} sessions only: raise the limit (ulimit -n, or LimitNOFILE= of the service)"
-                );
-            }
-            wanted
-        }
+    let possible = possible_sessions(workers, descriptors);
+    let wanted = config.monitoring.vless_max_connections;
+    if wanted > possible || (wanted == 0 && possible < SESSIONS_FEW) {
+        log::warn!(
+            "{descriptors} descriptors are enough for {possible} sessions only{}: raise the limit (ulimit -n, or \
+             LimitNOFILE= of the service)",
+            if wanted > 0 { format!(", and monitoring.vless_max_connections is {wanted}") } else { String::new() }
+        );
     }
+    if wanted == 0 { possible } else { wanted }
+}
+
+/// Sessions that `descriptors` are enough for. What is kept back for other uses is at most half of them: on a machine
+/// with many processors and a low limit there would be none left, while pipes and races do without.
+fn possible_sessions(workers: usize, descriptors: u64) -> usize {
+    let reserved = (DESCRIPTORS_RESERVED + DESCRIPTORS_PER_WORKER * workers as u64).min(descriptors / 2);
+    usize::try_from((descriptors - reserved) / DESCRIPTORS_PER_SESSION).unwrap_or(usize::MAX).max(1)
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -341,5 +339,20 @@ fn advice(error: &io::Error) -> &'static str {
         }
         io::ErrorKind::AddrNotAvailable => "; this machine does not have that address: change server.listen",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_shared_out_sensibly_whatever_their_number() {
+        assert_eq!(possible_sessions(2, 20_000), (20_000 - 128 - 320) / 2);
+        // 64 processors and a limit that used to be common.
+        assert_eq!(possible_sessions(64, 4096), 1024);
+        assert_eq!(possible_sessions(2, 64), 16);
+        assert_eq!(possible_sessions(2, 1), 1);
+        assert!(possible_sessions(2, u64::MAX) > 1 << 62);
     }
 }

@@ -43,6 +43,10 @@ use crate::stats::Counters;
 /// cannot make us hold much.
 const OPENING_READ_BYTES: usize = 16 << 10;
 
+/// Reads per turn until then. A stranger can go on sending records that carry nothing, and short ones cost by far more
+/// than their bytes in the relay do.
+const OPENING_READS_PER_TURN: usize = 4;
+
 /// After the last word of ours, how long a client may take to close its side before we stop listening for it. Closing
 /// a socket with bytes unread resets it (Linux), which would destroy what is still on its way to the client.
 const LINGER: Duration = Duration::from_secs(2);
@@ -443,9 +447,10 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.phase_since = now;
     }
 
-    /// Handshake and request header: decodes record by record until the header is complete or nothing is left.
+    /// Handshake and request header: decodes record by record until the header is complete, nothing is left or the turn
+    /// is over.
     fn open(&mut self, cx: &mut Context<'_>) -> Next {
-        loop {
+        for _ in 0..OPENING_READS_PER_TURN {
             if !self.send_unasked(cx) {
                 return self.wait_or_abort();
             }
@@ -460,6 +465,8 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
                 return next;
             }
         }
+        cx.counters.turns_cut_by_budget.add(1);
+        Next::Again
     }
 
     /// Decodes what the scratch input holds; `None` when more must arrive.

@@ -11,7 +11,7 @@ use super::sim::plan::request;
 use super::sim::socket::Manners;
 use super::sim::tls::ClientTls;
 use super::sim::world::{Plan, World};
-use super::{KINDS, relaying, say};
+use super::{KINDS, relaying, say, world_of};
 
 /// A session whose connections take everything at once.
 fn wide(kind: Option<ClientTls>, pipes: bool) -> World {
@@ -42,6 +42,41 @@ fn endless_data_is_moved_in_turns_of_bounded_size() {
             assert!(run.longest_turn <= most, "{kind:?}: {} bytes in a turn", run.longest_turn);
             world.verify();
         }
+    }
+}
+
+#[test]
+fn an_opening_is_read_in_turns_too() {
+    for kind in KINDS {
+        let mut world = World::new(1, kind.is_some());
+        let mut plan = Plan::quiet(kind.map(ClientTls::config));
+        plan.client = vec![Op::WaitOpen, Op::Header(request())];
+        // As many reads as bytes, and never a blocked one in between.
+        plan.client_manners = Manners { recv_max: 1, ..Manners::smooth() };
+        world.admit(plan);
+        world.pass(Duration::ZERO);
+        assert!(world.runs[0].connected && world.runs[0].agains > 0, "{kind:?}");
+        world.client(0, [Op::Fin]);
+        world.target(0, [Op::Fin]);
+        world.verify();
+    }
+}
+
+#[test]
+fn only_bytes_that_came_as_they_are_count_as_unchanged() {
+    for kind in KINDS {
+        // The first payload comes in one record with the header.
+        let opening = [&request()[..], b"early"].concat();
+        let mut world = world_of(kind, [Op::WaitOpen, Op::Header(opening), say(b" and late"), Op::Fin]);
+        world.pass(Duration::ZERO);
+        world.target(0, [say(b"answer"), Op::Fin]);
+        world.runs[0].client.said.splice(0..0, *b"early");
+        let record = world.runs[0].record.as_ref().expect("it has ended");
+        for moved in [record.uplink, record.downlink] {
+            assert!(moved.payload_bytes > 0);
+            assert_eq!(moved.unchanged_bytes, if kind.is_some() { 0 } else { moved.payload_bytes }, "{kind:?}");
+        }
+        world.verify();
     }
 }
 

@@ -104,7 +104,12 @@ const VALIDITY: Duration = Duration::from_hours((10 * 365 + 2) * 24);
 const CLOCK_SKEW: Duration = Duration::from_hours(24);
 
 fn is_missing(files: &CertificateFiles) -> bool {
-    !files.cert_file.exists() && !files.key_file.exists()
+    is_absent(&files.cert_file) && is_absent(&files.key_file)
+}
+
+/// There is no such file. One in a folder that may not be searched is not absent: reading it tells what is wrong.
+fn is_absent(path: &Path) -> bool {
+    path.try_exists().map_or_else(|error| error.kind() == io::ErrorKind::NotADirectory, |exists| !exists)
 }
 
 fn load(files: &CertificateFiles, now: SystemTime) -> Result<LoadedCertificate, Failure> {
@@ -144,9 +149,9 @@ fn load(files: &CertificateFiles, now: SystemTime) -> Result<LoadedCertificate, 
 
 fn one_of_two_missing(files: &CertificateFiles) -> Result<(), Failure> {
     let (cert, key) = (&files.cert_file, &files.key_file);
-    let (missing, present) = match (cert.exists(), key.exists()) {
-        (true, false) => (key, cert),
-        (false, true) => (cert, key),
+    let (missing, present) = match (is_absent(cert), is_absent(key)) {
+        (false, true) => (key, cert),
+        (true, false) => (cert, key),
         _ => return Ok(()),
     };
     Err(Failure::new(

@@ -41,6 +41,19 @@ fn missing_files_are_generated_once_and_read_back_afterwards() {
 }
 
 #[test]
+fn files_that_cannot_be_looked_for_are_not_taken_for_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    // As with a folder that may not be searched, the question fails instead of being answered with no.
+    for name in ["a", "b"] {
+        std::os::unix::fs::symlink(name, folder.path().join(name)).unwrap();
+    }
+    let config = config(folder.path(), "\"cert_file\": \"a\", \"key_file\": \"b\"");
+    assert!(!would_generate(&config));
+    let failure = load_or_generate(&config, "", now()).unwrap_err();
+    assert!(failure.code == exit::NO_INPUT && failure.message.contains("cannot read"), "{failure}");
+}
+
+#[test]
 fn generated_files_are_for_the_owner_alone() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path(), "\"alpn\": []");

@@ -62,7 +62,8 @@ impl Check<'_> {
         for (position, text) in server.listen.iter().enumerate() {
             let key =
                 if server.listen.len() == 1 { "server.listen".into() } else { format!("server.listen[{position}]") };
-            let Some(ip) = self.ip(&key, text) else { continue };
+            // The IPv4 address that an IPv4-mapped one means is what gets bound.
+            let Some(ip) = self.ip(&key, text).map(|ip| ip.to_canonical()) else { continue };
             if listen.contains(&ip) {
                 self.problem(&key, format!("{ip} is listed twice; remove one"));
             }
@@ -74,10 +75,7 @@ impl Check<'_> {
                 "the list is empty; \"0.0.0.0\" listens on all IPv4 addresses, \"::\" on all",
             );
         }
-        let all = |ip: &str| listen.iter().any(|listed| listed.to_string() == ip);
-        if all("::") && all("0.0.0.0") {
-            self.problem("server.listen", "\"::\" takes IPv4 connections too; remove \"0.0.0.0\"");
-        }
+        self.covered_listeners(&listen);
         let public_host = non_empty(server.public_ip.as_ref()).and_then(|text| {
             self.parsed("server.public_ip", values::host(text), "an IP address or a host name without a port")
         });
@@ -86,6 +84,16 @@ impl Check<'_> {
             port: self.port("server.port", server.port),
             public_host,
             workers: self.number("server.workers", server.workers, 0..=WORKERS_MAX, "") as usize,
+        }
+    }
+
+    /// A wildcard address takes the port of every address it covers: the second bind would fail.
+    fn covered_listeners(&mut self, listen: &[IpAddr]) {
+        for (position, ip) in listen.iter().enumerate() {
+            let covers = |all: &&IpAddr| all.is_unspecified() && *all != ip && (all.is_ipv6() || ip.is_ipv4());
+            if let Some(all) = listen.iter().find(covers) {
+                self.problem(&format!("server.listen[{position}]"), format!("\"{all}\" covers {ip} too; remove one"));
+            }
         }
     }
 

@@ -18,6 +18,8 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::settings::{
     CertificateFiles, Cidr, ConnectionPool, Fallback, FallbackDest, Flow, Log, LogFormat, Monitoring, Outbound,
@@ -129,6 +131,28 @@ fn resolve(config_file: &Path, path: &Path) -> PathBuf {
     folder_of(config_file).join(path)
 }
 
+/// Whether `given` has a list somewhere where `meant` has an object; `keys` then is the way there.
+fn find_list_for_object(given: &Value, meant: &Value, keys: &mut KeyPath) -> bool {
+    let mut is_below = |step: Step, given: &Value, meant: &Value| {
+        keys.0.push(step);
+        let found = find_list_for_object(given, meant, keys);
+        if !found {
+            keys.0.pop();
+        }
+        found
+    };
+    match (given, meant) {
+        (Value::Array(_), Value::Object(_)) => true,
+        (Value::Object(given), Value::Object(meant)) => given
+            .iter()
+            .any(|(key, value)| meant.get(key).is_some_and(|meant| is_below(Step::Key(key.clone()), value, meant))),
+        (Value::Array(given), Value::Array(meant)) => {
+            given.iter().zip(meant).enumerate().any(|(at, (given, meant))| is_below(Step::Index(at), given, meant))
+        }
+        _ => false,
+    }
+}
+
 /// One attempt to read one file: turns byte offsets into errors that name file, line and column.
 struct Reading<'a> {
     text: &'a str,
@@ -145,7 +169,7 @@ impl Reading<'_> {
             let result = serde_path_to_error::deserialize(&mut parser);
             let ended = parser.end();
             match (result, ended) {
-                (Ok(file), Ok(())) if errors.is_empty() => return Ok(file),
+                (Ok(file), Ok(())) if errors.is_empty() => return self.refuse_lists_for_objects(json, file),
                 (Ok(_), Ok(())) => return Err(sorted(errors)),
                 (Err(error), _) if error.inner().is_data() => {
                     let (error, spot) = self.structure_error(json, &error);
@@ -164,6 +188,18 @@ impl Reading<'_> {
                 (Ok(_), Err(error)) => return Err(self.syntax_error(json, &error)),
             }
         }
+    }
+
+    /// The parser takes a list for an object and fills its keys in the order of our schema, which nobody means.
+    fn refuse_lists_for_objects(&self, json: &str, file: schema::File) -> Result<schema::File, ConfigErrors> {
+        let given = serde_json::from_str(json).unwrap_or_default();
+        let meant = serde_json::to_value(&file).unwrap_or_default();
+        let mut keys = KeyPath::default();
+        if !find_list_for_object(&given, &meant, &mut keys) {
+            return Ok(file);
+        }
+        let start = locate::locate_nearest(json, &keys).value.start;
+        Err(sorted(vec![self.error(start, &keys, "must be an object { ... }, not a list".to_owned())]))
     }
 
     /// The error in our words, and the member of an object that must go for the rest to be read.

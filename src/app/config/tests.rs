@@ -105,6 +105,28 @@ fn a_key_given_twice_is_refused_at_the_second_place() {
 }
 
 #[test]
+fn an_address_that_a_wildcard_covers_is_refused_beside_it() {
+    for listen in ["\"::\", \"127.0.0.1\"", "\"::\", \"::1\"", "\"::\", \"0.0.0.0\"", "\"0.0.0.0\", \"127.0.0.1\""] {
+        let message = refused(&with(&format!("\"server\": {{ \"listen\": [{listen}] }}")));
+        assert!(message.contains("server.listen[1]: \"") && message.contains("too; remove one"), "{message}");
+    }
+    let twice = refused(&with(r#""server": { "listen": ["127.0.0.1", "::ffff:127.0.0.1"] }"#));
+    assert!(twice.contains("server.listen[1]: 127.0.0.1 is listed twice"), "{twice}");
+    accepted(&with(r#""server": { "listen": ["0.0.0.0", "::1"] }"#));
+}
+
+#[test]
+fn a_list_is_not_taken_for_an_object() {
+    assert!(
+        refused(&with(r#""server": ["127.0.0.1", 8443]"#)).contains("server: must be an object { ... }, not a list")
+    );
+    assert!(
+        refused(r#"{ "users": [["example"]] }"#).contains(":1:13: users[0]: must be an object { ... }, not a list")
+    );
+    assert!(refused(r#"[{ "port": 1 }, [{ "uuid": "example" }]]"#).contains(":1:1: must be an object"));
+}
+
+#[test]
 fn a_missing_uuid_is_named_at_its_user() {
     let message = refused("{ \"users\": [ { \"email\": \"a\" } ] }");
     assert_eq!(message, "/etc/vless/config.json:1:14: users[0]: the key \"uuid\" is missing here");
@@ -163,7 +185,7 @@ fn secrets_are_masked_where_the_configuration_is_shown() {
     for text in [&shown, &debug] {
         assert!(!text.contains("very-secret") && !text.contains("301b-52bb"), "{text}");
     }
-    let value: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let value: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(value["timeouts"]["idle"], 300);
     assert_eq!(value["users"][0]["email"], "user-1");
 }

@@ -211,6 +211,22 @@ fn a_key_update_is_answered_in_front_of_the_next_payload() {
     }
 }
 
+#[test]
+fn a_key_that_is_used_up_is_replaced_and_the_client_follows() {
+    let mut pair = Pair::new(&acceptor(&["a.test"], &[]), ONLY_13, |_| ());
+    pair.handshake();
+    let mut updates = 0;
+    for _ in 0..1000 {
+        let mut wire = Buf::new(1000);
+        pair.engine.seal(b"payload", &mut wire).unwrap();
+        updates += records(wire.bytes()).len() - 1;
+        assert_eq!(client_reads(&mut pair.client, wire.bytes()), b"payload");
+    }
+    // Unit tests replace it after 256 records.
+    assert_eq!(updates, 3);
+    assert_eq!(pair.up(b"the other direction keeps its key"), b"the other direction keeps its key");
+}
+
 /// rustls keeps offsets into the first record of a split message: without that record in front of whatever it is given
 /// next, it panics, also when it is only asked to write.
 #[test]
@@ -350,6 +366,36 @@ fn garbage_after_the_handshake_is_an_error_with_an_alert() {
         pair.engine.close();
         assert!(!pair.engine.has_outgoing(), "close_notify after a fatal alert");
     }
+}
+
+#[test]
+fn a_record_that_is_too_long_is_an_overflow_whatever_it_is_long_of() {
+    // More than any record may hold, or one of TLS 1.3, or that beside its tag.
+    for fragment in [(1 << 14) + 2049, (1 << 14) + 257] {
+        let mut hand = Hand::new();
+        let [high, low] = u16::to_be_bytes(fragment as u16);
+        let mut beginning = vec![23, 3, 3, high, low];
+        beginning.resize(100, 0);
+        assert!(hand.feed(&beginning).is_err());
+        assert_eq!(hand.alert_seen(), [2, 22], "{fragment}");
+    }
+    for (inner_bytes, is_refused) in [((1 << 14) + 1, false), ((1 << 14) + 2, true)] {
+        let mut hand = Hand::new();
+        // Empty payload with padding, of which the last byte is sealed as the type.
+        let mut inner = vec![0; inner_bytes - 1];
+        inner[0] = 23;
+        let record = hand.record(ContentType::Unknown(0), &inner);
+        assert_eq!(hand.feed(&record).is_err(), is_refused, "{inner_bytes}");
+        assert!(!is_refused || hand.alert_seen() == [2, 22]);
+    }
+}
+
+#[test]
+fn an_alert_without_content_is_an_unexpected_message() {
+    let mut hand = Hand::new();
+    let record = hand.record(ContentType::Alert, &[]);
+    assert!(hand.feed(&record).is_err());
+    assert_eq!(hand.alert_seen(), [2, 10]);
 }
 
 #[test]

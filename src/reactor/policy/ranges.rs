@@ -63,8 +63,9 @@ const IPV4: &[(Ipv4Addr, u32, &str)] = &[
 
 const IPV6: &[(Ipv6Addr, u32, &str)] = &[
     (v6(0, 0, 0), 127, "::/127 (unspecified, loopback)"),
-    // Deprecated and never routed; some stacks still reach the IPv4 address inside (RFC 4291 2.5.5.1).
-    (v6(0, 0, 0), 96, "::/96 (IPv4-compatible)"),
+    // Reserved and never routed; some stacks and translators still reach the IPv4 address inside (RFC 4291 2.5.5.1, RFC
+    // 2765 2.1).
+    (v6(0, 0, 0), 64, "::/64 (IPv4-compatible, IPv4-translated)"),
     // Where the IPv4 address sits depends on the operator's prefix, so it cannot be judged (RFC 8215).
     (v6(0x64, 0xff9b, 1), 48, "64:ff9b:1::/48 (local-use NAT64)"),
     (v6(0x100, 0, 0), 48, "100::/48 (discard-only, dummy)"),

@@ -25,6 +25,10 @@ fn private_and_reserved_ipv4_is_refused_at_both_ends_of_each_range() {
         assert!(matches!(check(&strict(), &format!("::ffff:{ip}"), 443), Err(Refusal::Private(_))), "mapped {ip}");
         assert!(matches!(check(&strict(), &format!("64:ff9b::{ip}"), 443), Err(Refusal::Private(_))), "NAT64 {ip}");
         assert!(matches!(check(&strict(), &format!("::{ip}"), 443), Err(Refusal::Private(_))), "compatible {ip}");
+        assert!(
+            matches!(check(&strict(), &format!("::ffff:0:{ip}"), 443), Err(Refusal::Private(_))),
+            "translated {ip}"
+        );
         assert!(matches!(check(&strict(), &six_to_four(ip), 443), Err(Refusal::Private(_))), "6to4 {ip}");
     }
 }

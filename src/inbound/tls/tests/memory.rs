@@ -186,8 +186,19 @@ impl Hand {
     /// Seals `payload` and opens the records that come of it, each with its inner type.
     pub(super) fn open_downlink(&mut self, payload: &[u8]) -> Vec<(ContentType, Vec<u8>)> {
         let wire = self.seal(payload);
+        self.open(&wire)
+    }
+
+    /// Level and description of the alert that waits for the client.
+    pub(super) fn alert_seen(&mut self) -> Vec<u8> {
+        let outgoing = mem::take(self.engine.outgoing());
+        let [(ContentType::Alert, alert)] = &self.open(&outgoing)[..] else { panic!("no alert in {outgoing:?}") };
+        alert.clone()
+    }
+
+    fn open(&mut self, wire: &[u8]) -> Vec<(ContentType, Vec<u8>)> {
         let mut opened = Vec::new();
-        for mut record in records(&wire) {
+        for mut record in records(wire) {
             let body = &mut record[5..];
             let message = InboundOpaqueMessage::new(ContentType::ApplicationData, ProtocolVersion::TLSv1_2, body);
             let plain = self.decrypter.decrypt(message, self.received).unwrap();
