@@ -11,7 +11,7 @@ use super::sim::plan::request;
 use super::sim::socket::Manners;
 use super::sim::tls::ClientTls;
 use super::sim::world::{Plan, World};
-use super::{KINDS, relaying, say};
+use super::{KINDS, relaying, say, world_of};
 
 /// A session whose connections take everything at once.
 fn wide(kind: Option<ClientTls>, pipes: bool) -> World {
@@ -94,6 +94,16 @@ fn nothing_is_spliced_within_tls() {
     let record = world.runs[0].record.clone().unwrap();
     assert_eq!((record.uplink.spliced_bytes, record.downlink.spliced_bytes), (0, 0));
     world.verify();
+}
+
+#[test]
+fn payload_beside_the_request_counts_as_what_it_is() {
+    for kind in KINDS {
+        let mut world = world_of(kind, [Op::WaitOpen, Op::Header([&request()[..], b"early"].concat())]);
+        world.pass(Duration::ZERO);
+        let counted = (world.counters.uplink_bytes.value(), world.counters.uplink_unchanged_bytes.value());
+        assert_eq!(counted, (5, if kind.is_none() { 5 } else { 0 }), "{kind:?}");
+    }
 }
 
 #[test]
