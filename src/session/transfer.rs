@@ -186,9 +186,7 @@ impl Transfer {
                 return Pumped::Again;
             }
             let splice = means.pipes.filter(|_| transform.is_transparent() && !self.input_waits);
-            if let Some(pipes) = splice.filter(|_| self.is_bulk)
-                && let Some(pipe) = pipes.take()
-            {
+            if let Some(pipe) = splice.filter(|_| self.is_bulk && source.readable).and_then(PipePool::take) {
                 match self.receive_pipe(source, pipe) {
                     Received::Bytes => budget = budget.saturating_sub(self.held_in_pipe()),
                     Received::Blocked => return Pumped::Wait,
@@ -197,8 +195,9 @@ impl Transfer {
                 }
                 continue;
             }
-            let bytes_max = transform.input_bytes_max();
-            match self.receive(source, if splice.is_some() { bytes_max.min(PROBE_BYTES) } else { bytes_max }, means) {
+            // Bulk for which there is no pipe is read at length.
+            let read_max = if splice.is_some() && !self.is_bulk { PROBE_BYTES } else { usize::MAX };
+            match self.receive(source, transform.input_bytes_max().min(read_max), means) {
                 Received::Bytes => {
                     self.is_bulk = means.scratch.input.len() >= PROBE_BYTES;
                     budget = budget.saturating_sub(means.scratch.input.len());
