@@ -485,6 +485,11 @@ impl Transfer {
         self.output.is_some()
     }
 
+    /// Bytes were received that the sink has not taken yet.
+    pub fn owes_bytes(&self) -> bool {
+        self.input.is_some() || self.output.is_some() || self.pipe.is_some()
+    }
+
     /// Forgets what waits and holds no buffer any more.
     pub fn discard(&mut self) {
         self.input = None;
