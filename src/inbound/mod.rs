@@ -248,7 +248,9 @@ impl Inbound {
         let headers = if self.response == Response::Due { request::RESPONSE.len() } else { 0 };
         match &self.vision {
             Some(vision) if vision.downlink_phase() == Phase::Padded => read_bytes_max.min(PADDED_BYTES_MAX),
-            _ if self.is_downlink_transparent() || matches!(self.security, Security::Plain) => read_bytes_max,
+            _ if self.is_downlink_transparent() => read_bytes_max,
+            // The header in front must fit a buffer, too, in case the client takes nothing of it all.
+            _ if matches!(self.security, Security::Plain) => read_bytes_max - headers,
             _ => read_bytes_max.min(RECORDS_PER_READ * RECORD_PAYLOAD_BYTES - headers),
         }
     }
@@ -374,5 +376,18 @@ fn take_outgoing(engine: &mut TlsEngine, wire: &mut Buf, tally: &mut Tally) {
     outgoing.drain(..length);
     if outgoing.is_empty() {
         *outgoing = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::buffer_pool::BUFFER_BYTES_MAX;
+
+    #[test]
+    fn a_full_read_and_the_response_header_fit_one_buffer() {
+        let mut inbound = Inbound::plain();
+        inbound.accept_request();
+        assert_eq!(inbound.encode_bytes_max(BUFFER_BYTES_MAX) + HEADROOM_BYTES, BUFFER_BYTES_MAX);
     }
 }

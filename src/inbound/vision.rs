@@ -68,12 +68,11 @@ impl Vision {
 
     /// Appends to `payload` the content of `plaintext`, which is (the rest of) one record.
     pub fn decode(&mut self, mut plaintext: &[u8], payload: &mut Buf) -> Result<(), InboundError> {
-        let was_padded = self.unpad.phase() == Phase::Padded;
         let (received, before) = (plaintext.len(), payload.len());
         while let Some(content) = self.unpad.next_content(&mut plaintext).map_err(|_| InboundError::BadPadding)? {
-            if was_padded {
-                self.sniff.uplink(content);
-            }
+            // Also behind END: a client that sent early data ends its padding before the handshake is over, and the
+            // downlink waits for the end of that.
+            self.sniff.uplink(content);
             if !payload.append(content) {
                 return Err(InboundError::NoRoom);
             }
@@ -127,5 +126,24 @@ impl Vision {
         }
         payload.reset(0);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::vision::SEED_DEFAULT;
+
+    #[test]
+    fn behind_end_the_uplink_still_tells_when_the_client_has_finished() {
+        let user = [7; 16];
+        let (mut vision, mut payload) = (Vision::new(user, SEED_DEFAULT), Buf::new(4096));
+        let hello = [0x16, 3, 1, 0, 2, 1, 0];
+        vision.decode(&[&user[..], &[1, 0, 7, 0, 0], &hello].concat(), &mut payload).unwrap();
+        assert_eq!(vision.uplink_phase(), Phase::Tls);
+        vision.sniff.downlink(&[0x16, 3, 3, 0, 2, 2, 0]);
+        vision.decode(&[0x17, 3, 3, 0, 1, 0xaa], &mut payload).unwrap();
+        assert!(vision.sniff.client_finished());
+        assert_eq!(payload.len(), 7 + 6);
     }
 }

@@ -28,6 +28,10 @@ const PIPES_MAX: usize = 64;
 /// Empty pipes kept for the next burst, per worker.
 const PIPES_KEPT: usize = 8;
 
+/// After the kernel refused a pipe, so many requests are turned down before it is asked again: asking costs five system
+/// calls, a copy two.
+const TURNED_DOWN_AFTER_REFUSAL: u32 = 64;
+
 /// A kernel pipe and the number of bytes in it.
 pub struct KernelPipe {
     /// Gone only while it is being dropped.
@@ -52,12 +56,15 @@ pub struct PipePool {
 struct Shelf {
     empty: RefCell<Vec<Ends>>,
     in_use: Cell<usize>,
+    /// Requests for a new pipe that are still turned down since the kernel refused one.
+    turn_down: Cell<u32>,
 }
 
 impl PipePool {
     #[expect(clippy::new_without_default, reason = "a pool is made once per worker, never by default")]
     pub fn new() -> Self {
-        Self { shelf: Rc::new(Shelf { empty: RefCell::new(Vec::new()), in_use: Cell::new(0) }) }
+        let shelf = Shelf { empty: RefCell::new(Vec::new()), in_use: Cell::new(0), turn_down: Cell::new(0) };
+        Self { shelf: Rc::new(shelf) }
     }
 
     /// An empty pipe; `None` when too many are in use or the kernel grants no more, and the caller copies instead.
@@ -66,7 +73,7 @@ impl PipePool {
             return None;
         }
         let kept = self.shelf.empty.borrow_mut().pop();
-        let ends = kept.or_else(Ends::open)?;
+        let ends = kept.or_else(|| self.shelf.open())?;
         self.shelf.in_use.set(self.shelf.in_use.get() + 1);
         Some(KernelPipe { ends: Some(ends), held_bytes: 0, drained_partly: false, shelf: Rc::clone(&self.shelf) })
     }
@@ -74,6 +81,22 @@ impl PipePool {
     /// Pipes taken and not yet returned.
     pub fn in_use(&self) -> usize {
         self.shelf.in_use.get()
+    }
+}
+
+impl Shelf {
+    /// A new pipe, unless the kernel refused one a short while ago.
+    fn open(&self) -> Option<Ends> {
+        let turn_down = self.turn_down.get();
+        if turn_down > 0 {
+            self.turn_down.set(turn_down - 1);
+            return None;
+        }
+        let ends = Ends::open();
+        if ends.is_none() {
+            self.turn_down.set(TURNED_DOWN_AFTER_REFUSAL);
+        }
+        ends
     }
 }
 
@@ -212,6 +235,15 @@ mod tests {
         pipe.fill_with(b"secret");
         drop(pipe);
         assert_eq!((pool.shelf.empty.borrow().len(), pool.in_use()), (0, 0));
+    }
+
+    #[test]
+    fn after_a_refusal_the_kernel_is_left_alone_for_a_while() {
+        let pool = PipePool::new();
+        pool.shelf.turn_down.set(2);
+        assert!(pool.take().is_none());
+        assert!(pool.take().is_none());
+        assert!(pool.take().is_some());
     }
 
     #[test]

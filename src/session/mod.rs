@@ -415,6 +415,15 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             self.downlink.queue(&mut cx.means, |wire, tally| inbound.take_outgoing(wire, tally));
             self.downlink.flush(&mut self.client, &mut cx.means);
         }
+        // Whoever is owed bytes must not take this for the end of the stream.
+        if self.downlink.owes_bytes() {
+            self.client.socket.reset_on_close();
+        }
+        if let Some(target) = &mut self.target
+            && self.uplink.owes_bytes()
+        {
+            target.socket.reset_on_close();
+        }
         self.finish(reason)
     }
 

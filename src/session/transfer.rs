@@ -192,9 +192,7 @@ impl Transfer {
             let splice = means.pipes.filter(|_| transform.is_transparent() && !self.input_waits);
             // A pipe needs no memory of ours, so it is also the way on when that has run out.
             let prefers_pipe = self.is_bulk || !means.pool.may_receive(false);
-            if let Some(pipes) = splice.filter(|_| prefers_pipe)
-                && let Some(pipe) = pipes.take()
-            {
+            if let Some(pipe) = splice.filter(|_| prefers_pipe && source.readable).and_then(PipePool::take) {
                 match self.receive_pipe(source, pipe) {
                     Received::Bytes => budget = budget.saturating_sub(self.held_in_pipe()),
                     Received::Blocked | Received::Starved => return Pumped::Wait,
@@ -203,8 +201,9 @@ impl Transfer {
                 }
                 continue;
             }
-            let bytes_max = transform.input_bytes_max();
-            match self.receive(source, if splice.is_some() { bytes_max.min(PROBE_BYTES) } else { bytes_max }, means) {
+            // Bulk for which there is no pipe is read at length.
+            let read_max = if splice.is_some() && !self.is_bulk { PROBE_BYTES } else { usize::MAX };
+            match self.receive(source, transform.input_bytes_max().min(read_max), means) {
                 Received::Bytes => {
                     self.is_bulk = means.scratch.input.len() >= PROBE_BYTES;
                     budget = budget.saturating_sub(means.scratch.input.len());
@@ -494,6 +493,11 @@ impl Transfer {
 
     pub fn has_output(&self) -> bool {
         self.output.is_some()
+    }
+
+    /// Bytes were received that the sink has not taken yet.
+    pub fn owes_bytes(&self) -> bool {
+        self.input.is_some() || self.output.is_some() || self.pipe.is_some()
     }
 
     /// Forgets what waits and holds no buffer any more.

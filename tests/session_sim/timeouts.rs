@@ -6,7 +6,7 @@ use vless_rust::session::close::CloseReason;
 
 use super::sim::peer::{Op, SeenEnd};
 use super::sim::plan::request;
-use super::sim::socket::Manners;
+use super::sim::socket::{Closed, Manners};
 use super::sim::tls::ClientTls;
 use super::sim::world::{Plan, TIMEOUTS, World};
 use super::{KINDS, relaying, say, world_of};
@@ -144,6 +144,7 @@ fn a_client_that_takes_nothing_ends_the_relay_although_its_upload_moves() {
         world.pass(Duration::from_secs(60));
         world.client(0, [say(b"upload")]);
         assert_ends(&mut world, TIMEOUTS.write_stall.saturating_sub(Duration::from_secs(60)), CloseReason::WriteStall);
+        assert_eq!(world.runs[0].client.link.borrow().closed, Some(Closed::Reset), "half an answer looks whole");
     }
 }
 
@@ -157,6 +158,7 @@ fn a_target_that_takes_nothing_ends_the_relay() {
         world.pass(Duration::from_secs(60));
         world.target(0, [say(b"answer")]);
         assert_ends(&mut world, TIMEOUTS.write_stall.saturating_sub(Duration::from_secs(60)), CloseReason::WriteStall);
+        assert_eq!(world.runs[0].target.link.borrow().closed, Some(Closed::Reset), "half an upload looks whole");
     }
 }
 

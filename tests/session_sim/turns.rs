@@ -132,6 +132,16 @@ fn nothing_is_spliced_within_tls() {
 }
 
 #[test]
+fn payload_beside_the_request_counts_as_what_it_is() {
+    for kind in KINDS {
+        let mut world = world_of(kind, [Op::WaitOpen, Op::Header([&request()[..], b"early"].concat())]);
+        world.pass(Duration::ZERO);
+        let counted = (world.counters.uplink_bytes.value(), world.counters.uplink_unchanged_bytes.value());
+        assert_eq!(counted, (5, if kind.is_none() { 5 } else { 0 }), "{kind:?}");
+    }
+}
+
+#[test]
 fn a_session_that_is_cut_says_goodbye() {
     for kind in KINDS {
         let mut world = relaying(kind);

@@ -21,7 +21,7 @@ pub enum Verdict {
     Open,
     /// No ServerHello within the chunk budget. Stop padding now.
     NotTls,
-    /// TLS 1.2, or TLS 1.3 with a suite that must not go direct. Stop padding at application data.
+    /// TLS 1.2, or TLS 1.3 with a suite or an uplink that must not go direct. Stop padding at application data.
     TlsOnly,
     /// TLS 1.3 with a suitable suite. Go direct at application data.
     Direct,
@@ -43,6 +43,8 @@ enum Client {
     Handshaking(Boundary),
     /// An encrypted record followed the ServerHello; without early data that is the client's Finished.
     Finished,
+    /// Its stream is no sequence of TLS records (a PROXY header before the hello), so nobody can say when it is finished.
+    Unreadable,
 }
 
 impl Sniff {
@@ -57,9 +59,11 @@ impl Sniff {
             self.inner = Inner::ClientHello;
         }
         if let Client::Handshaking(records) = &mut self.client {
-            let data_opened = records.scan(content).is_some_and(|scan| scan.data_opened);
-            if data_opened && matches!(self.inner, Inner::ServerHello(_) | Inner::TlsOnly | Inner::Direct) {
-                self.client = Client::Finished;
+            let hello_seen = matches!(self.inner, Inner::ServerHello(_) | Inner::TlsOnly | Inner::Direct);
+            match records.scan(content) {
+                Some(scan) if scan.data_opened && hello_seen => self.client = Client::Finished,
+                Some(_) => {}
+                None => self.client = Client::Unreadable,
             }
         }
     }
@@ -82,13 +86,15 @@ impl Sniff {
         }
     }
 
-    /// What is known now. [`Verdict::Direct`] and [`Verdict::TlsOnly`] are final.
+    /// What is known now. [`Verdict::TlsOnly`] is final, and so is [`Verdict::Direct`] while the uplink is TLS records.
     pub const fn verdict(&self) -> Verdict {
         match self.inner {
             // One chunk early, as the reference does for the sake of its older receivers.
             Inner::Unknown | Inner::ClientHello if self.chunks_left <= 1 => Verdict::NotTls,
             Inner::Unknown | Inner::ClientHello | Inner::ServerHello(_) => Verdict::Open,
             Inner::TlsOnly => Verdict::TlsOnly,
+            // Padding would never end.
+            Inner::Direct if matches!(self.client, Client::Unreadable) => Verdict::TlsOnly,
             Inner::Direct => Verdict::Direct,
         }
     }

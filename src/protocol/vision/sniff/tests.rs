@@ -205,10 +205,11 @@ fn the_client_has_finished_with_its_first_encrypted_record_after_the_server_hell
 }
 
 #[test]
-fn an_uplink_that_is_not_tls_never_finishes() {
+fn an_uplink_that_is_not_tls_never_finishes_and_keeps_the_downlink_inside_tls() {
     let mut sniff = Sniff::new();
     sniff.downlink(&server_hello());
     sniff.uplink(b"text that is no record");
     sniff.uplink(&record(0x17, 10, 0));
     assert!(!sniff.client_finished());
+    assert_eq!(sniff.verdict(), Verdict::TlsOnly);
 }
