@@ -112,7 +112,10 @@ fn what_a_target_said_to_a_spare_is_its_users_to_read() {
 fn a_target_that_closes_spares_gets_no_more_and_still_serves() {
     let origin = Origin::closer();
     let server = server(&[origin.address]);
-    wait_until("it has closed spares", || stats(&server).closed_by_target >= 2);
+    wait_until("it has closed all its spares", || {
+        let stats = stats(&server);
+        stats.closed_by_target >= 2 && stats.current_idle == 0 && stats.spares_connecting == 0
+    });
     let before = stats(&server).spare_attempts;
     for _ in 0..5 {
         let client = Client::open(&server, &ALICE, origin.address, b"");

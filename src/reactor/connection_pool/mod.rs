@@ -245,7 +245,11 @@ impl<S> ConnectionPool<S> {
         } else {
             match cx.connector.state(&spare.socket) {
                 ConnectState::Pending => {}
-                ConnectState::Connected => self.on_spare_connected(index, cx),
+                ConnectState::Connected => {
+                    self.on_spare_connected(index, cx);
+                    // What came together with the connection has no event of its own.
+                    self.check(index, cx);
+                }
                 ConnectState::Failed => self.on_spare_failed(index, cx),
             }
         }

@@ -220,6 +220,16 @@ fn a_target_that_ends_spares_is_left_alone() {
 }
 
 #[test]
+fn an_end_that_comes_together_with_the_connection_is_seen() {
+    let mut world = World::new();
+    world.network.ended.extend(0..100);
+    world.demand(address(1));
+    assert_eq!((world.idle(), world.counters.spares_closed_by_target.value()), (0, 1));
+    assert_eq!(world.network.opened, 1, "what lives so short is of no use");
+    world.assert_balanced();
+}
+
+#[test]
 fn a_target_that_speaks_first_keeps_its_bytes_and_gets_no_more_spares() {
     let mut world = World::new();
     world.demand(address(1));
