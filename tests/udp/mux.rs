@@ -346,5 +346,7 @@ fn targets_that_do_not_read_hold_a_bounded_number_of_bytes_together() {
         })
         .collect();
     sending.join().unwrap();
-    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    for reader in readers {
+        reader.join().unwrap();
+    }
 }
