@@ -31,6 +31,8 @@ use crate::protocol::mux::{self, Frame, Network, Status};
 pub const SESSIONS_MAX: usize = 1024;
 /// Wishes of one turn; whoever reaches it goes on in the next.
 const WISHES_MAX: usize = 16;
+/// Memory of what waits for all of a connection's TCP targets together; beyond, the client is not read any more.
+const HELD_BYTES_MAX: usize = 4 << 20;
 /// UDP sockets under way to sessions that have ended meanwhile.
 const ORPHANS_MAX: usize = 64;
 /// Bytes of End frames that wait before the client's frames are not read any more.
@@ -350,6 +352,9 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         if network == Network::Tcp && self.user.flow == Flow::Vision {
             return Obeyed::Never(CloseReason::FlowRefused);
         }
+        if network == Network::Tcp && !payload.is_empty() && self.held_bytes() > HELD_BYTES_MAX {
+            return Obeyed::Later;
+        }
         if let Some(sub) = self.by_id.get(&id) {
             self.end_by_client(*sub, cx);
         }
@@ -387,8 +392,10 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     }
 
     fn pass_on(&mut self, sub: usize, to: Option<&Target>, payload: &[u8], cx: &mut Context<'_>) -> Obeyed {
+        let is_full = self.held_bytes() > HELD_BYTES_MAX;
         let Some(one) = self.subs.get_mut(sub) else { return Obeyed::Yes };
         match &mut one.leg {
+            SubLeg::Tcp(_) if is_full => return Obeyed::Later,
             SubLeg::Tcp(leg) => {
                 if !leg.has_room(payload.len()) {
                     return Obeyed::Later;
@@ -408,6 +415,12 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             }
         }
         Obeyed::Yes
+    }
+
+    /// Memory of what waits for TCP targets.
+    fn held_bytes(&self) -> usize {
+        let of = |one: &Sub<S, D>| if let SubLeg::Tcp(leg) = &one.leg { leg.held_bytes() } else { 0 };
+        self.subs.iter().map(|(_, one)| of(one)).sum()
     }
 
     /// The client ended a session, or took its number for another.

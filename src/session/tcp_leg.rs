@@ -69,6 +69,11 @@ impl<S: Socket> TcpLeg<S> {
         self.pending.is_some()
     }
 
+    /// The memory that holds what waits for the socket.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| pending.capacity())
+    }
+
     /// There is room for a chunk of `length` bytes.
     pub(super) fn has_room(&self, length: usize) -> bool {
         self.pending.as_ref().is_none_or(|pending| pending.len() + length <= PENDING_BYTES_MAX)

@@ -315,3 +315,38 @@ fn a_flood_of_sessions_that_end_at_once_is_survived_and_others_are_served() {
     drop((flooder, other));
     wait_until("all sockets are given back", || server.user(PLAIN).udp_sockets == 0);
 }
+
+#[test]
+fn targets_that_do_not_read_hold_a_bounded_number_of_bytes_together() {
+    let (server, (listener, address)) = (server(), listener());
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    client.send(&(1..=100).flat_map(|id| new_tcp(id, &address, b"")).collect::<Vec<_>>());
+    let mut targets: Vec<_> = (0..100).map(|_| accept(&listener)).collect();
+    let mut writer = client.socket.try_clone().unwrap();
+    let sending = thread::spawn(move || {
+        for _ in 0..120 {
+            for id in 1..=100 {
+                writer.write_all(&keep(id, &vec![id as u8; 60_000])).unwrap();
+            }
+        }
+    });
+    wait_until("the server stops reading", || {
+        let before = server.totals().uplink_bytes;
+        thread::sleep(Duration::from_millis(100));
+        before > 0 && server.totals().uplink_bytes == before
+    });
+    assert!(server.totals().buffer_bytes_held <= 5 << 20, "{} bytes", server.totals().buffer_bytes_held);
+    let readers: Vec<_> = targets
+        .drain(..)
+        .map(|mut target| {
+            thread::spawn(move || {
+                let bytes = read(&mut target, 120 * 60_000);
+                assert!(bytes.iter().all(|byte| *byte == bytes[0]));
+            })
+        })
+        .collect();
+    sending.join().unwrap();
+    for reader in readers {
+        reader.join().unwrap();
+    }
+}
