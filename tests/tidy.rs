@@ -134,7 +134,7 @@ const RULES: &[Rule] = &[
 /// Files may have so many lines, tests included; those below may have more, and say why.
 const LINES_MAX: usize = 450;
 const LONG_FILES: &[(&str, usize, &str)] = &[
-    ("session/mod.rs", 950, "the states of a session and their transitions, which belong side by side"),
+    ("session/mod.rs", 650, "the states of a session and their transitions, which belong side by side"),
     ("session/transfer.rs", 600, "one direction, buffered and spliced, in one loop"),
     ("session/mux.rs", 650, "the sessions of one Mux connection"),
     ("reactor/dial/mod.rs", 550, "a dial from its target to its end"),

@@ -321,7 +321,8 @@ fn sessions_max(config: &Config, workers: usize, descriptors: u64) -> usize {
             if wanted > 0 { format!(", and monitoring.vless_max_connections is {wanted}") } else { String::new() }
         );
     }
-    if wanted == 0 { possible } else { wanted }
+    // More would only mean clients whose targets cannot be connected.
+    if wanted == 0 { possible } else { wanted.min(possible) }
 }
 
 /// Sessions that `descriptors` are enough for. What is kept back for other uses is at most half of them: on a machine

@@ -6,7 +6,8 @@
 //! As long as something waits to be sent nothing is filled, and so no target's socket is read: that is back-pressure.
 
 use super::transfer::{Means, Received, Transfer};
-use super::{CloseReason, Encode, Moved};
+use super::transforms::Encode;
+use super::{CloseReason, Moved};
 use crate::inbound::{Converted, Inbound, InboundError, Step};
 use crate::io::socket::{Endpoint, Socket};
 

@@ -1,16 +1,19 @@
 //! One accepted client from first byte to last.
 //!
 //! A [`Session`] is told what happened (`on_*`) and answers what it wants next ([`Next`], and wishes in [`Context`]).
-//! It owns the client's socket, the protocol stack behind it and a transfer per direction; it opens the conversation and
-//! then leaves it to one of three relays: a stream to one target (here), the datagrams of one target (`datagrams`), or
-//! frames for many targets (`mux`). It decides when to stop. It knows no poll, no thread and no clock.
+//! It owns the client's socket, the protocol stack behind it and a transfer per direction; it opens the conversation
+//! (`opening`), then leaves it to one of three relays: a stream to one target (here), the datagrams of one target
+//! (`datagrams`), or frames for many targets (`mux`). It decides when to stop, and ends in good order (`ending`). It knows no poll, no thread and no clock.
 
 mod channel;
 pub mod close;
 mod datagrams;
+mod ending;
 pub mod mux;
+mod opening;
 mod tcp_leg;
 pub mod transfer;
+mod transforms;
 mod udp_leg;
 
 use std::net::SocketAddr;
@@ -20,39 +23,22 @@ use std::time::{Duration, Instant};
 use self::channel::{Channel, Traffic, Turn};
 use self::close::{CloseReason, Verdict, broken, verdict};
 use self::datagrams::Datagrams;
-use self::mux::{Mux, Opening};
-use self::transfer::{End, Means, Moved, Pumped, Received, Transfer, Transform};
+use self::ending::LINGER;
+use self::mux::Mux;
+use self::transfer::{End, Means, Moved, Pumped, Transfer};
+use self::transforms::{Decode, Encode};
 pub use self::udp_leg::UdpPermit;
 pub use crate::inbound::tls::TlsAcceptor;
 pub use crate::inbound::users::{User, Users};
 use crate::inbound::vision::Padding;
-use crate::inbound::{Converted, Inbound, InboundError, Step};
-use crate::io::buf::Buf;
+use crate::inbound::{Inbound, InboundError};
 use crate::io::datagram::{DatagramSocket, NoDatagrams};
-use crate::io::random::Random;
-use crate::io::socket::{Endpoint, Readiness, Recv, Socket};
-use crate::io::tally::Tally;
+use crate::io::socket::{Endpoint, Readiness, Socket};
 pub use crate::protocol::addons::Flow;
 pub use crate::protocol::address::{Host, Target};
 pub use crate::protocol::mux::GlobalId;
-use crate::protocol::request::{self, Command, Decoded, Request};
 use crate::protocol::vision::Seed;
 use crate::stats::Counters;
-
-/// Received at a time until the relay begins: a record and a little more, so that a client which is not a user yet
-/// cannot make us hold much.
-const OPENING_READ_BYTES: usize = 16 << 10;
-
-/// Reads per turn until then. A stranger can go on sending records that carry nothing, and short ones cost by far more
-/// than their bytes in the relay do.
-const OPENING_READS_PER_TURN: usize = 4;
-
-/// After the last word of ours, how long a client may take to close its side before we stop listening for it. Closing
-/// a socket with bytes unread resets it (Linux), which would destroy what is still on its way to the client.
-const LINGER: Duration = Duration::from_secs(2);
-
-/// Bytes of a refused or finished client that are read and thrown away while lingering.
-const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// What the settings of the server mean to a session.
 #[derive(Clone)]
@@ -456,155 +442,10 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.phase_since = now;
     }
 
-    /// Handshake and request header: decodes record by record until the header is complete, nothing is left or the turn
-    /// is over.
-    fn open(&mut self, cx: &mut Context<'_>) -> Next {
-        for _ in 0..OPENING_READS_PER_TURN {
-            if !self.send_unasked(cx) {
-                return self.wait_or_abort();
-            }
-            match self.uplink.receive(&mut self.client, OPENING_READ_BYTES, &mut cx.means) {
-                Received::Bytes => {}
-                Received::Blocked => return Next::Wait,
-                Received::Starved => return Next::Starved,
-                Received::End => return self.finish_or_linger(CloseReason::ClientLeft, cx),
-                Received::Failed => return self.abort(CloseReason::ClientReset),
-            }
-            if let Some(next) = self.decode_opening(cx) {
-                return next;
-            }
-        }
-        cx.counters.turns_cut_by_budget.add(1);
-        Next::Again
-    }
-
-    /// Decodes what the scratch input holds; `None` when more must arrive.
-    fn decode_opening(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        let (_, output) = cx.means.scratch.parts();
-        output.reset(0);
-        if let Some(early) = self.uplink.take_output() {
-            let fits = output.append(early.bytes());
-            debug_assert!(fits, "a kept buffer is not larger than the scratch memory");
-        }
-        loop {
-            let (input, output) = cx.means.scratch.parts();
-            let again = match self.inbound.decode(input, output, Step::OneRecord) {
-                Ok(Converted::Moved { again }) => again,
-                Ok(Converted::Unchanged) => {
-                    if !output.append(input.bytes()) {
-                        return Some(self.abort(CloseReason::Internal));
-                    }
-                    input.reset(0);
-                    false
-                }
-                Err(error) => return Some(self.refuse_inbound(&error, cx)),
-            };
-            self.note_opening_progress(cx);
-            let (_, output) = cx.means.scratch.parts();
-            match request::decode(output.bytes(), |id| cx.settings.users.find(id).is_some()) {
-                Ok(Decoded::Request { request, len }) => {
-                    output.consume(len);
-                    return Some(self.accept(request, cx));
-                }
-                Ok(Decoded::NeedMore) if self.inbound.is_uplink_closed() => {
-                    return Some(self.refuse(CloseReason::ClientLeft, cx));
-                }
-                Ok(Decoded::NeedMore) if again => {}
-                Ok(Decoded::NeedMore) => break,
-                Err(error) => {
-                    log::debug!("{}: refused: {error:?}", self.client_address);
-                    return Some(self.refuse(close_reason(error), cx));
-                }
-            }
-        }
-        self.uplink.keep_output(&cx.means);
-        self.uplink.keep_input(false, &cx.means);
-        None
-    }
-
-    /// Moves on from the handshake when TLS is open, and from the wait for the first byte when there is one.
-    fn note_opening_progress(&mut self, cx: &mut Context<'_>) {
-        if matches!(self.phase, Phase::Handshake) && self.inbound.is_open() {
-            cx.counters.tls_handshakes.add(1);
-            self.enter(Phase::FirstByte, cx.means.now);
-        }
-        let (_, payload) = cx.means.scratch.parts();
-        if matches!(self.phase, Phase::FirstByte) && !payload.is_empty() {
-            self.enter(Phase::Request, cx.means.now);
-        }
-    }
-
-    /// A well-formed request of a known user: checks what it asks for and wishes for its target. The scratch output holds
-    /// the rest of the request's record, the scratch input what came behind that record.
-    fn accept(&mut self, request: Request, cx: &mut Context<'_>) -> Next {
-        let Some(user) = cx.settings.users.find(&request.user_id) else { return self.abort(CloseReason::Internal) };
-        let user = Arc::clone(user);
-        if let Err(reason) = self.check_request(&user, &request) {
-            log::debug!(
-                "{}: refused: user {} asked for {:?} with flow {:?}",
-                self.client_address,
-                user.email,
-                request.command,
-                request.flow
-            );
-            return self.refuse(reason, cx);
-        }
-        let before = self.progress();
-        let is_unwrapped = !self.inbound.is_uplink_transparent();
-        match request.flow {
-            Flow::None => self.inbound.accept_request(),
-            Flow::Vision => self.inbound.accept_vision(request.user_id, cx.settings.vision_seed),
-        }
-        let (_, rest) = cx.means.scratch.parts();
-        let mut early = cx.means.pool.take(rest.len());
-        if let Err(error) = self.inbound.decode_first(rest.bytes(), &mut early) {
-            return self.refuse_inbound(&error, cx);
-        }
-        let unwrapped_bytes = if is_unwrapped { early.len() } else { 0 };
-        self.uplink.begin_with(early, unwrapped_bytes, &cx.means);
-        let lane = user.counters.lane(cx.worker);
-        lane.sessions_total.add(1);
-        lane.sessions_active.add(1);
-        cx.counters.requests_accepted.add(1);
-        cx.counters.vision_requests.add(u64::from(request.flow == Flow::Vision));
-        self.account = Some(Account { user: Arc::clone(&user), target: request.target.clone(), flow: request.flow });
-        // The first block came with the request.
-        self.count(before, cx);
-        self.enter(Phase::Dialling, cx.means.now);
-        match (request.command, request.target) {
-            (Command::Tcp, Some(target)) => cx.wishes.push(Wish::Dial { leg: Leg::Target, target }),
-            (Command::Udp, Some(target)) => cx.wishes.push(Wish::Resolve { leg: Leg::Target, target }),
-            (_, _) => {
-                let is_only_xudp = user.flow == Flow::Vision && request.flow == Flow::None;
-                let opening = if is_only_xudp { Opening::Xudp } else { Opening::Any };
-                self.relay = Relay::Mux(Box::new(Mux::new(user, opening, cx.means.now)));
-                self.start_relay(cx.means.now);
-                return self.relay(cx);
-            }
-        }
-        Next::Wait
-    }
-
     fn start_relay(&mut self, now: Instant) {
         self.enter(Phase::Relay, now);
         self.uplink.start(now);
         self.downlink.start(now);
-    }
-
-    /// What a user may ask for: its own flow, inside TLS 1.3 where that is Vision.
-    fn check_request(&self, user: &User, request: &Request) -> Result<(), CloseReason> {
-        match (user.flow, request.flow) {
-            (Flow::None, Flow::None) => {}
-            (Flow::Vision, Flow::Vision) if request.command == Command::Udp => return Err(CloseReason::FlowRefused),
-            (Flow::Vision, Flow::Vision) if self.inbound.is_tls13() => {}
-            // What is not TCP may come without Vision's padding (sing-box without packet encoding does).
-            (Flow::Vision, Flow::None) if request.command != Command::Tcp => {}
-            _ => return Err(CloseReason::FlowRefused),
-        }
-        match &request.target {
-            Some(target) if target.is_reserved_name() => Err(CloseReason::ReservedName),
-            _ => Ok(()),
-        }
     }
 
     /// Sends what TLS has to say during the opening; false when some of it still waits.
@@ -783,169 +624,5 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             consider(stalled + timeouts.write_stall, CloseReason::WriteStall);
         }
         first
-    }
-
-    /// Ends an opening in which the client broke a protocol below VLESS.
-    fn refuse_inbound(&mut self, error: &InboundError, cx: &mut Context<'_>) -> Next {
-        log::debug!("{}: {error}", self.client_address);
-        self.refuse(broken(error), cx)
-    }
-
-    /// Closes without a VLESS byte: TLS says goodbye (or its alert), then the stream ends.
-    fn refuse(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
-        self.inbound.close();
-        self.say_last_words(reason, cx)
-    }
-
-    /// Sends what TLS still has to say, and then the end of the stream.
-    fn say_last_words(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
-        self.uplink.discard();
-        let before = self.progress();
-        self.send_unasked(cx);
-        self.count(before, cx);
-        self.enter(Phase::Lingering { reason, read_bytes: 0, end_due: true }, cx.means.now);
-        self.linger(cx)
-    }
-
-    /// Everything was said. Listens on until the client closes too, so that closing does not reset the connection.
-    fn finish_or_linger(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
-        self.uplink.discard();
-        self.enter(Phase::Lingering { reason, read_bytes: 0, end_due: false }, cx.means.now);
-        self.linger(cx)
-    }
-
-    fn linger(&mut self, cx: &mut Context<'_>) -> Next {
-        let Phase::Lingering { reason, mut read_bytes, mut end_due } = self.phase else { return Next::Close };
-        if end_due {
-            let before = self.progress();
-            if self.downlink.flush(&mut self.client, &mut cx.means) {
-                self.client.socket.shutdown_write();
-                end_due = false;
-            }
-            self.count(before, cx);
-        }
-        let (input, _) = cx.means.scratch.parts();
-        input.reset(0);
-        while self.client.readable && read_bytes < LINGER_BYTES_MAX {
-            match self.client.recv(input.spare_mut()) {
-                Recv::Bytes(count) => read_bytes += count,
-                Recv::Blocked => {}
-                Recv::End if end_due => break,
-                Recv::End | Recv::Failed => return self.finish(reason),
-            }
-        }
-        if read_bytes >= LINGER_BYTES_MAX {
-            return self.finish(reason);
-        }
-        self.phase = Phase::Lingering { reason, read_bytes, end_due };
-        Next::Wait
-    }
-
-    /// Ends both sides abruptly, as one of them did.
-    fn abort(&mut self, reason: CloseReason) -> Next {
-        self.client.socket.reset_on_close();
-        if let Some(target) = &mut self.target {
-            target.socket.reset_on_close();
-        }
-        if let Relay::Mux(mux) = &mut self.relay {
-            mux.reset_targets();
-        }
-        self.finish(reason)
-    }
-
-    fn finish(&mut self, reason: CloseReason) -> Next {
-        self.uplink.discard();
-        self.downlink.discard();
-        self.phase = Phase::Closed(reason);
-        Next::Close
-    }
-}
-
-fn close_reason(error: request::DecodeError) -> CloseReason {
-    match error {
-        request::DecodeError::BadVersion(_) => CloseReason::NotVless,
-        request::DecodeError::UnknownUser => CloseReason::UnknownUser,
-        request::DecodeError::UnknownFlow => CloseReason::FlowRefused,
-        request::DecodeError::BadCommand(_) => CloseReason::CommandRefused,
-        _ => CloseReason::BadRequest,
-    }
-}
-
-/// The uplink's transform: wire bytes of the client to payload.
-struct Decode<'a> {
-    inbound: &'a mut Inbound,
-    read_bytes_max: usize,
-}
-
-impl Transform for Decode<'_> {
-    fn is_transparent(&self) -> bool {
-        self.inbound.is_uplink_transparent()
-    }
-
-    fn convert(
-        &mut self,
-        input: &mut Buf,
-        output: &mut Buf,
-        tally: &mut Tally,
-        _: &mut Random,
-    ) -> Result<Converted, InboundError> {
-        let converted = self.inbound.decode(input, output, Step::Everything);
-        tally.unwrapped(output.len());
-        converted
-    }
-
-    fn is_ended(&self) -> bool {
-        self.inbound.is_uplink_closed()
-    }
-
-    fn has_unasked(&self) -> bool {
-        false
-    }
-
-    fn input_bytes_max(&self) -> usize {
-        self.read_bytes_max
-    }
-
-    fn finish(&mut self, rest: &[u8], _: &mut Buf, _: &mut Tally) -> Result<(), InboundError> {
-        // A TCP end without close_notify is an end all the same, unless it cuts something (Go clients do this).
-        if self.inbound.may_uplink_end(rest) { Ok(()) } else { Err(InboundError::Truncated) }
-    }
-}
-
-/// The downlink's transform: payload of the target to wire bytes.
-struct Encode<'a> {
-    inbound: &'a mut Inbound,
-    read_bytes_max: usize,
-}
-
-impl Transform for Encode<'_> {
-    fn is_transparent(&self) -> bool {
-        self.inbound.is_downlink_transparent()
-    }
-
-    fn convert(
-        &mut self,
-        input: &mut Buf,
-        output: &mut Buf,
-        tally: &mut Tally,
-        random: &mut Random,
-    ) -> Result<Converted, InboundError> {
-        self.inbound.encode(input, output, tally, random)
-    }
-
-    fn is_ended(&self) -> bool {
-        false
-    }
-
-    fn has_unasked(&self) -> bool {
-        self.inbound.has_outgoing()
-    }
-
-    fn input_bytes_max(&self) -> usize {
-        self.inbound.encode_bytes_max(self.read_bytes_max)
-    }
-
-    fn finish(&mut self, _: &[u8], output: &mut Buf, tally: &mut Tally) -> Result<(), InboundError> {
-        self.inbound.finish(output, tally)
     }
 }

@@ -6,9 +6,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::Timeouts;
 use super::channel::Traffic;
+use super::ending::LINGER;
 use super::transfer::Means;
-use super::{LINGER, Timeouts};
 use crate::io::buffer_pool::PooledBuf;
 use crate::io::socket::{Endpoint, Readiness, Recv, Send, Socket};
 

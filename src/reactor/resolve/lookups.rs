@@ -86,6 +86,7 @@ pub struct Lookups {
 struct Lookup {
     query: Query,
     generation: u32,
+    started: Instant,
     waiters: Vec<Token>,
 }
 
@@ -119,11 +120,12 @@ impl Lookups {
             return Asked::Ready(Err(ResolveError::NoSuchName));
         }
         let shared = self.by_question.get(&question).copied();
-        if self.waiters >= self.limits.waiters_max
-            || (shared.is_none() && self.under_way.len() >= self.limits.lookups_max)
-        {
+        if self.waiters >= self.limits.waiters_max {
             counters.dns_refused_busy.add(1);
             return Asked::Ready(Err(ResolveError::Busy));
+        }
+        if shared.is_none() && self.under_way.len() >= self.limits.lookups_max {
+            self.give_up_oldest(now, counters);
         }
         let index = match shared {
             Some(index) => {
@@ -223,12 +225,23 @@ impl Lookups {
         let plan = Plan { servers: self.servers_in_order(now), ..self.plan };
         self.generation = next_generation(self.generation);
         let query = Query::new(question.clone(), plan, now);
-        let index = self.under_way.insert(Lookup { query, generation: self.generation, waiters: Vec::new() });
+        let index =
+            self.under_way.insert(Lookup { query, generation: self.generation, started: now, waiters: Vec::new() });
         self.by_question.insert(question, index);
         if let Some(id) = self.under_way.get(index).map(|lookup| token(lookup, index)) {
             self.poll(id, now, counters);
         }
         index
+    }
+
+    /// Makes room for a look-up: the one that has waited longest ends. A server that answers does so within a fraction of
+    /// the time that a silent one is waited for, so this strikes who asks for names that nobody answers, and not others.
+    fn give_up_oldest(&mut self, now: Instant, counters: &Counters) {
+        let oldest = self.under_way.iter().min_by_key(|(_, lookup)| lookup.started);
+        if let Some(id) = oldest.map(|(index, lookup)| token(lookup, index)) {
+            counters.dns_refused_busy.add(1);
+            self.finish(id, Err(ResolveError::Busy), now, counters);
+        }
     }
 
     /// The configured order, with servers that lately kept silent at the end.
@@ -302,7 +315,8 @@ fn answer_and_ttl(outcome: Result<Content, ResolveError>) -> (Answer, Option<Dur
         Ok(Content::NoAddress { ttl_s }) => (Err(ResolveError::NoAddress), Some(cache::negative_ttl(ttl_s))),
         Ok(Content::NoSuchName { ttl_s }) => (Err(ResolveError::NoSuchName), Some(cache::negative_ttl(ttl_s))),
         Ok(Content::ServerFailure) => (Err(ResolveError::ServerFailure), Some(cache::FAILURE_TTL)),
-        Err(ResolveError::NoDescriptors) => (Err(ResolveError::NoDescriptors), None),
+        // A shortage of ours says nothing about the name.
+        Err(error @ (ResolveError::NoDescriptors | ResolveError::Busy)) => (Err(error), None),
         Err(error) => (Err(error), Some(cache::FAILURE_TTL)),
     }
 }

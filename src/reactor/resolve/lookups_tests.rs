@@ -235,18 +235,22 @@ fn the_socket_of_a_flooded_try_is_closed_and_the_next_server_asked() {
 }
 
 #[test]
-fn too_many_look_ups_are_refused_but_known_names_and_shared_ones_are_not() {
+fn of_too_many_look_ups_the_one_that_has_waited_longest_ends() {
     let mut scene = Scene::with_limits(Limits { lookups_max: 2, ..Limits::default() });
     scene.waiting("known.example.org", 1);
     scene.answer_all(good);
-    scene.waiting("a.example.org", 2);
+    scene.answers();
+    scene.waiting("dead.example.org", 2);
+    scene.now += Duration::from_millis(1);
     scene.waiting("b.example.org", 3);
-    assert_eq!(scene.ask("c.example.org", 4), Asked::Ready(Err(ResolveError::Busy)));
+    scene.now += Duration::from_millis(1);
+    scene.waiting("c.example.org", 4);
+    assert_eq!(scene.answers(), [(2, Err(ResolveError::Busy))]);
     assert!(matches!(scene.ask("b.example.org", 5), Asked::Waiting(_)));
     assert_eq!(scene.ask("known.example.org", 6), Asked::Ready(Ok(addresses())));
-    assert_eq!(scene.counters.dns_refused_busy.value(), 1);
+    assert_eq!((scene.counters.dns_refused_busy.value(), scene.lookups.under_way()), (1, 2));
     scene.answer_all(good);
-    assert!(matches!(scene.ask("c.example.org", 4), Asked::Waiting(_)));
+    assert!(matches!(scene.ask("dead.example.org", 2), Asked::Waiting(_)), "a shortage is not remembered as an answer");
 }
 
 #[test]
