@@ -163,7 +163,7 @@ fn content_does_not_wait_for_its_padding_and_direct_does() {
     talk.target.expect(&data(5));
     talk.up_phase = Phase::Raw;
     talk.say_up(&data(5));
-    assert_eq!(server.totals().uplinks_direct, 1);
+    wait_until("the switch is counted", || server.totals().uplinks_direct == 1);
 }
 
 #[test]
