@@ -52,6 +52,14 @@ impl Tally {
         }
     }
 
+    /// Gives memory back where nothing waits to be counted. For queues that will hardly need spans again; others keep it,
+    /// so that counting allocates nothing in the long run.
+    pub fn shrink(&mut self) {
+        if self.spans.is_empty() && self.spans.capacity() > 0 {
+            self.spans = VecDeque::new();
+        }
+    }
+
     /// `count` bytes were taken off the front; returns what counts by that.
     pub fn taken(&mut self, mut count: usize) -> Taken {
         let mut taken = Taken::default();

@@ -358,6 +358,7 @@ impl Transfer {
         match transform.convert(input, output, &mut self.tally, means.random) {
             Ok(Converted::Unchanged) => {
                 self.send(sink, input, means.now);
+                self.tally.shrink();
                 self.output = keep(input, means.pool);
             }
             Ok(Converted::Moved { again }) => {
