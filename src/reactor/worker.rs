@@ -1,12 +1,15 @@
 //! One worker: the loop, its sessions, and obedience to what they answer.
 
+mod accepting;
+mod udp;
+
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::TcpListener as StdListener;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -14,13 +17,11 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry};
 use slab::Slab;
 
-use super::accept::{self, Accepted};
 use super::alarm::Alarm;
 use super::dial::{DialContext, DialId, Dialer, Finished, Resolved};
-use super::global_ids::{GRACE, Holder};
 use super::inbox::{Inbox, Request};
-use super::token::{INDEX_LIMIT, Kind, LEG_LIMIT, Token, next_generation};
-use super::udp::{BoundSocket, OutboundUdp};
+use super::token::{Kind, LEG_LIMIT, Token};
+use super::udp::OutboundUdp;
 use super::{Settings, Shared};
 use crate::io::buffer_pool::BufferPool;
 use crate::io::random::Random;
@@ -30,19 +31,13 @@ use crate::io::timer::TimerWheel;
 use crate::session::close::CloseReason;
 use crate::session::mux::SESSIONS_MAX;
 use crate::session::transfer::{Means, Scratch};
-use crate::session::{BindFailure, Context, GlobalId, Leg, Next, Session as AnySession, UdpPermit, User, Wish};
+use crate::session::{Context, Leg, Next, Session as AnySession, Wish};
 use crate::stats::Counters;
 
 type Session = AnySession<TcpStream, OutboundUdp>;
 
 /// Events taken from the kernel per poll.
 const EVENTS_MAX: usize = 1024;
-/// Connections accepted per listener and turn.
-const ACCEPTS_PER_TURN: usize = 64;
-/// How long accepting pauses when descriptors or sessions have run out, unless a session ends before.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A shortage is logged at most this often.
-const SHORTAGE_LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How often those who wait for buffer memory look whether another worker gave some back.
 const STARVED_RETRY: Duration = Duration::from_millis(20);
@@ -409,76 +404,6 @@ impl Worker {
         }
     }
 
-    /// A UDP socket for the leg that `token` names: the one with this Global ID if there is one, else a new one.
-    fn bind_udp(&mut self, token: Token, user: &Arc<User>, id: Option<GlobalId>) -> Result<OutboundUdp, BindFailure> {
-        let ids = Arc::clone(&self.shared.global_ids);
-        let holder = Holder { worker: self.number, token };
-        let key = id.map(|id| (user.id, id));
-        let (bound, claim) = if let Some((bound, claim, previous)) = key.and_then(|key| ids.take_over(key, holder)) {
-            self.counters.udp_sockets_migrated.add(1);
-            if let (Some(previous), Some((_, id))) = (previous, key) {
-                self.tell_previous(previous, id);
-            }
-            (bound, Some(claim))
-        } else {
-            let permit = UdpPermit::take(user, self.settings.session.udp.sockets_per_user_max).ok_or_else(|| {
-                self.counters.udp_sockets_refused.add(1);
-                BindFailure::Limit
-            })?;
-            let bound =
-                Arc::new(BoundSocket::bind(self.settings.dial.bind, permit).map_err(|error| self.udp_failed(&error))?);
-            let claim = key.and_then(|key| ids.enter(key, holder, &bound));
-            (bound, claim)
-        };
-        if claim.is_some() {
-            self.sweep_alarm.arm(self.now + GRACE, worker_token(SWEEP_LEG), &mut self.timers, self.now);
-        }
-        let policy = Arc::clone(&self.settings.dial.policy);
-        let registry = self.registry().map_err(|error| self.udp_failed(&error))?;
-        OutboundUdp::watch(bound, claim, policy, &registry, token).map_err(|error| self.udp_failed(&error))
-    }
-
-    fn udp_failed(&self, error: &io::Error) -> BindFailure {
-        self.counters.udp_sockets_failed.add(1);
-        log::debug!("no UDP socket: {error}");
-        BindFailure::NoResources
-    }
-
-    fn registry(&mut self) -> io::Result<Rc<Registry>> {
-        if let Some(registry) = &self.registry {
-            return Ok(Rc::clone(registry));
-        }
-        let registry = Rc::new(self.poll.registry().try_clone()?);
-        self.registry = Some(Rc::clone(&registry));
-        Ok(registry)
-    }
-
-    /// A session's UDP socket has moved to another connection.
-    fn tell_previous(&mut self, previous: Holder, id: GlobalId) {
-        if previous.worker == self.number {
-            return self.lose_udp(previous.token, id);
-        }
-        let inboxes = self.shared.inboxes.read().unwrap_or_else(PoisonError::into_inner);
-        let inbox = inboxes.get(previous.worker).cloned();
-        drop(inboxes);
-        if let Some(inbox) = inbox {
-            // Not told, it reads what the new one should; that is datagrams lost, until it ends.
-            inbox.ask(Request::LoseUdp(previous.token, id));
-        }
-    }
-
-    fn lose_udp(&mut self, token: Token, id: GlobalId) {
-        if self.slot(token).is_some() {
-            self.with_session(token, |session, cx| session.on_udp_taken(session_leg(token), id, cx));
-        }
-    }
-
-    fn sweep_global_ids(&mut self) {
-        if self.sweep_alarm.fired(self.now) && self.shared.global_ids.sweep(self.now) {
-            self.sweep_alarm.arm(self.now + GRACE, worker_token(SWEEP_LEG), &mut self.timers, self.now);
-        }
-    }
-
     fn dial_context(&mut self) -> (&mut Dialer, DialContext<'_>) {
         let cx = DialContext {
             registry: self.poll.registry(),
@@ -590,75 +515,6 @@ impl Worker {
                 Request::Stop => self.stopped = true,
             }
         }
-    }
-
-    fn accept(&mut self) {
-        for number in 0..self.listeners.len() {
-            let mut budget = ACCEPTS_PER_TURN;
-            while self.listeners[number].ready && !self.accept_paused && budget > 0 {
-                budget -= 1;
-                if self.shared.sessions.load(Ordering::Relaxed) >= self.settings.sessions_max {
-                    self.counters.accept_paused_limit.add(1);
-                    self.pause_accepting(&format!("all {} sessions are in use", self.settings.sessions_max));
-                    break;
-                }
-                match accept::accept(&self.listeners[number].socket) {
-                    Accepted::Client(stream, address) => self.admit(stream, address),
-                    Accepted::Blocked => self.listeners[number].ready = false,
-                    Accepted::Lost(error) => {
-                        self.counters.accept_errors.add(1);
-                        log::debug!("accept: {error}");
-                    }
-                    Accepted::NoDescriptors(_) if self.dialer.give_up_spares(&self.counters) => {}
-                    Accepted::NoDescriptors(error) => {
-                        self.counters.accept_paused_descriptors.add(1);
-                        self.pause_accepting(&error.to_string());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Leaves clients in the kernel's queue for a while. The listener stays marked as ready.
-    fn pause_accepting(&mut self, why: &str) {
-        self.accept_paused = true;
-        self.accept_alarm.arm(self.now + ACCEPT_PAUSE, worker_token(ACCEPT_LEG), &mut self.timers, self.now);
-        if self.shortage_logged_at.is_none_or(|at| at + SHORTAGE_LOG_INTERVAL <= self.now) {
-            self.shortage_logged_at = Some(self.now);
-            log::warn!("worker {}: new clients wait: {why}", self.number);
-        }
-    }
-
-    fn admit(&mut self, mut stream: TcpStream, address: SocketAddr) {
-        let entry = self.sessions.vacant_entry();
-        if entry.key() >= INDEX_LIMIT {
-            return;
-        }
-        self.generation = next_generation(self.generation);
-        let token = Token::new(Kind::Session, self.generation, entry.key(), CLIENT_LEG);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut stream, token.into(), interest) {
-            self.counters.accept_errors.add(1);
-            log::warn!("worker {}: cannot watch a client: {error}", self.number);
-            return;
-        }
-        let session = Box::new(Session::new(stream, address, &self.settings.session, self.now));
-        let mut slot = Slot {
-            generation: self.generation,
-            session,
-            dials: Vec::new(),
-            alarm: Alarm::default(),
-            queued: false,
-            starved: false,
-            has_target: false,
-        };
-        if let Some(deadline) = slot.session.deadline(&self.settings.session) {
-            slot.alarm.arm(deadline, token, &mut self.timers, self.now);
-        }
-        entry.insert(slot);
-        self.shared.sessions.fetch_add(1, Ordering::Relaxed);
-        self.counters.sessions_accepted.add(1);
-        self.counters.sessions_active.add(1);
     }
 
     fn cut(&mut self, index: usize, reason: CloseReason) {

@@ -1,0 +1,91 @@
+//! New clients: accepting while there is room, and pausing when there is none.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mio::Interest;
+use mio::net::TcpStream;
+
+use super::{ACCEPT_LEG, CLIENT_LEG, Session, Slot, Worker, worker_token};
+use crate::reactor::accept::{self, Accepted};
+use crate::reactor::alarm::Alarm;
+use crate::reactor::token::{INDEX_LIMIT, Kind, Token, next_generation};
+
+/// Connections accepted per listener and turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// How long accepting pauses when descriptors or sessions have run out, unless a session ends before.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A shortage is logged at most this often.
+const SHORTAGE_LOG_INTERVAL: Duration = Duration::from_secs(30);
+
+impl Worker {
+    pub(super) fn accept(&mut self) {
+        for number in 0..self.listeners.len() {
+            let mut budget = ACCEPTS_PER_TURN;
+            while self.listeners[number].ready && !self.accept_paused && budget > 0 {
+                budget -= 1;
+                if self.shared.sessions.load(Ordering::Relaxed) >= self.settings.sessions_max {
+                    self.counters.accept_paused_limit.add(1);
+                    self.pause_accepting(&format!("all {} sessions are in use", self.settings.sessions_max));
+                    break;
+                }
+                match accept::accept(&self.listeners[number].socket) {
+                    Accepted::Client(stream, address) => self.admit(stream, address),
+                    Accepted::Blocked => self.listeners[number].ready = false,
+                    Accepted::Lost(error) => {
+                        self.counters.accept_errors.add(1);
+                        log::debug!("accept: {error}");
+                    }
+                    Accepted::NoDescriptors(_) if self.dialer.give_up_spares(&self.counters) => {}
+                    Accepted::NoDescriptors(error) => {
+                        self.counters.accept_paused_descriptors.add(1);
+                        self.pause_accepting(&error.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leaves clients in the kernel's queue for a while. The listener stays marked as ready.
+    pub(super) fn pause_accepting(&mut self, why: &str) {
+        self.accept_paused = true;
+        self.accept_alarm.arm(self.now + ACCEPT_PAUSE, worker_token(ACCEPT_LEG), &mut self.timers, self.now);
+        if self.shortage_logged_at.is_none_or(|at| at + SHORTAGE_LOG_INTERVAL <= self.now) {
+            self.shortage_logged_at = Some(self.now);
+            log::warn!("worker {}: new clients wait: {why}", self.number);
+        }
+    }
+
+    pub(super) fn admit(&mut self, mut stream: TcpStream, address: SocketAddr) {
+        let entry = self.sessions.vacant_entry();
+        if entry.key() >= INDEX_LIMIT {
+            return;
+        }
+        self.generation = next_generation(self.generation);
+        let token = Token::new(Kind::Session, self.generation, entry.key(), CLIENT_LEG);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut stream, token.into(), interest) {
+            self.counters.accept_errors.add(1);
+            log::warn!("worker {}: cannot watch a client: {error}", self.number);
+            return;
+        }
+        let session = Box::new(Session::new(stream, address, &self.settings.session, self.now));
+        let mut slot = Slot {
+            generation: self.generation,
+            session,
+            dials: Vec::new(),
+            alarm: Alarm::default(),
+            queued: false,
+            starved: false,
+            has_target: false,
+        };
+        if let Some(deadline) = slot.session.deadline(&self.settings.session) {
+            slot.alarm.arm(deadline, token, &mut self.timers, self.now);
+        }
+        entry.insert(slot);
+        self.shared.sessions.fetch_add(1, Ordering::Relaxed);
+        self.counters.sessions_accepted.add(1);
+        self.counters.sessions_active.add(1);
+    }
+}

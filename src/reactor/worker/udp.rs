@@ -1,0 +1,91 @@
+//! UDP sockets for sessions: new ones, and those that move here or away by their Global ID.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError};
+
+use mio::Registry;
+
+use super::{SWEEP_LEG, Worker, session_leg, worker_token};
+use crate::reactor::global_ids::{GRACE, Holder};
+use crate::reactor::inbox::Request;
+use crate::reactor::token::Token;
+use crate::reactor::udp::{BoundSocket, OutboundUdp};
+use crate::session::{BindFailure, GlobalId, UdpPermit, User};
+
+impl Worker {
+    /// A UDP socket for the leg that `token` names: the one with this Global ID if there is one, else a new one.
+    pub(super) fn bind_udp(
+        &mut self,
+        token: Token,
+        user: &Arc<User>,
+        id: Option<GlobalId>,
+    ) -> Result<OutboundUdp, BindFailure> {
+        let ids = Arc::clone(&self.shared.global_ids);
+        let holder = Holder { worker: self.number, token };
+        let key = id.map(|id| (user.id, id));
+        let (bound, claim) = if let Some((bound, claim, previous)) = key.and_then(|key| ids.take_over(key, holder)) {
+            self.counters.udp_sockets_migrated.add(1);
+            if let (Some(previous), Some((_, id))) = (previous, key) {
+                self.tell_previous(previous, id);
+            }
+            (bound, Some(claim))
+        } else {
+            let permit = UdpPermit::take(user, self.settings.session.udp.sockets_per_user_max).ok_or_else(|| {
+                self.counters.udp_sockets_refused.add(1);
+                BindFailure::Limit
+            })?;
+            let bound =
+                Arc::new(BoundSocket::bind(self.settings.dial.bind, permit).map_err(|error| self.udp_failed(&error))?);
+            let claim = key.and_then(|key| ids.enter(key, holder, &bound));
+            (bound, claim)
+        };
+        if claim.is_some() {
+            self.sweep_alarm.arm(self.now + GRACE, worker_token(SWEEP_LEG), &mut self.timers, self.now);
+        }
+        let policy = Arc::clone(&self.settings.dial.policy);
+        let registry = self.registry().map_err(|error| self.udp_failed(&error))?;
+        OutboundUdp::watch(bound, claim, policy, &registry, token).map_err(|error| self.udp_failed(&error))
+    }
+
+    pub(super) fn udp_failed(&self, error: &io::Error) -> BindFailure {
+        self.counters.udp_sockets_failed.add(1);
+        log::debug!("no UDP socket: {error}");
+        BindFailure::NoResources
+    }
+
+    pub(super) fn registry(&mut self) -> io::Result<Rc<Registry>> {
+        if let Some(registry) = &self.registry {
+            return Ok(Rc::clone(registry));
+        }
+        let registry = Rc::new(self.poll.registry().try_clone()?);
+        self.registry = Some(Rc::clone(&registry));
+        Ok(registry)
+    }
+
+    /// A session's UDP socket has moved to another connection.
+    pub(super) fn tell_previous(&mut self, previous: Holder, id: GlobalId) {
+        if previous.worker == self.number {
+            return self.lose_udp(previous.token, id);
+        }
+        let inboxes = self.shared.inboxes.read().unwrap_or_else(PoisonError::into_inner);
+        let inbox = inboxes.get(previous.worker).cloned();
+        drop(inboxes);
+        if let Some(inbox) = inbox {
+            // Not told, it reads what the new one should; that is datagrams lost, until it ends.
+            inbox.ask(Request::LoseUdp(previous.token, id));
+        }
+    }
+
+    pub(super) fn lose_udp(&mut self, token: Token, id: GlobalId) {
+        if self.slot(token).is_some() {
+            self.with_session(token, |session, cx| session.on_udp_taken(session_leg(token), id, cx));
+        }
+    }
+
+    pub(super) fn sweep_global_ids(&mut self) {
+        if self.sweep_alarm.fired(self.now) && self.shared.global_ids.sweep(self.now) {
+            self.sweep_alarm.arm(self.now + GRACE, worker_token(SWEEP_LEG), &mut self.timers, self.now);
+        }
+    }
+}
