@@ -1,10 +1,13 @@
 //! What the program itself says on stdout and stderr, beside the log.
 //!
-//! Owns two promises that std's macros do not make: a terminal that is gone or a full disk never ends the program, and
-//! while it serves nobody waits for a reader that has stalled.
+//! Owns three promises that std's macros do not make: a terminal that is gone or a full disk never ends the program,
+//! while it serves nobody waits for a reader that has stalled, and no line is torn by another thread's.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +19,38 @@ pub fn note(text: &str) {
 /// Puts out a result for scripts, as it is. A reader that went away wants no more of it.
 pub fn result(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// Standard error for the threads that write whole lines to it: what one of them gives to `write_all` is not interrupted
+/// by what another does, however slowly it goes.
+///
+/// It is a descriptor of our own, because the lock that std keeps around its own must not be held by a stalled write.
+pub struct StderrLines(File);
+
+/// Held while one of them writes.
+static STDERR_TURN: Mutex<()> = Mutex::new(());
+
+impl StderrLines {
+    /// # Errors
+    /// Standard error is closed, or no descriptor is left.
+    pub fn open() -> io::Result<Self> {
+        io::stderr().as_fd().try_clone_to_owned().map(|descriptor| Self(descriptor.into()))
+    }
+}
+
+impl Write for StderrLines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let _turn = STDERR_TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.write_all(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Lines to stderr from a thread of its own, one at a time.
@@ -31,8 +66,11 @@ struct Line {
 
 impl Reporter {
     /// A reporter to stderr. Should there be no thread for it, it drops every line.
-    pub fn start() -> Self {
-        Self::new(io::stderr())
+    ///
+    /// # Errors
+    /// As [`StderrLines::open`].
+    pub fn start() -> io::Result<Self> {
+        StderrLines::open().map(Self::new)
     }
 
     fn new(sink: impl Write + Send + 'static) -> Self {
@@ -66,7 +104,9 @@ impl Reporter {
 
 fn write_all(mut sink: impl Write, lines: &Receiver<Line>) {
     while let Ok(line) = lines.recv() {
-        let _ = writeln!(sink, "{}", line.text);
+        let mut bytes = line.text.into_bytes();
+        bytes.push(b'\n');
+        let _ = sink.write_all(&bytes);
         if let Some(done) = line.done {
             let _ = done.try_send(());
         }
@@ -107,7 +147,7 @@ mod tests {
         let reporter = Reporter::new(Slow(sender));
         assert!(reporter.offer("first".to_owned()));
         assert!(reporter.write("last".to_owned(), Duration::from_secs(10)));
-        assert_eq!(taken.try_iter().flatten().collect::<Vec<_>>(), b"first\nlast\n");
+        assert_eq!(taken.try_iter().collect::<Vec<_>>(), [&b"first\n"[..], b"last\n"], "each line is one write");
     }
 
     #[test]

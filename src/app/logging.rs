@@ -4,9 +4,8 @@
 //! caller never waits, neither for a stalled terminal nor for a full disk. What does not fit into the queue, or cannot
 //! be written, is dropped and counted, and the count is told as soon as writing works again.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +17,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 use simplelog::{ConfigBuilder, WriteLogger};
 
 use crate::app::config::{Log as LogSettings, LogFormat};
+use crate::app::console::StderrLines;
 use crate::app::exit::Failure;
 
 /// Lines that may wait for the log thread. At 200 bytes each this is under a megabyte.
@@ -32,17 +32,18 @@ const OUR_TARGET: &str = "vless_rust";
 /// # Errors
 /// 73 or 77 if the log file cannot be opened; 73 if there is a logger already.
 pub fn start(settings: &LogSettings) -> Result<LogHandle, Failure> {
-    let sink = match &settings.file {
+    let handle = match &settings.file {
         Some(path) => OpenOptions::new()
             .create(true)
             .append(true)
             .mode(0o600)
             .open(path)
+            .map(|file| LogHandle::new(file, settings.format, QUEUE_LINES_MAX))
             .map_err(|error| Failure::writing(path, &error)),
-        // A descriptor of our own: the lock that std keeps around stderr must not be held by a stalled write.
-        None => stderr_copy().map_err(|error| Failure::writing("/dev/stderr".as_ref(), &error)),
+        None => StderrLines::open()
+            .map(|stderr| LogHandle::new(stderr, settings.format, QUEUE_LINES_MAX))
+            .map_err(|error| Failure::writing("/dev/stderr".as_ref(), &error)),
     }?;
-    let handle = LogHandle::new(sink, settings.format, QUEUE_LINES_MAX);
     let logger = logger(settings, handle.queue.clone());
     log::set_boxed_logger(logger)
         .map_err(|error| Failure::new(crate::app::exit::CANNOT_CREATE, format!("cannot start logging: {error}")))?;
@@ -134,10 +135,6 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
     let day_of_month = day - (153 * month + 2) / 5 + 1;
     let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
     (year + era * 400, month, day_of_month)
-}
-
-fn stderr_copy() -> io::Result<File> {
-    io::stderr().as_fd().try_clone_to_owned().map(File::from)
 }
 
 fn logger(settings: &LogSettings, queue: Queue) -> Box<dyn Log> {

@@ -111,7 +111,7 @@ fn serve(config: &Config, log: &LogHandle) -> Result<(), Failure> {
         buffer_memory_max: config.performance.buffer_memory_max.unwrap_or_else(memory::default_buffer_memory),
         observer: Arc::new(AccessLines { log: config.log.access.then(|| log.access_log()), format: config.log.format }),
     };
-    let reactor = Reactor::start(listeners, &settings)
+    let mut reactor = Reactor::start(listeners, &settings)
         .map_err(|error| Failure::new(exit::UNAVAILABLE, format!("cannot start the workers: {error}")))?;
     for address in &addresses {
         log::info!(
@@ -121,12 +121,12 @@ fn serve(config: &Config, log: &LogHandle) -> Result<(), Failure> {
             settings.sessions_max
         );
     }
-    let reporter = Reporter::start();
-    let report = || counters_line(&reactor, &users, started.elapsed(), log.dropped_lines());
-    wait_for_the_end(&reactor, &signals, config.timeouts.drain, || reporter.offer(report()));
-    reporter.write(report(), LAST_WORDS_TIMEOUT);
-    // Drained, the workers have ended; after a second signal they cut what is left.
-    drop(reactor);
+    let reporter = Reporter::start().map_err(|error| Failure::writing("/dev/stderr".as_ref(), &error))?;
+    let report = |reactor: &_| counters_line(reactor, &users, started.elapsed(), log.dropped_lines());
+    wait_for_the_end(&reactor, &signals, config.timeouts.drain, || reporter.offer(report(&reactor)));
+    // Drained, the workers have ended; after a second signal they cut what is left, and that counts, too.
+    reactor.stop();
+    reporter.write(report(&reactor), LAST_WORDS_TIMEOUT);
     log::info!("stopped");
     Ok(())
 }

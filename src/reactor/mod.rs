@@ -140,10 +140,9 @@ impl Reactor {
             inbox.ask(Request::Drain(timeout));
         }
     }
-}
 
-impl Drop for Reactor {
-    fn drop(&mut self) {
+    /// Cuts what sessions are left and returns when all workers have ended; the counters stay.
+    pub fn stop(&mut self) {
         for inbox in &self.inboxes {
             inbox.ask(Request::Stop);
         }
@@ -151,6 +150,12 @@ impl Drop for Reactor {
             // A worker that panicked has nothing more to say; in a release build it would have ended the process.
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

@@ -140,6 +140,17 @@ class Service(InteropCase):
 
         self.listener.child.wait_until(both_directions_are_counted, f"two counters of {size} bytes", 5)
 
+    def test_log_lines_do_not_tear_the_counters(self) -> None:
+        # Each of these connections is worth a log line at debug.
+        for _ in range(50):
+            for _ in range(10):
+                socket.create_connection(("127.0.0.1", self.listener.port)).close()
+            self.listener.counters()
+        lines = self.listener.child.stderr().splitlines()
+        told = [json.loads(line) for line in lines if "uptime_seconds" in line]
+        self.assertEqual(len(told), 50)
+        self.assertGreaterEqual(sum("not_vless" in line or "client_left" in line for line in lines), 50)
+
     def test_terminating_it_lets_a_session_finish(self) -> None:
         with self.dial() as stream:
             self.assert_echoes(stream, 1000)
@@ -156,6 +167,9 @@ class Service(InteropCase):
             self.listener.child.wait_until(lambda: not port_accepts(self.listener.port), "the listener closes", 5)
             self.listener.child.send_signal(signal.SIGTERM)
             self.listener.child.wait(2)
+        last = json.loads(self.listener.counter_lines()[-1])
+        self.assertEqual(last["closes"]["shutdown"], 1)
+        self.assertEqual((last["sessions_active"], last["buffers_held"]), (0, 0))
 
     def dial(self) -> socket.socket:
         """A stream to the echoing origin."""
