@@ -2,8 +2,9 @@
 //!
 //! A [`Session`] is told what happened (`on_*`) and answers what it wants next ([`Next`], and wishes in [`Context`]).
 //! It owns the client's socket, the protocol stack behind it and a transfer per direction; it opens the conversation
-//! (`opening`), then leaves it to one of three relays: a stream to one target (here), the datagrams of one target
-//! (`datagrams`), or frames for many targets (`mux`). It decides when to stop, and ends in good order (`ending`). It knows no poll, no thread and no clock.
+//! (`opening`), then leaves it to one of three relays: a stream to one target (`stream`), the datagrams of one target
+//! (`datagrams`), or frames for many targets (`mux`). It decides when to stop, ends in good order (`ending`), and has
+//! what it achieved counted (`progress`). It knows no poll, no thread and no clock.
 
 mod channel;
 pub mod close;
@@ -11,6 +12,8 @@ mod datagrams;
 mod ending;
 pub mod mux;
 mod opening;
+mod progress;
+mod stream;
 mod tcp_leg;
 pub mod transfer;
 mod transforms;
@@ -20,18 +23,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::channel::{Channel, Traffic, Turn};
-use self::close::{CloseReason, Verdict, broken, verdict};
+use self::channel::{Channel, Turn};
+use self::close::{CloseReason, broken};
 use self::datagrams::Datagrams;
 use self::ending::LINGER;
 use self::mux::Mux;
-use self::transfer::{End, Means, Moved, Pumped, Transfer};
-use self::transforms::{Decode, Encode};
+use self::transfer::{Means, Moved, Transfer};
 pub use self::udp_leg::UdpPermit;
+use crate::inbound::Inbound;
 pub use crate::inbound::tls::TlsAcceptor;
 pub use crate::inbound::users::{User, Users};
-use crate::inbound::vision::Padding;
-use crate::inbound::{Inbound, InboundError};
 use crate::io::datagram::{DatagramSocket, NoDatagrams};
 use crate::io::socket::{Endpoint, Readiness, Socket};
 pub use crate::protocol::addons::Flow;
@@ -186,15 +187,6 @@ struct Account {
     /// `None` where every session inside has its own.
     target: Option<Target>,
     flow: Flow,
-}
-
-/// What a session has achieved so far; the difference of two goes to the counters.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Progress {
-    traffic: Traffic,
-    padding: Padding,
-    is_uplink_direct: bool,
-    is_downlink_direct: bool,
 }
 
 /// What happens once the request was accepted.
@@ -462,7 +454,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     }
 
     fn relay(&mut self, cx: &mut Context<'_>) -> Next {
-        let before = self.progress();
+        let mut before = self.progress();
         let mut channel = Channel {
             client: &mut self.client,
             inbound: &mut self.inbound,
@@ -474,12 +466,12 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             Relay::Datagrams(datagrams) => datagrams.turn(&mut channel, cx),
             Relay::Mux(mux) => mux.turn(&mut channel, cx),
         };
-        let counted = match &mut self.relay {
-            Relay::Stream => before.traffic,
-            Relay::Datagrams(datagrams) => datagrams.take_counted(),
-            Relay::Mux(mux) => mux.take_counted(),
-        };
-        self.count(Progress { traffic: counted, ..before }, cx);
+        match &mut self.relay {
+            Relay::Stream => {}
+            Relay::Datagrams(datagrams) => before.traffic = datagrams.take_counted(),
+            Relay::Mux(mux) => before.traffic = mux.take_counted(),
+        }
+        self.count(before, cx);
         match turn {
             Turn::Wait => Next::Wait,
             Turn::Starved => Next::Starved,
@@ -501,128 +493,12 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
     }
 
-    /// Both directions, and then what their ends mean.
-    fn relay_stream(&mut self, cx: &mut Context<'_>) -> Next {
-        let before = self.progress();
-        let Some(target) = &mut self.target else { return self.finish(CloseReason::Internal) };
-        let read_bytes_max = cx.settings.read_bytes_max;
-        let mut decode = Decode { inbound: &mut self.inbound, read_bytes_max };
-        let uplink = self.uplink.pump(&mut self.client, target, &mut decode, &mut cx.means);
-        let mut encode = Encode { inbound: &mut self.inbound, read_bytes_max };
-        let downlink = self.downlink.pump(target, &mut self.client, &mut encode, &mut cx.means);
-        let target_broken = target.broken;
-        self.count(before, cx);
-
-        match verdict(self.uplink.end(), self.downlink.end()) {
-            // Nobody reads a source that has ended, so only its event tells that it broke since.
-            Verdict::Continue if self.uplink.end().is_some() && self.client.broken => {
-                self.abort(CloseReason::ClientReset)
-            }
-            Verdict::Continue if self.downlink.end() == Some(&End::Finished) && target_broken => {
-                // No reset for the client: the end of the answer may still be on its way to it.
-                self.target = None;
-                self.finish_or_linger(CloseReason::TargetReset, cx)
-            }
-            Verdict::Continue if uplink == Pumped::Again || downlink == Pumped::Again => {
-                cx.counters.turns_cut_by_budget.add(1);
-                Next::Again
-            }
-            Verdict::Continue if uplink == Pumped::Starved || downlink == Pumped::Starved => Next::Starved,
-            Verdict::Continue => Next::Wait,
-            Verdict::Close(reason) => {
-                self.target = None;
-                self.finish_or_linger(reason, cx)
-            }
-            Verdict::Reset(reason) => {
-                if let Some(End::Broken(error)) = self.uplink.end() {
-                    log::debug!("{}: {error}", self.client_address);
-                    let is_alerted = matches!(error, InboundError::Tls(_)) && !self.inbound.is_downlink_direct();
-                    if is_alerted && self.downlink.end().is_none() {
-                        // TLS's alert is the last thing the client hears; a reset would overtake it.
-                        if let Some(mut target) = self.target.take() {
-                            target.socket.reset_on_close();
-                        }
-                        return self.say_last_words(reason, cx);
-                    }
-                }
-                self.abort(reason)
-            }
-        }
-    }
-
-    /// Counts what happened since `before`.
-    fn count(&self, before: Progress, cx: &Context<'_>) {
-        let now = self.progress();
-        if now == before {
-            return;
-        }
-        let Some(account) = &self.account else { return };
-        let lane = account.user.counters.lane(cx.worker);
-        let counters = cx.counters;
-        let (up, up_before) = (now.traffic.uplink, before.traffic.uplink);
-        counters.uplink_bytes.add(up.payload_bytes - up_before.payload_bytes);
-        counters.uplink_unchanged_bytes.add(up.unchanged_bytes - up_before.unchanged_bytes);
-        counters.uplink_spliced_bytes.add(up.spliced_bytes - up_before.spliced_bytes);
-        lane.uplink_bytes.add(up.payload_bytes - up_before.payload_bytes);
-        let (down, down_before) = (now.traffic.downlink, before.traffic.downlink);
-        counters.downlink_bytes.add(down.payload_bytes - down_before.payload_bytes);
-        counters.downlink_unchanged_bytes.add(down.unchanged_bytes - down_before.unchanged_bytes);
-        counters.downlink_spliced_bytes.add(down.spliced_bytes - down_before.spliced_bytes);
-        lane.downlink_bytes.add(down.payload_bytes - down_before.payload_bytes);
-        let up_packets = now.traffic.uplink_packets - before.traffic.uplink_packets;
-        let down_packets = now.traffic.downlink_packets - before.traffic.downlink_packets;
-        counters.udp_uplink_packets.add(up_packets);
-        counters.udp_downlink_packets.add(down_packets);
-        lane.udp_uplink_packets.add(up_packets);
-        lane.udp_downlink_packets.add(down_packets);
-        if account.flow == Flow::Vision {
-            counters.uplink_padding_bytes.add(now.padding.uplink_bytes - before.padding.uplink_bytes);
-            counters.downlink_padding_bytes.add(now.padding.downlink_bytes - before.padding.downlink_bytes);
-            counters.uplinks_direct.add(u64::from(now.is_uplink_direct && !before.is_uplink_direct));
-            counters.downlinks_direct.add(u64::from(now.is_downlink_direct && !before.is_downlink_direct));
-        }
-    }
-
-    fn progress(&self) -> Progress {
-        Progress {
-            traffic: self.traffic(),
-            padding: self.inbound.padding(),
-            is_uplink_direct: self.inbound.is_uplink_direct(),
-            is_downlink_direct: self.inbound.is_downlink_direct(),
-        }
-    }
-
-    fn traffic(&self) -> Traffic {
-        match &self.relay {
-            Relay::Stream => {
-                Traffic { uplink: self.uplink.moved(), downlink: self.downlink.moved(), ..Traffic::default() }
-            }
-            Relay::Datagrams(datagrams) => datagrams.traffic(),
-            Relay::Mux(mux) => mux.traffic(),
-        }
-    }
-
     /// The first of the relay's deadlines, and the reason if it passes.
     fn relay_deadline(&self, settings: &SessionSettings) -> (Instant, CloseReason) {
         match &self.relay {
-            Relay::Stream => {}
-            Relay::Datagrams(datagrams) => return datagrams.deadline(settings, &self.downlink),
-            Relay::Mux(mux) => return mux.deadline(settings, &self.downlink),
+            Relay::Stream => self.stream_deadline(&settings.timeouts),
+            Relay::Datagrams(datagrams) => datagrams.deadline(settings, &self.downlink),
+            Relay::Mux(mux) => mux.deadline(settings, &self.downlink),
         }
-        let timeouts = &settings.timeouts;
-        let moved_at = self.uplink.moved_at().max(self.downlink.moved_at());
-        let mut first = (moved_at + timeouts.idle, CloseReason::Idle);
-        let mut consider = |deadline: Instant, reason| {
-            if deadline < first.0 {
-                first = (deadline, reason);
-            }
-        };
-        if self.uplink.end().is_some() || self.downlink.end().is_some() {
-            consider(moved_at + timeouts.half_close, CloseReason::HalfCloseTimeout);
-        }
-        for stalled in [self.uplink.stalled_since(), self.downlink.stalled_since()].into_iter().flatten() {
-            consider(stalled + timeouts.write_stall, CloseReason::WriteStall);
-        }
-        first
     }
 }

@@ -1,0 +1,70 @@
+//! What a session has achieved, and how that gets into the counters.
+
+use super::channel::Traffic;
+use super::{Context, Flow, Relay, Session};
+use crate::inbound::vision::Padding;
+use crate::io::datagram::DatagramSocket;
+use crate::io::socket::Socket;
+
+/// What a session has achieved so far; the difference of two goes to the counters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) traffic: Traffic,
+    padding: Padding,
+    is_uplink_direct: bool,
+    is_downlink_direct: bool,
+}
+
+impl<S: Socket, D: DatagramSocket> Session<S, D> {
+    /// Counts what happened since `before`.
+    pub(super) fn count(&self, before: Progress, cx: &Context<'_>) {
+        let now = self.progress();
+        if now == before {
+            return;
+        }
+        let Some(account) = &self.account else { return };
+        let lane = account.user.counters.lane(cx.worker);
+        let counters = cx.counters;
+        let (up, up_before) = (now.traffic.uplink, before.traffic.uplink);
+        counters.uplink_bytes.add(up.payload_bytes - up_before.payload_bytes);
+        counters.uplink_unchanged_bytes.add(up.unchanged_bytes - up_before.unchanged_bytes);
+        counters.uplink_spliced_bytes.add(up.spliced_bytes - up_before.spliced_bytes);
+        lane.uplink_bytes.add(up.payload_bytes - up_before.payload_bytes);
+        let (down, down_before) = (now.traffic.downlink, before.traffic.downlink);
+        counters.downlink_bytes.add(down.payload_bytes - down_before.payload_bytes);
+        counters.downlink_unchanged_bytes.add(down.unchanged_bytes - down_before.unchanged_bytes);
+        counters.downlink_spliced_bytes.add(down.spliced_bytes - down_before.spliced_bytes);
+        lane.downlink_bytes.add(down.payload_bytes - down_before.payload_bytes);
+        let up_packets = now.traffic.uplink_packets - before.traffic.uplink_packets;
+        let down_packets = now.traffic.downlink_packets - before.traffic.downlink_packets;
+        counters.udp_uplink_packets.add(up_packets);
+        counters.udp_downlink_packets.add(down_packets);
+        lane.udp_uplink_packets.add(up_packets);
+        lane.udp_downlink_packets.add(down_packets);
+        if account.flow == Flow::Vision {
+            counters.uplink_padding_bytes.add(now.padding.uplink_bytes - before.padding.uplink_bytes);
+            counters.downlink_padding_bytes.add(now.padding.downlink_bytes - before.padding.downlink_bytes);
+            counters.uplinks_direct.add(u64::from(now.is_uplink_direct && !before.is_uplink_direct));
+            counters.downlinks_direct.add(u64::from(now.is_downlink_direct && !before.is_downlink_direct));
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            traffic: self.traffic(),
+            padding: self.inbound.padding(),
+            is_uplink_direct: self.inbound.is_uplink_direct(),
+            is_downlink_direct: self.inbound.is_downlink_direct(),
+        }
+    }
+
+    pub(super) fn traffic(&self) -> Traffic {
+        match &self.relay {
+            Relay::Stream => {
+                Traffic { uplink: self.uplink.moved(), downlink: self.downlink.moved(), ..Traffic::default() }
+            }
+            Relay::Datagrams(datagrams) => datagrams.traffic(),
+            Relay::Mux(mux) => mux.traffic(),
+        }
+    }
+}
