@@ -44,8 +44,8 @@ impl Options {
                 "--datagrams" => options.datagrams = number(&value()?)? as u64,
                 "--silent" => options.silent = number(&value()?)?,
                 "--threads" => options.threads = number(&value()?)?,
-                "--ours" => options.ours = value()?.into(),
-                "--venv" => options.venv = value()?.into(),
+                "--ours" => options.ours = existing_path(&value()?)?,
+                "--venv" => options.venv = existing_path(&value()?)?,
                 "--peers" => options.peers = value()?.split(',').map(peer).collect::<Result<_, _>>()?,
                 name if scenario::ALL.iter().any(|scenario| scenario.name == name) => {
                     options.scenarios.push(argument);
@@ -94,6 +94,11 @@ pub(crate) fn usage() -> String {
 
 fn number(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&value| value > 0).ok_or_else(|| format!("{text} is not a positive number"))
+}
+
+/// The servers are started in a folder of their own, where a relative path would mean something else.
+fn existing_path(text: &str) -> Result<PathBuf, String> {
+    std::fs::canonicalize(text).map_err(|error| format!("{text}: {error}"))
 }
 
 fn peer(name: &str) -> Result<Peer, String> {
