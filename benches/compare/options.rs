@@ -82,7 +82,7 @@ impl Default for Options {
 /// The text that answers a wrong command line.
 pub(crate) fn usage() -> String {
     let mut text =
-        "cargo bench --bench compare -- [SCENARIO ...] [--peers ours,xray,sing-box,relay] [--rounds 3]\n    \
+        "cargo bench --bench compare -- [SCENARIO ...] [--peers ours,ours-no-pool,xray,sing-box,relay] [--rounds 3]\n    \
         [--streams 4] [--mib 768] [--connections 2000] [--idle 2000] [--silent 1000] [--datagrams 200000] [--threads 8]\n    \
         [--ours BINARY] [--venv FOLDER]\n"
             .to_owned();

@@ -35,7 +35,7 @@ impl<'a> Report<'a> {
             let values = values(rounds, 0);
             let (low, high) = (values[0], values[values.len() - 1]);
             let spread = format!("{} .. {}", short(low), short(high));
-            let _ = write!(text, "  {:<9} {:>8} {unit:<23} {spread:<20}", peer.name(), short(median(&values)));
+            let _ = write!(text, "  {:<12} {:>8} {unit:<23} {spread:<20}", peer.name(), short(median(&values)));
             for (reference, ratio) in self.ratios(*peer, 0) {
                 let _ = write!(text, " {ratio:.2}x {reference}");
             }

@@ -87,7 +87,7 @@ pub(crate) const ALL: [Scenario; 14] = [
         about: "new TLS connections, one small echo on each",
         protocol: Protocol::Tls,
         load: Load::Connections(Exchange::Echo),
-        goals: &[Goal::Times(0.55, Peer::Xray)],
+        goals: &[Goal::Times(0.55, Peer::Xray), Goal::Times(1.03, Peer::OursWithoutPool)],
     },
     Scenario {
         name: "idle",
@@ -156,10 +156,14 @@ pub(crate) const ALL: [Scenario; 14] = [
 ];
 
 impl Scenario {
-    /// Whether this scenario says anything about a peer: the bare relay is only a yardstick for bulk without crypto.
+    /// Whether this scenario says anything about a peer: the bare relay is only a yardstick for bulk without crypto, the
+    /// lack of a pool one for new connections.
     pub(crate) fn fits(&self, peer: Peer) -> bool {
-        let is_bulk = matches!(self.load, Load::Bulk(_));
-        peer != Peer::Relay || (is_bulk && self.protocol != Protocol::Tls)
+        match peer {
+            Peer::Ours | Peer::Xray | Peer::SingBox => true,
+            Peer::OursWithoutPool => matches!(self.load, Load::Connections(_)),
+            Peer::Relay => matches!(self.load, Load::Bulk(_)) && self.protocol != Protocol::Tls,
+        }
     }
 
     /// Starts the peer, puts the load on it, stops it.

@@ -22,6 +22,8 @@ use crate::vless::USER_TEXT;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     Ours,
+    /// Ours with the connection pool switched off: what the pool costs a new connection.
+    OursWithoutPool,
     Xray,
     SingBox,
     /// Not a VLESS server: the bare splice relay, which forwards to the origin.
@@ -29,11 +31,12 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 4] = [Self::Ours, Self::Xray, Self::SingBox, Self::Relay];
+    pub(crate) const ALL: [Self; 5] = [Self::Ours, Self::OursWithoutPool, Self::Xray, Self::SingBox, Self::Relay];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
+            Self::OursWithoutPool => "ours-no-pool",
             Self::Xray => "xray",
             Self::SingBox => "sing-box",
             Self::Relay => "relay",
@@ -90,8 +93,10 @@ impl Bed {
         let mut command = Command::new(env::current_exe()?);
         command.arg(CHILD_ARGUMENT);
         match peer {
-            Peer::Ours => {
-                fs::write(&configuration, self.our_configuration(port, protocol).to_string())?;
+            Peer::Ours | Peer::OursWithoutPool => {
+                let mut ours = self.our_configuration(port, protocol);
+                ours["connection_pool"] = json!({ "enabled": peer == Peer::Ours });
+                fs::write(&configuration, ours.to_string())?;
                 command.arg(&self.ours).arg("run").arg(&configuration);
             }
             Peer::Xray => {
