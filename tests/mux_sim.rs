@@ -81,7 +81,7 @@ impl Socket for Stream {
         Send::Bytes(count)
     }
 
-    fn recv_pipe(&mut self, _: &mut KernelPipe) -> Recv {
+    fn recv_pipe(&mut self, _: &mut KernelPipe) -> Option<Recv> {
         unreachable!("there are no pipes here")
     }
 
@@ -304,7 +304,7 @@ impl World {
             let writable = wire.wants_write && (wire.room > 0 || wire.is_reset);
             wire.wants_read &= !readable;
             wire.wants_write &= !writable;
-            Readiness { readable, writable, broken: false }
+            Readiness { readable, writable, ..Readiness::default() }
         };
         if readiness != Readiness::default() {
             self.call(|session, cx| session.on_ready(leg, readiness, cx));

@@ -84,6 +84,10 @@ impl From<TlsError> for InboundError {
 /// One client's stack.
 pub struct Inbound {
     security: Security,
+    /// The client said inside TLS that nothing follows.
+    uplink_closed: bool,
+    /// [`Inbound::finish`] was called.
+    downlink_finished: bool,
     response: Response,
     vision: Option<Box<Vision>>,
 }
@@ -108,12 +112,16 @@ enum Response {
 impl Inbound {
     /// A stack without TLS.
     pub fn plain() -> Self {
-        Self { security: Security::Plain, response: Response::NotYet, vision: None }
+        Self::new(Security::Plain)
     }
 
     /// A stack with TLS.
     pub fn tls(acceptor: TlsAcceptor) -> Self {
-        Self { security: Security::TlsUntouched(acceptor), response: Response::NotYet, vision: None }
+        Self::new(Security::TlsUntouched(acceptor))
+    }
+
+    fn new(security: Security) -> Self {
+        Self { security, uplink_closed: false, downlink_finished: false, response: Response::NotYet, vision: None }
     }
 
     /// Payload can flow: there is no TLS, or its handshake is done.
@@ -181,18 +189,22 @@ impl Inbound {
                 return Ok(Converted::Moved { again: !wire.is_empty() });
             }
         }
+        self.drop_tls_when_left();
         Ok(Converted::Moved { again: false })
     }
 
     fn decode_record(&mut self, record: &mut [u8], payload: &mut Buf) -> Result<(), InboundError> {
         let Security::Tls(engine) = &mut self.security else { return Ok(()) };
-        let Some(vision) = &mut self.vision else { return Ok(engine.feed_into(record, payload)?) };
         let mut result = Ok(());
-        engine.feed(record, |bytes| {
-            if result.is_ok() {
-                result = vision.decode(bytes, payload);
-            }
-        })?;
+        match &mut self.vision {
+            None => engine.feed_into(record, payload)?,
+            Some(vision) => engine.feed(record, |bytes| {
+                if result.is_ok() {
+                    result = vision.decode(bytes, payload);
+                }
+            })?,
+        }
+        self.uplink_closed = engine.is_peer_closed();
         result
     }
 
@@ -209,7 +221,7 @@ impl Inbound {
 
     /// No payload follows in the uplink: the client closed its direction inside TLS.
     pub fn is_uplink_closed(&self) -> bool {
-        matches!(&self.security, Security::Tls(engine) if engine.is_peer_closed()) && !self.is_uplink_direct()
+        self.uplink_closed && !self.is_uplink_direct()
     }
 
     /// The uplink may end here, with `rest` received and not decoded: no record and no block is cut.
@@ -313,6 +325,8 @@ impl Inbound {
         }
         engine.close();
         take_outgoing(engine, wire, tally);
+        self.downlink_finished = true;
+        self.drop_tls_when_left();
         Ok(())
     }
 
@@ -340,7 +354,9 @@ impl Inbound {
 
     /// Frees TLS as soon as neither direction needs it.
     fn drop_tls_when_left(&mut self) {
-        if self.is_uplink_direct() && self.is_downlink_direct() {
+        let uplink_needs_it = !self.is_uplink_direct() && !self.uplink_closed;
+        let downlink_needs_it = !self.is_downlink_direct() && (!self.downlink_finished || self.has_outgoing());
+        if !uplink_needs_it && !downlink_needs_it {
             self.security = Security::Plain;
         }
     }

@@ -77,6 +77,9 @@ impl Vision {
                 return Err(InboundError::NoRoom);
             }
         }
+        if self.unpad.phase() == Phase::Raw {
+            self.sniff.uplink_is_raw();
+        }
         // A first record that turns out not to be padded gives back what earlier ones held.
         self.padding.uplink_bytes += received.saturating_sub(payload.len() - before) as u64;
         Ok(())

@@ -17,8 +17,9 @@ pub trait Socket {
     fn recv(&mut self, into: &mut [u8]) -> Recv;
     /// Sends from `bytes`, which must not be empty; may take only some.
     fn send(&mut self, bytes: &[u8]) -> Send;
-    /// Receives into a kernel pipe, which must be empty.
-    fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Recv;
+    /// Receives into a kernel pipe, which must be empty. `None`, and nothing received: the kernel does not do that with
+    /// this socket.
+    fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Option<Recv>;
     /// Sends from a kernel pipe, which must not be empty; may take only some.
     fn send_pipe(&mut self, pipe: &mut KernelPipe) -> Send;
     /// Ends the sending direction in order, after all bytes sent before (TCP: FIN).
@@ -79,7 +80,7 @@ impl Socket for TcpStream {
         }
     }
 
-    fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Recv {
+    fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Option<Recv> {
         pipe.fill_from(self)
     }
 
@@ -108,6 +109,8 @@ pub struct Endpoint<S> {
     pub writable: bool,
     /// An event said that the connection is broken; the next call on the socket will find out how.
     pub broken: bool,
+    /// Receiving into a pipe works, as far as is known.
+    splices: bool,
     /// Sending found it broken. The kernel reports that once, and whoever receives later is told a mere end of stream.
     lost: bool,
 }
@@ -118,12 +121,14 @@ pub struct Readiness {
     pub readable: bool,
     pub writable: bool,
     pub broken: bool,
+    /// The stream holds urgent data (TCP's URG flag).
+    pub urgent: bool,
 }
 
 impl<S: Socket> Endpoint<S> {
     /// A socket of which nothing is known yet.
     pub fn new(socket: S) -> Self {
-        Self { socket, readable: false, writable: false, broken: false, lost: false }
+        Self { socket, readable: false, writable: false, broken: false, splices: true, lost: false }
     }
 
     /// Takes note of an event.
@@ -131,6 +136,7 @@ impl<S: Socket> Endpoint<S> {
         self.readable |= readiness.readable;
         self.writable |= readiness.writable;
         self.broken |= readiness.broken;
+        self.splices &= !readiness.urgent;
     }
 
     /// Receives, and remembers when there is nothing more.
@@ -139,10 +145,20 @@ impl<S: Socket> Endpoint<S> {
         self.received(outcome)
     }
 
-    /// Receives into an empty pipe, and remembers when there is nothing more.
-    pub fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Recv {
-        let outcome = self.socket.recv_pipe(pipe);
-        self.received(outcome)
+    /// Whether [`Endpoint::recv_pipe`] is worth a try.
+    pub fn splices(&self) -> bool {
+        self.splices
+    }
+
+    /// Receives into an empty pipe, and remembers when there is nothing more. `None`: try [`Endpoint::recv`], from now on.
+    ///
+    /// Splice never passes a byte of urgent data: in front of one it says "would block", and an event that there is
+    /// urgent data comes or came; behind the stream's last byte it says "end" (Linux tcp_splice_read). So its "end" is
+    /// asked about again. Receiving skips that one byte and goes on.
+    pub fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Option<Recv> {
+        let outcome = self.socket.recv_pipe(pipe).filter(|outcome| *outcome != Recv::End);
+        self.splices &= outcome.is_some();
+        outcome.map(|outcome| self.received(outcome))
     }
 
     /// Sends, and remembers when there is no more room.

@@ -116,9 +116,10 @@ impl KernelPipe {
         self.held_bytes
     }
 
-    /// Moves bytes from a socket into the pipe, which must be empty: then "would block" can only mean that the socket has
-    /// nothing. May take less than the socket has, because a pipe's room is counted in pages and not in bytes.
-    pub fn fill_from(&mut self, socket: &impl AsFd) -> Recv {
+    /// Moves bytes from a socket into the pipe, which must be empty: then "would block" is about the socket and not about
+    /// the pipe. It may take less than the socket has, because a pipe's room is counted in pages and not in bytes, and
+    /// takes nothing that stands behind urgent data. `None`: the kernel does not splice from this socket, or not now.
+    pub fn fill_from(&mut self, socket: &impl AsFd) -> Option<Recv> {
         self.fill(|write_end| splice(socket, None, write_end, None, PIPE_BYTES, FLAGS))
     }
 
@@ -128,7 +129,7 @@ impl KernelPipe {
     }
 
     /// As [`KernelPipe::fill_from`], from memory: for sockets that are none, in simulation. `bytes` must not be empty.
-    pub fn fill_with(&mut self, bytes: &[u8]) -> Recv {
+    pub fn fill_with(&mut self, bytes: &[u8]) -> Option<Recv> {
         self.fill(|write_end| write(write_end, bytes))
     }
 
@@ -137,20 +138,22 @@ impl KernelPipe {
         self.drain(|read_end, _| read(read_end, &mut *into))
     }
 
-    fn fill(&mut self, mut call: impl FnMut(&OwnedFd) -> Result<usize, Errno>) -> Recv {
+    fn fill(&mut self, mut call: impl FnMut(&OwnedFd) -> Result<usize, Errno>) -> Option<Recv> {
         debug_assert_eq!(self.held_bytes, 0);
-        let Some(ends) = &self.ends else { return Recv::Failed };
+        let ends = self.ends.as_ref()?;
         loop {
-            match call(&ends.write) {
-                Ok(0) => return Recv::End,
+            return match call(&ends.write) {
+                Ok(0) => Some(Recv::End),
                 Ok(count) => {
                     self.held_bytes += count;
-                    return Recv::Bytes(count);
+                    Some(Recv::Bytes(count))
                 }
-                Err(Errno::AGAIN) => return Recv::Blocked,
-                Err(Errno::INTR) => {}
-                Err(_) => return Recv::Failed,
-            }
+                Err(Errno::AGAIN) => Some(Recv::Blocked),
+                Err(Errno::INTR) => continue,
+                // Not about the connection: sandboxes that lack the call, memory that is short.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP | Errno::NOMEM) => None,
+                Err(_) => Some(Recv::Failed),
+            };
         }
     }
 
@@ -198,7 +201,7 @@ mod tests {
     fn bytes_come_out_as_they_went_in() {
         let pool = PipePool::new();
         let mut pipe = pool.take().unwrap();
-        assert_eq!(pipe.fill_with(b"payload"), Recv::Bytes(7));
+        assert_eq!(pipe.fill_with(b"payload"), Some(Recv::Bytes(7)));
         let mut out = [0; 16];
         assert_eq!(pipe.drain_into(&mut out[..3]), Send::Bytes(3));
         assert_eq!(pipe.held_bytes(), 4);
@@ -215,15 +218,15 @@ mod tests {
         source.set_nonblocking(true).unwrap();
         let pool = PipePool::new();
         let mut pipe = pool.take().unwrap();
-        assert_eq!(pipe.fill_from(&source), Recv::Blocked);
+        assert_eq!(pipe.fill_from(&source), Some(Recv::Blocked));
         near.write_all(b"hello").unwrap();
-        assert_eq!(pipe.fill_from(&source), Recv::Bytes(5));
+        assert_eq!(pipe.fill_from(&source), Some(Recv::Bytes(5)));
         assert_eq!(pipe.drain_to(&sink), Send::Bytes(5));
         let mut out = [0; 5];
         far.read_exact(&mut out).unwrap();
         assert_eq!(&out, b"hello");
         drop(near);
-        assert_eq!(pipe.fill_from(&source), Recv::End);
+        assert_eq!(pipe.fill_from(&source), Some(Recv::End));
     }
 
     #[test]

@@ -45,6 +45,9 @@ const STARVED_RETRY: Duration = Duration::from_millis(20);
 /// How often a grown buffer pool gives back what nobody needed in the meantime.
 const SHRINK_INTERVAL: Duration = Duration::from_secs(10);
 
+/// What the poll reports of a stream: besides both directions also urgent data, because splice stops in front of it.
+const STREAM_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+
 /// Legs of a session's token.
 const CLIENT_LEG: usize = 0;
 const TARGET_LEG: usize = 1;
@@ -489,5 +492,6 @@ fn readiness(event: &Event) -> Readiness {
         readable: event.is_readable() || event.is_read_closed() || broken,
         writable: event.is_writable() || event.is_write_closed() || broken,
         broken,
+        urgent: event.is_priority(),
     }
 }

@@ -387,18 +387,21 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
 
     /// Ends the session now, whatever it is doing; TLS still says goodbye if the client takes it at once.
     pub fn cut(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
-        if !self.downlink.has_output() && self.downlink.end().is_none() {
+        // Whoever is owed bytes must not take this for the end of the stream, wherever they are.
+        let target_waits = self.uplink.owes_bytes() || (self.uplink.end().is_none() && self.client.readable);
+        let target_has_more = self.target.as_ref().is_some_and(|target| target.readable);
+        let client_waits = self.downlink.owes_bytes() || (self.downlink.end().is_none() && target_has_more);
+        if !client_waits && self.downlink.end().is_none() {
             self.inbound.close();
             let inbound = &mut self.inbound;
             self.downlink.queue(&mut cx.means, |wire, tally| inbound.take_outgoing(wire, tally));
             self.downlink.flush(&mut self.client, &mut cx.means);
         }
-        // Whoever is owed bytes must not take this for the end of the stream.
-        if self.downlink.owes_bytes() {
+        if client_waits || self.downlink.owes_bytes() {
             self.client.socket.reset_on_close();
         }
         if let Some(target) = &mut self.target
-            && self.uplink.owes_bytes()
+            && target_waits
         {
             target.socket.reset_on_close();
         }

@@ -72,6 +72,13 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         if self.uplink.end().is_some() || self.downlink.end().is_some() {
             consider(moved_at + timeouts.half_close, CloseReason::HalfCloseTimeout);
         }
+        // Whose bytes still wait may not be there any more: they are delivered as long as that goes on.
+        if self.client.broken && self.uplink.stalled_since().is_some() {
+            consider(moved_at + timeouts.half_close, CloseReason::ClientReset);
+        }
+        if self.target.as_ref().is_some_and(|target| target.broken) && self.downlink.stalled_since().is_some() {
+            consider(moved_at + timeouts.half_close, CloseReason::TargetReset);
+        }
         for stalled in [self.uplink.stalled_since(), self.downlink.stalled_since()].into_iter().flatten() {
             consider(stalled + timeouts.write_stall, CloseReason::WriteStall);
         }

@@ -189,15 +189,18 @@ impl Transfer {
             if budget == 0 {
                 return Pumped::Again;
             }
-            let splice = means.pipes.filter(|_| transform.is_transparent() && !self.input_waits);
+            let may_splice = transform.is_transparent() && source.splices() && !self.input_waits;
+            let splice = means.pipes.filter(|_| may_splice);
             // A pipe needs no memory of ours, so it is also the way on when that has run out.
             let prefers_pipe = self.is_bulk || !means.pool.may_receive(false);
-            if let Some(pipe) = splice.filter(|_| prefers_pipe && source.readable).and_then(PipePool::take) {
-                match self.receive_pipe(source, pipe) {
-                    Received::Bytes => budget = budget.saturating_sub(self.held_in_pipe()),
-                    Received::Blocked | Received::Starved => return Pumped::Wait,
-                    Received::End => self.finish(transform, means),
-                    Received::Failed => self.state = State::Draining(End::SourceFailed),
+            if let Some(pipe) = splice.filter(|_| prefers_pipe && source.readable).and_then(PipePool::take)
+                && let Some(outcome) = self.receive_pipe(source, pipe)
+            {
+                match outcome {
+                    Recv::Bytes(count) => budget = budget.saturating_sub(count),
+                    Recv::Blocked => return Pumped::Wait,
+                    Recv::End => self.finish(transform, means),
+                    Recv::Failed => self.state = State::Draining(End::SourceFailed),
                 }
                 continue;
             }
@@ -266,25 +269,14 @@ impl Transfer {
         }
     }
 
-    /// Takes what the source has into `pipe`, and keeps the pipe if it then holds anything.
-    fn receive_pipe<S: Socket>(&mut self, source: &mut Endpoint<S>, mut pipe: KernelPipe) -> Received {
-        if !source.readable {
-            return Received::Blocked;
+    /// Takes what the source has into `pipe`, and keeps the pipe if it then holds anything. `None`: it does not splice.
+    fn receive_pipe<S: Socket>(&mut self, source: &mut Endpoint<S>, mut pipe: KernelPipe) -> Option<Recv> {
+        let outcome = source.recv_pipe(&mut pipe)?;
+        if let Recv::Bytes(count) = outcome {
+            self.is_bulk = count >= BURST_BYTES_MIN;
+            self.pipe = Some(pipe);
         }
-        match source.recv_pipe(&mut pipe) {
-            Recv::Bytes(count) => {
-                self.is_bulk = count >= BURST_BYTES_MIN;
-                self.pipe = Some(pipe);
-                Received::Bytes
-            }
-            Recv::Blocked => Received::Blocked,
-            Recv::End => Received::End,
-            Recv::Failed => Received::Failed,
-        }
-    }
-
-    fn held_in_pipe(&self) -> usize {
-        self.pipe.as_ref().map_or(0, KernelPipe::held_bytes)
+        Some(outcome)
     }
 
     /// Sends what is in the pipe; true when nothing is left to wait for. The pipe goes back as soon as it is empty.

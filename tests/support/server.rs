@@ -213,12 +213,13 @@ impl Server {
         record
     }
 
-    /// Waits until no session is left, and with it no buffer.
+    /// Waits until no session is left, and with it no buffer and no pipe.
     #[track_caller]
     pub fn wait_until_empty(&self) {
-        wait_until("no session and no buffer is left", || {
+        wait_until("no session, no buffer and no pipe is left", || {
             let totals = self.totals();
-            self.reactor.sessions() == 0 && totals.sessions_active == 0 && totals.buffers_held == 0
+            let held = totals.sessions_active + totals.buffers_held + totals.pipes_held;
+            self.reactor.sessions() == 0 && held == 0
         });
     }
 }

@@ -11,7 +11,7 @@ use crate::Talk;
 use crate::support::inner_tls::data_stream;
 use crate::support::server::{Options, PATIENT, Server, VISION};
 use crate::support::vision_client::How;
-use crate::support::wait_until;
+use crate::support::{reset_on_close, wait_until};
 
 /// More than all buffers on the way can take.
 const FLOOD_BYTES: usize = 64 << 20;
@@ -90,4 +90,38 @@ fn a_target_that_takes_nothing_from_a_pipe_stalls() {
         assert!(record.uplink.spliced_bytes > 0);
     });
     drop(target);
+}
+
+#[test]
+fn a_reset_ends_the_session_although_the_other_side_takes_nothing() {
+    const HALF_CLOSE: Duration = Duration::from_millis(300);
+    for splice in [true, false] {
+        for is_uplink in [true, false] {
+            let timeouts = Timeouts { half_close: HALF_CLOSE, ..PATIENT };
+            let server = Server::start(Options { timeouts, splice, ..Options::tls() });
+            let Talk { client, target, .. } =
+                Talk::direct_with(&server, How { recv_buffer_bytes: 4096, ..How::with(VISION) });
+            let says = if is_uplink { client.up.wire() } else { &target.0 };
+            says.set_nonblocking(true).unwrap();
+            let stream = data_stream(FLOOD_BYTES);
+            let mut sent = 0;
+            wait_until("nothing more is taken", || {
+                let mut says = says;
+                while let Ok(count) = says.write(&stream[sent..]) {
+                    sent += count;
+                }
+                let totals = server.totals();
+                totals.pipes_held + totals.buffers_held > 0
+            });
+            reset_on_close(says);
+            let reason = if is_uplink {
+                drop(client);
+                CloseReason::ClientReset
+            } else {
+                drop(target.0);
+                CloseReason::TargetReset
+            };
+            server.closed_for(reason);
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Raw bytes through kernel pipes and through memory: the same bytes, counted to the last one.
 
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
 use std::thread;
 
 use vless_rust::session::close::CloseReason;
@@ -169,5 +171,41 @@ fn a_stalled_reader_gets_every_byte_when_it_reads_again() {
         talk.end_up();
         server.closed_for(CloseReason::Finished);
         assert_eq!(server.totals().downlink_spliced_bytes > 0, splice);
+    }
+}
+
+/// Splice does not pass urgent data, and takes what stands behind it for no data or for the end.
+#[test]
+fn urgent_data_stops_splicing_and_nothing_else() {
+    let stream = data_stream(4 << 20);
+    let (first, second) = stream.split_at(2 << 20);
+    for (splice, ends) in [(true, true), (true, false), (false, true)] {
+        let server = Server::start(Options { splice, ..Options::tls() });
+        let mut talk = Talk::direct(&server);
+        let (up, target_says) = (&talk.client.up, talk.target.again());
+        let say_urgently = |socket: &TcpStream| {
+            let mut socket = socket;
+            socket.write_all(first).unwrap();
+            socket2::SockRef::from(socket).send_out_of_band(b"!").unwrap();
+            socket.write_all(second).unwrap();
+            if ends {
+                socket.shutdown(Shutdown::Write).unwrap();
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| say_urgently(up.wire()));
+            scope.spawn(|| say_urgently(&target_says.0));
+            scope.spawn(|| talk.target.expect(&stream));
+            talk.client.down.expect(&stream);
+        });
+        if !ends {
+            talk.client.up.finish();
+            talk.target.finish();
+        }
+        talk.target.expect_end();
+        talk.client.down.expect_end();
+        let record = server.closed_for(CloseReason::Finished);
+        assert_eq!(record.uplink.unchanged_bytes, stream.len() as u64);
+        assert_eq!(record.downlink.unchanged_bytes, stream.len() as u64);
     }
 }

@@ -528,7 +528,7 @@ fn through_inbound(stack: &mut Stack, wire: &mut Buf, payload: &mut Vec<u8>) {
     *stack = match mem::replace(stack, Stack::Moving) {
         Stack::Engine(engine, left) => {
             let security = crate::inbound::Security::Tls(engine);
-            let inbound = Inbound { security, response: crate::inbound::Response::NotYet, vision: None };
+            let inbound = Inbound::new(security);
             Stack::Inbound(Box::new(inbound), left)
         }
         other => other,
@@ -551,7 +551,7 @@ fn the_response_header_shares_the_record_of_the_first_payload() {
     let mut pair = Pair::new(&acceptor(&["a.test"], &[]), ONLY_13, |_| ());
     pair.handshake();
     let security = crate::inbound::Security::Tls(Box::new(pair.engine));
-    let mut inbound = Inbound { security, response: crate::inbound::Response::NotYet, vision: None };
+    let mut inbound = Inbound::new(security);
     inbound.accept_request();
     let (mut payload, mut wire, mut tally) = (Buf::new(1000), Buf::new(1 << 17), Tally::default());
     payload.reset(crate::inbound::HEADROOM_BYTES);

@@ -68,6 +68,14 @@ impl Sniff {
         }
     }
 
+    /// The uplink goes on raw and is not seen any more. A client does that behind its handshake only; whether its Finished
+    /// was in the last block or comes raw is for it to say.
+    pub fn uplink_is_raw(&mut self) {
+        if matches!(self.client, Client::Handshaking(_)) {
+            self.client = Client::Finished;
+        }
+    }
+
     /// Shows one piece of downlink content, before padding. [`Pad::plan`](super::Pad::plan) does that itself.
     pub fn downlink(&mut self, content: &[u8]) {
         if !self.spend_chunks(content) {

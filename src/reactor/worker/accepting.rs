@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mio::Interest;
 use mio::net::TcpStream;
 
-use super::{ACCEPT_LEG, CLIENT_LEG, Session, Slot, Worker, worker_token};
+use super::{ACCEPT_LEG, CLIENT_LEG, STREAM_INTEREST, Session, Slot, Worker, worker_token};
 use crate::reactor::accept::{self, Accepted};
 use crate::reactor::alarm::Alarm;
 use crate::reactor::token::{INDEX_LIMIT, Kind, Token, next_generation};
@@ -64,8 +63,7 @@ impl Worker {
         }
         self.generation = next_generation(self.generation);
         let token = Token::new(Kind::Session, self.generation, entry.key(), CLIENT_LEG);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut stream, token.into(), interest) {
+        if let Err(error) = self.poll.registry().register(&mut stream, token.into(), STREAM_INTEREST) {
             self.counters.accept_errors.add(1);
             log::warn!("worker {}: cannot watch a client: {error}", self.number);
             return;

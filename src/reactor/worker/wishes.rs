@@ -2,9 +2,7 @@
 
 use std::mem;
 
-use mio::Interest;
-
-use super::{CLIENT_LEG, SUB_LEG, TARGET_LEG, Worker, session_leg};
+use super::{CLIENT_LEG, STREAM_INTEREST, SUB_LEG, TARGET_LEG, Worker, session_leg};
 use crate::reactor::dial::{DialId, Finished, Resolved};
 use crate::reactor::token::Token;
 use crate::session::close::CloseReason;
@@ -69,8 +67,7 @@ impl Worker {
             Ok(dialed) => {
                 let mut socket = dialed.socket;
                 // Registering anew reports readiness that was reported to the dialler already.
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                match self.poll.registry().reregister(&mut socket, owner.into(), interest) {
+                match self.poll.registry().reregister(&mut socket, owner.into(), STREAM_INTEREST) {
                     Ok(()) => {
                         self.note_target(owner);
                         self.with_session(owner, |session, cx| session.on_connected(leg, socket, cx));

@@ -122,7 +122,7 @@ impl Link {
             // A reset overtakes what is still on its way.
             self.coming.truncate(self.arrived);
             self.reset_arrived = true;
-            self.pending = Readiness { readable: true, writable: true, broken: true };
+            self.pending = Readiness { readable: true, writable: true, broken: true, ..Readiness::default() };
             return true;
         }
         if self.arrived < self.coming.len() {
@@ -248,17 +248,21 @@ impl Socket for SimSocket {
         }
     }
 
-    fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Recv {
+    fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Option<Recv> {
         let mut link = self.0.borrow_mut();
+        if link.manners.block_chance > 0 && link.rng.percent(1) {
+            // Urgent data, or a kernel that does not want to.
+            return None;
+        }
         match link.room_to_receive(usize::MAX) {
             Ok(count) => {
                 let outcome = pipe.fill_with(&link.coming[link.received..link.received + count]);
-                if let Recv::Bytes(count) = outcome {
+                if let Some(Recv::Bytes(count)) = outcome {
                     link.received += count;
                 }
                 outcome
             }
-            Err(outcome) => outcome,
+            Err(outcome) => Some(outcome),
         }
     }
 

@@ -288,7 +288,8 @@ impl World {
     fn disturb(&mut self) {
         let number = self.rng.below(self.runs.len());
         let leg = if self.rng.percent(50) { Leg::Client } else { Leg::Target };
-        let event = Readiness { readable: self.rng.percent(50), writable: self.rng.percent(50), broken: false };
+        let event =
+            Readiness { readable: self.rng.percent(50), writable: self.rng.percent(50), ..Readiness::default() };
         match self.rng.below(3) {
             0 => self.call(number, Session::on_timeout),
             1 => self.call(number, Session::advance),
