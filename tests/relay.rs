@@ -279,6 +279,19 @@ fn an_answer_in_front_of_a_reset_is_delivered() {
 }
 
 #[test]
+fn an_answer_in_front_of_a_reset_is_delivered_to_a_client_that_goes_on_sending() {
+    for server in both() {
+        let origin = Origin::refuser(100_000);
+        let client = Client::open(&server, &ALICE, origin.address, &vec![0; 100_000]);
+        client.set_write_timeout(std::time::Duration::from_millis(300));
+        while client.send(&vec![0; 10_000]).is_ok() {}
+        client.take_response();
+        take_pattern(&client, 100_000, 10);
+        server.closed_for(CloseReason::TargetReset);
+    }
+}
+
+#[test]
 fn a_target_may_speak_first() {
     for server in both() {
         let origin = Origin::greeter(b"220 welcome\r\n");

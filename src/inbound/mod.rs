@@ -219,6 +219,11 @@ impl Inbound {
         }
     }
 
+    /// How many bytes complete the record that `wire` begins, or its header.
+    pub fn missing_bytes(&self, wire: &[u8]) -> usize {
+        if self.is_uplink_transparent() { usize::MAX } else { record::missing_bytes(wire) }
+    }
+
     /// No payload follows in the uplink: the client closed its direction inside TLS.
     pub fn is_uplink_closed(&self) -> bool {
         self.uplink_closed && !self.is_uplink_direct()

@@ -1,9 +1,12 @@
 //! The limit on buffer memory that all workers share.
 //!
-//! It counts the bytes lent to sessions. A direction that holds nothing may begin to receive while less than four fifths
-//! of the limit is lent; one that holds the beginning of a record may go on up to the limit itself, because completing
-//! the record is what frees its buffer. Asking comes before receiving and taking after it, so what is lent can pass the
-//! limit by what one receive per worker leaves over, [`OVERSHOOT_BYTES_MAX`], and by what ending streams still say.
+//! An eighth of it is for free buffers that pools keep, a quarter for clients that are no users yet, so that strangers
+//! cannot take what users need; both are divided among the pools. The rest is for relays, together. Of that, a direction
+//! that holds nothing may begin to receive while some is left. One that holds the beginning of something (a record, a
+//! packet) may always go on, because completing it is what frees its buffer: beginnings count as large as they may grow,
+//! and whoever goes on while nothing is left receives no more than what completes them. So waiting never waits for
+//! itself. Asking comes before receiving and taking after it: what is lent can pass the limit by what one receive per
+//! worker leaves over, [`OVERSHOOT_BYTES_MAX`], and by what ending streams still say.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,14 +15,14 @@ use super::buffer_pool::BUFFER_BYTES_MAX;
 /// What one worker may take after it was allowed to receive: what could not be converted and what could not be sent.
 pub const OVERSHOOT_BYTES_MAX: usize = 2 * BUFFER_BYTES_MAX;
 
-/// Bytes lent by all workers' pools, and how many that may be.
+/// Bytes lent to relays by all workers' pools, and how many that may be.
 #[derive(Debug)]
 pub struct BufferMemory {
     lent_bytes: AtomicUsize,
-    /// A direction that holds nothing waits from here on.
-    begin_bytes_max: usize,
-    /// Every direction waits from here on.
+    /// From here on a direction that holds nothing waits.
     lent_bytes_max: usize,
+    /// What each pool may lend to clients that are no users yet, in bytes.
+    opening_bytes_max: usize,
     /// Free buffers that each pool may keep for the next taker, in bytes.
     kept_bytes_max: usize,
 }
@@ -27,10 +30,14 @@ pub struct BufferMemory {
 impl BufferMemory {
     /// Memory of `bytes_max` for `workers` pools: lent buffers and those kept for the next taker together.
     pub fn new(bytes_max: usize, workers: usize) -> Self {
-        let kept_bytes_max = bytes_max / 8 / workers.max(1);
-        let lent_bytes_max = bytes_max - bytes_max / 8;
-        let begin_bytes_max = lent_bytes_max / 5 * 4;
-        Self { lent_bytes: AtomicUsize::new(0), begin_bytes_max, lent_bytes_max, kept_bytes_max }
+        let workers = workers.max(1);
+        let (kept_bytes, opening_bytes) = (bytes_max / 8, bytes_max / 4);
+        Self {
+            lent_bytes: AtomicUsize::new(0),
+            lent_bytes_max: bytes_max - kept_bytes - opening_bytes,
+            opening_bytes_max: opening_bytes / workers,
+            kept_bytes_max: kept_bytes / workers,
+        }
     }
 
     /// Memory without a limit.
@@ -38,14 +45,18 @@ impl BufferMemory {
         Self::new(usize::MAX, 1)
     }
 
-    /// A direction may receive: `holds_input` says that it has the beginning of a record already.
-    pub fn may_receive(&self, holds_input: bool) -> bool {
-        self.lent_bytes() < if holds_input { self.lent_bytes_max } else { self.begin_bytes_max }
+    /// A direction that holds nothing may receive.
+    pub fn may_begin(&self) -> bool {
+        self.lent_bytes() < self.lent_bytes_max
     }
 
-    /// Bytes lent now.
+    /// Bytes lent to relays now.
     pub fn lent_bytes(&self) -> usize {
         self.lent_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn opening_bytes_max(&self) -> usize {
+        self.opening_bytes_max
     }
 
     pub(super) fn kept_bytes_max(&self) -> usize {
@@ -66,14 +77,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_holds_a_beginning_may_go_on_when_others_wait() {
-        let memory = BufferMemory::new(8000, 1);
-        assert!(memory.may_receive(false));
-        memory.lend(5600);
-        assert_eq!((memory.may_receive(false), memory.may_receive(true)), (false, true));
-        memory.lend(1400);
-        assert_eq!((memory.may_receive(false), memory.may_receive(true)), (false, false));
-        memory.give_back(1401);
-        assert!(memory.may_receive(false));
+    fn beginning_waits_while_nothing_is_left() {
+        let memory = BufferMemory::new(8000, 2);
+        assert_eq!((memory.kept_bytes_max(), memory.opening_bytes_max()), (500, 1000));
+        assert!(memory.may_begin());
+        memory.lend(5000);
+        assert!(!memory.may_begin());
+        memory.give_back(1);
+        assert!(memory.may_begin());
     }
 }

@@ -43,6 +43,20 @@ pub struct BufferPool {
 struct Shelves {
     tiers: [Tier; TIERS],
     memory: Arc<BufferMemory>,
+    /// Bytes lent to clients that are no users yet.
+    opening_bytes: Cell<usize>,
+}
+
+/// What a buffer is borrowed for: which limit it counts against, and how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loan {
+    /// Bytes of a client that is no user yet: the pool's share for those.
+    Opening,
+    /// Bytes that wait to be sent.
+    Waiting,
+    /// The beginning of something that is of no use before its rest has come. It counts as the buffer that it may grow
+    /// into, so that growing needs no memory that others may have taken.
+    Beginning,
 }
 
 struct Tier {
@@ -73,6 +87,7 @@ pub struct PooledBuf {
     /// Empty (no memory) only while it is being dropped.
     buf: Buf,
     tier: usize,
+    loan: Loan,
     shelves: Rc<Shelves>,
 }
 
@@ -93,28 +108,38 @@ impl BufferPool {
             free.extend((0..MADE_PER_TIER[tier].min(kept_max)).map(|_| Buf::new(TIER_BYTES[tier])));
             Tier { unneeded: Cell::new(free.len()), free: RefCell::new(free), kept_max, usage: Cell::default() }
         });
-        Self { shelves: Rc::new(Shelves { tiers, memory }) }
+        Self { shelves: Rc::new(Shelves { tiers, memory, opening_bytes: Cell::new(0) }) }
     }
 
     /// A buffer of the smallest tier that holds `bytes`, or the largest tier if none does.
-    pub fn take(&self, bytes: usize) -> PooledBuf {
+    pub fn take(&self, bytes: usize, loan: Loan) -> PooledBuf {
         let tier = TIER_BYTES.iter().position(|&size| size >= bytes).unwrap_or(TIERS - 1);
-        self.shelves.memory.lend(TIER_BYTES[tier]);
-        PooledBuf { buf: self.shelves.tiers[tier].take(TIER_BYTES[tier]), tier, shelves: Rc::clone(&self.shelves) }
+        self.shelves.lend(loan, tier);
+        PooledBuf {
+            buf: self.shelves.tiers[tier].take(TIER_BYTES[tier]),
+            tier,
+            loan,
+            shelves: Rc::clone(&self.shelves),
+        }
     }
 
     /// A buffer that starts with a copy of `bytes`, which must not be more than [`BUFFER_BYTES_MAX`].
-    pub fn take_with(&self, bytes: &[u8]) -> PooledBuf {
-        let mut buf = self.take(bytes.len());
+    pub fn take_with(&self, bytes: &[u8], loan: Loan) -> PooledBuf {
+        let mut buf = self.take(bytes.len(), loan);
         let fits = buf.append(bytes);
         debug_assert!(fits, "more bytes than the largest buffer holds");
         buf
     }
 
-    /// Memory is left for what a receive may leave over; `holds_input`: for a direction that holds the beginning of a
-    /// record already. Whoever hears no waits: another turn finds out whether that has changed.
-    pub fn may_receive(&self, holds_input: bool) -> bool {
-        self.shelves.memory.may_receive(holds_input)
+    /// Memory is left for what a receive may leave over. A direction that hears no and holds nothing waits; another turn
+    /// finds out whether that has changed. One that holds the beginning of something receives what completes it.
+    pub fn may_begin(&self) -> bool {
+        self.shelves.memory.may_begin()
+    }
+
+    /// Bytes lent to clients that are no users yet, and how many that should be at the most.
+    pub fn opening_bytes(&self) -> (usize, usize) {
+        (self.shelves.opening_bytes.get(), self.shelves.memory.opening_bytes_max())
     }
 
     /// Buffers lent out now.
@@ -143,6 +168,28 @@ impl BufferPool {
             tier.shrink(made);
         }
     }
+}
+
+impl Shelves {
+    fn lend(&self, loan: Loan, tier: usize) {
+        match loan {
+            Loan::Opening => self.opening_bytes.set(self.opening_bytes.get() + TIER_BYTES[tier]),
+            Loan::Waiting | Loan::Beginning => self.memory.lend(charge(loan, tier)),
+        }
+    }
+
+    fn give_back(&self, loan: Loan, tier: usize) {
+        match loan {
+            Loan::Opening => self.opening_bytes.set(self.opening_bytes.get() - TIER_BYTES[tier]),
+            Loan::Waiting | Loan::Beginning => self.memory.give_back(charge(loan, tier)),
+        }
+    }
+}
+
+/// What a buffer of this tier counts.
+fn charge(loan: Loan, tier: usize) -> usize {
+    // A whole record fits the middle tier; of packets only the very longest do not.
+    if loan == Loan::Beginning { TIER_BYTES[tier.max(1)] } else { TIER_BYTES[tier] }
 }
 
 impl Tier {
@@ -203,7 +250,7 @@ impl DerefMut for PooledBuf {
 
 impl Drop for PooledBuf {
     fn drop(&mut self) {
-        self.shelves.memory.give_back(TIER_BYTES[self.tier]);
+        self.shelves.give_back(self.loan, self.tier);
         self.shelves.tiers[self.tier].give_back(std::mem::replace(&mut self.buf, Buf::empty()));
     }
 }
@@ -219,18 +266,18 @@ mod tests {
     #[test]
     fn the_smallest_tier_that_fits_is_chosen() {
         let pool = BufferPool::new();
-        let sizes = [1, 4096, 4097, 65536, 65537, 131_072].map(|bytes| pool.take(bytes).capacity());
+        let sizes = [1, 4096, 4097, 65536, 65537, 131_072].map(|bytes| pool.take(bytes, Loan::Waiting).capacity());
         assert_eq!(sizes, [4096, 4096, 65536, 65536, 131_072, 131_072]);
     }
 
     #[test]
     fn a_dropped_buffer_comes_back_empty() {
         let pool = BufferPool::new();
-        let first = pool.take_with(b"secret");
+        let first = pool.take_with(b"secret", Loan::Waiting);
         assert_eq!((pool.held(), pool.held_bytes()), (1, 4096));
         drop(first);
         assert_eq!((pool.held(), pool.held_bytes()), (0, 0));
-        let mut second = pool.take(1);
+        let mut second = pool.take(1, Loan::Waiting);
         assert!(second.is_empty());
         assert_eq!(usage(&pool, 0).hits, 2, "the kept buffer was used again");
         // What the next user fills in is all that the next user can read.
@@ -241,7 +288,7 @@ mod tests {
     #[test]
     fn every_tier_counts_what_it_lends() {
         let pool = BufferPool::new();
-        let lent: Vec<_> = (0..3).map(|_| pool.take(100_000)).collect();
+        let lent: Vec<_> = (0..3).map(|_| pool.take(100_000, Loan::Waiting)).collect();
         let expected = TierUsage { lent: 3, lent_peak: 3, hits: 1, misses: 2, returned: 0, kept: 0 };
         assert_eq!(usage(&pool, 2), expected);
         drop(lent);
@@ -251,7 +298,7 @@ mod tests {
     #[test]
     fn buffers_beyond_the_kept_number_are_freed() {
         let pool = BufferPool::new();
-        let many: Vec<_> = (0..KEPT_PER_TIER[0] + 10).map(|_| pool.take(1)).collect();
+        let many: Vec<_> = (0..KEPT_PER_TIER[0] + 10).map(|_| pool.take(1, Loan::Waiting)).collect();
         drop(many);
         assert_eq!(usage(&pool, 0).kept, KEPT_PER_TIER[0] as u64);
     }
@@ -259,12 +306,12 @@ mod tests {
     #[test]
     fn what_a_peak_left_is_freed_bit_by_bit_and_what_is_needed_stays() {
         let pool = BufferPool::new();
-        let peak: Vec<_> = (0..200).map(|_| pool.take(1)).collect();
+        let peak: Vec<_> = (0..200).map(|_| pool.take(1, Loan::Waiting)).collect();
         assert!(!pool.is_grown());
         drop(peak);
         pool.shrink();
         assert_eq!(usage(&pool, 0).kept, 200, "all of them were needed since the pool was made");
-        drop((0..100).map(|_| pool.take(1)).collect::<Vec<_>>());
+        drop((0..100).map(|_| pool.take(1, Loan::Waiting)).collect::<Vec<_>>());
         pool.shrink();
         assert_eq!(usage(&pool, 0).kept, 150, "half of those that were never needed are freed");
         for _ in 0..20 {
@@ -278,10 +325,10 @@ mod tests {
     fn pools_share_their_limit() {
         let memory = Arc::new(BufferMemory::new(1 << 20, 2));
         let pools = [BufferPool::with_memory(Arc::clone(&memory)), BufferPool::with_memory(Arc::clone(&memory))];
-        let lent: Vec<_> = (0..6).map(|_| pools[0].take(BUFFER_BYTES_MAX)).collect();
-        assert!(!pools[1].may_receive(false));
+        let lent: Vec<_> = (0..6).map(|_| pools[0].take(BUFFER_BYTES_MAX, Loan::Waiting)).collect();
+        assert!(!pools[1].may_begin());
         drop(lent);
-        assert!(pools[1].may_receive(false));
+        assert!(pools[1].may_begin());
         assert_eq!(memory.lent_bytes(), 0);
     }
 
@@ -290,14 +337,36 @@ mod tests {
         let bytes_max = 1 << 20;
         let memory = Arc::new(BufferMemory::new(bytes_max, 1));
         let pool = BufferPool::with_memory(Arc::clone(&memory));
-        drop((0..300).map(|_| pool.take(1)).collect::<Vec<_>>());
-        drop((0..30).map(|_| pool.take(60_000)).collect::<Vec<_>>());
+        drop((0..300).map(|_| pool.take(1, Loan::Waiting)).collect::<Vec<_>>());
+        drop((0..30).map(|_| pool.take(60_000, Loan::Waiting)).collect::<Vec<_>>());
         let kept_bytes: usize = pool.usage().iter().zip(TIER_BYTES).map(|(tier, size)| tier.kept as usize * size).sum();
         assert!(kept_bytes > 0 && kept_bytes <= bytes_max / 8, "{kept_bytes}");
         let mut lent = Vec::new();
-        while pool.may_receive(true) {
-            lent.push(pool.take(1));
+        while pool.may_begin() {
+            lent.push(pool.take(1, Loan::Waiting));
         }
-        assert!(memory.lent_bytes() <= bytes_max - bytes_max / 8 + TIER_BYTES[0]);
+        assert!(memory.lent_bytes() <= bytes_max - bytes_max / 8 - bytes_max / 4 + TIER_BYTES[0]);
+    }
+
+    #[test]
+    fn a_beginning_counts_as_what_it_may_grow_into() {
+        let memory = Arc::new(BufferMemory::new(1 << 20, 1));
+        let pool = BufferPool::with_memory(Arc::clone(&memory));
+        let beginnings = [1, 5000, 100_000].map(|bytes| pool.take(bytes, Loan::Beginning));
+        assert_eq!(memory.lent_bytes(), (64 << 10) + (64 << 10) + (128 << 10));
+        assert_eq!(pool.held_bytes(), (4 << 10) + (64 << 10) + (128 << 10));
+        drop(beginnings);
+        assert_eq!(memory.lent_bytes(), 0);
+    }
+
+    #[test]
+    fn strangers_use_nothing_of_what_users_have() {
+        let memory = Arc::new(BufferMemory::new(1 << 20, 2));
+        let pool = BufferPool::with_memory(Arc::clone(&memory));
+        let strangers: Vec<_> = (0..40).map(|_| pool.take(5000, Loan::Opening)).collect();
+        assert_eq!(pool.opening_bytes(), (40 * (64 << 10), 128 << 10));
+        assert_eq!((memory.lent_bytes(), pool.may_begin()), (0, true));
+        drop(strangers);
+        assert_eq!(pool.opening_bytes().0, 0);
     }
 }

@@ -49,6 +49,13 @@ pub fn record_len(bytes: &[u8]) -> Record {
     if bytes.len() < total { Record::NeedMore } else { Record::Whole(total) }
 }
 
+/// How many bytes are missing from the record that starts at `bytes[0]`: as far as its header while that is not whole. At
+/// least 1, also where nothing is missing or can be.
+pub fn missing_bytes(bytes: &[u8]) -> usize {
+    let wanted = header(bytes).map_or(RECORD_HEADER_BYTES, |(_, _, fragment_len)| RECORD_HEADER_BYTES + fragment_len);
+    wanted.saturating_sub(bytes.len()).max(1)
+}
+
 fn header(bytes: &[u8]) -> Option<(u8, u8, usize)> {
     let mut reader = Reader::new(bytes);
     let content_type = reader.u8()?;

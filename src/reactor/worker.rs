@@ -278,6 +278,7 @@ impl Worker {
             Kind::Session => {
                 let leg = session_leg(token);
                 self.with_session(token, |session, cx| session.on_ready(leg, readiness, cx));
+                self.shed_openings();
             }
             Kind::Dial | Kind::Resolve => {
                 let (dialer, mut cx) = self.dial_context();
@@ -376,6 +377,7 @@ impl Worker {
             if let Some(slot) = self.slot(token) {
                 slot.queued = false;
                 self.with_session(token, Session::advance);
+                self.shed_openings();
             }
         }
     }
@@ -383,7 +385,7 @@ impl Worker {
     /// Wakes those who wait for buffer memory, one after the other, while there is some.
     fn serve_starved(&mut self) {
         for _ in 0..self.starved.len() {
-            if !self.pool.may_receive(false) {
+            if !self.pool.may_begin() {
                 return;
             }
             let Some(token) = self.starved.pop_front() else { return };
@@ -391,6 +393,27 @@ impl Worker {
                 slot.starved = false;
                 self.with_session(token, Session::advance);
             }
+        }
+    }
+
+    /// When clients that are no users yet hold more than their share, the oldest are cut until half of it is free: those
+    /// who mean it are through their openings in no time.
+    fn shed_openings(&mut self) {
+        let (held_bytes, share) = self.pool.opening_bytes();
+        if held_bytes <= share {
+            return;
+        }
+        let holders = self.sessions.iter().filter_map(|(index, slot)| {
+            let since = slot.session.opening_holder_since()?;
+            Some((since, index))
+        });
+        let mut holders: Vec<_> = holders.collect();
+        holders.sort_unstable();
+        for (_, index) in holders {
+            if self.pool.opening_bytes().0 <= share / 2 {
+                return;
+            }
+            self.cut(index, CloseReason::OpeningShed);
         }
     }
 

@@ -14,6 +14,9 @@ use crate::io::socket::{Endpoint, Socket};
 /// Received at a time. What it decodes to fits the scratch memory together with the longest incomplete frame.
 const READ_BYTES: usize = 32 << 10;
 
+/// The same while buffer memory is short and something begun is to be completed.
+const SHORT_READ_BYTES: usize = 4 << 10;
+
 /// The most payload of one batch towards the client, unless one packet alone is longer.
 const BATCH_BYTES: usize = 40 << 10;
 
@@ -107,7 +110,12 @@ impl<S: Socket> Channel<'_, S> {
         if self.inbound.is_uplink_closed() {
             return Pulled::End;
         }
-        match self.uplink.receive(self.client, READ_BYTES, means) {
+        let bytes_max = if means.pool.may_begin() {
+            READ_BYTES
+        } else {
+            self.inbound.missing_bytes(self.uplink.kept_input()).min(SHORT_READ_BYTES)
+        };
+        match self.uplink.receive(self.client, bytes_max, means) {
             Received::Bytes => {}
             Received::Blocked => return Pulled::Blocked,
             Received::Starved => return Pulled::Starved,

@@ -127,7 +127,7 @@ impl<D: DatagramSocket> Datagrams<D> {
             if budget == 0 {
                 return Turn::Again;
             }
-            if self.leg.readable && !cx.means.pool.may_receive(false) {
+            if self.leg.readable && !cx.means.pool.may_begin() {
                 return Turn::Starved;
             }
             let filled = self.fill(channel.batch_bytes_max(), cx);

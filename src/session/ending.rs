@@ -58,9 +58,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
                 Recv::End | Recv::Failed => return self.finish(reason),
             }
         }
-        if read_bytes >= LINGER_BYTES_MAX {
-            return self.finish(reason);
-        }
+        // Whoever goes on sending is not listened to any more, but still gets what is on its way.
         self.phase = Phase::Lingering { reason, read_bytes, end_due };
         Next::Wait
     }

@@ -408,6 +408,13 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.finish(reason)
     }
 
+    /// When the client was accepted, if it is no user yet and holds memory.
+    pub fn opening_holder_since(&self) -> Option<Instant> {
+        let is_opening = matches!(self.phase, Phase::Handshake | Phase::FirstByte | Phase::Request);
+        let holds = self.uplink.owes_bytes() || self.downlink.owes_bytes();
+        (is_opening && holds).then_some(self.accepted_at)
+    }
+
     /// What happened, for the access log.
     pub fn record(&self, now: Instant) -> SessionRecord {
         let reason = match self.phase {

@@ -8,6 +8,7 @@ use super::mux::{Mux, Opening};
 use super::transfer::Received;
 use super::{Account, Context, Flow, Leg, Next, Phase, Relay, Session, User, Wish};
 use crate::inbound::{Converted, InboundError, Step};
+use crate::io::buffer_pool::Loan;
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
 use crate::protocol::request::{self, Command, Decoded, Request};
@@ -120,8 +121,10 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             Flow::None => self.inbound.accept_request(),
             Flow::Vision => self.inbound.accept_vision(request.user_id, cx.settings.vision_seed),
         }
+        self.uplink.admit();
+        self.downlink.admit();
         let (_, rest) = cx.means.scratch.parts();
-        let mut early = cx.means.pool.take(rest.len());
+        let mut early = cx.means.pool.take(rest.len(), Loan::Waiting);
         if let Err(error) = self.inbound.decode_first(rest.bytes(), &mut early) {
             return self.refuse_inbound(&error, cx);
         }

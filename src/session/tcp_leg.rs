@@ -10,7 +10,7 @@ use super::Timeouts;
 use super::channel::Traffic;
 use super::ending::LINGER;
 use super::transfer::Means;
-use crate::io::buffer_pool::PooledBuf;
+use crate::io::buffer_pool::{Loan, PooledBuf};
 use crate::io::socket::{Endpoint, Readiness, Recv, Send, Socket};
 
 /// Bytes that may wait for one target.
@@ -119,7 +119,8 @@ impl<S: Socket> TcpLeg<S> {
         if chunk.is_empty() || self.state != State::Open {
             return;
         }
-        let mut all = means.pool.take(self.pending.as_ref().map_or(0, |pending| pending.len()) + chunk.len());
+        let mut all =
+            means.pool.take(self.pending.as_ref().map_or(0, |pending| pending.len()) + chunk.len(), Loan::Waiting);
         let earlier = self.pending.take();
         let fits = earlier.is_none_or(|earlier| all.append(earlier.bytes())) && all.append(chunk);
         debug_assert!(fits, "the caller asked for room");

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::inbound::{Converted, HEADROOM_BYTES, InboundError};
 use crate::io::buf::Buf;
-use crate::io::buffer_pool::{BUFFER_BYTES_MAX, BufferPool, PooledBuf};
+use crate::io::buffer_pool::{BUFFER_BYTES_MAX, BufferPool, Loan, PooledBuf};
 use crate::io::random::Random;
 use crate::io::socket::{Endpoint, Recv, Send, Socket};
 use crate::io::splice::{KernelPipe, PipePool};
@@ -61,6 +61,8 @@ pub trait Transform {
     fn has_unasked(&self) -> bool;
     /// The most to receive for one call of [`Transform::convert`].
     fn input_bytes_max(&self) -> usize;
+    /// The most to receive where nothing new may begin: what completes `kept`, or the next part of it.
+    fn missing_bytes(&self, kept: &[u8]) -> usize;
     /// The stream is over, `rest` is what could not be converted: appends what is still due.
     fn finish(&mut self, rest: &[u8], output: &mut Buf, tally: &mut Tally) -> Result<(), InboundError>;
 }
@@ -103,6 +105,8 @@ pub struct Transfer {
     /// The source delivers so much at a time that splicing pays.
     is_bulk: bool,
     state: State,
+    /// The client is no user yet.
+    is_opening: bool,
     moved: Moved,
     /// When the last payload byte was taken.
     moved_at: Instant,
@@ -159,6 +163,7 @@ impl Transfer {
             pipe: None,
             is_bulk: false,
             state: State::Open,
+            is_opening: true,
             moved: Moved::default(),
             moved_at: now,
             stalled_since: None,
@@ -192,7 +197,8 @@ impl Transfer {
             let may_splice = transform.is_transparent() && source.splices() && !self.input_waits;
             let splice = means.pipes.filter(|_| may_splice);
             // A pipe needs no memory of ours, so it is also the way on when that has run out.
-            let prefers_pipe = self.is_bulk || !means.pool.may_receive(false);
+            let may_begin = means.pool.may_begin();
+            let prefers_pipe = self.is_bulk || !may_begin;
             if let Some(pipe) = splice.filter(|_| prefers_pipe && source.readable).and_then(PipePool::take)
                 && let Some(outcome) = self.receive_pipe(source, pipe)
             {
@@ -205,7 +211,11 @@ impl Transfer {
                 continue;
             }
             // Bulk for which there is no pipe is read at length.
-            let read_max = if splice.is_some() && !self.is_bulk { PROBE_BYTES } else { usize::MAX };
+            let read_max = match splice {
+                _ if !may_begin => transform.missing_bytes(self.kept_input()),
+                Some(_) if !self.is_bulk => PROBE_BYTES,
+                _ => usize::MAX,
+            };
             match self.receive(source, transform.input_bytes_max().min(read_max), means) {
                 Received::Bytes => {
                     self.is_bulk = means.scratch.input.len() >= PROBE_BYTES;
@@ -227,7 +237,8 @@ impl Transfer {
         }
     }
 
-    /// Puts what there is to convert into the scratch input, at most `bytes_max` new bytes.
+    /// Puts what there is to convert into the scratch input, at most `bytes_max` new bytes. While memory is short, only a
+    /// direction that holds the beginning of something receives, and then `bytes_max` should be what completes it.
     pub fn receive<S: Socket>(
         &mut self,
         source: &mut Endpoint<S>,
@@ -237,8 +248,10 @@ impl Transfer {
         if !self.input_waits && !source.readable {
             return Received::Blocked;
         }
-        if !self.input_waits && !means.pool.may_receive(self.input.is_some()) {
-            return Received::Starved;
+        let holds_beginning = self.input.is_some() || self.output.is_some();
+        if !holds_beginning && !self.is_opening && !means.pool.may_begin() {
+            // Whoever is gone does not wait.
+            return if source.broken { Received::Failed } else { Received::Starved };
         }
         let input = &mut means.scratch.input;
         input.reset(HEADROOM_BYTES);
@@ -351,12 +364,12 @@ impl Transfer {
             Ok(Converted::Unchanged) => {
                 self.send(sink, input, means.now);
                 self.tally.shrink();
-                self.output = keep(input, means.pool);
+                self.output = self.keep(input, Loan::Waiting, means.pool);
             }
             Ok(Converted::Moved { again }) => {
                 self.send(sink, output, means.now);
-                self.output = keep(output, means.pool);
-                self.input = keep(input, means.pool);
+                self.output = self.keep(output, Loan::Waiting, means.pool);
+                self.input = self.keep(input, Loan::Beginning, means.pool);
                 self.input_waits = again && self.input.is_some();
                 if transform.is_ended() && !self.input_waits && !matches!(self.state, State::Ended(_)) {
                     self.input = None;
@@ -365,7 +378,7 @@ impl Transfer {
             }
             Err(error) => {
                 self.send(sink, output, means.now);
-                self.output = keep(output, means.pool);
+                self.output = self.keep(output, Loan::Waiting, means.pool);
                 if !matches!(self.state, State::Ended(_)) {
                     self.state = State::Draining(End::Broken(error));
                 }
@@ -387,7 +400,7 @@ impl Transfer {
             Ok(()) => End::Finished,
             Err(error) => End::Broken(error),
         };
-        self.output = keep(output, means.pool);
+        self.output = self.keep(output, Loan::Waiting, means.pool);
         self.state = State::Draining(end);
     }
 
@@ -444,7 +457,7 @@ impl Transfer {
 
     /// Keeps the rest of the scratch input for later. `waits` says that it may be convertible as it is.
     pub fn keep_input(&mut self, waits: bool, means: &Means<'_>) {
-        self.input = keep(&means.scratch.input, means.pool);
+        self.input = self.keep(&means.scratch.input, Loan::Beginning, means.pool);
         self.input_waits = waits && self.input.is_some();
     }
 
@@ -456,10 +469,10 @@ impl Transfer {
         self.keep_input(true, means);
     }
 
-    /// Keeps the scratch output to be sent, behind nothing: no output may be waiting.
+    /// Keeps the scratch output, which is not complete yet; no output may be waiting.
     pub fn keep_output(&mut self, means: &Means<'_>) {
         debug_assert!(self.output.is_none());
-        self.output = keep(&means.scratch.output, means.pool);
+        self.output = self.keep(&means.scratch.output, Loan::Beginning, means.pool);
     }
 
     /// Appends to the waiting output what `write` puts into the scratch output.
@@ -471,7 +484,20 @@ impl Transfer {
             debug_assert!(fits, "a kept buffer is not larger than the scratch memory");
         }
         write(output, &mut self.tally);
-        self.output = keep(output, means.pool);
+        self.output = self.keep(output, Loan::Waiting, means.pool);
+    }
+
+    fn keep(&self, rest: &Buf, loan: Loan, pool: &BufferPool) -> Option<PooledBuf> {
+        if rest.is_empty() { None } else { Some(pool.take_with(rest.bytes(), self.loan(loan))) }
+    }
+
+    fn loan(&self, loan: Loan) -> Loan {
+        if self.is_opening { Loan::Opening } else { loan }
+    }
+
+    /// The client is a user: from here on what is kept counts as a relay's.
+    pub fn admit(&mut self) {
+        self.is_opening = false;
     }
 
     /// What was received and could not be converted yet.
@@ -546,8 +572,4 @@ impl Scratch {
         }
         (&mut self.input, &mut self.datagram)
     }
-}
-
-fn keep(rest: &Buf, pool: &BufferPool) -> Option<PooledBuf> {
-    if rest.is_empty() { None } else { Some(pool.take_with(rest.bytes())) }
 }

@@ -41,6 +41,10 @@ impl Transform for Decode<'_> {
         self.read_bytes_max
     }
 
+    fn missing_bytes(&self, kept: &[u8]) -> usize {
+        self.inbound.missing_bytes(kept)
+    }
+
     fn finish(&mut self, rest: &[u8], _: &mut Buf, _: &mut Tally) -> Result<(), InboundError> {
         // A TCP end without close_notify is an end all the same, unless it cuts something (Go clients do this).
         if self.inbound.may_uplink_end(rest) { Ok(()) } else { Err(InboundError::Truncated) }
@@ -78,6 +82,11 @@ impl Transform for Encode<'_> {
 
     fn input_bytes_max(&self) -> usize {
         self.inbound.encode_bytes_max(self.read_bytes_max)
+    }
+
+    fn missing_bytes(&self, _: &[u8]) -> usize {
+        // The downlink keeps no beginnings.
+        self.input_bytes_max()
     }
 
     fn finish(&mut self, _: &[u8], output: &mut Buf, tally: &mut Tally) -> Result<(), InboundError> {

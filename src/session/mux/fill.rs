@@ -25,7 +25,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             if budget == 0 {
                 return Turn::Again;
             }
-            if !self.ready.is_empty() && !cx.means.pool.may_receive(false) {
+            if !self.ready.is_empty() && !cx.means.pool.may_begin() {
                 return Turn::Starved;
             }
             let filled = self.fill(channel.batch_bytes_max(), cx);

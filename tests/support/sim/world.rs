@@ -261,7 +261,7 @@ impl World {
         let connected = run.connected;
         match act {
             Act::Again => {
-                let fed = run.starved && self.pool.may_receive(false);
+                let fed = run.starved && self.pool.may_begin();
                 if !std::mem::take(&mut run.again) && !fed {
                     return false;
                 }

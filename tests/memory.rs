@@ -1,0 +1,146 @@
+//! The limit on buffer memory on real sockets: who waits goes on, and strangers take nothing from users.
+
+mod support;
+
+use std::io::Write;
+use std::net::{TcpStream, UdpSocket};
+use std::time::Duration;
+
+use support::client::{Client, request};
+use support::origin::Origin;
+use support::server::{ALICE, Options, PATIENT, Server};
+use support::{PATIENCE, wait_until};
+use vless_rust::session::Timeouts;
+use vless_rust::session::close::CloseReason;
+
+const LIMIT_BYTES: usize = 1 << 20;
+
+fn short_of_memory(options: Options) -> Server {
+    Server::start(Options { buffer_memory_max: LIMIT_BYTES, ..options })
+}
+
+/// A user whose relay works.
+fn echoing(server: &Server, origin: &Origin) -> Client {
+    let client = Client::open(server, &ALICE, origin.address, b"!");
+    client.take_response();
+    assert_eq!(client.take(1), b"!");
+    client
+}
+
+/// A record of the client's TLS around `plaintext`, not sent.
+fn sealed(client: &Client, plaintext: &[u8]) -> Vec<u8> {
+    client.tls(|tls| {
+        tls.writer().write_all(plaintext).unwrap();
+        let mut wire = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut wire).unwrap();
+        }
+        wire
+    })
+}
+
+/// More than 4 KiB of a record that never becomes whole, from somebody who never says who it is.
+fn stranger(server: &Server) -> Client {
+    let client = Client::connect(server);
+    let record = sealed(&client, &[0; 16_000]);
+    // Refused once the server has cut others, which may be this one.
+    let _ = client.send_raw(&record[..4200]);
+    client
+}
+
+/// Every one of them holds the beginning of a record, and together that is more than there is.
+#[test]
+fn records_that_come_in_pieces_are_completed_however_many_there_are() {
+    const CLIENTS: usize = 120;
+    const RECORD_BYTES: usize = 16_000;
+    let server = short_of_memory(Options::tls());
+    let origin = Origin::echo();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| echoing(&server, &origin)).collect();
+    let records: Vec<_> = clients.iter().map(|client| sealed(client, &[7; RECORD_BYTES])).collect();
+    for piece in [0..1400, 1400..9000] {
+        for (client, record) in clients.iter().zip(&records) {
+            client.send_raw(&record[piece.clone()]).unwrap();
+        }
+        wait_until("memory is short", || piece.start == 0 || server.totals().sessions_awaiting_buffer > 0);
+    }
+    for (client, record) in clients.iter().zip(&records) {
+        client.send_raw(&record[9000..]).unwrap();
+    }
+    for client in &clients {
+        assert_eq!(client.take(RECORD_BYTES), [7; RECORD_BYTES]);
+    }
+    assert!(server.totals().buffer_waits > 0);
+    drop(clients);
+    server.wait_until_empty();
+}
+
+#[test]
+fn datagrams_that_come_in_pieces_are_completed_however_many_there_are() {
+    const CLIENTS: usize = 40;
+    const DATAGRAM_BYTES: usize = 20_000;
+    let server = short_of_memory(Options::default());
+    let target = UdpSocket::bind("127.0.0.1:0").unwrap();
+    target.set_read_timeout(Some(PATIENCE)).unwrap();
+    let connect = || {
+        let mut client = TcpStream::connect(server.address).unwrap();
+        let mut packet = request(&ALICE, target.local_addr().unwrap());
+        packet[18] = 2;
+        packet.extend((DATAGRAM_BYTES as u16).to_be_bytes());
+        packet.extend([1; DATAGRAM_BYTES / 2]);
+        client.write_all(&packet).unwrap();
+        client
+    };
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| connect()).collect();
+    wait_until("memory is short", || server.totals().sessions_awaiting_buffer > 0);
+    for client in &mut clients {
+        client.write_all(&[1; DATAGRAM_BYTES / 2]).unwrap();
+        // One at a time, because the target's socket holds only so many.
+        let mut datagram = [0; DATAGRAM_BYTES + 1];
+        assert_eq!(target.recv(&mut datagram).unwrap(), DATAGRAM_BYTES);
+    }
+    drop(clients);
+    server.wait_until_empty();
+}
+
+#[test]
+fn strangers_take_no_memory_from_users_and_the_oldest_of_them_are_cut() {
+    const STRANGERS: usize = 60;
+    let server = short_of_memory(Options::tls());
+    let origin = Origin::echo();
+    let user = echoing(&server, &origin);
+    let strangers: Vec<_> = (0..STRANGERS).map(|_| stranger(&server)).collect();
+    wait_until("strangers are cut", || server.closes(CloseReason::OpeningShed) > 0);
+    assert!(server.totals().buffer_bytes_held <= LIMIT_BYTES as u64 / 4);
+    user.send(b"still here").unwrap();
+    assert_eq!(user.take(10), b"still here");
+    let newcomer = echoing(&server, &origin);
+    assert_eq!(server.totals().buffer_waits, 0);
+    drop((user, newcomer, strangers));
+    server.wait_until_empty();
+}
+
+#[test]
+fn who_is_gone_does_not_wait_for_memory() {
+    const HOLDERS: usize = 40;
+    let timeouts = Timeouts { idle: Duration::from_secs(50), ..PATIENT };
+    let server = short_of_memory(Options { timeouts, ..Options::tls() });
+    let origin = Origin::echo();
+    let holders: Vec<_> = (0..HOLDERS).map(|_| echoing(&server, &origin)).collect();
+    let leavers: Vec<_> = (0..HOLDERS).map(|_| echoing(&server, &origin)).collect();
+    for holder in &holders {
+        let record = sealed(holder, &[0; 16_000]);
+        holder.send_raw(&record[..5000]).unwrap();
+    }
+    wait_until("memory is short", || server.totals().sessions_awaiting_buffer > 0);
+    for leaver in &leavers {
+        leaver.send(b"x").unwrap();
+    }
+    wait_until("they wait", || server.totals().sessions_awaiting_buffer as usize >= HOLDERS);
+    for leaver in leavers {
+        leaver.reset();
+    }
+    let reasons = server.closed(HOLDERS).into_iter().map(|record| record.reason);
+    assert!(reasons.into_iter().all(|reason| reason == CloseReason::ClientReset));
+    drop(holders);
+    server.wait_until_empty();
+}
