@@ -95,7 +95,7 @@ fn datagrams_that_come_in_pieces_are_completed_however_many_there_are() {
     for client in &mut clients {
         client.write_all(&[1; DATAGRAM_BYTES / 2]).unwrap();
         // One at a time, because the target's socket holds only so many.
-        let mut datagram = [0; DATAGRAM_BYTES + 1];
+        let mut datagram = vec![0; DATAGRAM_BYTES + 1];
         assert_eq!(target.recv(&mut datagram).unwrap(), DATAGRAM_BYTES);
     }
     drop(clients);

@@ -273,7 +273,7 @@ fn an_answer_in_front_of_a_reset_is_delivered() {
         client.take_response();
         take_pattern(&client, 100_000, 10);
         assert_eq!(client.recv(&mut [0]).unwrap(), 0);
-        while client.send(&[0; 10_000]).is_ok() {}
+        drop(client);
         server.closed_for(CloseReason::TargetReset);
     }
 }
@@ -287,6 +287,7 @@ fn an_answer_in_front_of_a_reset_is_delivered_to_a_client_that_goes_on_sending()
         while client.send(&vec![0; 10_000]).is_ok() {}
         client.take_response();
         take_pattern(&client, 100_000, 10);
+        drop(client);
         server.closed_for(CloseReason::TargetReset);
     }
 }

@@ -8,8 +8,9 @@ use crate::io::datagram::DatagramSocket;
 use crate::io::socket::{Recv, Socket};
 
 /// After the last word of ours, how long a client may take to close its side before we stop listening for it. Closing
-/// a socket with bytes unread resets it (Linux), which would destroy what is still on its way to the client.
-pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// a socket with bytes unread resets it (Linux), which would destroy what is still on its way to the client, and that
+/// takes a slow one its time.
+pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// Bytes of a refused or finished client that are read and thrown away while lingering.
 const LINGER_BYTES_MAX: usize = 1 << 20;

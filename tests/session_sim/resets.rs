@@ -153,7 +153,7 @@ fn a_broken_record_is_answered_with_an_alert_that_the_client_gets() {
         assert_eq!(world.runs[0].target.link.borrow().going, b"good");
         assert_eq!(world.runs[0].target.seen_end, Some(SeenEnd::Reset));
         // The client has not closed its side: the server listens on for a while, so that closing resets nothing.
-        world.pass(Duration::from_secs(3));
+        world.pass(Duration::from_secs(6));
         world.verify();
     }
 }

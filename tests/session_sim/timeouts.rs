@@ -192,6 +192,6 @@ fn a_refused_client_that_does_not_close_is_dropped() {
     for kind in KINDS {
         let mut world = world_of(kind, [Op::WaitOpen, Op::Header(vec![9; 40])]);
         assert_eq!(world.runs[0].client.seen_end, Some(SeenEnd::Fin));
-        assert_ends(&mut world, Duration::from_secs(2), CloseReason::NotVless);
+        assert_ends(&mut world, Duration::from_secs(5), CloseReason::NotVless);
     }
 }
