@@ -1,7 +1,8 @@
 //! Kernel pipes, the only way to move bytes between two sockets without copying them through user memory (splice(2)).
 //!
 //! A pipe is held only while it holds bytes. Each worker keeps a few empty ones: without privileges the kernel grants a
-//! user 16,384 pipe pages in all (fs.pipe-user-pages-soft), which a pair per session would soon use up.
+//! user 16,384 pipe pages in all (fs.pipe-user-pages-soft), which a pair per session would soon use up. Hence also two
+//! sizes: the first pipes in use at a time are large, further ones, which stalled readers need, are smaller.
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -17,6 +18,13 @@ use super::socket::{Recv, Send};
 /// bulk downloads: with 256 KiB the server spends 1.7 times as much CPU time per byte, because each turn of the pipe ends
 /// with a small segment of its own and wakes the peer.
 const PIPE_BYTES: usize = 1 << 20;
+
+/// The same for pipes beyond [`LARGE_IN_USE_MAX`], or where the kernel grants no more.
+const SMALLER_PIPE_BYTES: usize = 256 << 10;
+
+/// So many pipes in use, per worker, are large. With two workers all pages of a user suffice for that and for as many
+/// smaller ones as there may be.
+const LARGE_IN_USE_MAX: usize = 16;
 
 /// A pipe that the kernel grants less than this (two pages, beyond the user's share) is not worth having: copying moves
 /// twice as much per call.
@@ -45,6 +53,8 @@ pub struct KernelPipe {
 struct Ends {
     read: OwnedFd,
     write: OwnedFd,
+    /// What the kernel granted.
+    capacity_bytes: usize,
 }
 
 /// A worker's pipes; cheap to clone.
@@ -56,6 +66,8 @@ pub struct PipePool {
 struct Shelf {
     empty: RefCell<Vec<Ends>>,
     in_use: Cell<usize>,
+    /// Capacity of the largest pipe so far; smaller ones are not kept.
+    largest_bytes: Cell<usize>,
     /// Requests for a new pipe that are still turned down since the kernel refused one.
     turn_down: Cell<u32>,
 }
@@ -63,7 +75,12 @@ struct Shelf {
 impl PipePool {
     #[expect(clippy::new_without_default, reason = "a pool is made once per worker, never by default")]
     pub fn new() -> Self {
-        let shelf = Shelf { empty: RefCell::new(Vec::new()), in_use: Cell::new(0), turn_down: Cell::new(0) };
+        let shelf = Shelf {
+            empty: RefCell::new(Vec::new()),
+            in_use: Cell::new(0),
+            largest_bytes: Cell::new(0),
+            turn_down: Cell::new(0),
+        };
         Self { shelf: Rc::new(shelf) }
     }
 
@@ -92,21 +109,26 @@ impl Shelf {
             self.turn_down.set(turn_down - 1);
             return None;
         }
-        let ends = Ends::open();
-        if ends.is_none() {
-            self.turn_down.set(TURNED_DOWN_AFTER_REFUSAL);
+        let is_large = self.in_use.get() < LARGE_IN_USE_MAX;
+        let ends = Ends::open(if is_large { PIPE_BYTES } else { SMALLER_PIPE_BYTES });
+        match &ends {
+            Some(ends) => self.largest_bytes.set(self.largest_bytes.get().max(ends.capacity_bytes)),
+            None => self.turn_down.set(TURNED_DOWN_AFTER_REFUSAL),
         }
         ends
     }
 }
 
 impl Ends {
-    fn open() -> Option<Self> {
+    fn open(wanted_bytes: usize) -> Option<Self> {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
-        // Beyond the user's share of pipe pages the kernel refuses (EPERM), and the pipe stays as it was made.
-        let _ = fcntl_setpipe_size(&write, PIPE_BYTES);
-        let granted = fcntl_getpipe_size(&write).ok()?;
-        (granted >= PIPE_BYTES_MIN).then_some(Self { read, write })
+        // Beyond the user's share of pipe pages, or fs.pipe-max-size, the kernel refuses (EPERM), and the pipe stays as it
+        // was made.
+        if fcntl_setpipe_size(&write, wanted_bytes).is_err() && wanted_bytes > SMALLER_PIPE_BYTES {
+            let _ = fcntl_setpipe_size(&write, SMALLER_PIPE_BYTES);
+        }
+        let capacity_bytes = fcntl_getpipe_size(&write).ok()?;
+        (capacity_bytes >= PIPE_BYTES_MIN).then_some(Self { read, write, capacity_bytes })
     }
 }
 
@@ -188,7 +210,8 @@ impl Drop for KernelPipe {
         let mut empty = self.shelf.empty.borrow_mut();
         // A pipe that still holds one user's bytes never serves another: it is closed.
         if self.held_bytes == 0 && empty.len() < PIPES_KEPT {
-            empty.extend(self.ends.take());
+            let largest_bytes = self.shelf.largest_bytes.get();
+            empty.extend(self.ends.take().filter(|ends| ends.capacity_bytes >= largest_bytes));
         }
     }
 }
@@ -247,6 +270,19 @@ mod tests {
         assert!(pool.take().is_none());
         assert!(pool.take().is_none());
         assert!(pool.take().is_some());
+    }
+
+    #[test]
+    fn the_first_pipes_are_large_and_only_large_ones_are_kept() {
+        let pool = PipePool::new();
+        let pipes: Vec<_> = (0..=LARGE_IN_USE_MAX).map(|_| pool.take().unwrap()).collect();
+        let capacities: Vec<_> = pipes.iter().map(|pipe| pipe.ends.as_ref().unwrap().capacity_bytes).collect();
+        assert!(capacities[0] > SMALLER_PIPE_BYTES, "the kernel grants none here");
+        assert_eq!(capacities[LARGE_IN_USE_MAX], SMALLER_PIPE_BYTES);
+        drop(pipes);
+        let kept = pool.shelf.empty.borrow();
+        assert_eq!(kept.len(), PIPES_KEPT);
+        assert!(kept.iter().all(|ends| ends.capacity_bytes == capacities[0]));
     }
 
     #[test]
