@@ -61,6 +61,11 @@ fn simulate(seed: u64, spurious: bool) -> World {
 
 /// Sessions that were admitted to a world of the seed's choice, and have not done anything yet.
 fn random_world(seed: u64, spurious: bool) -> World {
+    crowded_world(seed, spurious, 4)
+}
+
+/// The same with up to so many sessions.
+fn crowded_world(seed: u64, spurious: bool, sessions_max: usize) -> World {
     let tls = !seed.is_multiple_of(4);
     let mut world = World::new(seed, tls);
     world.spurious = spurious;
@@ -72,7 +77,7 @@ fn random_world(seed: u64, spurious: bool) -> World {
         post_quantum: world.rng.percent(10),
     };
     let config = kind.config();
-    for _ in 0..world.rng.up_to(4) {
+    for _ in 0..world.rng.up_to(sessions_max) {
         let mut rng = world.rng.fork();
         let plan = Plan::random(&mut rng, tls.then(|| config.clone()), world.now);
         world.admit(plan);

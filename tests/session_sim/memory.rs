@@ -1,13 +1,17 @@
 //! Sessions with hardly any buffer memory: they wait for each other, deliver every byte, and leave no buffer behind.
 
+use std::env;
+use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use vless_rust::io::buffer_memory::{BufferMemory, OVERSHOOT_BYTES_MAX};
 use vless_rust::io::buffer_pool::{BufferPool, Loan};
+use vless_rust::io::splice::PipePool;
 use vless_rust::session::close::CloseReason;
+use vless_rust::session::transfer::Scratch;
 
-use super::{random_world, seeds};
+use super::{crowded_world, random_world, seeds};
 
 /// Reasons with which a session may end because another one holds the memory it needs.
 const WAITED_TOO_LONG: [CloseReason; 5] = [
@@ -74,4 +78,37 @@ fn one_receive_per_worker_is_what_the_limit_may_be_passed_by() {
         lent.push([pool.take(128 << 10, Loan::Waiting), pool.take(128 << 10, Loan::Beginning)]);
     }
     assert!(memory.lent_bytes() <= (1 << 20) + OVERSHOOT_BYTES_MAX);
+}
+
+/// Short and long, orderly and broken off, each with random bytes of its own, in the memory and the pipes that those
+/// before have left. `SIM_SESSIONS=1000000` with `--release` takes a quarter of an hour.
+#[test]
+fn no_byte_of_many_sessions_gets_to_another() {
+    const AT_A_TIME: usize = 12;
+    let wanted = env::var("SIM_SESSIONS").map_or(2000, |text| text.parse().expect("a number"));
+    let memory = Arc::new(BufferMemory::new(64 << 20, 1));
+    let pool = BufferPool::with_memory(Arc::clone(&memory));
+    let pipes = PipePool::new();
+    let mut scratch = Scratch::new();
+    let (mut ran, mut seed) = (0, 1 << 32);
+    while ran < wanted {
+        let mut world = crowded_world(seed, false, AT_A_TIME);
+        world.pool = pool.clone();
+        world.pipes = world.pipes.is_some().then(|| pipes.clone());
+        mem::swap(&mut world.scratch, &mut scratch);
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+            world.run();
+            world.verify();
+        }));
+        assert!(outcome.is_ok(), "seed {seed}, behind {ran} sessions");
+        mem::swap(&mut world.scratch, &mut scratch);
+        ran += world.runs.len();
+        seed += 1;
+    }
+    assert_eq!((memory.lent_bytes(), pool.opening_bytes().0, pipes.in_use()), (0, 0, 0));
+    for usage in pool.usage() {
+        assert_eq!((usage.lent, usage.hits + usage.misses), (0, usage.returned));
+        assert!(usage.hits > 10 * usage.misses, "hardly any memory was used again: {usage:?}");
+    }
+    println!("{ran} sessions, {:?}", pool.usage());
 }

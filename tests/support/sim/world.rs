@@ -88,7 +88,7 @@ pub(crate) struct World {
     pub(crate) counters: Counters,
     pub(crate) pool: BufferPool,
     pub(crate) pipes: Option<PipePool>,
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
     random: Random,
     pub(crate) runs: Vec<Run>,
     /// Sends events that nothing caused, too.
