@@ -368,10 +368,13 @@ impl Transfer {
             }
             Ok(Converted::Moved { again }) => {
                 self.send(sink, output, means.now);
+                if matches!(self.state, State::Ended(_)) {
+                    return;
+                }
                 self.output = self.keep(output, Loan::Waiting, means.pool);
                 self.input = self.keep(input, Loan::Beginning, means.pool);
                 self.input_waits = again && self.input.is_some();
-                if transform.is_ended() && !self.input_waits && !matches!(self.state, State::Ended(_)) {
+                if transform.is_ended() && !self.input_waits {
                     self.input = None;
                     self.finish(transform, means);
                 }

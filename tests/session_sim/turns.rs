@@ -155,6 +155,26 @@ fn a_session_that_is_cut_says_goodbye() {
     }
 }
 
+/// Nothing waits with us at that moment, but the kernel has more of the target.
+#[test]
+fn a_client_that_is_cut_in_the_middle_of_a_stream_sees_a_reset() {
+    for kind in KINDS {
+        let mut world = wide(kind, false);
+        let answer = world.rng.bytes(3 << 20);
+        world.runs[0].target.script.push_back(Op::Say(answer));
+        while !world.runs[0].again {
+            assert!(world.step());
+        }
+        assert_eq!(world.pool.held(), 0);
+        world.cut(0, CloseReason::Shutdown);
+        world.runs[0].reasons = vec![CloseReason::Shutdown];
+        world.settle();
+        let client = &world.runs[0].client;
+        assert_eq!((client.seen_end, client.seen_close_notify), (Some(SeenEnd::Reset), false));
+        world.verify();
+    }
+}
+
 #[test]
 fn key_updates_are_answered_and_cost_no_payload() {
     let mut world = relaying(Some(ClientTls::NEW));

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use vless_rust::session::close::CloseReason;
 
-use crate::support::inner_tls::{Inner, data, data_stream, record, server_hello};
+use crate::support::inner_tls::{CHANGE_CIPHER_SPEC, Inner, data, data_stream, record, server_hello};
 use crate::support::server::VISION;
 use crate::support::vision_client::{ADDONS, CONTINUE, DIRECT, END, How, Phase, VisionClient, request};
 use crate::support::wait_until;
@@ -266,6 +266,23 @@ fn the_downlink_waits_for_the_uplinks_first_encrypted_record() {
     talk.say_up(&data(53));
     talk.say_down(&data(300));
     assert_eq!(talk.client.down.phase, Phase::Raw);
+}
+
+/// A client may leave TLS in front of its Finished, which then comes raw and is not seen.
+#[test]
+fn the_downlink_leaves_tls_although_the_finished_comes_raw() {
+    for beginning in [0, 3] {
+        let server = server();
+        let mut talk = Talk::begin(&server);
+        talk.say_down(&[&server_hello(Inner::Tls13), CHANGE_CIPHER_SPEC, &data(2000)].concat());
+        let finished = data(53);
+        let (in_block, raw) = finished.split_at(beginning);
+        talk.client.up.send_block(DIRECT, in_block, 10);
+        talk.client.up.send_wire(raw);
+        talk.target.expect(&finished);
+        talk.say_down(&data(300));
+        assert_eq!(talk.client.down.phase, Phase::Raw);
+    }
 }
 
 #[test]

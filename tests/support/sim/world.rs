@@ -68,7 +68,7 @@ pub(crate) struct Run {
     dial: Result<(), DialFailure>,
     dial_time: Duration,
     dial_due: Option<Instant>,
-    again: bool,
+    pub(crate) again: bool,
     /// It waits for buffer memory.
     starved: bool,
     /// Times the session answered [`Next::Again`].
