@@ -5,12 +5,18 @@
 //! that holds nothing may begin to receive while some is left. One that holds the beginning of something (a record, a
 //! packet) may always go on, because completing it is what frees its buffer: beginnings count as large as they may grow,
 //! and whoever goes on while nothing is left receives no more than what completes them. So waiting never waits for
-//! itself. Asking comes before receiving and taking after it: what is lent can pass the limit by what one receive per
+//! itself. The less is left, the shorter are the reads, so that a reader that stalls in the middle of one holds less: many
+//! stalled readers slow the others down a little instead of making them wait. Asking comes before receiving and taking after it: what is lent can pass the limit by what one receive per
 //! worker leaves over, [`OVERSHOOT_BYTES_MAX`], and by what ending streams still say.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::buffer_pool::BUFFER_BYTES_MAX;
+use super::buffer_pool::{BUFFER_BYTES_MAX, TIER_BYTES};
+
+/// Reads that fit a buffer of the middle and of the smallest size, with what TLS adds to them: whole records where they
+/// are that long.
+const SHORTER_READ_BYTES: usize = 48 << 10;
+const SHORTEST_READ_BYTES: usize = TIER_BYTES[0] - 256;
 
 /// What one worker may take after it was allowed to receive: what could not be converted and what could not be sent.
 pub const OVERSHOOT_BYTES_MAX: usize = 2 * BUFFER_BYTES_MAX;
@@ -50,6 +56,17 @@ impl BufferMemory {
         self.lent_bytes() < self.lent_bytes_max
     }
 
+    /// How much of it at a time; 0 where it may not.
+    pub fn begin_bytes_max(&self) -> usize {
+        let quarter = self.lent_bytes_max / 4;
+        match self.lent_bytes() {
+            lent if lent >= self.lent_bytes_max => 0,
+            lent if lent >= quarter * 3 => SHORTEST_READ_BYTES,
+            lent if lent >= quarter * 2 => SHORTER_READ_BYTES,
+            _ => BUFFER_BYTES_MAX,
+        }
+    }
+
     /// Bytes lent to relays now.
     pub fn lent_bytes(&self) -> usize {
         self.lent_bytes.load(Ordering::Relaxed)
@@ -85,5 +102,17 @@ mod tests {
         assert!(!memory.may_begin());
         memory.give_back(1);
         assert!(memory.may_begin());
+    }
+
+    #[test]
+    fn the_less_is_left_the_shorter_are_the_reads() {
+        let memory = BufferMemory::new(8000, 1);
+        let mut reads = Vec::new();
+        for _ in 0..5 {
+            reads.push(memory.begin_bytes_max());
+            memory.lend(1250);
+        }
+        let longest = BUFFER_BYTES_MAX;
+        assert_eq!(reads, [longest, longest, SHORTER_READ_BYTES, SHORTEST_READ_BYTES, 0]);
     }
 }

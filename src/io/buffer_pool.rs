@@ -137,6 +137,12 @@ impl BufferPool {
         self.shelves.memory.may_begin()
     }
 
+    /// The most that such a direction should receive at a time, so that what may be left over fits what is left; 0 where
+    /// it waits.
+    pub fn begin_bytes_max(&self) -> usize {
+        self.shelves.memory.begin_bytes_max()
+    }
+
     /// Bytes lent to clients that are no users yet, and how many that should be at the most.
     pub fn opening_bytes(&self) -> (usize, usize) {
         (self.shelves.opening_bytes.get(), self.shelves.memory.opening_bytes_max())

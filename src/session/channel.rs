@@ -110,10 +110,9 @@ impl<S: Socket> Channel<'_, S> {
         if self.inbound.is_uplink_closed() {
             return Pulled::End;
         }
-        let bytes_max = if means.pool.may_begin() {
-            READ_BYTES
-        } else {
-            self.inbound.missing_bytes(self.uplink.kept_input()).min(SHORT_READ_BYTES)
+        let bytes_max = match means.pool.begin_bytes_max() {
+            0 => self.inbound.missing_bytes(self.uplink.kept_input()).min(SHORT_READ_BYTES),
+            bytes_max => bytes_max.min(READ_BYTES),
         };
         match self.uplink.receive(self.client, bytes_max, means) {
             Received::Bytes => {}

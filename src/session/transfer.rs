@@ -196,9 +196,9 @@ impl Transfer {
             }
             let may_splice = transform.is_transparent() && source.splices() && !self.input_waits;
             let splice = means.pipes.filter(|_| may_splice);
-            // A pipe needs no memory of ours, so it is also the way on when that has run out.
-            let may_begin = means.pool.may_begin();
-            let prefers_pipe = self.is_bulk || !may_begin;
+            // A pipe needs no memory of ours, so it is also the way on when that runs out.
+            let begin_bytes_max = means.pool.begin_bytes_max();
+            let prefers_pipe = self.is_bulk || begin_bytes_max < PROBE_BYTES;
             if let Some(pipe) = splice.filter(|_| prefers_pipe && source.readable).and_then(PipePool::take)
                 && let Some(outcome) = self.receive_pipe(source, pipe)
             {
@@ -212,9 +212,9 @@ impl Transfer {
             }
             // Bulk for which there is no pipe is read at length.
             let read_max = match splice {
-                _ if !may_begin => transform.missing_bytes(self.kept_input()),
-                Some(_) if !self.is_bulk => PROBE_BYTES,
-                _ => usize::MAX,
+                _ if begin_bytes_max == 0 => transform.missing_bytes(self.kept_input()),
+                Some(_) if !self.is_bulk => PROBE_BYTES.min(begin_bytes_max),
+                _ => begin_bytes_max,
             };
             match self.receive(source, transform.input_bytes_max().min(read_max), means) {
                 Received::Bytes => {
