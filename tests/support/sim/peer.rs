@@ -141,6 +141,10 @@ impl Peer {
                 self.said.extend_from_slice(&bytes);
                 let mut wire = tls.say(&bytes);
                 wire.truncate(wire.len() - self.rng.up_to(wire.len() - 1));
+                if ends_between_records(&wire) {
+                    // Nothing would be torn.
+                    wire.pop();
+                }
                 wire
             }
             (Op::Spoilt(bytes), Some(tls)) => {
@@ -302,4 +306,13 @@ fn wrap(tls: &mut TlsPeer, vision: &mut Option<VisionPeer>, command: u8, bytes: 
         Some(vision) if vision.up == Phase::Raw => bytes,
         _ => tls.say(&bytes),
     }
+}
+
+/// Whole TLS records and nothing behind them.
+fn ends_between_records(mut wire: &[u8]) -> bool {
+    while let [_, _, _, high, low, rest @ ..] = wire {
+        let Some(behind) = rest.get(usize::from(u16::from_be_bytes([*high, *low]))..) else { return false };
+        wire = behind;
+    }
+    wire.is_empty()
 }
