@@ -113,6 +113,17 @@ fn a_truncated_answer_comes_over_tcp() {
 }
 
 #[test]
+fn a_slow_answer_over_tcp_is_waited_for() {
+    const ZONE: Zone = &[("www.example.org", &["127.0.0.1"])];
+    let (_listener, address) = listener("127.0.0.1");
+    let server = NameServer::start("127.0.0.2", ZONE, Manner::SlowOverTcp);
+    let mut reactor = Reactor::new(asking(&[server.address]));
+    assert_eq!(reactor.outcome(&name("www.example.org", address.port())).unwrap().peer, address);
+    reactor.run_until(|reactor| reactor.dialer.look_ups_under_way() == 0);
+    assert_eq!(server.queries_over_tcp.load(Ordering::Relaxed), 2, "one for each family");
+}
+
+#[test]
 fn a_flood_of_wrong_answers_is_not_listened_to_for_long() {
     const ZONE: Zone = &[("www.example.org", &["127.0.0.1"])];
     let (_listener, address) = listener("127.0.0.1");
