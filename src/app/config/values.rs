@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use super::error::quoted;
 use super::settings::{Cidr, FallbackDest};
 
 /// The port of DNS.
@@ -49,7 +50,8 @@ pub(super) fn cidr(text: &str) -> Result<Cidr, String> {
         Some((address, bits)) => (address, Some(bits)),
         None => (text, None),
     };
-    let wrong = || format!("must be a network such as \"10.0.0.0/8\" or \"fd00::/8\", not \"{text}\"");
+    let given = quoted("outbound.allow", text);
+    let wrong = || format!("must be a network such as \"10.0.0.0/8\" or \"fd00::/8\", not {given}");
     let address = address.parse::<IpAddr>().map_err(|_| wrong())?;
     let bits_max = if address.is_ipv4() { 32 } else { 128 };
     let prefix_bits = bits.map_or(Ok(bits_max), str::parse).map_err(|_| wrong())?;
