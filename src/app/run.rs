@@ -23,7 +23,7 @@ use crate::app::exit::{self, Failure};
 use crate::app::logging::{self, LogHandle};
 use crate::app::memory;
 use crate::app::report::counters_line;
-use crate::app::{init, link};
+use crate::app::{init, link, preflight};
 use crate::inbound::tls::{Certificate, TlsSettings};
 use crate::protocol::addons::Flow;
 use crate::reactor::accept;
@@ -90,6 +90,7 @@ fn serve(config: &Config, log: &LogHandle) -> Result<(), Failure> {
     for warning in config.warnings() {
         log::warn!("{warning}");
     }
+    preflight::source_address(config)?;
     let signals = signals()?;
     let certificates = certs::load_or_generate(config, &link::host(config).host, SystemTime::now())?;
     for warning in certificates.iter().flat_map(|certificate| &certificate.warnings) {
