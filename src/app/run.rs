@@ -78,7 +78,9 @@ pub fn run(path: Option<&PathBuf>) -> Result<(), Failure> {
 fn first_run() -> Result<Config, Failure> {
     let created = init::init_with_defaults(Path::new(DEFAULT_FILE))?;
     console::note(&format!("{DEFAULT_FILE} was written; import this link into a client:"));
-    console::result(&format!("{}\n", created.link));
+    if let Err(error) = console::result(&format!("{}\n", created.link)) {
+        console::note(&format!("the link could not be written to stdout ({error}); `vless-rust link` prints it again"));
+    }
     for warning in &created.warnings {
         console::note(warning);
     }
