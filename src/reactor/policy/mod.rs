@@ -126,7 +126,7 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// Whether the host has a route that `probe` would take, found without sending anything.
 pub(super) fn has_route(probe: SocketAddr) -> bool {
-    local::source_towards(probe).is_some()
+    local::source_towards(probe).is_ok()
 }
 
 /// A global IPv4 address to ask the routing table about.
