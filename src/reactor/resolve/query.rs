@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::message::{Content, decode_reply, encode_query};
-use super::random::RandomIds;
 use super::{Question, ResolveError};
+use crate::io::random::Random;
 
 /// Tries that may still be answered: one over TCP or the latest, and the one before.
 pub const OPEN_TRIES_MAX: usize = 2;
@@ -134,7 +134,7 @@ impl Query {
     }
 
     /// What to do at `now`; to be called until it answers [`Step::Wait`] or [`Step::Done`].
-    pub fn poll(&mut self, now: Instant, ids: &mut RandomIds) -> Step {
+    pub fn poll(&mut self, now: Instant, random: &mut Random) -> Step {
         if let Some(answer) = self.answer.take() {
             return Step::Done(Ok(answer));
         }
@@ -142,7 +142,7 @@ impl Query {
             return self.give_up(ResolveError::Timeout);
         }
         if let Some(server) = self.truncated_by.take() {
-            return self.start_try(server, Transport::Tcp, now, ids);
+            return self.start_try(server, Transport::Tcp, now, random);
         }
         if self.servers.is_empty() {
             return self.give_up(ResolveError::ServerFailure);
@@ -158,7 +158,7 @@ impl Query {
             }
             self.note_silence();
             self.datagrams += 1;
-            return self.start_try(server, Transport::Udp, now, ids);
+            return self.start_try(server, Transport::Udp, now, random);
         }
         Step::Wait(self.deadline)
     }
@@ -242,8 +242,8 @@ impl Query {
         self.open.iter().flatten().any(|open| open.transport == Transport::Tcp && open.server == server)
     }
 
-    fn start_try(&mut self, server: SocketAddr, transport: Transport, now: Instant, ids: &mut RandomIds) -> Step {
-        let id = ids.next_id();
+    fn start_try(&mut self, server: SocketAddr, transport: Transport, now: Instant, random: &mut Random) -> Step {
+        let id = random.next_u64() as u16;
         let Some(message) = encode_query(id, &self.question) else {
             return Step::Done(Err(ResolveError::NoSuchName));
         };

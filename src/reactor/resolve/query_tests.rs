@@ -10,7 +10,7 @@ struct Scene {
     query: Query,
     now: Instant,
     start: Instant,
-    ids: RandomIds,
+    random: Random,
 }
 
 impl Scene {
@@ -19,11 +19,11 @@ impl Scene {
         let plan = Plan { servers, attempts: 2, timeout: Duration::from_secs(5) };
         let start = Instant::now();
         let query = Query::new(Question::new("example.org", Family::V4), plan, start);
-        Self { query, now: start, start, ids: RandomIds::new() }
+        Self { query, now: start, start, random: Random::new() }
     }
 
     fn poll(&mut self) -> Step {
-        self.query.poll(self.now, &mut self.ids)
+        self.query.poll(self.now, &mut self.random)
     }
 
     fn ask(&mut self) -> Ask {
@@ -240,9 +240,9 @@ fn a_shortage_of_descriptors_is_reported_as_such() {
 fn a_short_timeout_still_leaves_time_for_every_try() {
     let plan = Plan { servers: vec![server(0), server(1)], attempts: 2, timeout: Duration::from_secs(1) };
     let start = Instant::now();
-    let mut ids = RandomIds::new();
+    let mut random = Random::new();
     let mut query = Query::new(Question::new("example.org", Family::V4), plan, start);
     for turn in 0..4 {
-        assert!(matches!(query.poll(start + Duration::from_millis(250 * turn), &mut ids), Step::Ask(_)));
+        assert!(matches!(query.poll(start + Duration::from_millis(250 * turn), &mut random), Step::Ask(_)));
     }
 }
