@@ -29,7 +29,7 @@ use crate::protocol::addons::Flow;
 use crate::reactor::accept;
 use crate::reactor::connection_pool::PoolSettings;
 use crate::reactor::dial::{DialSettings, Prefer};
-use crate::reactor::policy::{Cidr, DestinationPolicy};
+use crate::reactor::policy::DestinationPolicy;
 use crate::reactor::resolve::ResolverSettings;
 use crate::reactor::resolve::lookups::Limits;
 use crate::reactor::resolve::query::OPEN_TRIES_MAX;
@@ -258,7 +258,6 @@ fn dial_settings(
     lookups_max: usize,
 ) -> DialSettings {
     let outbound = &config.outbound;
-    let allow = outbound.allow.iter().filter_map(|range| Cidr::new(range.network, range.prefix_bits)).collect();
     // The public address may be somebody else's translation of ours, which only the operator knows.
     let public = config.server.public_host.as_ref().and_then(|host| host.parse().ok());
     let own_listeners =
@@ -273,7 +272,7 @@ fn dial_settings(
         bind: outbound.bind,
         policy: Arc::new(DestinationPolicy::new(
             outbound.allow_private,
-            allow,
+            outbound.allow.clone(),
             outbound.deny_ports.clone(),
             own_listeners,
         )),

@@ -22,8 +22,8 @@ use serde_json::Value;
 
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::settings::{
-    CertificateFiles, Cidr, ConnectionPool, Fallback, FallbackDest, Flow, Log, LogFormat, Monitoring, Outbound,
-    Performance, Prefer, Server, Timeouts, Tls, TlsVersion, User,
+    CertificateFiles, ConnectionPool, Fallback, FallbackDest, Flow, Log, LogFormat, Monitoring, Outbound, Performance,
+    Prefer, Server, Timeouts, Tls, TlsVersion, User,
 };
 
 use self::error::Complaint;

@@ -81,7 +81,7 @@ impl DestinationPolicy {
     pub fn may_have_spares(&self, address: SocketAddr) -> bool {
         let address = canonical(address);
         let is_admitted = self.allow.iter().any(|cidr| cidr.contains(address.ip()));
-        self.check(address).is_ok() && (is_admitted || ranges::reserved_range(address.ip()).is_none())
+        self.check(address).is_ok() && (is_admitted || is_public(address.ip()))
     }
 
     fn is_own_listener(&self, address: SocketAddr) -> bool {
@@ -114,6 +114,11 @@ impl fmt::Display for Refusal {
             Self::Port => f.write_str("the port"),
         }
     }
+}
+
+/// Whether `ip` is an address of the public internet, that is in no private or reserved range in any spelling.
+pub fn is_public(ip: IpAddr) -> bool {
+    ranges::reserved_range(ip).is_none()
 }
 
 /// The address as it is dialled: IPv4-mapped IPv6 means IPv4.
