@@ -43,7 +43,7 @@ impl Worker {
                             self.set_aside(number, &error);
                         }
                     }
-                    Accepted::NoDescriptors(_) if self.dialer.give_up_spares(&self.counters) => {}
+                    Accepted::NoDescriptors(_) if self.dialer.make_room(&self.counters) => {}
                     Accepted::NoDescriptors(error) => {
                         self.counters.accept_paused_descriptors.add(1);
                         self.pause_accepting(&error.to_string());
