@@ -32,8 +32,7 @@ fn execute(command: &Command) -> Result<(), Failure> {
             for note in &output.notes {
                 console::note(note);
             }
-            console::result(&output.stdout);
-            Ok(())
+            console::result(&output.stdout).map_err(|error| Failure::writing("/dev/stdout".as_ref(), &error))
         }
         (Command::Run { config }, None) => run::run(config.as_ref()),
         (_, None) => Ok(()),

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 use vless_rust::app::config::Config;
@@ -194,4 +196,13 @@ fn several_problems_come_in_one_answer() {
     let message = Config::parse(text, Path::new("config.json")).unwrap_err().to_string();
     let places = message.lines().map(|line| line.split(": ").next().unwrap()).collect::<Vec<_>>();
     assert_eq!(places, ["config.json:1:23", "config.json:2:24", "config.json:3:22"], "{message}");
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_not_a_success() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_vless-rust")).arg("version").stdout(full).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("vless-rust: cannot write /dev/stdout: "), "{said}");
+    assert_eq!(output.status.code(), Some(73));
 }

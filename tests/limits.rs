@@ -3,12 +3,12 @@
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use support::client::{Client, request};
 use support::origin::Origin;
 use support::server::{ALICE, Options, PATIENT, Server};
@@ -278,6 +278,28 @@ fn run_out_of_descriptors() {
     }
     server.wait_until_empty();
     assert_eq!(server.closes(CloseReason::NotVless), 40);
+}
+
+#[test]
+fn a_listener_that_fails_for_good_does_not_keep_its_worker_busy() {
+    alone::run("a_listener_that_fails_for_good_does_not_keep_its_worker_busy", accept_from_a_broken_listener);
+}
+
+fn accept_from_a_broken_listener() {
+    // It stays in the poll, reports events, and every accept fails.
+    let server = Server::start_with(Options::default(), |listener| {
+        SockRef::from(listener).shutdown(Shutdown::Read).unwrap();
+    });
+    wait_until("accepting fails", || server.totals().accept_errors > 0);
+    let failed_before = server.totals().accept_errors;
+    let used = ThreadClock::of("worker-0").used_in_a_second();
+    assert!(used < Duration::from_millis(300), "failing took {used:?} of a second");
+    let failed = server.totals().accept_errors - failed_before;
+    assert!((1..=2000).contains(&failed), "{failed} attempts in a second");
+    let start = Instant::now();
+    server.reactor().drain(PATIENCE);
+    wait_until("nothing keeps the drain", || server.reactor().is_stopped());
+    assert!(start.elapsed() < PATIENCE);
 }
 
 #[test]

@@ -82,8 +82,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, F
         operand = Some(std::mem::replace(&mut command, "run".into()));
     }
     let command = command.to_string_lossy().into_owned();
+    let unexpected =
+        |extra: OsString| usage(format!("too many arguments: \"{}\" is not expected here", extra.to_string_lossy()));
     if let Some(extra) = plain.next() {
-        return Err(usage(format!("too many arguments: \"{}\" is not expected here", extra.to_string_lossy())));
+        return Err(unexpected(extra));
     }
     if words.yes && command != "init" {
         return Err(usage("--yes belongs to init"));
@@ -102,7 +104,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, F
             let email = operand.map(|email| email.to_string_lossy().into_owned());
             Ok(Command::Link { config: words.config, email })
         }
-        "version" if operand.is_none() => Ok(Command::Version),
+        "version" => operand.map_or(Ok(Command::Version), |extra| Err(unexpected(extra))),
         "help" => Ok(Command::Help),
         "user" | "probe" => Err(usage(format!("{command} is not built yet"))),
         other => Err(usage(format!("there is no command \"{other}\""))),
@@ -210,6 +212,7 @@ mod tests {
             ("chekc", "no command \"chekc\""),
             ("--banana", "no option \"--banana\""),
             ("run a.json b.json", "too many"),
+            ("version extra", "\"extra\" is not expected here"),
             ("run a.json -c b.json", "two configurations"),
             ("-c a.json -c b.json", "given twice"),
             ("run -c", "needs the path"),

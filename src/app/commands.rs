@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use crate::app::cli::{Command, HELP};
 use crate::app::config::{Config, DEFAULT_FILE};
 use crate::app::exit::{self, Failure};
-use crate::app::{certs, init, link};
+use crate::app::{certs, init, link, preflight};
 
 /// What a command has to say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,7 @@ pub fn path_of(named: Option<&PathBuf>) -> PathBuf {
 /// Everything that start-up would complain about, except what only binding a port can tell.
 fn check(path: &Path) -> Result<Output, Failure> {
     let config = Config::load(path)?;
+    preflight::check(&config)?;
     let mut notes = config.warnings().to_vec();
     for certificate in certs::load_existing(&config, SystemTime::now())? {
         notes.extend(certificate.warnings);

@@ -17,8 +17,16 @@ pub fn note(text: &str) {
 }
 
 /// Puts out a result for scripts, as it is. A reader that went away wants no more of it.
-pub fn result(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
+///
+/// # Errors
+/// It could not be written, for any other reason. (std has replaced a standard output that was closed at the start by
+/// `/dev/null`, which takes everything.)
+pub fn result(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Standard error for the threads that write whole lines to it: what one of them gives to `write_all` is not interrupted

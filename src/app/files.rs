@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{Access, CWD, RenameFlags, access, renameat_with};
 
 /// Creates `path` with `contents` and the permission bits `mode`, reduced by the process's umask.
 ///
@@ -38,6 +38,38 @@ pub fn read_limited(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > bytes_max { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+}
+
+/// Whether this process may write to `path`, or create it in a folder that is there. Nothing is opened: a pipe would
+/// block.
+///
+/// # Errors
+/// What opening it would say.
+pub fn may_write(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if path.try_exists()? { Ok(access(path, Access::WRITE_OK)?) } else { may_create_in(folder_of(path)) }
+}
+
+/// Whether `folder` is there, or can be made with the folders above it, and files can be created in it.
+///
+/// # Errors
+/// `NotADirectory`, naming what is in the way; otherwise what the system says.
+pub fn may_make_folder(folder: &Path) -> io::Result<()> {
+    let mut nearest = folder;
+    while nearest.symlink_metadata().is_err() && nearest != folder_of(nearest) {
+        nearest = folder_of(nearest);
+    }
+    may_create_in(nearest)
+}
+
+fn may_create_in(folder: &Path) -> io::Result<()> {
+    if !folder.metadata()?.is_dir() {
+        let what = format!("{} is not a folder", folder.display());
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, what));
+    }
+    Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
 /// The folder `path` is in; `.` for a bare file name.

@@ -15,5 +15,6 @@ pub mod link;
 pub mod logging;
 mod memory;
 pub mod net;
+pub mod preflight;
 pub mod report;
 pub mod run;

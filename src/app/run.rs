@@ -23,23 +23,29 @@ use crate::app::exit::{self, Failure};
 use crate::app::logging::{self, LogHandle};
 use crate::app::memory;
 use crate::app::report::counters_line;
-use crate::app::{init, link};
+use crate::app::{init, link, preflight};
 use crate::inbound::tls::{Certificate, TlsSettings};
 use crate::protocol::addons::Flow;
 use crate::reactor::accept;
 use crate::reactor::connection_pool::PoolSettings;
 use crate::reactor::dial::{DialSettings, Prefer};
-use crate::reactor::policy::{Cidr, DestinationPolicy};
+use crate::reactor::policy::DestinationPolicy;
 use crate::reactor::resolve::ResolverSettings;
+use crate::reactor::resolve::lookups::Limits;
+use crate::reactor::resolve::query::OPEN_TRIES_MAX;
 use crate::reactor::sockopt::SocketOptions;
 use crate::reactor::{Reactor, Settings};
 use crate::session::{Host, SessionSettings, Target, Timeouts, TlsAcceptor, UdpSettings, User, Users};
 use crate::stats::UserCounters;
 
-/// Descriptors that are not sessions': standard streams, log, listeners, polls, name servers, connection races.
+/// Descriptors that are not sessions': standard streams, log, listeners, polls, connection races.
 const DESCRIPTORS_RESERVED: u64 = 128;
 /// Descriptors a worker may hold for kernel pipes (two each).
 const DESCRIPTORS_PER_WORKER: u64 = 160;
+/// The part of the descriptors that the look-ups of all workers may be in number; each holds two at the most.
+const LOOKUPS_SHARE: u64 = 16;
+/// Look-ups that each worker may have under way however few descriptors there are: a page of names at a time.
+const LOOKUPS_MIN: usize = 16;
 /// A session that is served has a client and a target.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
 /// Spare connections in the process at the most, and the part of the descriptors that they may take.
@@ -72,7 +78,9 @@ pub fn run(path: Option<&PathBuf>) -> Result<(), Failure> {
 fn first_run() -> Result<Config, Failure> {
     let created = init::init_with_defaults(Path::new(DEFAULT_FILE))?;
     console::note(&format!("{DEFAULT_FILE} was written; import this link into a client:"));
-    console::result(&format!("{}\n", created.link));
+    if let Err(error) = console::result(&format!("{}\n", created.link)) {
+        console::note(&format!("the link could not be written to stdout ({error}); `vless-rust link` prints it again"));
+    }
     for warning in &created.warnings {
         console::note(warning);
     }
@@ -84,6 +92,7 @@ fn serve(config: &Config, log: &LogHandle) -> Result<(), Failure> {
     for warning in config.warnings() {
         log::warn!("{warning}");
     }
+    preflight::source_address(config)?;
     let signals = signals()?;
     let certificates = certs::load_or_generate(config, &link::host(config).host, SystemTime::now())?;
     for warning in certificates.iter().flat_map(|certificate| &certificate.warnings) {
@@ -103,7 +112,7 @@ fn serve(config: &Config, log: &LogHandle) -> Result<(), Failure> {
     })?;
     let settings = Settings {
         session: session_settings(config, tls(config, certificates)?, Arc::clone(&users)),
-        dial: dial_settings(config, addresses.clone(), options),
+        dial: dial_settings(config, addresses.clone(), options, lookups_max(workers, descriptors)),
         pool: pool_settings(config, descriptors),
         warm_up: warm_up_targets(config),
         splice: config.performance.splice,
@@ -242,9 +251,13 @@ fn session_settings(config: &Config, tls: Option<TlsAcceptor>, users: Arc<Users>
     }
 }
 
-fn dial_settings(config: &Config, own_listeners: Vec<SocketAddr>, options: SocketOptions) -> DialSettings {
+fn dial_settings(
+    config: &Config,
+    own_listeners: Vec<SocketAddr>,
+    options: SocketOptions,
+    lookups_max: usize,
+) -> DialSettings {
     let outbound = &config.outbound;
-    let allow = outbound.allow.iter().filter_map(|range| Cidr::new(range.network, range.prefix_bits)).collect();
     // The public address may be somebody else's translation of ours, which only the operator knows.
     let public = config.server.public_host.as_ref().and_then(|host| host.parse().ok());
     let own_listeners =
@@ -259,13 +272,14 @@ fn dial_settings(config: &Config, own_listeners: Vec<SocketAddr>, options: Socke
         bind: outbound.bind,
         policy: Arc::new(DestinationPolicy::new(
             outbound.allow_private,
-            allow,
+            outbound.allow.clone(),
             outbound.deny_ports.clone(),
             own_listeners,
         )),
         resolver: ResolverSettings {
             servers: outbound.dns_servers.clone(),
             timeout: outbound.dns_timeout,
+            limits: Limits { lookups_max, ..Limits::default() },
             ..ResolverSettings::default()
         },
         options,
@@ -328,8 +342,16 @@ fn sessions_max(config: &Config, workers: usize, descriptors: u64) -> usize {
 /// Sessions that `descriptors` are enough for. What is kept back for other uses is at most half of them: on a machine
 /// with many processors and a low limit there would be none left, while pipes and races do without.
 fn possible_sessions(workers: usize, descriptors: u64) -> usize {
-    let reserved = (DESCRIPTORS_RESERVED + DESCRIPTORS_PER_WORKER * workers as u64).min(descriptors / 2);
+    let per_worker = DESCRIPTORS_PER_WORKER + (lookups_max(workers, descriptors) * OPEN_TRIES_MAX) as u64;
+    let reserved = (DESCRIPTORS_RESERVED + per_worker * workers as u64).min(descriptors / 2);
     usize::try_from((descriptors - reserved) / DESCRIPTORS_PER_SESSION).unwrap_or(usize::MAX).max(1)
+}
+
+/// Look-ups that each worker may have under way. With few descriptors they are fewer, so that name servers that keep
+/// silent cannot take away everybody's.
+fn lookups_max(workers: usize, descriptors: u64) -> usize {
+    let share = descriptors / LOOKUPS_SHARE / workers.max(1) as u64;
+    usize::try_from(share).unwrap_or(usize::MAX).clamp(LOOKUPS_MIN, Limits::default().lookups_max)
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -349,11 +371,26 @@ mod tests {
 
     #[test]
     fn descriptors_are_shared_out_sensibly_whatever_their_number() {
-        assert_eq!(possible_sessions(2, 20_000), (20_000 - 128 - 320) / 2);
+        assert_eq!(possible_sessions(2, 20_000), (20_000 - 128 - 320 - 2 * 2 * 512) / 2);
         // 64 processors and a limit that used to be common.
         assert_eq!(possible_sessions(64, 4096), 1024);
         assert_eq!(possible_sessions(2, 64), 16);
         assert_eq!(possible_sessions(2, 1), 1);
         assert!(possible_sessions(2, u64::MAX) > 1 << 62);
+    }
+
+    #[test]
+    fn look_ups_that_nobody_answers_leave_descriptors_to_the_sessions() {
+        assert_eq!(
+            [(1, 1024), (2, 1024), (4, 65_536), (2, u64::MAX)].map(|(w, d)| lookups_max(w, d)),
+            [64, 32, 512, 512]
+        );
+        // However many processors: a few names at a time must be possible.
+        assert_eq!(lookups_max(64, 1024), LOOKUPS_MIN);
+        for (workers, descriptors) in [(1, 1024), (2, 1024), (4, 4096), (2, 20_000), (64, 1 << 20)] {
+            let sockets = workers * lookups_max(workers, descriptors) * OPEN_TRIES_MAX;
+            let sessions = possible_sessions(workers, descriptors) as u64 * DESCRIPTORS_PER_SESSION;
+            assert!(sessions + sockets as u64 + DESCRIPTORS_RESERVED <= descriptors, "{workers} {descriptors}");
+        }
     }
 }

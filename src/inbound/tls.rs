@@ -34,9 +34,10 @@ pub const RECORD_OVERHEAD_BYTES: usize = 64;
 /// An alert or a key update under protection: more than either needs.
 const CONTROL_BYTES: usize = 256;
 
-/// A handshake message that a peer splits over records waits here until it is whole. rustls itself refuses messages
-/// above 64 KiB; this bounds the records around them.
-const PENDING_BYTES_MAX: usize = 128 << 10;
+/// A handshake message that a peer splits over records waits here, with the records around it, until it is whole. The
+/// largest real one, a hello with two post-quantum key shares and an encrypted inner hello, has under 8 KiB; rustls itself
+/// would take 64, and this is memory that any stranger can have.
+const PENDING_BYTES_MAX: usize = 32 << 10;
 
 /// A server certificate with the names it answers to.
 #[derive(Clone, Debug)]

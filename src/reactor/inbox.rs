@@ -44,8 +44,17 @@ impl Inbox {
 
     /// Leaves a request and wakes the worker; false when the inbox is full.
     pub fn ask(&self, request: Request) -> bool {
+        self.leave(request, REQUESTS_MAX)
+    }
+
+    /// Leaves a request however full the inbox is. Only for the end of the process, which comes once.
+    pub fn insist(&self, request: Request) {
+        self.leave(request, usize::MAX);
+    }
+
+    fn leave(&self, request: Request, requests_max: usize) -> bool {
         let mut requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        if requests.len() >= REQUESTS_MAX {
+        if requests.len() >= requests_max {
             return false;
         }
         requests.push_back(request);
@@ -58,5 +67,22 @@ impl Inbox {
     /// The oldest request, for the worker.
     pub fn take(&self) -> Option<Request> {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::token::Kind;
+    use super::*;
+
+    #[test]
+    fn a_full_inbox_still_takes_the_end() {
+        let poll = Poll::new().unwrap();
+        let inbox = Inbox::new(&poll, Token::new(Kind::Worker, 0, 0, 0)).unwrap();
+        while inbox.ask(Request::Drain(Duration::ZERO)) {}
+        inbox.insist(Request::Stop);
+        let requests: Vec<_> = std::iter::from_fn(|| inbox.take()).collect();
+        assert_eq!(requests.len(), REQUESTS_MAX + 1);
+        assert!(matches!(requests.last(), Some(Request::Stop)));
     }
 }

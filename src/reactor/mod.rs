@@ -137,14 +137,14 @@ impl Reactor {
     /// Stops accepting, once what the kernel has queued was accepted; sessions have `timeout` to end by themselves.
     pub fn drain(&self, timeout: Duration) {
         for inbox in &self.inboxes {
-            inbox.ask(Request::Drain(timeout));
+            inbox.insist(Request::Drain(timeout));
         }
     }
 
     /// Cuts what sessions are left and returns when all workers have ended; the counters stay.
     pub fn stop(&mut self) {
         for inbox in &self.inboxes {
-            inbox.ask(Request::Stop);
+            inbox.insist(Request::Stop);
         }
         for thread in self.threads.drain(..) {
             // A worker that panicked has nothing more to say; in a release build it would have ended the process.

@@ -291,7 +291,7 @@ impl Worker {
         match token.kind() {
             Kind::Worker if token.leg() == ACCEPT_LEG => {
                 if self.accept_alarm.fired(self.now) {
-                    self.accept_paused = false;
+                    self.resume_accepting();
                 }
             }
             Kind::Worker if token.leg() == SHRINK_LEG => {

@@ -30,9 +30,14 @@ pub(crate) enum Manner {
     Plain,
     /// Everything over UDP is cut to nothing.
     TruncatesOverUdp,
+    /// Likewise, and TCP takes [`SLOW`] for each answer.
+    SlowOverTcp,
     /// Every query is answered many times, each time with another query's id.
     Misdirects,
 }
+
+/// Longer than a silent server is waited for before the next one is asked.
+pub(crate) const SLOW: Duration = Duration::from_millis(1500);
 
 /// Answers to each query in [`Manner::Misdirects`].
 pub(crate) const MISDIRECTED_ANSWERS: usize = 100;
@@ -51,7 +56,7 @@ impl NameServer {
             }),
             thread::spawn({
                 let (stop, queries) = (Arc::clone(&stop), Arc::clone(&queries_over_tcp));
-                move || serve_tcp(&tcp, zone, &stop, &queries)
+                move || serve_tcp(&tcp, zone, manner, &stop, &queries)
             }),
         ];
         Self { address, stop, threads, queries_over_udp, queries_over_tcp }
@@ -89,7 +94,8 @@ fn serve_udp(socket: &UdpSocket, zone: Zone, manner: Manner, stop: &AtomicBool, 
     while !stop.load(Ordering::Relaxed) {
         let Ok((length, client)) = socket.recv_from(&mut buffer) else { continue };
         queries.fetch_add(1, Ordering::Relaxed);
-        let mut answer = answer(&buffer[..length], zone, manner == Manner::TruncatesOverUdp);
+        let is_truncated = matches!(manner, Manner::TruncatesOverUdp | Manner::SlowOverTcp);
+        let mut answer = answer(&buffer[..length], zone, is_truncated);
         let mut repeats = 1;
         if manner == Manner::Misdirects {
             answer[1] ^= 1;
@@ -101,7 +107,7 @@ fn serve_udp(socket: &UdpSocket, zone: Zone, manner: Manner, stop: &AtomicBool, 
     }
 }
 
-fn serve_tcp(listener: &TcpListener, zone: Zone, stop: &AtomicBool, queries: &AtomicUsize) {
+fn serve_tcp(listener: &TcpListener, zone: Zone, manner: Manner, stop: &AtomicBool, queries: &AtomicUsize) {
     listener.set_nonblocking(true).unwrap();
     while !stop.load(Ordering::Relaxed) {
         let Ok((mut stream, _)) = listener.accept() else {
@@ -116,11 +122,15 @@ fn serve_tcp(listener: &TcpListener, zone: Zone, stop: &AtomicBool, queries: &At
         stream.read_exact(&mut query).unwrap();
         queries.fetch_add(1, Ordering::Relaxed);
         let answer = answer(&query, zone, false);
+        if manner == Manner::SlowOverTcp {
+            thread::sleep(SLOW);
+        }
         // In three pieces, so that the other side has to put them together.
         stream.set_nodelay(true).unwrap();
-        stream.write_all(&(answer.len() as u16).to_be_bytes()).unwrap();
-        stream.write_all(&answer[..5]).unwrap();
-        stream.write_all(&answer[5..]).unwrap();
+        for piece in [&(answer.len() as u16).to_be_bytes(), &answer[..5], &answer[5..]] {
+            // Who was answered in another way may be gone.
+            let _ = stream.write_all(piece);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Our server in this process, and what it reports.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -127,6 +127,11 @@ fn dial_settings(connect_timeout: Duration) -> DialSettings {
 
 impl Server {
     pub fn start(options: Options) -> Self {
+        Self::start_with(options, |_| {})
+    }
+
+    /// Lets `prepare` at the first worker's listener before the workers are started.
+    pub fn start_with(options: Options, prepare: impl FnOnce(&TcpListener)) -> Self {
         let (tls, certificate) = if options.tls {
             let (acceptor, certificate) = tls(options.alpn);
             (Some(acceptor), Some(certificate))
@@ -167,6 +172,7 @@ impl Server {
         let listeners =
             listen(&[SocketAddr::new(options.listen, 0)], options.workers, SocketOptions::default()).unwrap();
         let address = listeners[0][0].local_addr().unwrap();
+        prepare(&listeners[0][0]);
         let reactor = Reactor::start(listeners, &settings).unwrap();
         Self { address, certificate, reactor, users, closed }
     }

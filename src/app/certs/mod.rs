@@ -21,7 +21,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::app::config::{CertificateFiles, Config, Tls};
 use crate::app::exit::{self, Failure};
-use crate::app::files::{create_new, folder_of, read_limited};
+use crate::app::files::{create_new, folder_of, may_make_folder, read_limited};
 use crate::app::logging::rfc3339;
 
 /// A certificate that is ready to serve, and what is worth knowing about it.
@@ -58,6 +58,7 @@ pub fn load_or_generate(config: &Config, host: &str, now: SystemTime) -> Result<
     let Some(tls) = &config.tls else { return Ok(Vec::new()) };
     let generated = is_missing(&tls.main);
     if generated {
+        may_generate(config)?;
         generate(tls, host, now)?;
     }
     let mut certificates = load_existing(config, now)?;
@@ -80,6 +81,29 @@ pub fn load_existing(config: &Config, now: SystemTime) -> Result<Vec<LoadedCerti
 /// Whether `load_or_generate` would make a new default pair.
 pub fn would_generate(config: &Config) -> bool {
     config.tls.as_ref().is_some_and(|tls| is_missing(&tls.main))
+}
+
+/// Whether `load_or_generate` can make the default pair, if it would.
+///
+/// # Errors
+/// 78 if both are to be one file, 73 or 77 if a file cannot be created.
+pub fn may_generate(config: &Config) -> Result<(), Failure> {
+    let Some(tls) = config.tls.as_ref().filter(|tls| is_missing(&tls.main)) else { return Ok(()) };
+    let (cert_file, key_file) = (&tls.main.cert_file, &tls.main.key_file);
+    if cert_file == key_file {
+        let path = cert_file.display();
+        return Err(Failure::new(
+            exit::CONFIG,
+            format!(
+                "tls.cert_file and tls.key_file are both {path}, which does not exist: name two files to have a \
+                 self-signed pair made"
+            ),
+        ));
+    }
+    for file in [cert_file, key_file] {
+        may_make_folder(folder_of(file)).map_err(|error| Failure::writing(file, &error))?;
+    }
+    Ok(())
 }
 
 /// `bytes` in lower-case hexadecimal.

@@ -9,14 +9,15 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use super::error::quoted;
 use super::rules::{Check, Problem, non_empty};
 use super::settings::{
     CertificateFiles, ConnectionPool, Fallback, Flow, Log, LogFormat, Monitoring, Outbound, Performance, Prefer,
     Server, Timeouts, Tls, TlsVersion, User,
 };
 use super::{Config, schema, values};
-use crate::app::net::is_public;
 use crate::protocol::user_id;
+use crate::reactor::policy::is_public;
 
 /// The settings that `file` means, and everything that is wrong with it.
 pub(super) fn check(file: schema::File, path: &Path) -> (Config, Vec<Problem>) {
@@ -212,7 +213,8 @@ impl Check<'_> {
         for (position, entry) in fallbacks.iter().enumerate() {
             let key = |name: &str| format!("fallbacks[{position}].{name}");
             if !entry.path.is_empty() && !entry.path.starts_with('/') {
-                self.problem(&key("path"), format!("must be empty or begin with \"/\", not \"{}\"", entry.path));
+                let given = quoted(&key("path"), &entry.path);
+                self.problem(&key("path"), format!("must be empty or begin with \"/\", not {given}"));
             }
             let dest = self.parsed(
                 &key("dest"),

@@ -1,8 +1,13 @@
 //! What is wrong with a configuration, said so that a stranger can mend it.
 //!
-//! Owns the error types, the translation of the JSON parser's words, and suggestions for misspelt words.
+//! Owns the error types, the translation of the JSON parser's words, and suggestions for misspelt words. Credentials are
+//! never repeated, wherever they were put by mistake.
 
 use std::fmt;
+
+use uuid::Uuid;
+
+use super::locate::{KeyPath, Step};
 
 /// One thing that is wrong. `Display` is a line such as
 /// `config.json:12:15: timeouts.idle: must be between 1 and 86400 seconds, not 0`.
@@ -62,8 +67,8 @@ pub(super) enum Complaint {
 }
 
 impl Complaint {
-    /// Reads the parser's message, whose wording is fixed in serde's `de::Error` trait.
-    pub(super) fn read(message: &str) -> Self {
+    /// Reads the parser's message about what stands at `path`; its wording is fixed in serde's `de::Error` trait.
+    pub(super) fn read(message: &str, path: &str) -> Self {
         let message = message.rsplit_once(" at line ").map_or(message, |(before, _)| before);
         if let Some(rest) = message.strip_prefix("unknown field `") {
             let (key, expected) = rest.split_once('`').unwrap_or((rest, ""));
@@ -79,7 +84,8 @@ impl Complaint {
         }
         let typed = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
         if let Some((found, expected)) = typed.and_then(|text| text.rsplit_once(", expected ")) {
-            return Self::Value(format!("must be {}, not {}", expected_in_words(expected), found_in_words(found)));
+            let found = if is_confidential(path) { kind_in_words(found) } else { found_in_words(found) };
+            return Self::Value(format!("must be {}, not {found}", expected_in_words(expected)));
         }
         Self::Value(message.to_owned())
     }
@@ -98,6 +104,29 @@ pub(super) fn syntax_in_words(message: &str) -> String {
         _ => "check this place against the examples",
     };
     format!("not valid JSON ({message}): {hint}")
+}
+
+/// `text`, which stands at `path`, as a message repeats it.
+pub(super) fn quoted(path: &str, text: &str) -> String {
+    if is_confidential(path) || is_id(text) { "this text".to_owned() } else { format!("\"{text}\"") }
+}
+
+/// `keys` as a message shows them; an id in the place of a key is cut.
+pub(super) fn shown(keys: &KeyPath) -> String {
+    let cut = |step: &Step| match step {
+        Step::Key(key) if is_id(key) => Step::Key(key.chars().take(8).chain("...".chars()).collect()),
+        other => other.clone(),
+    };
+    KeyPath(keys.0.iter().map(cut).collect()).to_string()
+}
+
+/// Texts in these sections may be ids or the token, also under a wrong key.
+fn is_confidential(path: &str) -> bool {
+    matches!(path.split(['.', '[']).next(), Some("users" | "monitoring"))
+}
+
+fn is_id(text: &str) -> bool {
+    Uuid::parse_str(text).is_ok()
 }
 
 /// `; did you mean "word"?` when one of `known` is nearly `given`, else an empty text.
@@ -139,12 +168,22 @@ fn expected_in_words(expected: &str) -> &str {
     }
 }
 
+/// What kind of value was found, without the value.
+fn kind_in_words(found: &str) -> String {
+    match found.split(' ').next() {
+        Some("string") => "a string".to_owned(),
+        Some("integer" | "floating") => "a number".to_owned(),
+        _ => found_in_words(found),
+    }
+}
+
 fn found_in_words(found: &str) -> String {
     match found {
         "null" => "null".to_owned(),
         "sequence" => "a list".to_owned(),
         "map" => "an object".to_owned(),
         _ => match found.split_once(' ') {
+            Some(("string", text)) if is_id(text.trim_matches('"')) => "a string".to_owned(),
             Some(("string", text)) => format!("the string {text}"),
             _ => match found.split('`').nth(1) {
                 Some(literal) => literal.to_owned(),
@@ -180,7 +219,7 @@ mod tests {
     fn complaint<T: serde::de::DeserializeOwned>(json: &str) -> Complaint {
         match serde_json::from_str::<T>(json) {
             Ok(_) => panic!("{json} was accepted"),
-            Err(error) => Complaint::read(&error.to_string()),
+            Err(error) => Complaint::read(&error.to_string(), "log.level"),
         }
     }
 

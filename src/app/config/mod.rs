@@ -22,8 +22,8 @@ use serde_json::Value;
 
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::settings::{
-    CertificateFiles, Cidr, ConnectionPool, Fallback, FallbackDest, Flow, Log, LogFormat, Monitoring, Outbound,
-    Performance, Prefer, Server, Timeouts, Tls, TlsVersion, User,
+    CertificateFiles, ConnectionPool, Fallback, FallbackDest, Flow, Log, LogFormat, Monitoring, Outbound, Performance,
+    Prefer, Server, Timeouts, Tls, TlsVersion, User,
 };
 
 use self::error::Complaint;
@@ -209,7 +209,13 @@ impl Reading<'_> {
         error: &serde_path_to_error::Error<serde_json::Error>,
     ) -> (ConfigError, Option<Spot>) {
         let mut keys = keys_of(error.path());
-        let (key, message) = match Complaint::read(&error.inner().to_string()) {
+        if let Some(list) = schema::list_for_object(&keys) {
+            let message = "must be an object { ... }, not a list".to_owned();
+            let spot = locate::locate(json, &list);
+            let start = spot.as_ref().map_or(0, |spot| spot.value.start);
+            return (self.error(start, &list, message), spot);
+        }
+        let (key, message) = match Complaint::read(&error.inner().to_string(), &keys.to_string()) {
             Complaint::UnknownKey(key, message) => (Some(key), message),
             Complaint::RepeatedKey(key) => (Some(key), "this key is given twice here; keep one of them".to_owned()),
             Complaint::MissingKey(key) => {
@@ -241,7 +247,7 @@ impl Reading<'_> {
 
     fn error(&self, offset: usize, keys: &KeyPath, message: String) -> ConfigError {
         let (line, column) = text::line_and_column(self.text, offset);
-        ConfigError { file: self.path.display().to_string(), line, column, path: keys.to_string(), message }
+        ConfigError { file: self.path.display().to_string(), line, column, path: error::shown(keys), message }
     }
 }
 

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::did_you_mean;
+use super::error::{did_you_mean, quoted};
 use super::resolve;
 
 /// One broken rule.
@@ -88,12 +88,14 @@ impl Check<'_> {
         }
         let words = known.iter().map(|(word, _)| *word).collect::<Vec<_>>();
         let list = words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
-        self.problem(key, format!("must be one of {list}, not \"{text}\"{}", did_you_mean(text, &words)));
+        let given = quoted(key, text);
+        self.problem(key, format!("must be one of {list}, not {given}{}", did_you_mean(text, &words)));
         known[0].1
     }
 
     pub(super) fn parsed<T>(&mut self, key: &str, result: Result<T, impl Display>, expected: &str) -> Option<T> {
-        result.map_err(|found| self.problem(key, format!("must be {expected}, not \"{found}\""))).ok()
+        let refuse = |found: &dyn Display| format!("must be {expected}, not {}", quoted(key, &found.to_string()));
+        result.map_err(|found| self.problem(key, refuse(&found))).ok()
     }
 }
 

@@ -8,6 +8,9 @@ use std::fmt;
 
 use serde::de::{SeqAccess, Visitor, value};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use super::locate::{KeyPath, Step};
 
 /// The whole file. Its ids and token are credentials.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -29,6 +32,25 @@ impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("File").finish_non_exhaustive()
     }
+}
+
+/// The place on the way `keys` where a list stands for an object. The parser takes such a list and fills the object's
+/// keys in the order of this file, so that its complaints would be about keys that nobody wrote.
+pub(super) fn list_for_object(keys: &KeyPath) -> Option<KeyPath> {
+    let mut file = File::default();
+    file.users.push(User { uuid: String::new(), email: None, flow: None });
+    let empty = String::new;
+    file.tls.certificates.push(Certificate { cert_file: empty(), key_file: empty(), server_names: Vec::new() });
+    file.fallbacks.push(Fallback { name: empty(), alpn: empty(), path: empty(), dest: empty(), xver: 0 });
+    let mut meant = &serde_json::to_value(file).ok()?;
+    for (depth, step) in keys.0.iter().enumerate() {
+        meant = match (step, meant) {
+            (Step::Index(_), Value::Object(_)) => return Some(KeyPath(keys.0[..depth].to_vec())),
+            (Step::Index(_), meant) => meant.get(0)?,
+            (Step::Key(key), meant) => meant.get(key)?,
+        };
+    }
+    None
 }
 
 /// Where clients connect to.

@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::reactor::policy::Cidr;
+
 /// Where clients connect to.
 #[derive(Debug, Clone)]
 pub struct Server {
@@ -248,7 +250,7 @@ pub struct Outbound {
     pub bind: Option<IpAddr>,
     /// Name servers in the order to ask them; empty = those of `/etc/resolv.conf`.
     pub dns_servers: Vec<SocketAddr>,
-    /// For one question to one server.
+    /// For one name over all servers and repeats.
     pub dns_timeout: Duration,
 }
 
@@ -261,21 +263,6 @@ pub enum Prefer {
     Ipv4,
     /// IPv6 first.
     Ipv6,
-}
-
-/// A network: all addresses whose first `prefix_bits` bits are those of `network`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr {
-    /// The bits after the prefix are zero.
-    pub network: IpAddr,
-    /// 0..=32 for IPv4, 0..=128 for IPv6.
-    pub prefix_bits: u8,
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix_bits)
-    }
 }
 
 /// One per phase. The first three are absolute, the next three count from the last progress.

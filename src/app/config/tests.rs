@@ -124,6 +124,17 @@ fn a_list_is_not_taken_for_an_object() {
         refused(r#"{ "users": [["example"]] }"#).contains(":1:13: users[0]: must be an object { ... }, not a list")
     );
     assert!(refused(r#"[{ "port": 1 }, [{ "uuid": "example" }]]"#).contains(":1:1: must be an object"));
+    for text in ["[[[[[", "[[[5]]]", "[[5]"] {
+        assert_eq!(refused(text), "/etc/vless/config.json:1:1: must be an object { ... }, not a list", "{text}");
+    }
+    let message = refused(&with(r#""server": [[5]], "tls": { "certificates": [[5]] }"#));
+    assert_eq!(
+        message.lines().map(|line| line.split_once(':').unwrap().1).collect::<Vec<_>>(),
+        [
+            "1:49: server: must be an object { ... }, not a list",
+            "1:82: tls.certificates[0]: must be an object { ... }, not a list"
+        ]
+    );
 }
 
 #[test]
@@ -188,6 +199,41 @@ fn secrets_are_masked_where_the_configuration_is_shown() {
     let value: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(value["timeouts"]["idle"], 300);
     assert_eq!(value["users"][0]["email"], "user-1");
+}
+
+#[test]
+fn credentials_in_the_wrong_place_are_not_repeated() {
+    const ID: &str = "b831381d-6324-4d53-ad4f-8cda48b30811";
+    for text in [
+        r#"{ "users": ["ID"] }"#,
+        r#"{ "users": "ID" }"#,
+        r#"{ "users": { "ID": "anna" } }"#,
+        r#"{ "users": [ { "ID": "anna" } ] }"#,
+        r#"{ "users": [ { "uuid": "example", "flow": "ID" } ] }"#,
+        r#"{ "users": [ { "uuid": ["ID"] } ] }"#,
+        r#"{ "users": [ { "uuid": "IDxx" } ] }"#,
+        r#"{ "users": [ { "uuid": "ID", "email": "a" }, { "uuid": "ID", "email": "b" } ] }"#,
+        r#"{ "ID": {} }"#,
+        r#"{ "server": "ID" }"#,
+        r#"{ "server": { "listen": "ID" }, "users": [] }"#,
+        r#"{ "tls": { "xtls_flow": "ID", "server_name": "-" }, "users": [ { "uuid": "example" } ] }"#,
+        r#"{ "outbound": { "allow": ["ID"] }, "users": [ { "uuid": "example" } ] }"#,
+    ] {
+        let message = refused(&text.replace("ID", ID));
+        assert!(!message.contains("6324"), "{text}\n{message}");
+    }
+    for text in [
+        r#""monitoring": "5ecret""#,
+        r#""monitoring": { "token": 5123 }"#,
+        r#""monitoring": { "port": "5ecret" }"#,
+        r#""monitoring": { "listen": "5ecret" }"#,
+        r#""monitoring": { "token": "5ecret with blanks" }"#,
+    ] {
+        let message = refused(&with(text));
+        assert!(!message.contains("5ecret") && !message.contains("5123"), "{text}\n{message}");
+    }
+    let message = refused(r#"{ "users": ["secret"] }"#);
+    assert_eq!(message, "/etc/vless/config.json:1:13: users[0]: must be an object { \"uuid\": ... }, not a string");
 }
 
 #[test]

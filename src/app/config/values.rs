@@ -2,10 +2,12 @@
 //!
 //! Pure functions from text to value. On failure most give the text back, because the caller words what was expected.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::settings::{Cidr, FallbackDest};
+use super::error::quoted;
+use super::settings::FallbackDest;
+use crate::reactor::policy::{Cidr, ParseCidrError};
 
 /// The port of DNS.
 const DNS_PORT: u16 = 53;
@@ -45,22 +47,18 @@ pub(super) fn dns_server(text: &str) -> Result<SocketAddr, &str> {
 
 /// `network/bits`; a bare address is a network of one. On failure the whole message.
 pub(super) fn cidr(text: &str) -> Result<Cidr, String> {
-    let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (address, Some(bits)),
-        None => (text, None),
-    };
-    let wrong = || format!("must be a network such as \"10.0.0.0/8\" or \"fd00::/8\", not \"{text}\"");
-    let address = address.parse::<IpAddr>().map_err(|_| wrong())?;
-    let bits_max = if address.is_ipv4() { 32 } else { 128 };
-    let prefix_bits = bits.map_or(Ok(bits_max), str::parse).map_err(|_| wrong())?;
-    if prefix_bits > bits_max {
-        return Err(format!("the prefix of \"{text}\" must be at most /{bits_max}"));
+    let given = quoted("outbound.allow", text);
+    let cidr = text.parse::<Cidr>().map_err(|error| match error {
+        ParseCidrError::Address => {
+            format!("must be a network such as \"10.0.0.0/8\" or \"fd00::/8\", not {given}")
+        }
+        ParseCidrError::Prefix => format!("the prefix of {given} must be a number up to 32 for IPv4, 128 for IPv6"),
+    })?;
+    let address = text.split('/').next().and_then(|address| address.parse::<IpAddr>().ok());
+    if address.is_some_and(|address| address.to_canonical() != cidr.base()) {
+        return Err(format!("{given} has bits set after its prefix; did you mean \"{cidr}\"?"));
     }
-    let network = masked(address, prefix_bits);
-    if network != address {
-        return Err(format!("\"{text}\" has bits set after its prefix; did you mean \"{network}/{prefix_bits}\"?"));
-    }
-    Ok(Cidr { network, prefix_bits })
+    Ok(cidr)
 }
 
 /// Where a fallback leads: a port on this machine, `host:port`, a Unix socket, an abstract socket.
@@ -102,19 +100,6 @@ fn is_name(text: &str) -> bool {
 /// A mistyped address such as `1.2.3.400` must not pass as a name. No top-level domain is all digits.
 fn looks_like_ipv4(text: &str) -> bool {
     text.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-fn masked(address: IpAddr, prefix_bits: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix_bits)).unwrap_or(0);
-            Ipv4Addr::from_bits(v4.to_bits() & mask).into()
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix_bits)).unwrap_or(0);
-            Ipv6Addr::from_bits(v6.to_bits() & mask).into()
-        }
-    }
 }
 
 #[cfg(test)]

@@ -288,6 +288,19 @@ fn a_client_that_never_finishes_a_message_is_cut_off() {
 }
 
 #[test]
+fn a_hello_in_pieces_may_hold_32_kib_and_no_more() {
+    let mut pair = Pair::new(&acceptor(&["a.test"], &[]), BOTH, |_| ());
+    // As long as rustls would take it.
+    let mut piece = [&[1, 0, 0xff, 0], &[3; 1020][..]].concat();
+    let taken = (0..64).take_while(|_| {
+        let taken = pair.engine.feed(&mut plain_record(22, &piece), |_| panic!("payload in a hello")).is_ok();
+        piece.fill(3);
+        taken
+    });
+    assert_eq!(taken.count(), 31);
+}
+
+#[test]
 fn a_broken_hello_ends_in_an_alert_whatever_surrounds_it() {
     let mut pair = Pair::new(&acceptor(&["a.test"], &[]), BOTH, |_| ());
     let hello = pair.client_bytes()[5..].to_vec();

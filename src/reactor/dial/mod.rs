@@ -13,6 +13,7 @@ pub mod error;
 pub mod race;
 mod report;
 mod routes;
+mod shortage;
 mod socket;
 mod spares;
 
@@ -392,8 +393,8 @@ impl Dialer {
         });
         match connected {
             Ok(socket) => dial.attempts.push(Attempt { leg, socket, address, started: cx.now }),
-            // Spares are the first to go; as long as there are any, their descriptors are a reason to try again.
-            Err(error) if is_shortage(&error) && self.give_up_spares(cx.counters) => self.attempt(token, ip, cx),
+            // As long as anything gives way, its descriptors are a reason to try again.
+            Err(error) if is_shortage(&error) && self.make_room(cx.counters) => self.attempt(token, ip, cx),
             Err(error) => self.on_attempt_error(token, address, &error, cx),
         }
     }

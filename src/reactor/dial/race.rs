@@ -86,6 +86,11 @@ impl Race {
         self.next_attempt_at = Some(now);
     }
 
+    /// So many open attempts were closed without an outcome. That starts no other: their sockets are wanted elsewhere.
+    pub fn on_attempts_given_up(&mut self, count: usize) {
+        self.open = self.open.saturating_sub(count);
+    }
+
     /// The address handed out last must not be dialled; it does not count.
     pub fn on_attempt_forbidden(&mut self, now: Instant) {
         self.started = self.started.saturating_sub(1);

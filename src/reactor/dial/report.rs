@@ -18,10 +18,7 @@ impl RefusalReport {
     /// A dial was refused.
     pub(super) fn on_refusal(&mut self, refusal: Refusal, now: Instant) {
         if let Some(count) = self.due(now) {
-            log::warn!(
-                "{count} dials refused by the destination policy, the last one because of {refusal}; \
-                 outbound.allow lets networks through, the log level debug shows the targets"
-            );
+            log::warn!("{}", text(count, refusal));
         }
     }
 
@@ -36,9 +33,33 @@ impl RefusalReport {
     }
 }
 
+fn text(count: u64, refusal: Refusal) -> String {
+    let dials = if count == 1 { "dial" } else { "dials" };
+    let way_out = match refusal {
+        Refusal::Private(_) => "outbound.allow lets networks through, ",
+        Refusal::Port => "outbound.deny_ports lists the ports that are refused, ",
+        // Nothing lifts this rule.
+        Refusal::OwnListener => "",
+    };
+    format!(
+        "{count} {dials} refused by the destination policy, the last one because of {refusal}; {way_out}the log level \
+         debug shows the targets"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_warning_names_the_setting_that_counts() {
+        let private = text(2, Refusal::Private("10.0.0.0/8 (private)"));
+        assert!(private.starts_with("2 dials refused by the destination policy, the last one because of 10.0.0.0/8"));
+        assert!(private.contains("outbound.allow lets networks through"));
+        let port = text(1, Refusal::Port);
+        assert!(port.starts_with("1 dial refused") && port.contains("outbound.deny_ports"), "{port}");
+        assert!(!text(1, Refusal::OwnListener).contains("outbound."));
+    }
 
     #[test]
     fn a_warning_appears_at_once_and_then_once_a_minute() {

@@ -35,6 +35,11 @@ impl Cidr {
         (prefix_bits <= bits(base)).then(|| Self { base: cleared(base, prefix_bits), prefix_bits })
     }
 
+    /// The first address of the range.
+    pub fn base(&self) -> IpAddr {
+        self.base
+    }
+
     /// Whether `ip` lies in the range. IPv4-mapped IPv6 addresses count as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
@@ -87,17 +92,6 @@ impl fmt::Display for Cidr {
         write!(f, "{}/{}", self.base, self.prefix_bits)
     }
 }
-
-impl fmt::Display for ParseCidrError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Address => "not an IP address, or an IP address followed by / and a number of bits",
-            Self::Prefix => "the number after / must be from 0 to 32 for IPv4 and from 0 to 128 for IPv6",
-        })
-    }
-}
-
-impl std::error::Error for ParseCidrError {}
 
 #[cfg(test)]
 mod tests {

@@ -81,7 +81,7 @@ impl DestinationPolicy {
     pub fn may_have_spares(&self, address: SocketAddr) -> bool {
         let address = canonical(address);
         let is_admitted = self.allow.iter().any(|cidr| cidr.contains(address.ip()));
-        self.check(address).is_ok() && (is_admitted || ranges::reserved_range(address.ip()).is_none())
+        self.check(address).is_ok() && (is_admitted || is_public(address.ip()))
     }
 
     fn is_own_listener(&self, address: SocketAddr) -> bool {
@@ -116,6 +116,11 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// Whether `ip` is an address of the public internet, that is in no private or reserved range in any spelling.
+pub fn is_public(ip: IpAddr) -> bool {
+    ranges::reserved_range(ip).is_none()
+}
+
 /// The address as it is dialled: IPv4-mapped IPv6 means IPv4.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
@@ -126,7 +131,7 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// Whether the host has a route that `probe` would take, found without sending anything.
 pub(super) fn has_route(probe: SocketAddr) -> bool {
-    local::source_towards(probe).is_some()
+    local::source_towards(probe).is_ok()
 }
 
 /// A global IPv4 address to ask the routing table about.

@@ -14,8 +14,8 @@ use super::cache::{self, Cache};
 use super::hosts::Hosts;
 use super::message::{Content, is_askable};
 use super::query::{Ask, Plan, Query, Step, Verdict};
-use super::random::RandomIds;
 use super::{Answer, Family, Question, ResolveError, normalized};
+use crate::io::random::Random;
 use crate::reactor::token::{Kind, Token, next_generation};
 use crate::stats::Counters;
 
@@ -78,7 +78,7 @@ pub struct Lookups {
     waiters: usize,
     penalties: Vec<(SocketAddr, Instant)>,
     generation: u32,
-    ids: RandomIds,
+    random: Random,
     actions: VecDeque<Action>,
     answers: VecDeque<Answered>,
 }
@@ -103,7 +103,7 @@ impl Lookups {
             waiters: 0,
             penalties: Vec::new(),
             generation: 0,
-            ids: RandomIds::new(),
+            random: Random::new(),
             actions: VecDeque::new(),
             answers: VecDeque::new(),
         }
@@ -261,7 +261,7 @@ impl Lookups {
             let Some(lookup) = self.under_way.get_mut(id.index()).filter(|l| l.generation == id.generation()) else {
                 return;
             };
-            match lookup.query.poll(now, &mut self.ids) {
+            match lookup.query.poll(now, &mut self.random) {
                 Step::Ask(ask) => {
                     counters.dns_queries.add(1);
                     self.actions.push_back(Action::Ask(id, ask));

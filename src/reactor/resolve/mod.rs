@@ -18,7 +18,6 @@ pub mod hosts;
 pub mod lookups;
 pub mod message;
 pub mod query;
-pub mod random;
 pub mod resolv_conf;
 mod socket;
 mod watched_file;

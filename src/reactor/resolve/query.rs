@@ -4,16 +4,17 @@
 //! reports what arrives. At most [`OPEN_TRIES_MAX`] tries are open at once, so an answer that comes after the next
 //! server was asked is still welcome.
 //!
-//! A silent server costs at most [`STEP_MAX`] before the next one is asked; one that fails or refuses costs nothing.
+//! A silent server costs at most [`STEP_MAX`] before the next one is asked; one that fails or refuses costs nothing. A
+//! try over TCP keeps its place until it ends: the server did answer, and is not asked anything else meanwhile.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::message::{Content, decode_reply, encode_query};
-use super::random::RandomIds;
 use super::{Question, ResolveError};
+use crate::io::random::Random;
 
-/// Tries that may still be answered: the latest and the one before.
+/// Tries that may still be answered: one over TCP or the latest, and the one before.
 pub const OPEN_TRIES_MAX: usize = 2;
 /// Longest wait before the next server is asked.
 pub const STEP_MAX: Duration = Duration::from_secs(1);
@@ -133,7 +134,7 @@ impl Query {
     }
 
     /// What to do at `now`; to be called until it answers [`Step::Wait`] or [`Step::Done`].
-    pub fn poll(&mut self, now: Instant, ids: &mut RandomIds) -> Step {
+    pub fn poll(&mut self, now: Instant, random: &mut Random) -> Step {
         if let Some(answer) = self.answer.take() {
             return Step::Done(Ok(answer));
         }
@@ -141,23 +142,23 @@ impl Query {
             return self.give_up(ResolveError::Timeout);
         }
         if let Some(server) = self.truncated_by.take() {
-            return self.start_try(server, Transport::Tcp, now, ids);
+            return self.start_try(server, Transport::Tcp, now, random);
+        }
+        if self.servers.is_empty() {
+            return self.give_up(ResolveError::ServerFailure);
         }
         let nobody_is_asked = self.open.iter().all(Option::is_none);
         let everybody_failed = self.servers.iter().all(|server| self.failed.contains(server));
         if nobody_is_asked && (everybody_failed || self.datagrams >= self.datagrams_max) {
             return self.give_up(self.failure);
         }
-        if self.datagrams < self.datagrams_max {
+        if let Some(server) = self.next_server() {
             if now < self.next_try_at {
                 return Step::Wait(self.next_try_at.min(self.deadline));
             }
-            let Some(&server) = self.servers.get(self.datagrams % self.servers.len().max(1)) else {
-                return self.give_up(ResolveError::ServerFailure);
-            };
             self.note_silence();
             self.datagrams += 1;
-            return self.start_try(server, Transport::Udp, now, ids);
+            return self.start_try(server, Transport::Udp, now, random);
         }
         Step::Wait(self.deadline)
     }
@@ -179,7 +180,10 @@ impl Query {
                 self.partial = Some(reply.content);
             }
             self.close_try(try_number);
-            self.truncated_by = Some(server);
+            // Of several datagrams that one server answered, one is asked for again.
+            if !self.is_asked_over_tcp(server) {
+                self.truncated_by = Some(server);
+            }
             return Verdict::Truncated;
         }
         if reply.content == Content::ServerFailure {
@@ -223,11 +227,30 @@ impl Query {
         self.answered_by
     }
 
-    fn start_try(&mut self, server: SocketAddr, transport: Transport, now: Instant, ids: &mut RandomIds) -> Step {
-        let id = ids.next_id();
+    /// Whom the next datagram goes to, if there is to be one: in order, but nobody who is asked over TCP already.
+    fn next_server(&self) -> Option<SocketAddr> {
+        let has_room = self.open.iter().any(|open| !is_over_tcp(open.as_ref()));
+        if !has_room || self.datagrams >= self.datagrams_max {
+            return None;
+        }
+        let first = self.datagrams % self.servers.len().max(1);
+        let in_order = self.servers.iter().cycle().skip(first).take(self.servers.len());
+        in_order.copied().find(|server| !self.is_asked_over_tcp(*server))
+    }
+
+    fn is_asked_over_tcp(&self, server: SocketAddr) -> bool {
+        self.open.iter().flatten().any(|open| open.transport == Transport::Tcp && open.server == server)
+    }
+
+    fn start_try(&mut self, server: SocketAddr, transport: Transport, now: Instant, random: &mut Random) -> Step {
+        let id = random.next_u64() as u16;
         let Some(message) = encode_query(id, &self.question) else {
             return Step::Done(Err(ResolveError::NoSuchName));
         };
+        if is_over_tcp(self.open[self.next_number % OPEN_TRIES_MAX].as_ref()) {
+            // Its place is taken; the number after belongs to the other one.
+            self.next_number += 1;
+        }
         let try_number = self.next_number;
         self.next_number += 1;
         self.next_try_at = now + self.step;
@@ -273,6 +296,10 @@ impl Query {
     fn give_up(&mut self, error: ResolveError) -> Step {
         Step::Done(self.partial.take().ok_or(error))
     }
+}
+
+fn is_over_tcp(open: Option<&Try>) -> bool {
+    open.is_some_and(|open| open.transport == Transport::Tcp)
 }
 
 fn find_try(open: &mut [Option<Try>; OPEN_TRIES_MAX], try_number: usize) -> Option<&mut Try> {

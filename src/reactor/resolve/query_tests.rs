@@ -10,7 +10,7 @@ struct Scene {
     query: Query,
     now: Instant,
     start: Instant,
-    ids: RandomIds,
+    random: Random,
 }
 
 impl Scene {
@@ -19,11 +19,11 @@ impl Scene {
         let plan = Plan { servers, attempts: 2, timeout: Duration::from_secs(5) };
         let start = Instant::now();
         let query = Query::new(Question::new("example.org", Family::V4), plan, start);
-        Self { query, now: start, start, ids: RandomIds::new() }
+        Self { query, now: start, start, random: Random::new() }
     }
 
     fn poll(&mut self) -> Step {
-        self.query.poll(self.now, &mut self.ids)
+        self.query.poll(self.now, &mut self.random)
     }
 
     fn ask(&mut self) -> Ask {
@@ -172,6 +172,48 @@ fn what_a_truncated_answer_held_is_used_when_tcp_fails() {
 }
 
 #[test]
+fn a_slow_answer_over_tcp_is_waited_for_and_its_server_asked_nothing_else() {
+    let mut scene = Scene::with_servers(1);
+    let udp = scene.ask();
+    scene.reply(&udp, &fake_server::truncated(good(&udp)));
+    let tcp = scene.ask();
+    assert_eq!(scene.sleep(), 5000, "nothing to do until the deadline");
+    scene.now = scene.start + Duration::from_millis(4500);
+    assert_eq!(scene.reply(&tcp, &good(&tcp)), Verdict::Taken);
+    assert_eq!(scene.poll(), found());
+}
+
+#[test]
+fn two_truncated_answers_of_one_server_are_asked_for_once_over_tcp() {
+    let mut scene = Scene::with_servers(1);
+    let first = scene.ask();
+    scene.sleep();
+    let second = scene.ask();
+    scene.reply(&first, &fake_server::truncated(good(&first)));
+    let tcp = scene.ask();
+    assert_eq!(scene.reply(&second, &fake_server::truncated(good(&second))), Verdict::Truncated);
+    assert!(matches!(scene.poll(), Step::Wait(_)));
+    scene.reply(&tcp, &good(&tcp));
+    assert_eq!(scene.poll(), found());
+}
+
+#[test]
+fn other_servers_are_asked_beside_one_that_is_slow_over_tcp_and_do_not_displace_it() {
+    let mut scene = Scene::with_servers(2);
+    let udp = scene.ask();
+    scene.reply(&udp, &fake_server::truncated(good(&udp)));
+    let tcp = scene.ask();
+    for _ in 0..3 {
+        scene.sleep();
+        let other = scene.ask();
+        assert_eq!((other.server, other.transport), (server(1), Transport::Udp));
+        assert!(scene.query.is_open(tcp.try_number) && scene.query.is_open(other.try_number));
+    }
+    assert_eq!(scene.reply(&tcp, &good(&tcp)), Verdict::Taken);
+    assert_eq!(scene.poll(), found());
+}
+
+#[test]
 fn answers_to_other_queries_change_nothing_until_there_are_too_many() {
     let mut scene = Scene::with_servers(2);
     let ask = scene.ask();
@@ -198,9 +240,9 @@ fn a_shortage_of_descriptors_is_reported_as_such() {
 fn a_short_timeout_still_leaves_time_for_every_try() {
     let plan = Plan { servers: vec![server(0), server(1)], attempts: 2, timeout: Duration::from_secs(1) };
     let start = Instant::now();
-    let mut ids = RandomIds::new();
+    let mut random = Random::new();
     let mut query = Query::new(Question::new("example.org", Family::V4), plan, start);
     for turn in 0..4 {
-        assert!(matches!(query.poll(start + Duration::from_millis(250 * turn), &mut ids), Step::Ask(_)));
+        assert!(matches!(query.poll(start + Duration::from_millis(250 * turn), &mut random), Step::Ask(_)));
     }
 }

@@ -1,0 +1,73 @@
+//! Without descriptors: what fails, and what gives way.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::process::Command;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use vless_rust::reactor::dial::DialError;
+
+use super::dns::{Manner, NameServer, Zone, silent_server};
+use super::harness::{Reactor, listener, name};
+use super::{BlackHole, SocketAddr, asking};
+
+/// Runs `body`, which is the test called `name`, in a process of its own: the limit is the process's.
+fn alone(name: &str, body: fn()) {
+    const MARK: &str = "SHORT_OF_DESCRIPTORS";
+    if std::env::var_os(MARK).is_some() {
+        return body();
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let status = child.args(["--exact", &format!("shortage::{name}"), "--nocapture"]).env(MARK, "1").status();
+    assert!(status.unwrap().success());
+}
+
+/// Runs `body` while no descriptor is left.
+fn without_descriptors<R>(body: impl FnOnce() -> R) -> R {
+    let normal = getrlimit(Resource::Nofile);
+    let mut short = normal;
+    // Descriptors are handed out lowest first, so none is free below this one.
+    short.current = Some(File::open("/dev/null").unwrap().as_raw_fd() as u64);
+    setrlimit(Resource::Nofile, short).unwrap();
+    let result = body();
+    setrlimit(Resource::Nofile, normal).unwrap();
+    result
+}
+
+#[test]
+fn a_shortage_of_descriptors_is_reported_and_passes() {
+    alone("a_shortage_of_descriptors_is_reported_and_passes", || {
+        let (_listener, address) = listener("127.0.0.1");
+        let silent = silent_server("127.0.0.2");
+        let mut reactor = Reactor::new(asking(&[silent.local_addr().unwrap()]));
+        let (by_address, by_name) = without_descriptors(|| {
+            let by_address = reactor.outcome(&address.into()).map(drop);
+            (by_address, reactor.outcome(&name("www.example.org", 80)).map(drop))
+        });
+        assert_eq!(by_address, Err(DialError::NoDescriptors));
+        assert_eq!(by_name, Err(DialError::NoDescriptors));
+        assert_eq!(reactor.counters.dials_no_descriptors.value(), 2);
+        assert_eq!(reactor.outcome(&address.into()).unwrap().peer, address);
+    });
+}
+
+#[test]
+fn attempts_beside_others_of_their_dial_give_way_to_another_dial() {
+    const ZONE: Zone = &[("dead.example.org", &["127.0.0.21", "127.0.0.22", "127.0.0.23"])];
+    alone("attempts_beside_others_of_their_dial_give_way_to_another_dial", || {
+        let first = BlackHole::at("127.0.0.21:0".parse().unwrap());
+        let port = first.address.port();
+        let _others = [22, 23].map(|last| BlackHole::at(SocketAddr::from(([127, 0, 0, last], port))));
+        let server = NameServer::start("127.0.0.2", ZONE, Manner::Plain);
+        let (_listener, address) = listener("127.0.0.1");
+        let mut reactor = Reactor::new(asking(&[server.address]));
+        let dead = reactor.dial(&name("dead.example.org", port));
+        reactor.run_until(|reactor| reactor.counters.dial_attempts.value() == 3);
+
+        let dialed = without_descriptors(|| reactor.outcome(&address.into()));
+        assert_eq!(dialed.unwrap().peer, address);
+        let finished = reactor.next_finished();
+        assert_eq!((finished.dial, finished.result.unwrap_err()), (dead, DialError::TimedOut));
+        assert_eq!(reactor.counters.dials_no_descriptors.value(), 0);
+    });
+}
