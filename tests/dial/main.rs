@@ -2,6 +2,7 @@
 
 mod dns;
 mod harness;
+mod pool;
 mod resolve_only;
 
 use std::io::{ErrorKind, Read, Write};

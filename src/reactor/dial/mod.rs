@@ -455,6 +455,9 @@ impl Dialer {
             return self.finish_resolved(token, Err(result.err().unwrap_or(DialError::NoAddress)), cx);
         }
         let Some(dial) = self.remove(token) else { return };
+        if result.is_ok() {
+            self.note_overtaken(&dial, cx.now);
+        }
         if spares::is_warm_up(dial.owner) {
             return self.finish_warm_up(&dial.target, result, cx);
         }
@@ -469,6 +472,14 @@ impl Dialer {
             self.refusals.on_refusal(refusal, cx.now);
         }
         self.finished.push_back(Finished { owner: dial.owner, dial: DialId(token.with_leg(0)), result });
+    }
+
+    /// An address that was given its time and let another overtake it is not to cost the next dial that time again.
+    fn note_overtaken(&mut self, dial: &Dial, now: Instant) {
+        let had_its_time = |started| now.saturating_duration_since(started) >= race::ATTEMPT_DELAY;
+        for attempt in dial.attempts.iter().filter(|attempt| had_its_time(attempt.started)) {
+            self.pool.on_failed(attempt.address, now);
+        }
     }
 
     fn finish_resolved(&mut self, token: Token, result: Result<SocketAddr, DialError>, cx: &mut DialContext<'_>) {
