@@ -11,7 +11,10 @@
 //! [`ConnectionPool::set_room`].
 
 pub mod demand;
+mod settings;
 pub mod target;
+
+pub use self::settings::PoolSettings;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use self::target::{Target, Targets};
+use self::target::Targets;
 use super::sockopt::is_shortage;
 use super::token::{Kind, Token, next_generation};
 use crate::stats::{Counter, Counters};
@@ -31,37 +34,6 @@ pub const TICK_LEG: usize = 4094;
 
 /// How often ages, demand and health are looked at while there are spares.
 const TICK: Duration = Duration::from_secs(1);
-
-/// The limits, for one worker.
-#[derive(Clone, Debug)]
-pub struct PoolSettings {
-    /// Spares per address.
-    pub spares_per_target_max: usize,
-    /// Spares in all.
-    pub spares_max: usize,
-    /// A spare is closed at this age at the latest, and a target that was named for warming up is kept warm for so long
-    /// without a dial.
-    pub idle_max: Duration,
-    /// A spare is closed at this age, too.
-    pub lifetime_max: Duration,
-    pub connect_timeout: Duration,
-    pub health_check_interval: Duration,
-    /// Spares that each named target gets at the start.
-    pub warm_up_spares: usize,
-}
-
-impl PoolSettings {
-    /// What worker `number` of `workers` gets of figures that are meant for the process.
-    pub fn share(&self, number: usize, workers: usize) -> Self {
-        let share = |total: usize| total / workers.max(1) + usize::from(number < total % workers.max(1));
-        Self {
-            spares_per_target_max: share(self.spares_per_target_max),
-            spares_max: share(self.spares_max),
-            warm_up_spares: share(self.warm_up_spares),
-            ..self.clone()
-        }
-    }
-}
 
 /// How the pool reaches sockets.
 pub trait Connector {
@@ -428,16 +400,6 @@ impl<S> ConnectionPool<S> {
         counters.spares_idle.set((self.spares.len() - self.connecting) as u64);
         counters.spares_connecting.set(self.connecting as u64);
         counters.pool_targets.set(self.targets.len() as u64);
-    }
-}
-
-impl PoolSettings {
-    fn usable(&self, target: &Target, now: Instant) -> Duration {
-        target.usable(now).min(self.idle_max).min(self.lifetime_max)
-    }
-
-    fn wanted(&self, target: &Target, port: u16, now: Instant) -> usize {
-        target.wanted(port, now, self.usable(target, now)).min(self.spares_per_target_max)
     }
 }
 
