@@ -87,6 +87,13 @@ impl Reactor {
         }
     }
 
+    /// Names a target, for which the pool then has a spare.
+    pub(crate) fn warm_up(&mut self, address: SocketAddr) {
+        let before = self.counters.spares_idle.value();
+        self.with_context(|dialer, cx| dialer.warm_up(&[address.into()], cx));
+        self.run_until(|reactor| reactor.counters.spares_idle.value() > before);
+    }
+
     /// Turns until `condition` holds.
     pub(crate) fn run_until(&mut self, condition: impl Fn(&Self) -> bool) {
         let give_up = Instant::now() + PATIENCE;

@@ -1,14 +1,15 @@
 //! What dials teach and what spares there are, on real sockets: addresses that do not answer, names with several
 //! addresses, and what happens to a spare between two turns.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use vless_rust::reactor::connection_pool::PoolSettings;
+use vless_rust::reactor::dial::{DialSettings, Prefer};
 
-use super::dns::{Manner, NameServer, Zone};
+use super::dns::{Manner, NameServer, Zone, silent_server};
 use super::harness::{Reactor, listener, name};
-use super::{BlackHole, asking};
+use super::{BlackHole, asking, listeners_of_both_families};
 
 const POOL: PoolSettings = PoolSettings {
     spares_per_target_max: 20,
@@ -42,4 +43,53 @@ fn an_address_that_does_not_answer_delays_one_dial_and_not_the_next() {
             assert!(next.peer == address && next.connect_time < IN_VAIN, "{next:?}");
         }
     }
+}
+
+#[test]
+fn a_family_that_does_not_answer_delays_one_dial_and_not_the_next() {
+    const ZONE: Zone = &[("both.example.org", &["127.0.0.5", "::1"])];
+    let (_listener, address) = listener("127.0.0.5");
+    let _hole = BlackHole::at((Ipv6Addr::LOCALHOST, address.port()).into());
+    let server = NameServer::start("127.0.0.2", ZONE, Manner::Plain);
+    let mut reactor = Reactor::new(DialSettings { prefer: Prefer::Ipv6, ..asking(&[server.address]) });
+    let target = name("both.example.org", address.port());
+    let first = reactor.outcome(&target).unwrap();
+    assert!(first.connect_time >= IN_VAIN, "{first:?}");
+    let next = reactor.outcome(&target).unwrap();
+    assert!(next.peer == address && next.connect_time < IN_VAIN, "{next:?}");
+}
+
+#[test]
+fn a_spare_of_either_family_is_taken_unless_the_operator_prefers_the_other() {
+    const ZONE: Zone = &[("both.example.org", &["127.0.0.5", "::1"])];
+    let (_v6, _v4, v6) = listeners_of_both_families();
+    let v4 = SocketAddr::from(([127, 0, 0, 5], v6.port()));
+    let server = NameServer::start("127.0.0.2", ZONE, Manner::Plain);
+    // Without a route to the internet both families are asked for, IPv6 first.
+    for (prefer, expected) in [(Prefer::Auto, v4), (Prefer::Ipv4, v4), (Prefer::Ipv6, v6)] {
+        let mut reactor = Reactor::new(DialSettings { prefer, ..asking(&[server.address]) });
+        reactor.dialer.enable_pool(POOL);
+        reactor.warm_up(v4);
+        // Both answers are known, so that there is something to choose from.
+        let target = name("both.example.org", v6.port());
+        reactor.resolved(&target).unwrap();
+        reactor.run_until(|reactor| reactor.dialer.look_ups_under_way() == 0);
+        let dialed = reactor.outcome(&target).unwrap();
+        assert_eq!((dialed.peer, dialed.is_spare), (expected, expected == v4), "{prefer:?}");
+    }
+}
+
+#[test]
+fn the_time_of_a_dial_that_ends_with_a_spare_includes_the_look_up() {
+    const ZONE: Zone = &[("www.example.org", &["127.0.0.1"])];
+    let (_listener, address) = listener("127.0.0.1");
+    let silent = silent_server("127.0.0.3");
+    let server = NameServer::start("127.0.0.2", ZONE, Manner::Plain);
+    let mut reactor = Reactor::new(asking(&[silent.local_addr().unwrap(), server.address]));
+    reactor.dialer.enable_pool(POOL);
+    reactor.warm_up(address);
+    let began = Instant::now();
+    let dialed = reactor.outcome(&name("www.example.org", address.port())).unwrap();
+    assert!(dialed.is_spare);
+    assert!((Duration::from_secs(1)..=began.elapsed()).contains(&dialed.connect_time), "{dialed:?}");
 }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use self::target::Targets;
+use self::target::{Standing, Targets};
 use super::sockopt::is_shortage;
 use super::token::{Kind, Token, next_generation};
 use crate::stats::{Counter, Counters};
@@ -121,6 +121,11 @@ impl<S> ConnectionPool<S> {
     /// Puts the addresses of a name, all of one family, into the order in which they should be tried.
     pub fn order(&self, addresses: &mut [IpAddr], port: u16, now: Instant) {
         self.targets.order(addresses, port, now);
+    }
+
+    /// What a dial to `address` may expect.
+    pub fn standing(&self, address: SocketAddr, now: Instant) -> Standing {
+        self.targets.standing(address, now)
     }
 
     /// A connection to `address` that was never used, if there is one that is young enough and alive.

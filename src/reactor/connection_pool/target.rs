@@ -54,6 +54,19 @@ pub struct Target {
     is_fresh: bool,
 }
 
+/// What a dial to an address may expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A spare is there.
+    Ready,
+    /// It was connected to last time, or nobody tried.
+    Sound,
+    /// It could not be connected to last time, and is to be tried again.
+    Doubtful,
+    /// It could not be connected to of late.
+    Resting,
+}
+
 impl Target {
     /// A connection came about in this time.
     pub fn on_connected(&mut self, connect_time: Duration) {
@@ -119,6 +132,18 @@ impl Target {
         self.warm.filter(|&(_, until)| now < until).map_or(0, |(count, _)| count)
     }
 
+    fn standing(&self, now: Instant) -> Standing {
+        if self.failure_rest_until.is_some_and(|until| now < until) {
+            Standing::Resting
+        } else if !self.idle.is_empty() {
+            Standing::Ready
+        } else if self.failures > 0 {
+            Standing::Doubtful
+        } else {
+            Standing::Sound
+        }
+    }
+
     /// How an address compares with others of the same name: the least is the best.
     ///
     /// Those that failed of late come last, those with a spare first. Among equals the expected time counts: an address
@@ -175,6 +200,11 @@ impl Targets {
     /// So many ports of one address are dialled that it looks like a scan.
     pub fn looks_scanned(&self, ip: IpAddr) -> bool {
         self.ports.get(&ip).is_some_and(|&ports| ports > PORTS_MAX)
+    }
+
+    /// What a dial to `address` may expect.
+    pub fn standing(&self, address: SocketAddr, now: Instant) -> Standing {
+        self.known.get(&address).map_or(Standing::Sound, |target| target.standing(now))
     }
 
     /// Puts the addresses of a name, all of one family, into the order in which they should be tried.

@@ -348,7 +348,9 @@ impl Dialer {
     }
 
     fn drive(&mut self, token: Token, cx: &mut DialContext<'_>) {
-        while let Some(dial) = self.find(token) {
+        loop {
+            self.choose_family(token, cx.now);
+            let Some(dial) = self.find(token) else { return };
             match dial.race.next(cx.now) {
                 Step::Attempt(ip) => self.attempt(token, ip, cx),
                 Step::Wait(at) => {
@@ -378,8 +380,8 @@ impl Dialer {
             return self.finish_resolved(token, Ok(address), cx);
         }
         dial.reached_address = true;
-        let owner = dial.owner;
-        if let Some(spare) = self.take_spare(owner, address, cx) {
+        let (owner, started) = (dial.owner, dial.started);
+        if let Some(spare) = self.take_spare(owner, address, started, cx) {
             return self.finish(token, Ok(spare), cx);
         }
         let Some(dial) = self.find(token) else { return };

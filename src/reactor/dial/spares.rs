@@ -5,14 +5,16 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
+use super::race::Begin;
 use super::socket::{self, Progress};
-use super::{Dial, DialContext, DialError, Dialed, Dialer, Purpose};
+use super::{Dial, DialContext, DialError, Dialed, Dialer, Prefer, Purpose};
 use crate::reactor::alarm::Alarm;
+use crate::reactor::connection_pool::target::Standing;
 use crate::reactor::connection_pool::{
     ConnectState, ConnectionPool, Connector, PoolContext, PoolSettings, TICK_LEG, Waiting,
 };
@@ -55,8 +57,30 @@ impl Dialer {
         self.pool.len()
     }
 
-    /// A spare for a dial of a client, counted as a hit.
-    pub(super) fn take_spare(&mut self, owner: Token, address: SocketAddr, cx: &mut DialContext<'_>) -> Option<Dialed> {
+    /// Lets a dial to a name begin with the family that is not preferred where that is known to be better: where the
+    /// preferred one's best address failed of late, and, if the operator prefers none, where only the other has a spare.
+    pub(super) fn choose_family(&mut self, token: Token, now: Instant) {
+        let prefer = self.settings.prefer;
+        let dial = self.dials.get_mut(token.index()).filter(|dial| dial.generation == token.generation());
+        let Some(dial) = dial.filter(|dial| dial.purpose == Purpose::Connect) else { return };
+        let Some((preferred, other)) = dial.race.choice() else { return };
+        let standing = |ip| self.pool.standing(SocketAddr::new(ip, dial.target.port), now);
+        let is_better = match (standing(preferred), standing(other)) {
+            (Standing::Ready, _) | (_, Standing::Resting) => false,
+            (Standing::Resting, _) => true,
+            (_, other) => prefer == Prefer::Auto && other == Standing::Ready,
+        };
+        dial.race.begin(if is_better { Begin::Other } else { Begin::Preferred });
+    }
+
+    /// A spare for a dial of a client that began at `started`, counted as a hit.
+    pub(super) fn take_spare(
+        &mut self,
+        owner: Token,
+        address: SocketAddr,
+        started: Instant,
+        cx: &mut DialContext<'_>,
+    ) -> Option<Dialed> {
         if self.pool.is_empty() || is_warm_up(owner) {
             return None;
         }
@@ -66,7 +90,8 @@ impl Dialer {
             Some(socket)
         })?;
         cx.counters.pool_hits.add(1);
-        Some(Dialed { socket, peer: address, connect_time: Duration::ZERO, is_spare: true })
+        let connect_time = cx.now.saturating_duration_since(started);
+        Some(Dialed { socket, peer: address, connect_time, is_spare: true })
     }
 
     /// A dial connected to `address` in `connect_time`.
