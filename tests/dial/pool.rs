@@ -1,14 +1,16 @@
 //! What dials teach and what spares there are, on real sockets: addresses that do not answer, names with several
 //! addresses, and what happens to a spare between two turns.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use vless_rust::reactor::connection_pool::PoolSettings;
 use vless_rust::reactor::dial::{DialSettings, Prefer};
 
 use super::dns::{Manner, NameServer, Zone, silent_server};
-use super::harness::{Reactor, listener, name};
+use super::harness::{Reactor, listener, name, settings};
 use super::{BlackHole, asking, listeners_of_both_families};
 
 const POOL: PoolSettings = PoolSettings {
@@ -92,4 +94,41 @@ fn the_time_of_a_dial_that_ends_with_a_spare_includes_the_look_up() {
     let dialed = reactor.outcome(&name("www.example.org", address.port())).unwrap();
     assert!(dialed.is_spare);
     assert!((Duration::from_secs(1)..=began.elapsed()).contains(&dialed.connect_time), "{dialed:?}");
+}
+
+/// What a target may have done to a spare since the last turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    Nothing,
+    Speak,
+    End,
+    Break,
+    SpeakAndEnd,
+    SpeakAndBreak,
+}
+
+#[test]
+fn a_spare_that_died_since_the_last_turn_is_not_handed_over_whatever_it_said_before() {
+    for deed in [Deed::Nothing, Deed::Speak, Deed::End, Deed::Break, Deed::SpeakAndEnd, Deed::SpeakAndBreak] {
+        let (listener, address) = listener("127.0.0.1");
+        let mut reactor = Reactor::new(settings());
+        reactor.dialer.enable_pool(POOL);
+        reactor.warm_up(address);
+        let (mut accepted, _) = listener.accept().unwrap();
+        if matches!(deed, Deed::Speak | Deed::SpeakAndEnd | Deed::SpeakAndBreak) {
+            accepted.write_all(b"HTTP/1.0 408 Request Time-out\r\n\r\n").unwrap();
+        }
+        if matches!(deed, Deed::Break | Deed::SpeakAndBreak) {
+            SockRef::from(&accepted).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        let is_alive = matches!(deed, Deed::Nothing | Deed::Speak);
+        let _kept = is_alive.then_some(accepted);
+        // On loopback the kernel has delivered all of this by now.
+        let dialed = reactor.outcome(&address.into()).unwrap();
+        assert_eq!(dialed.is_spare, is_alive, "{deed:?}");
+        assert_eq!(reactor.counters.spares_closed_at_hand_over.value(), u64::from(!is_alive), "{deed:?}");
+        let mut socket = TcpStream::from(dialed.socket);
+        let heard = socket.read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(heard, if deed == Deed::Speak { Ok(1) } else { Err(ErrorKind::WouldBlock) }, "{deed:?}");
+    }
 }

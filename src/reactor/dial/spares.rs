@@ -3,12 +3,13 @@
 //! A dial asks for a spare where it would connect, behind the policy's check, so that names and addresses are treated
 //! alike and a target that the policy refuses by now is refused although a spare is there.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::race::Begin;
 use super::socket::{self, Progress};
@@ -210,14 +211,16 @@ impl Connector for TcpConnector<'_> {
     }
 
     fn look(&mut self, socket: &TcpStream) -> Waiting {
-        loop {
-            match socket.peek(&mut [0]) {
-                Ok(0) => return Waiting::Ended,
-                Ok(_) => return Waiting::Bytes,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Waiting::Nothing,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Waiting::Ended,
-            }
+        // Not a peek: bytes in front would hide that the target has ended or broken the connection behind them.
+        let mut asked = [PollFd::new(socket, PollFlags::IN | PollFlags::RDHUP)];
+        let answered = poll(&mut asked, Some(&Timespec::default()));
+        let [asked] = asked;
+        if answered.is_err() || asked.revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) {
+            Waiting::Ended
+        } else if asked.revents().contains(PollFlags::IN) {
+            Waiting::Bytes
+        } else {
+            Waiting::Nothing
         }
     }
 
