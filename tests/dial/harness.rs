@@ -103,6 +103,14 @@ impl Reactor {
         }
     }
 
+    /// Turns for so long.
+    pub(crate) fn run_for(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.turn(end);
+        }
+    }
+
     /// One turn: waits for events or the next deadline, and passes on what came.
     fn turn(&mut self, give_up: Instant) {
         let wake_at = self.timers.next_expiry().map_or(give_up, |at| at.min(give_up));

@@ -1,8 +1,9 @@
 //! What dials teach and what spares there are, on real sockets: addresses that do not answer, names with several
 //! addresses, and what happens to a spare between two turns.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
@@ -131,4 +132,27 @@ fn a_spare_that_died_since_the_last_turn_is_not_handed_over_whatever_it_said_bef
         let heard = socket.read(&mut [0]).map_err(|error| error.kind());
         assert_eq!(heard, if deed == Deed::Speak { Ok(1) } else { Err(ErrorKind::WouldBlock) }, "{deed:?}");
     }
+}
+
+#[test]
+fn dials_of_a_name_are_spread_over_its_addresses_while_they_have_spares() {
+    const ZONE: Zone = &[("three.example.org", &["127.0.0.5", "127.0.0.15", "127.0.0.25"])];
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let target = name("three.example.org", listener.local_addr().unwrap().port());
+    let server = NameServer::start("127.0.0.2", ZONE, Manner::Plain);
+    let mut reactor = Reactor::new(asking(&[server.address]));
+    reactor.dialer.enable_pool(POOL);
+    let mut dials = BTreeMap::new();
+    let mut spares = 0;
+    for dial in 0..80 {
+        let dialed = reactor.outcome(&target).unwrap();
+        if dial >= 50 {
+            *dials.entry(dialed.peer.ip()).or_insert(0) += 1;
+            spares += usize::from(dialed.is_spare);
+        }
+        reactor.run_for(Duration::from_millis(80));
+    }
+    assert!(dials.len() == 3 && dials.values().all(|&count| count >= 5), "{dials:?}");
+    assert!(spares >= 24, "{spares} of 30 dials found a spare");
+    println!("{dials:?}, {spares} spares");
 }

@@ -3,11 +3,12 @@
 //! Pure: no socket and no clock. The number of addresses is bounded; the table forgets those nobody asked for since it
 //! last went round.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::demand::Demand;
+use super::demand::{Demand, TURN};
 
 /// Addresses known at the same time, per worker.
 pub const TARGETS_MAX: usize = 1024;
@@ -24,6 +25,8 @@ const REST: Duration = Duration::from_mins(5);
 /// An address that could not be connected to is tried last for so long, twice as long after each further failure.
 const FAILURE_REST_MIN: Duration = Duration::from_secs(1);
 const FAILURE_REST_MAX: Duration = Duration::from_mins(1);
+/// Dials of late (see [`Demand::load`]) that keep a spare at an address: twice the least.
+const LOAD_OF_A_SPARE: f64 = 2.0;
 /// An address with more ports than this in the table looks like a port scan.
 const PORTS_MAX: u16 = 8;
 /// Ports on which the server speaks first and so would greet nobody: FTP, SSH, Telnet, mail, news, MySQL, VNC.
@@ -144,14 +147,14 @@ impl Target {
         }
     }
 
-    /// How an address compares with others of the same name: the least is the best.
-    ///
-    /// Those that failed of late come last, those with a spare first. Among equals the expected time counts: an address
-    /// that is twice as far gets half the dials.
-    fn cost(&self, now: Instant) -> (bool, bool, f64) {
-        let is_resting = self.failure_rest_until.is_some_and(|until| now < until);
-        let connect_time = self.connect_time.unwrap_or_default().as_secs_f64();
-        (is_resting, self.idle.is_empty(), connect_time * (1.0 + self.demand.load(now)))
+    /// The expected time to connect, made longer by the load that there is already: an address that is twice as far gets
+    /// half the dials. Where there is a spare, the load that keeps it does not count: what demand there is goes there
+    /// first, and as much of it as would keep another spare goes elsewhere.
+    fn cost(&self, now: Instant) -> f64 {
+        let free = if self.idle.is_empty() { 0.0 } else { 1.0 + LOAD_OF_A_SPARE };
+        let load = (1.0 + self.demand.load(now) - free).max(0.0);
+        // What was measured includes a turn of ours, busy or not: addresses that differ by less are equally far.
+        self.connect_time.map_or(0.0, |time| (time + TURN).as_secs_f64()) * load
     }
 
     fn is_in_use(&self, now: Instant) -> bool {
@@ -207,14 +210,22 @@ impl Targets {
         self.known.get(&address).map_or(Standing::Sound, |target| target.standing(now))
     }
 
-    /// Puts the addresses of a name, all of one family, into the order in which they should be tried.
+    /// Puts the addresses of a name, all of one family, into the order in which they should be tried: the least cost
+    /// first, then those that are doubtful while another has a spare, last those that failed of late.
     pub fn order(&self, addresses: &mut [IpAddr], port: u16, now: Instant) {
-        // What is not known is as good as the best, so that it becomes known.
-        let cost = |ip: &IpAddr| {
-            let target = self.known.get(&SocketAddr::new(*ip, port));
-            target.map_or((false, true, 0.0), |target| target.cost(now))
+        let find = |ip: &IpAddr| self.known.get(&SocketAddr::new(*ip, port));
+        let standing = |ip: &IpAddr| find(ip).map_or(Standing::Sound, |target| target.standing(now));
+        let has_spare = addresses.iter().any(|ip| standing(ip) == Standing::Ready);
+        let rank = |ip: &IpAddr| {
+            let class = match standing(ip) {
+                Standing::Resting => 2,
+                Standing::Doubtful if has_spare => 1,
+                _ => 0,
+            };
+            // What is not known is as good as the best, so that it becomes known.
+            (class, find(ip).map_or(0.0, |target| target.cost(now)))
         };
-        addresses.sort_by(|one, other| cost(one).partial_cmp(&cost(other)).unwrap_or(std::cmp::Ordering::Equal));
+        addresses.sort_by(|one, other| rank(one).partial_cmp(&rank(other)).unwrap_or(Ordering::Equal));
     }
 
     /// Forgets one address, the first on the round that nobody asked for since it last came up.
@@ -354,7 +365,7 @@ mod tests {
             dials[ips.iter().position(|ip| *ip == order[0]).unwrap()] += 1;
             targets.entry(SocketAddr::new(order[0], 443), now).unwrap().demand.note(now);
         }
-        assert_eq!((dials[0] / 10, dials[1] / 10), (20, 10), "{dials:?}");
+        assert_eq!((dials[0] / 10, dials[1] / 10), (19, 10), "{dials:?}");
         let mut order = [ips[0], address(9).ip()];
         targets.order(&mut order, 443, start);
         assert_eq!(order[0], address(9).ip(), "an unknown address is tried");

@@ -1,5 +1,7 @@
 //! The pool on simulated sockets and a simulated clock: its rules one by one, and its books after a million sessions.
 
+mod names;
+
 use std::collections::HashSet;
 
 use super::*;
