@@ -156,3 +156,17 @@ fn dials_of_a_name_are_spread_over_its_addresses_while_they_have_spares() {
     assert!(spares >= 24, "{spares} of 30 dials found a spare");
     println!("{dials:?}, {spares} spares");
 }
+
+#[test]
+fn a_dial_after_the_pool_was_closed_is_a_miss_and_leaves_no_spare() {
+    let (_listener, address) = listener("127.0.0.1");
+    let mut reactor = Reactor::new(settings());
+    reactor.dialer.enable_pool(POOL);
+    reactor.warm_up(address);
+    reactor.dialer.close_pool(&reactor.counters);
+    assert_eq!((reactor.dialer.spares(), reactor.counters.spares_closed_for_room.value()), (0, 1));
+    reactor.dialer.set_spare_room(10, &reactor.counters);
+    assert!(!reactor.outcome(&address.into()).unwrap().is_spare);
+    assert_eq!((reactor.counters.pool_hits.value(), reactor.counters.pool_misses.value()), (0, 1));
+    assert_eq!(reactor.counters.spare_attempts.value(), 1, "none but the first");
+}

@@ -13,6 +13,7 @@
 pub mod demand;
 mod settings;
 pub mod target;
+pub mod targets;
 
 pub use self::settings::PoolSettings;
 
@@ -22,7 +23,8 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use self::target::{Standing, Targets};
+use self::target::Standing;
+use self::targets::Targets;
 use super::sockopt::is_shortage;
 use super::token::{Kind, Token, next_generation};
 use crate::stats::{Counter, Counters};
@@ -163,7 +165,7 @@ impl<S> ConnectionPool<S> {
         if let Some(connect_time) = connect_time {
             target.on_connected(connect_time);
         }
-        target.demand.note(cx.now);
+        target.on_dialled(cx.now, self.settings.as_ref().map_or(Duration::ZERO, |settings| settings.idle_max));
         self.refill(address, cx);
         self.publish(cx.counters);
     }
@@ -290,11 +292,12 @@ impl<S> ConnectionPool<S> {
         !indexes.is_empty()
     }
 
-    /// Closes all spares and opens no more.
+    /// Closes all spares and opens no more. Dials still count as misses.
     pub fn close_all(&mut self, counters: &Counters) {
-        self.room = 0;
-        self.give_up(usize::MAX, counters);
-        self.settings = None;
+        if let Some(settings) = &mut self.settings {
+            settings.spares_max = 0;
+        }
+        self.set_room(0, counters);
     }
 
     fn on_spare_connected<C: Connector<Socket = S>>(&mut self, index: usize, cx: &mut PoolContext<'_, C>) {
@@ -328,7 +331,7 @@ impl<S> ConnectionPool<S> {
         let Some(target) = self.targets.find(address) else { return };
         match cx.connector.look(&spare.socket) {
             Waiting::Nothing => {}
-            Waiting::Bytes => target.on_spoke_first(),
+            Waiting::Bytes => target.on_spoke_first(cx.now),
             Waiting::Ended => {
                 target.on_spare_died(age, cx.now);
                 self.close(index, &cx.counters.spares_closed_by_target, cx.counters);

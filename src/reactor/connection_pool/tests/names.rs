@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What came of dialling a name of three equal addresses for an hour, at random times.
+/// What came of dialling a name of three equal addresses for 1000 s, at random times.
 struct Outcome {
     dials: [u64; 3],
     hits: u64,
@@ -15,7 +15,7 @@ fn dial_a_name(mean_gap: Duration, failing: Option<usize>) -> Outcome {
     let mut world = World::new();
     let addresses = [1, 2, 3].map(address);
     let mut outcome = Outcome { dials: [0; 3], hits: 0, ready: 0 };
-    let end = world.now + Duration::from_secs(3600);
+    let end = world.now + Duration::from_secs(1000);
     let mut next_tick = world.now;
     while world.now < end {
         if next_tick <= world.now {
@@ -63,5 +63,5 @@ fn an_address_that_fails_is_hardly_tried_while_others_have_spares() {
     let outcome = dial_a_name(Duration::from_millis(500), Some(1));
     println!("{:?}", outcome.dials);
     assert!(outcome.dials[1] <= 20, "{:?}", outcome.dials);
-    assert!(outcome.dials[0].abs_diff(outcome.dials[2]) < 1000, "{:?}", outcome.dials);
+    assert!(outcome.dials[0].abs_diff(outcome.dials[2]) < 300, "{:?}", outcome.dials);
 }
