@@ -7,19 +7,17 @@ mod resolve_only;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 use vless_rust::reactor::dial::{DialError, DialSettings, Prefer};
 use vless_rust::reactor::policy::{DestinationPolicy, Refusal};
 use vless_rust::session::Target;
 
 use dns::{MISDIRECTED_ANSWERS, Manner, NameServer, Zone, silent_server};
-use harness::{PATIENCE, Reactor, closed_address, listener, name, settings};
+use harness::{PATIENCE, Reactor, alone, closed_address, listener, name, settings, without_descriptors};
 
 fn asking(servers: &[SocketAddr]) -> DialSettings {
     let mut settings = settings();
@@ -387,31 +385,17 @@ fn a_thousand_dials_at_once_all_end_and_nothing_is_left() {
 
 #[test]
 fn a_shortage_of_descriptors_is_reported_and_passes() {
-    // The limit is the process's, so this test runs in one of its own.
-    const CHILD: &str = "SHORT_OF_DESCRIPTORS";
-    if std::env::var_os(CHILD).is_none() {
-        let status = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_shortage_of_descriptors_is_reported_and_passes", "--nocapture"])
-            .env(CHILD, "1")
-            .status();
-        assert!(status.unwrap().success());
-        return;
-    }
-    let (_listener, address) = listener("127.0.0.1");
-    let silent = silent_server("127.0.0.2");
-    let mut reactor = Reactor::new(asking(&[silent.local_addr().unwrap()]));
-
-    let normal = getrlimit(Resource::Nofile);
-    let mut short = normal;
-    // Descriptors are handed out lowest first, so none is free below this one.
-    short.current = Some(std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64);
-    setrlimit(Resource::Nofile, short).unwrap();
-    let by_address = reactor.outcome(&address.into()).map(drop);
-    let by_name = reactor.outcome(&name("www.example.org", 80)).map(drop);
-    setrlimit(Resource::Nofile, normal).unwrap();
-
-    assert_eq!(by_address, Err(DialError::NoDescriptors));
-    assert_eq!(by_name, Err(DialError::NoDescriptors));
-    assert_eq!(reactor.counters.dials_no_descriptors.value(), 2);
-    assert_eq!(reactor.outcome(&address.into()).unwrap().peer, address);
+    alone("a_shortage_of_descriptors_is_reported_and_passes", || {
+        let (_listener, address) = listener("127.0.0.1");
+        let silent = silent_server("127.0.0.2");
+        let mut reactor = Reactor::new(asking(&[silent.local_addr().unwrap()]));
+        let (by_address, by_name) = without_descriptors(|| {
+            let by_address = reactor.outcome(&address.into()).map(drop);
+            (by_address, reactor.outcome(&name("www.example.org", 80)).map(drop))
+        });
+        assert_eq!(by_address, Err(DialError::NoDescriptors));
+        assert_eq!(by_name, Err(DialError::NoDescriptors));
+        assert_eq!(reactor.counters.dials_no_descriptors.value(), 2);
+        assert_eq!(reactor.outcome(&address.into()).unwrap().peer, address);
+    });
 }

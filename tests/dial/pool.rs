@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use vless_rust::reactor::connection_pool::PoolSettings;
-use vless_rust::reactor::dial::{DialSettings, Prefer};
+use vless_rust::reactor::dial::{DialError, DialSettings, Prefer};
 
 use super::dns::{Manner, NameServer, Zone, silent_server};
-use super::harness::{Reactor, listener, name, settings};
+use super::harness::{Reactor, alone, listener, name, settings, without_descriptors};
 use super::{BlackHole, asking, listeners_of_both_families};
 
 const POOL: PoolSettings = PoolSettings {
@@ -169,4 +169,25 @@ fn a_dial_after_the_pool_was_closed_is_a_miss_and_leaves_no_spare() {
     assert!(!reactor.outcome(&address.into()).unwrap().is_spare);
     assert_eq!((reactor.counters.pool_hits.value(), reactor.counters.pool_misses.value()), (0, 1));
     assert_eq!(reactor.counters.spare_attempts.value(), 1, "none but the first");
+}
+
+#[test]
+fn look_ups_and_connections_take_the_place_of_spares_when_descriptors_run_out() {
+    alone("pool::look_ups_and_connections_take_the_place_of_spares_when_descriptors_run_out", || {
+        const ZONE: Zone = &[("www.example.org", &["127.0.0.1"])];
+        let (_listener, address) = listener("127.0.0.1");
+        let (_other, named) = listener("127.0.0.1");
+        let server = NameServer::start("127.0.0.2", ZONE, Manner::Plain);
+        let mut reactor = Reactor::new(asking(&[server.address]));
+        reactor.dialer.enable_pool(PoolSettings { warm_up_spares: 3, ..POOL });
+        reactor.warm_up(named);
+        reactor.run_until(|reactor| reactor.counters.spares_idle.value() == 3);
+        let dialed = without_descriptors(|| reactor.outcome(&name("www.example.org", address.port())));
+        assert_eq!(dialed.unwrap().peer, address);
+        assert_eq!((reactor.counters.spares_closed_for_room.value(), reactor.dialer.spares()), (3, 0));
+        assert!(!reactor.dialer.take_shortage(), "nobody else has to give way");
+        let refused = without_descriptors(|| reactor.outcome(&address.into()).map(drop));
+        assert_eq!(refused, Err(DialError::NoDescriptors));
+        assert!(reactor.dialer.take_shortage(), "now others have to");
+    });
 }

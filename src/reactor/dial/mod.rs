@@ -36,7 +36,7 @@ use super::alarm::Alarm;
 use super::connection_pool::{ConnectionPool, SPARE_LEG, TICK_LEG};
 use super::policy::{self, DestinationPolicy};
 use super::resolve::lookups::{Answered, Asked};
-use super::resolve::{Answer, Family, Resolver, ResolverSettings};
+use super::resolve::{Answer, Family, ResolveError, Resolver, ResolverSettings};
 use super::sockopt::{SocketOptions, is_shortage};
 use super::token::{Kind, Token, next_generation};
 use crate::io::timer::TimerWheel;
@@ -124,6 +124,7 @@ pub struct Dialer {
     refusals: RefusalReport,
     pool: ConnectionPool<TcpStream>,
     pool_alarm: Alarm,
+    is_short: bool,
 }
 
 struct Dial {
@@ -174,6 +175,7 @@ impl Dialer {
             refusals: RefusalReport::default(),
             pool: ConnectionPool::new(None),
             pool_alarm: Alarm::default(),
+            is_short: false,
         }
     }
 
@@ -297,25 +299,34 @@ impl Dialer {
         for &family in families {
             let Some(dial) = self.find(token) else { return };
             dial.race.expect(family);
-            match self.resolver.ask(name, family, token, cx) {
-                Asked::Ready(answer) => self.on_answer(token, family, answer, cx.now),
-                Asked::Waiting(lookup) => {
-                    if let Some(dial) = self.find(token) {
-                        dial.lookups.push((family, lookup));
-                    }
+            self.ask(token, name, family, cx);
+        }
+    }
+
+    fn ask(&mut self, token: Token, name: &str, family: Family, cx: &mut DialContext<'_>) {
+        match self.resolver.ask(name, family, token, cx) {
+            Asked::Ready(answer) => self.on_answer(token, family, answer, cx.now),
+            Asked::Waiting(lookup) => {
+                if let Some(dial) = self.find(token) {
+                    dial.lookups.push((family, lookup));
                 }
             }
         }
     }
 
-    /// Passes on what the resolver found, which may start and end dials but never asks new questions.
+    /// Passes on what the resolver found, which may start and end dials, and asks again where only a descriptor lacked
+    /// and spares gave way.
     fn deliver_answers(&mut self, cx: &mut DialContext<'_>) {
+        let mut room = 0;
         while let Some(Answered { waiter, family, answer }) = self.resolver.next_answer() {
-            if let Some(dial) = self.find(waiter) {
-                dial.lookups.retain(|(awaited, _)| *awaited != family);
+            let Some(dial) = self.find(waiter) else { continue };
+            dial.lookups.retain(|(awaited, _)| *awaited != family);
+            if answer == Err(ResolveError::NoDescriptors) && self.has_room(&mut room, cx) {
+                self.ask_again(waiter, family, cx);
+            } else {
                 self.on_answer(waiter, family, answer, cx.now);
-                self.drive(waiter, cx);
             }
+            self.drive(waiter, cx);
         }
     }
 
@@ -332,6 +343,14 @@ impl Dialer {
                 dial.note(error.into());
                 dial.race.on_addresses(family, &[], now);
             }
+        }
+    }
+
+    /// A look-up had no descriptor, and now there are some.
+    fn ask_again(&mut self, token: Token, family: Family, cx: &mut DialContext<'_>) {
+        let Some(dial) = self.find(token) else { return };
+        if let Host::Name(name) = dial.target.host.clone() {
+            self.ask(token, &name, family, cx);
         }
     }
 
@@ -395,7 +414,7 @@ impl Dialer {
         match connected {
             Ok(socket) => dial.attempts.push(Attempt { leg, socket, address, started: cx.now }),
             // Spares are the first to go; as long as there are any, their descriptors are a reason to try again.
-            Err(error) if is_shortage(&error) && self.give_up_spares(cx.counters) => self.attempt(token, ip, cx),
+            Err(error) if is_shortage(&error) && self.make_room(cx.counters) => self.attempt(token, ip, cx),
             Err(error) => self.on_attempt_error(token, address, &error, cx),
         }
     }

@@ -4,6 +4,7 @@
 //! alike and a target that the policy refuses by now is refused although a spare is there.
 
 use std::io;
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -43,9 +44,32 @@ impl Dialer {
         self.pool.set_room(spares_max, counters);
     }
 
-    /// Closes some spares because something else needs descriptors; true if there were any.
-    pub fn give_up_spares(&mut self, counters: &Counters) -> bool {
-        self.pool.give_up(SPARES_PER_SHORTAGE, counters)
+    /// Closes some spares because this worker needs descriptors; true if there were any. If there were none, the other
+    /// workers are to be asked ([`Dialer::take_shortage`]).
+    pub fn make_room(&mut self, counters: &Counters) -> bool {
+        let has_room = self.pool.give_up(SPARES_PER_SHORTAGE, counters);
+        self.is_short |= !has_room && self.pool.is_enabled();
+        has_room
+    }
+
+    /// Takes one from `room`, the descriptors that spares left for look-ups of late; more give way where it is used up.
+    pub(super) fn has_room(&mut self, room: &mut usize, cx: &DialContext<'_>) -> bool {
+        if *room == 0 && self.make_room(cx.counters) {
+            *room = SPARES_PER_SHORTAGE;
+        }
+        let has_room = *room > 0;
+        *room = room.saturating_sub(1);
+        has_room
+    }
+
+    /// Closes some spares because another worker needs descriptors.
+    pub fn give_up_spares(&mut self, counters: &Counters) {
+        self.pool.give_up(SPARES_PER_SHORTAGE, counters);
+    }
+
+    /// Descriptors ran out since the last call, and there was no spare to close.
+    pub fn take_shortage(&mut self) -> bool {
+        mem::take(&mut self.is_short)
     }
 
     /// Closes all spares in order and keeps none from now on.

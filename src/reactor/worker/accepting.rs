@@ -36,7 +36,7 @@ impl Worker {
                         self.counters.accept_errors.add(1);
                         log::debug!("accept: {error}");
                     }
-                    Accepted::NoDescriptors(_) if self.dialer.give_up_spares(&self.counters) => {}
+                    Accepted::NoDescriptors(_) if self.dialer.make_room(&self.counters) => {}
                     Accepted::NoDescriptors(error) => {
                         self.counters.accept_paused_descriptors.add(1);
                         self.pause_accepting(&error.to_string());
