@@ -98,6 +98,25 @@ fn a_named_target_is_connected_before_anybody_asks() {
 }
 
 #[test]
+fn a_name_is_answered_from_the_pool_like_its_address() {
+    let origin = Origin::echo();
+    let server = server(&[origin.address]);
+    wait_until("three spares are there", || stats(&server).current_idle == 3);
+    // The address of the request, of type 1 and with 4 bytes, becomes a name, of type 2 and with its length.
+    let mut bytes = request(&ALICE, origin.address);
+    bytes.truncate(bytes.len() - 5);
+    bytes.extend([&[2, 9], &b"localhost"[..], b"by name"].concat());
+    let client = Client::connect(&server);
+    client.send(&bytes).unwrap();
+    client.take_response();
+    assert_eq!(client.take(7), b"by name");
+    client.finish();
+    assert_eq!(client.recv_to_end().unwrap(), b"");
+    let stats = stats(&server);
+    assert_eq!((stats.cache_hits, stats.cache_misses), (1, 0));
+}
+
+#[test]
 fn what_a_target_said_to_a_spare_is_its_users_to_read() {
     let origin = Origin::greeter(b"220 ready\r\n");
     let server = server(&[origin.address]);

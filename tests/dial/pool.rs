@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use vless_rust::reactor::connection_pool::PoolSettings;
 use vless_rust::reactor::dial::{DialError, DialSettings, Prefer};
+use vless_rust::reactor::policy::{DestinationPolicy, Refusal};
 
 use super::dns::{Manner, NameServer, Zone, silent_server};
 use super::harness::{Reactor, alone, listener, name, settings, without_descriptors};
@@ -155,6 +157,25 @@ fn dials_of_a_name_are_spread_over_its_addresses_while_they_have_spares() {
     assert!(dials.len() == 3 && dials.values().all(|&count| count >= 5), "{dials:?}");
     assert!(spares >= 24, "{spares} of 30 dials found a spare");
     println!("{dials:?}, {spares} spares");
+}
+
+#[test]
+fn a_spare_that_the_policy_keeps_from_clients_is_not_handed_to_one() {
+    const ZONE: Zone = &[("www.example.org", &["127.0.0.1"])];
+    let (_listener, address) = listener("127.0.0.1");
+    let server = NameServer::start("127.0.0.2", ZONE, Manner::Plain);
+    let mut settings = asking(&[server.address]);
+    settings.policy = Arc::new(DestinationPolicy::new(false, Vec::new(), Vec::new(), Vec::new()));
+    let mut reactor = Reactor::new(settings);
+    reactor.dialer.enable_pool(POOL);
+    // The operator may name what clients may not reach.
+    reactor.warm_up(address);
+    for target in [address.into(), name("www.example.org", address.port())] {
+        let error = reactor.outcome(&target).unwrap_err();
+        assert!(matches!(error, DialError::RefusedByPolicy(Refusal::Private(_))), "{error:?}");
+    }
+    assert_eq!((reactor.counters.pool_hits.value(), reactor.counters.pool_misses.value()), (0, 0));
+    assert_eq!(reactor.counters.spares_idle.value(), 1);
 }
 
 #[test]
