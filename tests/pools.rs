@@ -7,7 +7,7 @@ mod support;
 
 use std::env;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 use support::client::{Client, request};
 use support::origin::Origin;
 use support::server::{ALICE, Options, Server};
-use support::{PATIENCE, bounded, reset_on_close, wait_until};
+use support::{PATIENCE, alone, bounded, reset_on_close, wait_until};
 use vless_rust::reactor::connection_pool::PoolSettings;
 use vless_rust::session::Target;
 use vless_rust::stats::pools::ConnectionPoolStats;
@@ -98,6 +98,25 @@ fn a_named_target_is_connected_before_anybody_asks() {
 }
 
 #[test]
+fn a_name_is_answered_from_the_pool_like_its_address() {
+    let origin = Origin::echo();
+    let server = server(&[origin.address]);
+    wait_until("three spares are there", || stats(&server).current_idle == 3);
+    // The address of the request, of type 1 and with 4 bytes, becomes a name, of type 2 and with its length.
+    let mut bytes = request(&ALICE, origin.address);
+    bytes.truncate(bytes.len() - 5);
+    bytes.extend([&[2, 9], &b"localhost"[..], b"by name"].concat());
+    let client = Client::connect(&server);
+    client.send(&bytes).unwrap();
+    client.take_response();
+    assert_eq!(client.take(7), b"by name");
+    client.finish();
+    assert_eq!(client.recv_to_end().unwrap(), b"");
+    let stats = stats(&server);
+    assert_eq!((stats.cache_hits, stats.cache_misses), (1, 0));
+}
+
+#[test]
 fn what_a_target_said_to_a_spare_is_its_users_to_read() {
     let origin = Origin::greeter(b"220 ready\r\n");
     let server = server(&[origin.address]);
@@ -141,6 +160,64 @@ fn a_drain_closes_the_spares_in_order() {
     let stats = stats(&server);
     assert_eq!((stats.current_idle, stats.closed_for_room), (0, 3));
     assert_balanced(&stats);
+}
+
+/// A client that has not said anything yet, whom worker `number` accepted.
+fn client_of_worker(server: &Server, number: usize) -> Client {
+    let mut others = Vec::new();
+    loop {
+        let client = Client::connect(server);
+        wait_until("it was accepted", || server.reactor().sessions() > others.len());
+        if server.reactor().counters()[number].sessions_active.value() > 0 {
+            return client;
+        }
+        others.push(client);
+    }
+}
+
+#[test]
+fn a_udp_socket_takes_the_place_of_spares_when_descriptors_run_out() {
+    alone::run("a_udp_socket_takes_the_place_of_spares_when_descriptors_run_out", || {
+        // The kernel accepts for it: this process has no descriptor for that.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = listener.local_addr().unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let warm_up = vec![Target::from(target)];
+        let pool = PoolSettings { warm_up_spares: 2, idle_max: Duration::from_secs(300), ..POOL };
+        let server = Server::start(Options { pool: Some(pool), warm_up, ..Options::default() });
+        wait_until("both spares are ready", || stats(&server).current_idle == 2);
+        let client = Client::connect(&server);
+        wait_until("it was accepted", || server.reactor().sessions() == 1);
+        alone::leave_descriptors(0);
+
+        let mut packet = request(&ALICE, udp.local_addr().unwrap());
+        packet[18] = 2;
+        packet.extend([0, 4, b'p', b'i', b'n', b'g']);
+        client.send(&packet).unwrap();
+        let mut heard = [0; 8];
+        udp.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(udp.recv(&mut heard).unwrap(), 4);
+        assert_eq!((stats(&server).closed_for_room, stats(&server).current_idle), (2, 0));
+    });
+}
+
+#[test]
+fn another_workers_spares_go_when_descriptors_run_out() {
+    alone::run("another_workers_spares_go_when_descriptors_run_out", || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = listener.local_addr().unwrap();
+        let warm_up = vec![Target::from(target)];
+        // Shared out, that is one spare for the first worker and none for the second.
+        let pool = PoolSettings { warm_up_spares: 1, idle_max: Duration::from_secs(300), ..POOL };
+        let server = Server::start(Options { pool: Some(pool), warm_up, workers: 2, ..Options::default() });
+        wait_until("the spare is ready", || stats(&server).current_idle == 1);
+        let client = client_of_worker(&server, 1);
+        alone::leave_descriptors(0);
+        client.send(&request(&ALICE, target)).unwrap();
+        wait_until("the other worker gave way", || stats(&server).closed_for_room == 1);
+        assert_eq!(server.reactor().counters()[1].dials_no_descriptors.value(), 1);
+        assert_eq!(server.reactor().counters()[0].spares_closed_for_room.value(), 1);
+    });
 }
 
 #[test]

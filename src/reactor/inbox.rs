@@ -20,6 +20,8 @@ pub enum Request {
     Drain(Duration),
     /// The session with this token loses the UDP socket on the token's leg: another connection named its Global ID.
     LoseUdp(Token, GlobalId),
+    /// Another worker needs descriptors: close some spare connections.
+    GiveUpSpares,
     /// Cut every session and stop.
     Stop,
 }

@@ -9,8 +9,8 @@ use std::io;
 use std::mem;
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -44,6 +44,9 @@ const EVENTS_MAX: usize = 1024;
 const STARVED_RETRY: Duration = Duration::from_millis(20);
 /// How often a grown buffer pool gives back what nobody needed in the meantime.
 const SHRINK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often other workers are asked to close spares while descriptors are short.
+const SHORTAGE_SHARE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What the poll reports of a stream: besides both directions also urgent data, because splice stops in front of it.
 const STREAM_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
@@ -130,6 +133,7 @@ pub(super) struct Worker {
     accept_alarm: Alarm,
     shrink_alarm: Alarm,
     shortage_logged_at: Option<Instant>,
+    shortage_shared_at: Option<Instant>,
     /// Set while draining: when the sessions that are left are cut.
     drain_deadline: Option<Instant>,
     drain_alarm: Alarm,
@@ -188,6 +192,7 @@ impl Worker {
             accept_alarm: Alarm::default(),
             shrink_alarm: Alarm::default(),
             shortage_logged_at: None,
+            shortage_shared_at: None,
             drain_deadline: None,
             drain_alarm: Alarm::default(),
             stopped: false,
@@ -224,6 +229,7 @@ impl Worker {
             self.accept();
             self.watch_growth();
             self.limit_spares();
+            self.share_shortage();
             self.publish();
             self.stop_when_drained();
         }
@@ -251,6 +257,20 @@ impl Worker {
         let sessions = self.shared.sessions.load(Ordering::Relaxed);
         let room = self.settings.sessions_max.saturating_sub(sessions) / self.shared.workers;
         self.dialer.set_spare_room(room, &self.counters);
+    }
+
+    /// Descriptors ran out and there was no spare to close here: the others close some of theirs for the next who need
+    /// one. They are not asked again before they had the time to.
+    fn share_shortage(&mut self) {
+        let is_due = self.shortage_shared_at.is_none_or(|at| self.now >= at + SHORTAGE_SHARE_INTERVAL);
+        if !self.dialer.take_shortage() || !is_due {
+            return;
+        }
+        self.shortage_shared_at = Some(self.now);
+        let inboxes = self.shared.inboxes.read().unwrap_or_else(PoisonError::into_inner);
+        for (_, inbox) in inboxes.iter().enumerate().filter(|&(number, _)| number != self.number) {
+            inbox.ask(Request::GiveUpSpares);
+        }
     }
 
     fn poll_timeout(&self) -> Option<Duration> {
@@ -438,6 +458,9 @@ impl Worker {
                     }
                 }
                 Request::LoseUdp(token, id) => self.lose_udp(token, id),
+                Request::GiveUpSpares => {
+                    self.dialer.give_up_spares(&self.counters);
+                }
                 Request::Stop => self.stopped = true,
             }
         }

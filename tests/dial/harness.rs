@@ -1,10 +1,15 @@
 //! A reactor that does nothing but dial, for tests.
 
+use std::env;
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use vless_rust::io::timer::TimerWheel;
 use vless_rust::reactor::dial::Prefer;
 use vless_rust::reactor::dial::{DialContext, DialError, DialId, DialSettings, Dialed, Dialer, Finished};
@@ -87,12 +92,27 @@ impl Reactor {
         }
     }
 
+    /// Names a target, for which the pool then has a spare.
+    pub(crate) fn warm_up(&mut self, address: SocketAddr) {
+        let before = self.counters.spares_idle.value();
+        self.with_context(|dialer, cx| dialer.warm_up(&[address.into()], cx));
+        self.run_until(|reactor| reactor.counters.spares_idle.value() > before);
+    }
+
     /// Turns until `condition` holds.
     pub(crate) fn run_until(&mut self, condition: impl Fn(&Self) -> bool) {
         let give_up = Instant::now() + PATIENCE;
         while !condition(self) {
             assert!(Instant::now() < give_up, "the condition never came true");
             self.turn(give_up);
+        }
+    }
+
+    /// Turns for so long.
+    pub(crate) fn run_for(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.turn(end);
         }
     }
 
@@ -148,4 +168,28 @@ pub(crate) fn listener(ip: &str) -> (TcpListener, SocketAddr) {
 /// An address on which nobody listens. No test of these binds to 127.0.0.99.
 pub(crate) fn closed_address() -> SocketAddr {
     listener("127.0.0.99").1
+}
+
+/// Runs `body`, which is the test called `name`, in a process of its own, because the limit of descriptors is one of the
+/// process.
+pub(crate) fn alone(name: &str, body: fn()) {
+    const MARK: &str = "DIAL_TEST_ALONE";
+    if env::var_os(MARK).is_some() {
+        return body();
+    }
+    let mut child = Command::new(env::current_exe().unwrap());
+    let status = child.args(["--exact", name, "--nocapture"]).env(MARK, "1").status();
+    assert!(status.unwrap().success());
+}
+
+/// Calls `call` while this process cannot open one more descriptor.
+pub(crate) fn without_descriptors<R>(call: impl FnOnce() -> R) -> R {
+    let normal = getrlimit(Resource::Nofile);
+    let mut short = normal;
+    // Descriptors are handed out lowest first, so none is free below this one.
+    short.current = Some(File::open("/dev/null").unwrap().as_raw_fd() as u64);
+    setrlimit(Resource::Nofile, short).unwrap();
+    let result = call();
+    setrlimit(Resource::Nofile, normal).unwrap();
+    result
 }

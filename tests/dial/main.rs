@@ -2,6 +2,7 @@
 
 mod dns;
 mod harness;
+mod pool;
 mod resolve_only;
 mod shortage;
 
@@ -51,6 +52,14 @@ impl BlackHole {
         }
         panic!("the queue of {address} never fills");
     }
+}
+
+/// A listener on [::1], one on the same port of every IPv4 address, and the address of the first.
+fn listeners_of_both_families() -> (TcpListener, TcpListener, SocketAddr) {
+    std::iter::repeat_with(|| listener("::1"))
+        .take(100)
+        .find_map(|(one, v6)| TcpListener::bind(("0.0.0.0", v6.port())).ok().map(|other| (one, other, v6)))
+        .expect("a port that is free in both families")
 }
 
 #[test]
@@ -230,10 +239,7 @@ fn a_target_that_never_answers_ends_at_the_deadline() {
 
 #[test]
 fn the_preferred_family_wins_where_both_answer() {
-    let (_v6, _v4, v6) = std::iter::repeat_with(|| listener("::1"))
-        .take(100)
-        .find_map(|(one, v6)| TcpListener::bind(("127.0.0.1", v6.port())).ok().map(|other| (one, other, v6)))
-        .expect("a port that is free in both families");
+    let (_v6, _v4, v6) = listeners_of_both_families();
     let server = NameServer::start("127.0.0.2", &[("both.example.org", &["127.0.0.1", "::1"])], Manner::Plain);
     for (prefer, is_ipv6) in [(Prefer::Ipv6, true), (Prefer::Ipv4, false)] {
         let mut reactor = Reactor::new(DialSettings { prefer, ..asking(&[server.address]) });

@@ -1,42 +1,14 @@
 //! Without descriptors: what fails, and what gives way.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::process::Command;
-
-use rustix::process::{Resource, getrlimit, setrlimit};
 use vless_rust::reactor::dial::DialError;
 
 use super::dns::{Manner, NameServer, Zone, silent_server};
-use super::harness::{Reactor, listener, name};
+use super::harness::{Reactor, alone, listener, name, without_descriptors};
 use super::{BlackHole, SocketAddr, asking};
-
-/// Runs `body`, which is the test called `name`, in a process of its own: the limit is the process's.
-fn alone(name: &str, body: fn()) {
-    const MARK: &str = "SHORT_OF_DESCRIPTORS";
-    if std::env::var_os(MARK).is_some() {
-        return body();
-    }
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    let status = child.args(["--exact", &format!("shortage::{name}"), "--nocapture"]).env(MARK, "1").status();
-    assert!(status.unwrap().success());
-}
-
-/// Runs `body` while no descriptor is left.
-fn without_descriptors<R>(body: impl FnOnce() -> R) -> R {
-    let normal = getrlimit(Resource::Nofile);
-    let mut short = normal;
-    // Descriptors are handed out lowest first, so none is free below this one.
-    short.current = Some(File::open("/dev/null").unwrap().as_raw_fd() as u64);
-    setrlimit(Resource::Nofile, short).unwrap();
-    let result = body();
-    setrlimit(Resource::Nofile, normal).unwrap();
-    result
-}
 
 #[test]
 fn a_shortage_of_descriptors_is_reported_and_passes() {
-    alone("a_shortage_of_descriptors_is_reported_and_passes", || {
+    alone("shortage::a_shortage_of_descriptors_is_reported_and_passes", || {
         let (_listener, address) = listener("127.0.0.1");
         let silent = silent_server("127.0.0.2");
         let mut reactor = Reactor::new(asking(&[silent.local_addr().unwrap()]));

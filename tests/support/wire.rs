@@ -75,7 +75,7 @@ impl Wire {
             let (sender, receiver) = mpsc::channel();
             thread::spawn(move || deliver(&to, &receiver));
             thread::spawn(move || {
-                let mut fate = Fate { manners, random: manners.seed * 2 + u64::from(way == Way::FarToNear) };
+                let mut fate = Fate::new(manners, way);
                 let mut packet = vec![0; 1 << 16];
                 loop {
                     let Ok(length) = (&*from).read(&mut packet) else { return };
@@ -107,14 +107,19 @@ impl Drop for Wire {
     }
 }
 
-struct Fate {
+/// What becomes of the packets of one direction.
+pub struct Fate {
     manners: Manners,
     random: u64,
 }
 
 impl Fate {
+    pub fn new(manners: Manners, way: Way) -> Self {
+        Self { manners, random: manners.seed * 2 + u64::from(way == Way::FarToNear) }
+    }
+
     /// When a packet that enters now comes out; `None` if it is lost.
-    fn due(&mut self, now: Instant) -> Option<Instant> {
+    pub fn due(&mut self, now: Instant) -> Option<Instant> {
         let manners = self.manners;
         if self.below_million() < manners.lost_ppm {
             return None;

@@ -19,7 +19,7 @@ const GAP_MAX_S: f64 = 10.0;
 /// Silence beyond so many expected gaps says that the demand has fallen.
 const SILENCE_GAPS: f64 = 1.5;
 /// What a new connection takes beyond the network's time: a turn or two of ours.
-const TURN: Duration = Duration::from_millis(1);
+pub const TURN: Duration = Duration::from_millis(1);
 
 /// The dials of one target as far as they matter.
 #[derive(Clone, Debug, Default)]

@@ -11,7 +11,11 @@
 //! [`ConnectionPool::set_room`].
 
 pub mod demand;
+mod settings;
 pub mod target;
+pub mod targets;
+
+pub use self::settings::PoolSettings;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +23,8 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use self::target::{Target, Targets};
+use self::target::Standing;
+use self::targets::Targets;
 use super::sockopt::is_shortage;
 use super::token::{Kind, Token, next_generation};
 use crate::stats::{Counter, Counters};
@@ -31,37 +36,6 @@ pub const TICK_LEG: usize = 4094;
 
 /// How often ages, demand and health are looked at while there are spares.
 const TICK: Duration = Duration::from_secs(1);
-
-/// The limits, for one worker.
-#[derive(Clone, Debug)]
-pub struct PoolSettings {
-    /// Spares per address.
-    pub spares_per_target_max: usize,
-    /// Spares in all.
-    pub spares_max: usize,
-    /// A spare is closed at this age at the latest, and a target that was named for warming up is kept warm for so long
-    /// without a dial.
-    pub idle_max: Duration,
-    /// A spare is closed at this age, too.
-    pub lifetime_max: Duration,
-    pub connect_timeout: Duration,
-    pub health_check_interval: Duration,
-    /// Spares that each named target gets at the start.
-    pub warm_up_spares: usize,
-}
-
-impl PoolSettings {
-    /// What worker `number` of `workers` gets of figures that are meant for the process.
-    pub fn share(&self, number: usize, workers: usize) -> Self {
-        let share = |total: usize| total / workers.max(1) + usize::from(number < total % workers.max(1));
-        Self {
-            spares_per_target_max: share(self.spares_per_target_max),
-            spares_max: share(self.spares_max),
-            warm_up_spares: share(self.warm_up_spares),
-            ..self.clone()
-        }
-    }
-}
 
 /// How the pool reaches sockets.
 pub trait Connector {
@@ -151,6 +125,11 @@ impl<S> ConnectionPool<S> {
         self.targets.order(addresses, port, now);
     }
 
+    /// What a dial to `address` may expect.
+    pub fn standing(&self, address: SocketAddr, now: Instant) -> Standing {
+        self.targets.standing(address, now)
+    }
+
     /// A connection to `address` that was never used, if there is one that is young enough and alive.
     pub fn take<C: Connector<Socket = S>>(&mut self, address: SocketAddr, cx: &mut PoolContext<'_, C>) -> Option<S> {
         let settings = self.settings.as_ref()?;
@@ -186,7 +165,7 @@ impl<S> ConnectionPool<S> {
         if let Some(connect_time) = connect_time {
             target.on_connected(connect_time);
         }
-        target.demand.note(cx.now);
+        target.on_dialled(cx.now, self.settings.as_ref().map_or(Duration::ZERO, |settings| settings.idle_max));
         self.refill(address, cx);
         self.publish(cx.counters);
     }
@@ -313,11 +292,12 @@ impl<S> ConnectionPool<S> {
         !indexes.is_empty()
     }
 
-    /// Closes all spares and opens no more.
+    /// Closes all spares and opens no more. Dials still count as misses.
     pub fn close_all(&mut self, counters: &Counters) {
-        self.room = 0;
-        self.give_up(usize::MAX, counters);
-        self.settings = None;
+        if let Some(settings) = &mut self.settings {
+            settings.spares_max = 0;
+        }
+        self.set_room(0, counters);
     }
 
     fn on_spare_connected<C: Connector<Socket = S>>(&mut self, index: usize, cx: &mut PoolContext<'_, C>) {
@@ -351,7 +331,7 @@ impl<S> ConnectionPool<S> {
         let Some(target) = self.targets.find(address) else { return };
         match cx.connector.look(&spare.socket) {
             Waiting::Nothing => {}
-            Waiting::Bytes => target.on_spoke_first(),
+            Waiting::Bytes => target.on_spoke_first(cx.now),
             Waiting::Ended => {
                 target.on_spare_died(age, cx.now);
                 self.close(index, &cx.counters.spares_closed_by_target, cx.counters);
@@ -428,16 +408,6 @@ impl<S> ConnectionPool<S> {
         counters.spares_idle.set((self.spares.len() - self.connecting) as u64);
         counters.spares_connecting.set(self.connecting as u64);
         counters.pool_targets.set(self.targets.len() as u64);
-    }
-}
-
-impl PoolSettings {
-    fn usable(&self, target: &Target, now: Instant) -> Duration {
-        target.usable(now).min(self.idle_max).min(self.lifetime_max)
-    }
-
-    fn wanted(&self, target: &Target, port: u16, now: Instant) -> usize {
-        target.wanted(port, now, self.usable(target, now)).min(self.spares_per_target_max)
     }
 }
 

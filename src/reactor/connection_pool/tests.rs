@@ -1,5 +1,7 @@
 //! The pool on simulated sockets and a simulated clock: its rules one by one, and its books after a million sessions.
 
+mod names;
+
 use std::collections::HashSet;
 
 use super::*;
@@ -322,10 +324,29 @@ fn a_named_target_is_warm_until_nobody_came_for_long() {
     }
     assert_eq!(world.idle(), 2);
     assert!(world.dial(address(1)).is_some());
-    for _ in 0..120 {
+    for _ in 0..290 {
+        world.pass(Duration::from_secs(1));
+    }
+    assert_eq!(world.idle(), 2);
+    for _ in 0..20 {
         world.pass(Duration::from_secs(1));
     }
     assert_eq!(world.pool.len(), 0);
+    world.assert_balanced();
+}
+
+#[test]
+fn a_named_target_that_speaks_first_stays_warm() {
+    let mut world = World::new();
+    let socket = Wire { id: 1_000_000, address: address(1) };
+    world.network.speaking.extend((0..100).chain([1_000_000]));
+    world.with(|pool, cx| pool.keep_warm(address(1), socket, cx));
+    world.connect();
+    for _ in 0..60 {
+        world.pass(Duration::from_secs(1));
+        assert_eq!(world.idle(), 2);
+    }
+    assert!(world.dial(address(1)).is_some());
     world.assert_balanced();
 }
 
@@ -394,6 +415,6 @@ fn a_million_dials_never_get_a_connection_twice_or_of_another_target() {
         world.pass(Duration::from_secs(1));
     }
     assert_eq!((world.pool.len(), world.idle(), world.counters.spares_connecting.value()), (0, 0, 0));
-    assert!(world.pool.targets.len() <= target::TARGETS_MAX);
+    assert!(world.pool.targets.len() <= targets::TARGETS_MAX);
     world.assert_balanced();
 }

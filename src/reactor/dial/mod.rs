@@ -37,7 +37,7 @@ use super::alarm::Alarm;
 use super::connection_pool::{ConnectionPool, SPARE_LEG, TICK_LEG};
 use super::policy::{self, DestinationPolicy};
 use super::resolve::lookups::{Answered, Asked};
-use super::resolve::{Answer, Family, Resolver, ResolverSettings};
+use super::resolve::{Answer, Family, ResolveError, Resolver, ResolverSettings};
 use super::sockopt::{SocketOptions, is_shortage};
 use super::token::{Kind, Token, next_generation};
 use crate::io::timer::TimerWheel;
@@ -125,6 +125,7 @@ pub struct Dialer {
     refusals: RefusalReport,
     pool: ConnectionPool<TcpStream>,
     pool_alarm: Alarm,
+    is_short: bool,
 }
 
 struct Dial {
@@ -175,6 +176,7 @@ impl Dialer {
             refusals: RefusalReport::default(),
             pool: ConnectionPool::new(None),
             pool_alarm: Alarm::default(),
+            is_short: false,
         }
     }
 
@@ -298,25 +300,34 @@ impl Dialer {
         for &family in families {
             let Some(dial) = self.find(token) else { return };
             dial.race.expect(family);
-            match self.resolver.ask(name, family, token, cx) {
-                Asked::Ready(answer) => self.on_answer(token, family, answer, cx.now),
-                Asked::Waiting(lookup) => {
-                    if let Some(dial) = self.find(token) {
-                        dial.lookups.push((family, lookup));
-                    }
+            self.ask(token, name, family, cx);
+        }
+    }
+
+    fn ask(&mut self, token: Token, name: &str, family: Family, cx: &mut DialContext<'_>) {
+        match self.resolver.ask(name, family, token, cx) {
+            Asked::Ready(answer) => self.on_answer(token, family, answer, cx.now),
+            Asked::Waiting(lookup) => {
+                if let Some(dial) = self.find(token) {
+                    dial.lookups.push((family, lookup));
                 }
             }
         }
     }
 
-    /// Passes on what the resolver found, which may start and end dials but never asks new questions.
+    /// Passes on what the resolver found, which may start and end dials, and asks again where only a descriptor lacked
+    /// and spares gave way.
     fn deliver_answers(&mut self, cx: &mut DialContext<'_>) {
+        let mut room = 0;
         while let Some(Answered { waiter, family, answer }) = self.resolver.next_answer() {
-            if let Some(dial) = self.find(waiter) {
-                dial.lookups.retain(|(awaited, _)| *awaited != family);
+            let Some(dial) = self.find(waiter) else { continue };
+            dial.lookups.retain(|(awaited, _)| *awaited != family);
+            if answer == Err(ResolveError::NoDescriptors) && self.has_room(&mut room, cx) {
+                self.ask_again(waiter, family, cx);
+            } else {
                 self.on_answer(waiter, family, answer, cx.now);
-                self.drive(waiter, cx);
             }
+            self.drive(waiter, cx);
         }
     }
 
@@ -336,6 +347,14 @@ impl Dialer {
         }
     }
 
+    /// A look-up had no descriptor, and now there are some.
+    fn ask_again(&mut self, token: Token, family: Family, cx: &mut DialContext<'_>) {
+        let Some(dial) = self.find(token) else { return };
+        if let Host::Name(name) = dial.target.host.clone() {
+            self.ask(token, &name, family, cx);
+        }
+    }
+
     /// The target is an address already.
     fn on_address(&mut self, token: Token, ip: IpAddr, now: Instant) {
         let bind = self.settings.bind;
@@ -349,7 +368,9 @@ impl Dialer {
     }
 
     fn drive(&mut self, token: Token, cx: &mut DialContext<'_>) {
-        while let Some(dial) = self.find(token) {
+        loop {
+            self.choose_family(token, cx.now);
+            let Some(dial) = self.find(token) else { return };
             match dial.race.next(cx.now) {
                 Step::Attempt(ip) => self.attempt(token, ip, cx),
                 Step::Wait(at) => {
@@ -379,8 +400,8 @@ impl Dialer {
             return self.finish_resolved(token, Ok(address), cx);
         }
         dial.reached_address = true;
-        let owner = dial.owner;
-        if let Some(spare) = self.take_spare(owner, address, cx) {
+        let (owner, started) = (dial.owner, dial.started);
+        if let Some(spare) = self.take_spare(owner, address, started, cx) {
             return self.finish(token, Ok(spare), cx);
         }
         let Some(dial) = self.find(token) else { return };
@@ -456,6 +477,9 @@ impl Dialer {
             return self.finish_resolved(token, Err(result.err().unwrap_or(DialError::NoAddress)), cx);
         }
         let Some(dial) = self.remove(token) else { return };
+        if result.is_ok() {
+            self.note_overtaken(&dial, cx.now);
+        }
         if spares::is_warm_up(dial.owner) {
             return self.finish_warm_up(&dial.target, result, cx);
         }
@@ -470,6 +494,14 @@ impl Dialer {
             self.refusals.on_refusal(refusal, cx.now);
         }
         self.finished.push_back(Finished { owner: dial.owner, dial: DialId(token.with_leg(0)), result });
+    }
+
+    /// An address that was given its time and let another overtake it is not to cost the next dial that time again.
+    fn note_overtaken(&mut self, dial: &Dial, now: Instant) {
+        let had_its_time = |started| now.saturating_duration_since(started) >= race::ATTEMPT_DELAY;
+        for attempt in dial.attempts.iter().filter(|attempt| had_its_time(attempt.started)) {
+            self.pool.on_failed(attempt.address, now);
+        }
     }
 
     fn finish_resolved(&mut self, token: Token, result: Result<SocketAddr, DialError>, cx: &mut DialContext<'_>) {

@@ -2,6 +2,7 @@
 //!
 //! No sockets and no clock: the dialer reports what happened and asks what to do. Addresses of the preferred family and
 //! the other one take turns; the next attempt starts [`ATTEMPT_DELAY`] after the one before, or at once when it failed.
+//! What the dialer knows of the two best addresses may let the other family begin.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -29,10 +30,19 @@ pub enum Step {
     Exhausted,
 }
 
+/// Which family goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    Preferred,
+    Other,
+}
+
 /// The state of one race.
 #[derive(Debug)]
 pub struct Race {
     preferred: Family,
+    /// The family of the first attempt.
+    begins: Family,
     v4: Contestants,
     v6: Contestants,
     last: Option<Family>,
@@ -55,6 +65,7 @@ impl Race {
     pub fn new(preferred: Family) -> Self {
         Self {
             preferred,
+            begins: preferred,
             v4: Contestants::default(),
             v6: Contestants::default(),
             last: None,
@@ -78,6 +89,21 @@ impl Race {
         if self.held_until.is_none() {
             self.held_until = Some(now + RESOLUTION_DELAY);
         }
+    }
+
+    /// While nothing was tried and both families have addresses: the preferred family's best one and the other's.
+    pub fn choice(&self) -> Option<(IpAddr, IpAddr)> {
+        let (v4, v6) = (self.v4.addresses.front(), self.v6.addresses.front());
+        let (&v4, &v6) = v4.zip(v6).filter(|_| self.started == 0)?;
+        Some(if self.preferred == Family::V4 { (v4, v6) } else { (v6, v4) })
+    }
+
+    /// Settles a [`Race::choice`].
+    pub fn begin(&mut self, with: Begin) {
+        self.begins = match with {
+            Begin::Preferred => self.preferred,
+            Begin::Other => other(self.preferred),
+        };
     }
 
     /// An open attempt failed.
@@ -131,7 +157,7 @@ impl Race {
 
     /// The family that did not go last, if it has an address, else the other one.
     fn take_candidate(&mut self) -> Option<IpAddr> {
-        let family = self.last.map_or(self.preferred, other);
+        let family = self.last.filter(|_| self.started > 0).map_or(self.begins, other);
         for family in [family, other(family)] {
             if let Some(ip) = self.side(family).addresses.pop_front() {
                 self.last = Some(family);
@@ -193,6 +219,24 @@ mod tests {
             }
         }
         assert_eq!(race.next(after(start, 9000)), Step::Wait(None));
+    }
+
+    #[test]
+    fn the_other_family_begins_where_it_is_told_to() {
+        let start = Instant::now();
+        let mut race = Race::new(Family::V6);
+        race.on_addresses(Family::V4, &ips(&["10.0.0.1", "1.0.0.2"]), start);
+        assert_eq!(race.choice(), None, "there is nothing to choose from");
+        race.on_addresses(Family::V6, &ips(&["2600::1"]), start);
+        assert_eq!(race.choice(), Some((ip("2600::1"), ip("10.0.0.1"))));
+        race.begin(Begin::Other);
+        assert_eq!(race.next(start), Step::Attempt(ip("10.0.0.1")));
+        race.on_attempt_forbidden(start);
+        assert_eq!(race.choice(), Some((ip("2600::1"), ip("1.0.0.2"))), "a forbidden address was no beginning");
+        race.begin(Begin::Preferred);
+        assert_eq!(race.next(start), Step::Attempt(ip("2600::1")));
+        assert_eq!(race.choice(), None, "it has begun");
+        assert_eq!(race.next(after(start, 250)), Step::Attempt(ip("1.0.0.2")));
     }
 
     #[test]

@@ -3,13 +3,23 @@
 //! Sessions are planned with one socket for their target. A dial that races several addresses holds up to four, which is
 //! fine while nobody else needs them.
 
+use std::mem;
+
 use super::{Dial, Dialer};
 use crate::stats::Counters;
 
 impl Dialer {
-    /// Frees descriptors for something that cannot do without; false if there was nothing to give up.
+    /// Frees descriptors for something that cannot do without, spares first; false if there was nothing to give up. If there
+    /// were no spares, the other workers are to be asked for theirs ([`Dialer::take_shortage`]).
     pub fn make_room(&mut self, counters: &Counters) -> bool {
-        self.give_up_spares(counters) || self.give_up_slow_attempts()
+        let had_spares = self.give_up_spares(counters);
+        self.is_short |= !had_spares && self.pool.is_enabled();
+        had_spares || self.give_up_slow_attempts()
+    }
+
+    /// Descriptors ran out since the last call, and there was no spare to close.
+    pub fn take_shortage(&mut self) -> bool {
+        mem::take(&mut self.is_short)
     }
 
     /// Of each dial the latest attempt stays: those before it had a delay of the race for themselves and got no answer.

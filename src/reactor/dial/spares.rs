@@ -3,16 +3,19 @@
 //! A dial asks for a spare where it would connect, behind the policy's check, so that names and addresses are treated
 //! alike and a target that the policy refuses by now is refused although a spare is there.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::race::Begin;
 use super::socket::{self, Progress};
-use super::{Dial, DialContext, DialError, Dialed, Dialer, Purpose};
+use super::{Dial, DialContext, DialError, Dialed, Dialer, Prefer, Purpose};
 use crate::reactor::alarm::Alarm;
+use crate::reactor::connection_pool::target::Standing;
 use crate::reactor::connection_pool::{
     ConnectState, ConnectionPool, Connector, PoolContext, PoolSettings, TICK_LEG, Waiting,
 };
@@ -40,7 +43,17 @@ impl Dialer {
         self.pool.set_room(spares_max, counters);
     }
 
-    /// Closes some spares because something else needs descriptors; true if there were any.
+    /// Takes one from `room`, the descriptors that were left for look-ups of late; more give way where it is used up.
+    pub(super) fn has_room(&mut self, room: &mut usize, cx: &DialContext<'_>) -> bool {
+        if *room == 0 && self.make_room(cx.counters) {
+            *room = SPARES_PER_SHORTAGE;
+        }
+        let has_room = *room > 0;
+        *room = room.saturating_sub(1);
+        has_room
+    }
+
+    /// Closes some spares because somebody needs descriptors; true if there were any.
     pub fn give_up_spares(&mut self, counters: &Counters) -> bool {
         self.pool.give_up(SPARES_PER_SHORTAGE, counters)
     }
@@ -55,8 +68,30 @@ impl Dialer {
         self.pool.len()
     }
 
-    /// A spare for a dial of a client, counted as a hit.
-    pub(super) fn take_spare(&mut self, owner: Token, address: SocketAddr, cx: &mut DialContext<'_>) -> Option<Dialed> {
+    /// Lets a dial to a name begin with the family that is not preferred where that is known to be better: where the
+    /// preferred one's best address failed of late, and, if the operator prefers none, where only the other has a spare.
+    pub(super) fn choose_family(&mut self, token: Token, now: Instant) {
+        let prefer = self.settings.prefer;
+        let dial = self.dials.get_mut(token.index()).filter(|dial| dial.generation == token.generation());
+        let Some(dial) = dial.filter(|dial| dial.purpose == Purpose::Connect) else { return };
+        let Some((preferred, other)) = dial.race.choice() else { return };
+        let standing = |ip| self.pool.standing(SocketAddr::new(ip, dial.target.port), now);
+        let is_better = match (standing(preferred), standing(other)) {
+            (Standing::Ready, _) | (_, Standing::Resting) => false,
+            (Standing::Resting, _) => true,
+            (_, other) => prefer == Prefer::Auto && other == Standing::Ready,
+        };
+        dial.race.begin(if is_better { Begin::Other } else { Begin::Preferred });
+    }
+
+    /// A spare for a dial of a client that began at `started`, counted as a hit.
+    pub(super) fn take_spare(
+        &mut self,
+        owner: Token,
+        address: SocketAddr,
+        started: Instant,
+        cx: &mut DialContext<'_>,
+    ) -> Option<Dialed> {
         if self.pool.is_empty() || is_warm_up(owner) {
             return None;
         }
@@ -66,7 +101,8 @@ impl Dialer {
             Some(socket)
         })?;
         cx.counters.pool_hits.add(1);
-        Some(Dialed { socket, peer: address, connect_time: Duration::ZERO, is_spare: true })
+        let connect_time = cx.now.saturating_duration_since(started);
+        Some(Dialed { socket, peer: address, connect_time, is_spare: true })
     }
 
     /// A dial connected to `address` in `connect_time`.
@@ -185,14 +221,16 @@ impl Connector for TcpConnector<'_> {
     }
 
     fn look(&mut self, socket: &TcpStream) -> Waiting {
-        loop {
-            match socket.peek(&mut [0]) {
-                Ok(0) => return Waiting::Ended,
-                Ok(_) => return Waiting::Bytes,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Waiting::Nothing,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Waiting::Ended,
-            }
+        // Not a peek: bytes in front would hide that the target has ended or broken the connection behind them.
+        let mut asked = [PollFd::new(socket, PollFlags::IN | PollFlags::RDHUP)];
+        let answered = poll(&mut asked, Some(&Timespec::default()));
+        let [asked] = asked;
+        if answered.is_err() || asked.revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) {
+            Waiting::Ended
+        } else if asked.revents().contains(PollFlags::IN) {
+            Waiting::Bytes
+        } else {
+            Waiting::Nothing
         }
     }
 

@@ -9,6 +9,7 @@ use mio::Registry;
 use super::{SWEEP_LEG, Worker, session_leg, worker_token};
 use crate::reactor::global_ids::{GRACE, Holder};
 use crate::reactor::inbox::Request;
+use crate::reactor::sockopt::is_shortage;
 use crate::reactor::token::Token;
 use crate::reactor::udp::{BoundSocket, OutboundUdp};
 use crate::session::{BindFailure, GlobalId, UdpPermit, User};
@@ -35,8 +36,14 @@ impl Worker {
                 self.counters.udp_sockets_refused.add(1);
                 BindFailure::Limit
             })?;
-            let bound =
-                Arc::new(BoundSocket::bind(self.settings.dial.bind, permit).map_err(|error| self.udp_failed(&error))?);
+            let bound = BoundSocket::bind(self.settings.dial.bind, permit);
+            let bound = match bound {
+                // Spares are the first to go.
+                Err(error) if is_shortage(&error) && self.dialer.make_room(&self.counters) => {
+                    return self.bind_udp(token, user, id);
+                }
+                bound => Arc::new(bound.map_err(|error| self.udp_failed(&error))?),
+            };
             let claim = key.and_then(|key| ids.enter(key, holder, &bound));
             (bound, claim)
         };
