@@ -44,7 +44,8 @@ pub fn path_of(named: Option<&PathBuf>) -> PathBuf {
 /// Everything that start-up would complain about, except what only binding a port can tell.
 fn check(path: &Path) -> Result<Output, Failure> {
     let config = Config::load(path)?;
-    preflight::check(&config)?;
+    // Whatever it is that would keep the server from starting: here it is the configuration that is wrong.
+    preflight::check(&config).map_err(|failure| Failure::new(exit::CONFIG, failure.message))?;
     let mut notes = config.warnings().to_vec();
     for certificate in certs::load_existing(&config, SystemTime::now())? {
         notes.extend(certificate.warnings);
