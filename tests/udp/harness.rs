@@ -145,6 +145,11 @@ impl Client {
         Self { socket, is_answered: false }
     }
 
+    /// The same connection, for a reader of its own.
+    pub(crate) fn again(&self) -> Self {
+        Self { socket: self.socket.try_clone().unwrap(), is_answered: self.is_answered }
+    }
+
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).unwrap();
     }
