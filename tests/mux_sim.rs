@@ -16,6 +16,7 @@ use vless_rust::io::random::Random;
 use vless_rust::io::socket::{Readiness, Recv, Send, Socket};
 use vless_rust::io::splice::KernelPipe;
 use vless_rust::session::close::CloseReason;
+use vless_rust::session::permits::MuxSockets;
 use vless_rust::session::transfer::{Means, Scratch};
 use vless_rust::session::{
     BindFailure, Context, DialFailure, Flow, Leg, Next, Session, SessionSettings, Timeouts, UdpSettings, User, Users,
@@ -177,6 +178,7 @@ impl World {
             vision_seed: [900, 500, 900, 256],
             read_bytes_max: 128 << 10,
             udp: UdpSettings { timeout: long, ..UdpSettings::default() },
+            mux_sockets: Arc::new(MuxSockets::new(10_000)),
         };
         let now = Instant::now();
         let client = Rc::new(RefCell::new(Wire { wants_read: true, wants_write: true, ..Wire::default() }));

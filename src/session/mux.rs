@@ -209,6 +209,9 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         for sub in 0..self.subs.capacity() {
             let Some(deadline) = leg_deadline(self.subs.get(sub), cx.settings) else { continue };
             if deadline <= now {
+                if let Some(Sub { leg: SubLeg::Udp(leg), .. }) = self.subs.get_mut(sub) {
+                    leg.retire();
+                }
                 self.end(sub, Ending::InOrder, cx);
             } else {
                 next = next.min(deadline);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::Timeouts;
 use super::channel::Traffic;
 use super::ending::LINGER;
+use super::permits::MuxPermit;
 use super::transfer::Means;
 use crate::io::buffer_pool::PooledBuf;
 use crate::io::socket::{Endpoint, Readiness, Recv, Send, Socket};
@@ -23,6 +24,7 @@ pub(super) struct TcpLeg<S> {
     state: State,
     moved_at: Instant,
     stalled_since: Option<Instant>,
+    _permit: Option<MuxPermit>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,8 +51,8 @@ pub(super) enum Heard {
 }
 
 impl<S: Socket> TcpLeg<S> {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { socket: None, pending: None, state: State::Open, moved_at: now, stalled_since: None }
+    pub(super) fn new(permit: Option<MuxPermit>, now: Instant) -> Self {
+        Self { socket: None, pending: None, state: State::Open, moved_at: now, stalled_since: None, _permit: permit }
     }
 
     pub(super) fn is_connected(&self) -> bool {

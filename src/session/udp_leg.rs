@@ -6,11 +6,10 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::channel::Traffic;
-use super::{Host, Target, UdpSettings, User};
+use super::{Host, Target, UdpSettings};
 use crate::io::datagram::{DatagramSocket, RecvFrom, SendTo};
 use crate::stats::Counters;
 
@@ -26,25 +25,6 @@ const FAILED_RETRY: Duration = Duration::from_secs(5);
 /// A socket that has only spoken to name servers is done soon.
 const DNS_PORT: u16 = 53;
 const DNS_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The right to one UDP socket out of those a user may have in the whole process; given back when dropped.
-#[derive(Debug)]
-pub struct UdpPermit {
-    user: Arc<User>,
-}
-
-impl UdpPermit {
-    /// `None` when `user` has `sockets_max` already.
-    pub fn take(user: &Arc<User>, sockets_max: usize) -> Option<Self> {
-        user.counters.take_udp_socket(sockets_max).then(|| Self { user: Arc::clone(user) })
-    }
-}
-
-impl Drop for UdpPermit {
-    fn drop(&mut self) {
-        self.user.counters.give_udp_socket();
-    }
-}
 
 /// A UDP socket, or the wait for one.
 pub(super) struct UdpLeg<D> {
@@ -94,6 +74,13 @@ impl<D: DatagramSocket> UdpLeg<D> {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             moved_at: now,
+        }
+    }
+
+    /// It was idle for so long that its client is not expected back.
+    pub(super) fn retire(&mut self) {
+        if let Some(socket) = &mut self.socket {
+            socket.retire();
         }
     }
 

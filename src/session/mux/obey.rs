@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::channel::{Channel, PACKET_COST_BYTES, Pulled, Turn};
+use super::super::permits::MuxPermit;
 use super::super::tcp_leg::TcpLeg;
 use super::super::transfer::TURN_BYTES_MAX;
 use super::super::udp_leg::{Outgoing, UdpLeg};
@@ -147,13 +148,24 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             self.control.extend(mux::end(id, true));
             return Obeyed::Yes;
         }
+        // A UDP socket's is taken where the socket is made, which may exist already.
+        let mut permit = None;
+        if network == Network::Tcp {
+            permit = MuxPermit::take(&cx.settings.mux_sockets, &self.user);
+            if permit.is_none() {
+                cx.counters.mux_sockets_refused.add(1);
+                cx.counters.mux_sessions_refused.add(1);
+                self.control.extend(mux::end(id, true));
+                return Obeyed::Yes;
+            }
+        }
         cx.counters.mux_sessions_opened.add(1);
         let now = cx.means.now;
         let entry = self.subs.vacant_entry();
         let sub = entry.key();
         let leg = match network {
             Network::Tcp => {
-                let mut leg = TcpLeg::new(now);
+                let mut leg = TcpLeg::new(permit, now);
                 leg.send(payload, &mut self.traffic, &cx.means);
                 cx.wishes.push(Wish::Dial { leg: Leg::Sub(sub as u16), target });
                 SubLeg::Tcp(leg)

@@ -13,6 +13,7 @@ use crate::io::datagram::{RecvFrom, SendTo};
 use crate::io::random::Random;
 use crate::io::socket::{Recv, Send};
 use crate::io::splice::KernelPipe;
+use crate::session::permits::MuxSockets;
 use crate::session::transfer::{Means, Scratch};
 use crate::session::{Flow, Timeouts, UdpSettings};
 use crate::stats::{Counters, UserCounters};
@@ -104,6 +105,7 @@ impl Bench {
                 vision_seed: [900, 500, 900, 256],
                 read_bytes_max: 128 << 10,
                 udp: UdpSettings::default(),
+                mux_sockets: Arc::new(MuxSockets::new(10_000)),
             },
             counters: Counters::new(0),
             scratch: Scratch::new(),
