@@ -62,6 +62,12 @@ impl<D: DatagramSocket> Datagrams<D> {
         self.traffic
     }
 
+    /// Takes in what the client's socket has taken of the downlink; the rest as [`Self::take_counted`].
+    pub(super) fn collect(&mut self, downlink: &Transfer) -> Traffic {
+        self.ledger.collect(downlink, &mut self.traffic);
+        self.take_counted()
+    }
+
     /// What had been counted until now, when the rest is.
     pub(super) fn take_counted(&mut self) -> Traffic {
         std::mem::replace(&mut self.counted, self.traffic)

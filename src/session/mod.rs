@@ -408,6 +408,12 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         {
             target.socket.reset_on_close();
         }
+        if let Relay::Mux(mux) = &mut self.relay
+            && target_waits
+        {
+            mux.reset_targets();
+        }
+        self.count_rest(cx);
         self.finish(reason)
     }
 

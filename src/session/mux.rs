@@ -43,6 +43,8 @@ pub(super) struct Mux<S, D> {
     /// Frames without payload for the client.
     control: Vec<u8>,
     payload_waits: bool,
+    /// The client's stream ended in order; what it sent before still goes out to its targets.
+    is_client_gone: bool,
     ledger: Ledger,
     traffic: Traffic,
     /// What of it the counters know.
@@ -93,6 +95,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             orphaned_binds: Vec::new(),
             control: Vec::new(),
             payload_waits: true,
+            is_client_gone: false,
             ledger: Ledger::default(),
             traffic: Traffic::default(),
             counted: Traffic::default(),
@@ -103,6 +106,12 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
 
     pub(super) fn traffic(&self) -> Traffic {
         self.traffic
+    }
+
+    /// Takes in what the client's socket has taken of the downlink; the rest as [`Self::take_counted`].
+    pub(super) fn collect(&mut self, downlink: &Transfer) -> Traffic {
+        self.ledger.collect(downlink, &mut self.traffic);
+        self.take_counted()
     }
 
     /// What had been counted until now, when the rest is.
@@ -172,10 +181,24 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         }
     }
 
-    /// The client's connection broke: its targets are to see that, and not a proper end of what they were sent.
+    /// The client's connection broke: its targets are to see that, and not a proper end of what they were sent. Those of
+    /// sessions that it had ended before have got all.
     pub(super) fn reset_targets(&mut self) {
         for (_, one) in &mut self.subs {
-            if let SubLeg::Tcp(leg) = &mut one.leg {
+            if let SubLeg::Tcp(leg) = &mut one.leg
+                && !leg.is_ended()
+            {
+                leg.reset();
+            }
+        }
+    }
+
+    /// Everything ends: a target that is owed bytes must not take that for their end.
+    pub(super) fn reset_owed_targets(&mut self) {
+        for (_, one) in &mut self.subs {
+            if let SubLeg::Tcp(leg) = &mut one.leg
+                && leg.has_pending()
+            {
                 leg.reset();
             }
         }
@@ -186,7 +209,8 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         let mut first = if self.subs.is_empty() {
             (self.empty_since + settings.timeouts.idle, CloseReason::Idle)
         } else {
-            (self.next_check, CloseReason::Idle)
+            // A look at the sessions; what ends a connection that has some can only be the client.
+            (self.next_check, CloseReason::WriteStall)
         };
         if let Some(stalled) = downlink.stalled_since().map(|since| since + settings.timeouts.write_stall)
             && stalled < first.0
@@ -209,10 +233,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         for sub in 0..self.subs.capacity() {
             let Some(deadline) = leg_deadline(self.subs.get(sub), cx.settings) else { continue };
             if deadline <= now {
-                if let Some(Sub { leg: SubLeg::Udp(leg), .. }) = self.subs.get_mut(sub) {
-                    leg.retire();
-                }
-                self.end(sub, Ending::InOrder, cx);
+                self.expire_one(sub, cx);
             } else {
                 next = next.min(deadline);
             }
@@ -221,8 +242,25 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         true
     }
 
+    fn expire_one(&mut self, sub: usize, cx: &mut Context<'_>) {
+        let Some(one) = self.subs.get_mut(sub) else { return };
+        let ending = match &mut one.leg {
+            SubLeg::Tcp(leg) if leg.has_pending() => Ending::WithError,
+            SubLeg::Tcp(_) => Ending::InOrder,
+            SubLeg::Udp(leg) => {
+                leg.retire();
+                Ending::InOrder
+            }
+        };
+        self.end(sub, ending, cx);
+    }
+
     /// Moves what can be moved within one turn's budget.
     pub(super) fn turn(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
+        if self.is_client_gone {
+            channel.settle(&mut cx.means);
+            return self.outlive_client(cx);
+        }
         let uplink = self.uplink(channel, cx);
         if !matches!(uplink, Turn::Wait | Turn::Again | Turn::Starved) {
             return uplink;
@@ -272,7 +310,13 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     }
 
     fn remove(&mut self, sub: usize, cx: &mut Context<'_>) {
-        let Some(one) = self.subs.try_remove(sub) else { return };
+        let Some(mut one) = self.subs.try_remove(sub) else { return };
+        if let SubLeg::Tcp(leg) = &mut one.leg
+            && leg.has_pending()
+        {
+            // Cut short, it must not look complete.
+            leg.reset();
+        }
         if one.is_ready {
             // Its place may be taken again before anybody looks at the list.
             self.ready.retain(|&of| of != sub);

@@ -64,6 +64,11 @@ impl<S: Socket> TcpLeg<S> {
         self.state == State::Over
     }
 
+    /// The client has ended it, and everything that the client sent has left.
+    pub(super) fn is_ended(&self) -> bool {
+        matches!(self.state, State::Lingering(_) | State::Over)
+    }
+
     pub(super) fn is_readable(&self) -> bool {
         self.socket.as_ref().is_some_and(|socket| socket.readable)
     }
@@ -197,25 +202,27 @@ impl<S: Socket> TcpLeg<S> {
         }
     }
 
-    /// Reads and forgets, after the client has ended the session.
-    pub(super) fn drain(&mut self, into: &mut [u8], now: Instant) {
+    /// Reads and forgets, after the client has ended the session; returns how many bytes.
+    pub(super) fn drain(&mut self, into: &mut [u8], now: Instant) -> usize {
+        let mut read_bytes = 0;
         for _ in 0..READS_PER_DRAIN {
             match self.recv(into, now) {
-                Heard::Bytes(_) => {}
-                Heard::Nothing => return,
+                Heard::Bytes(count) => read_bytes += count,
+                Heard::Nothing => break,
                 Heard::End if matches!(self.state, State::Flushing) => {
                     // It may still read what waits.
                     if let Some(socket) = &mut self.socket {
                         socket.readable = false;
                     }
-                    return;
+                    break;
                 }
                 Heard::End | Heard::Failed => {
                     self.state = State::Over;
-                    return;
+                    break;
                 }
             }
         }
+        read_bytes
     }
 
     /// Makes its end abrupt, as the target's connection was.

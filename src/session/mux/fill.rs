@@ -43,14 +43,14 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         let (input, _) = cx.means.scratch.parts();
         input.reset(HEADROOM_BYTES);
         for _ in 0..self.ready.len() {
-            if cx.means.scratch.parts().0.len() + FRAME_ROOM + self.control.len() > bytes_max {
+            if *budget == 0 || cx.means.scratch.parts().0.len() + FRAME_ROOM + self.control.len() > bytes_max {
                 break;
             }
             let Some(sub) = self.ready.pop_front() else { break };
             let Some(one) = self.subs.get_mut(sub) else { continue };
             one.is_ready = false;
             let has_more = match &one.leg {
-                SubLeg::Tcp(_) if self.by_id.get(&one.id) != Some(&sub) => self.drain(sub, cx),
+                SubLeg::Tcp(_) if self.by_id.get(&one.id) != Some(&sub) => self.drain(sub, budget, cx),
                 SubLeg::Tcp(_) => self.fill_chunks(sub, bytes_max, budget, cx),
                 SubLeg::Udp(_) => self.fill_datagrams(sub, bytes_max, budget, cx),
             };
@@ -70,12 +70,34 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         input.len()
     }
 
+    /// Serves the targets of a client that has ended its stream until they have what it sent, and have closed or had the
+    /// time to.
+    pub(super) fn outlive_client(&mut self, cx: &mut Context<'_>) -> Turn {
+        let mut budget = TURN_BYTES_MAX;
+        for _ in 0..self.ready.len() {
+            if budget == 0 {
+                break;
+            }
+            let Some(sub) = self.ready.pop_front() else { break };
+            let Some(one) = self.subs.get_mut(sub) else { continue };
+            one.is_ready = false;
+            if self.drain(sub, &mut budget, cx) {
+                self.mark_ready(sub);
+            }
+        }
+        match (self.subs.is_empty(), self.ready.is_empty()) {
+            (true, _) => Turn::Close(CloseReason::Finished),
+            (false, true) => Turn::Wait,
+            (false, false) => Turn::Again,
+        }
+    }
+
     /// Reads on for a session that the client has left; true when there may be more.
-    fn drain(&mut self, sub: usize, cx: &mut Context<'_>) -> bool {
+    fn drain(&mut self, sub: usize, budget: &mut usize, cx: &mut Context<'_>) -> bool {
         let (_, spare) = cx.means.scratch.parts();
         spare.reset(0);
         let Some(Sub { leg: SubLeg::Tcp(leg), .. }) = self.subs.get_mut(sub) else { return false };
-        leg.drain(spare.spare_mut(), cx.means.now);
+        *budget = budget.saturating_sub(leg.drain(spare.spare_mut(), cx.means.now));
         if leg.is_over() {
             self.remove(sub, cx);
             return false;

@@ -42,7 +42,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
                 Pulled::Payload(received) => budget = budget.saturating_sub(received),
                 Pulled::Blocked => return Turn::Wait,
                 Pulled::Starved => return Turn::Starved,
-                Pulled::End => return Turn::Close(CloseReason::Finished),
+                Pulled::End => return self.end_by_eof(cx),
                 Pulled::Failed => return Turn::Abort(CloseReason::ClientReset),
                 Pulled::Broken(error) => return Turn::Broken(error),
             }
@@ -54,6 +54,8 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             channel.keep(&cx.means);
             match obeyed {
                 Obeyed::Yes => {}
+                // Nobody receives from a client that has to wait, so only its event tells that it is gone.
+                Obeyed::Later if channel.client.broken => return Turn::Abort(CloseReason::ClientReset),
                 Obeyed::Later => {
                     self.payload_waits = true;
                     return Turn::Wait;
@@ -62,7 +64,10 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
                     self.payload_waits = true;
                     return Turn::Again;
                 }
-                Obeyed::Never(reason) => return Turn::Close(reason),
+                Obeyed::Never(reason) => {
+                    self.reset_targets();
+                    return Turn::Close(reason);
+                }
             }
         }
         Turn::Again
@@ -125,6 +130,16 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         }
     }
 
+    /// The client's stream ended in order, and with it every session as if the client had ended it.
+    pub(super) fn end_by_eof(&mut self, cx: &mut Context<'_>) -> Turn {
+        self.is_client_gone = true;
+        for sub in 0..self.subs.capacity() {
+            self.end_by_client(sub, cx);
+        }
+        self.control = Vec::new();
+        self.outlive_client(cx)
+    }
+
     fn open(
         &mut self,
         id: u16,
@@ -143,7 +158,8 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         if let Some(sub) = self.by_id.get(&id) {
             self.end_by_client(*sub, cx);
         }
-        if self.subs.len() >= SESSIONS_MAX || target.is_reserved_name() {
+        let is_nowhere = target.is_reserved_name() || (network == Network::Tcp && target.port == 0);
+        if self.subs.len() >= SESSIONS_MAX || is_nowhere {
             cx.counters.mux_sessions_refused.add(1);
             self.control.extend(mux::end(id, true));
             return Obeyed::Yes;
@@ -200,6 +216,8 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
                 if leg.is_readable() {
                     self.mark_ready(sub);
                 }
+                // It may be stalled from now on.
+                self.check_by(leg_deadline(self.subs.get(sub), cx.settings));
             }
             // The socket comes before the next turn.
             SubLeg::Udp(leg) if !leg.is_bound() => return Obeyed::NextTurn,

@@ -169,3 +169,111 @@ fn sessions_that_come_and_go_while_the_client_does_not_read_leave_nothing_behind
     }
     assert!(bench.mux.subs.is_empty() && bench.mux.ready.is_empty(), "{} marks", bench.mux.ready.len());
 }
+
+const TCP_TARGET: &[u8] = &[1, 0, 80, 1, 192, 0, 2, 1];
+
+impl Bench {
+    /// A session with this number whose target is connected and takes so many bytes.
+    fn connected(&mut self, id: u16, room: usize) -> Rc<RefCell<Wire>> {
+        self.client_says(&frame(id, 1, TCP_TARGET, Some(b"")));
+        let Some(Wish::Dial { leg: Leg::Sub(sub), .. }) = self.wishes.pop() else { panic!("no dial") };
+        let wire = Rc::new(RefCell::new(Wire { room, ..Wire::default() }));
+        let socket = Stream(Rc::clone(&wire));
+        self.with(|mux, cx| mux.on_connected(sub.into(), socket, cx));
+        wire
+    }
+
+    fn writable(&mut self, sub: usize) {
+        self.with(|mux, cx| mux.on_ready(sub, Readiness { writable: true, ..Readiness::default() }, cx));
+    }
+
+    /// Time passes until a deadline comes.
+    fn wait_for(&mut self, deadline: Duration) {
+        self.now += deadline;
+        let downlink = Transfer::new(self.now);
+        let next = self.mux.deadline(&self.settings, &downlink).0;
+        assert!(next <= self.now, "nobody looks for another {:?}", next - self.now);
+        assert!(self.with(|mux, cx| mux.expire(&downlink, cx)), "the connection goes on");
+    }
+
+    fn control(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.mux.control)
+    }
+}
+
+#[test]
+fn a_target_that_takes_nothing_is_reset_in_time_and_ends_with_an_error() {
+    let mut bench = Bench::new();
+    let wire = bench.connected(1, 10);
+    assert_eq!(bench.client_says(&frame(1, 2, &[], Some(&[7; 1000]))), (Obeyed::Yes, 0));
+    bench.wait_for(bench.settings.timeouts.write_stall);
+    assert_eq!(bench.control(), mux::end(1, true));
+    let wire = wire.borrow();
+    assert!(wire.is_reset && !wire.is_shut && wire.taken == 10);
+}
+
+#[test]
+fn an_idle_target_that_is_owed_nothing_ends_in_order() {
+    let mut bench = Bench::new();
+    let wire = bench.connected(1, 10);
+    bench.wait_for(bench.settings.timeouts.idle);
+    assert_eq!(bench.control(), mux::end(1, false));
+    assert!(!wire.borrow().is_reset);
+}
+
+#[test]
+fn what_the_client_sent_before_its_end_is_flushed_or_cut_short_with_a_reset() {
+    let mut bench = Bench::new();
+    let (late, prompt) = (bench.connected(1, 0), bench.connected(2, 2000));
+    for id in [1, 2] {
+        bench.client_says(&[frame(id, 2, &[], Some(&[7; 1000])), frame(id, 3, &[], None)].concat());
+    }
+    assert!(prompt.borrow().is_shut && !late.borrow().is_shut);
+    // A client that breaks off harms only what is not complete.
+    bench.mux.reset_targets();
+    assert!(!prompt.borrow().is_reset && late.borrow().is_reset);
+    late.borrow_mut().is_reset = false;
+    bench.wait_for(Duration::from_secs(30));
+    assert!(late.borrow().is_reset && !late.borrow().is_shut);
+    assert!(bench.mux.subs.is_empty() && bench.control().is_empty());
+}
+
+#[test]
+fn targets_get_all_that_a_client_sent_before_it_ended_its_stream() {
+    let mut bench = Bench::new();
+    let (ended, open) = (bench.connected(1, 0), bench.connected(2, 0));
+    let data = [frame(1, 2, &[], Some(&[7; 1000])), frame(1, 3, &[], None), frame(2, 2, &[], Some(&[7; 500]))];
+    bench.client_says(&data.concat());
+    assert_eq!(bench.with(Mux::end_by_eof), Turn::Wait);
+    for (sub, wire) in [&ended, &open].into_iter().enumerate() {
+        wire.borrow_mut().room = 5000;
+        bench.writable(sub);
+        assert!(wire.borrow().is_shut && !wire.borrow().is_reset);
+        assert_eq!(bench.with(Mux::outlive_client), Turn::Wait, "they may not have read it yet");
+        wire.borrow_mut().incoming.push_back(Recv::End);
+        bench.with(|mux, cx| mux.on_ready(sub, Readiness { readable: true, ..Readiness::default() }, cx));
+    }
+    assert_eq!((ended.borrow().taken, open.borrow().taken), (1000, 500));
+    assert_eq!(bench.with(Mux::outlive_client), Turn::Close(CloseReason::Finished));
+}
+
+#[test]
+fn a_connection_that_ends_resets_the_targets_it_owes_bytes() {
+    let mut bench = Bench::new();
+    let (owed, satisfied) = (bench.connected(1, 0), bench.connected(2, 1000));
+    bench.client_says(&[frame(1, 2, &[], Some(b"x")), frame(2, 2, &[], Some(b"x"))].concat());
+    bench.mux.reset_owed_targets();
+    assert!(owed.borrow().is_reset && !satisfied.borrow().is_reset);
+}
+
+#[test]
+fn port_zero_costs_only_the_session_or_the_datagram() {
+    let mut bench = Bench::new();
+    let nowhere =
+        [frame(1, 1, &[1, 0, 0, 1, 192, 0, 2, 1], Some(b"x")), frame(2, 1, &[2, 0, 0, 2, 1, b'a'], Some(b"x"))];
+    assert_eq!(bench.client_says(&nowhere.concat()), (Obeyed::Yes, 0));
+    assert_eq!(bench.control(), mux::end(1, true));
+    bench.with(|mux, cx| mux.on_bound(0, Some(Peer), cx));
+    assert_eq!(bench.client_says(&frame(2, 2, &[2, 0, 0, 1, 192, 0, 2, 1], Some(b"x"))), (Obeyed::Yes, 0));
+    assert!(bench.control().is_empty());
+}
