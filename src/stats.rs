@@ -177,6 +177,9 @@ counters! {
     mux_sessions_refused,
     /// Sessions inside Mux connections whose target was not to be had.
     mux_sessions_failed,
+    /// Sockets of sessions inside Mux connections refused because the user, or all users together, have as many as they may
+    /// have.
+    mux_sockets_refused,
     /// Data frames for sessions that do not exist (any more).
     mux_frames_astray,
     /// Buffers held by sessions now.
@@ -250,6 +253,8 @@ pub struct UserCounters {
     lanes: Box<[UserLane]>,
     /// UDP sockets open now. Shared by all workers, as the limit on it is; touched when a socket opens or closes.
     udp_sockets: AtomicUsize,
+    /// Likewise sockets of sessions inside Mux connections.
+    mux_sockets: AtomicUsize,
 }
 
 /// What one worker counts for one user.
@@ -280,7 +285,11 @@ pub struct UserTotals {
 impl UserCounters {
     /// Counters at zero for `workers` workers (at least one).
     pub fn new(workers: usize) -> Self {
-        Self { lanes: (0..workers.max(1)).map(|_| UserLane::default()).collect(), udp_sockets: AtomicUsize::new(0) }
+        Self {
+            lanes: (0..workers.max(1)).map(|_| UserLane::default()).collect(),
+            udp_sockets: AtomicUsize::new(0),
+            mux_sockets: AtomicUsize::new(0),
+        }
     }
 
     /// The lane that `worker` writes. Workers beyond the number given to [`UserCounters::new`] share the first lane,
@@ -297,13 +306,23 @@ impl UserCounters {
 
     /// Counts one more UDP socket, unless there are `sockets_max` already. Any worker may call this.
     pub fn take_udp_socket(&self, sockets_max: usize) -> bool {
-        let more = |open: usize| (open < sockets_max).then_some(open + 1);
-        self.udp_sockets.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        take_one(&self.udp_sockets, sockets_max)
     }
 
     /// Counts one UDP socket less.
     pub fn give_udp_socket(&self) {
         self.udp_sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts one more socket of a session inside a Mux connection, unless there are `sockets_max` already. Any worker may
+    /// call this.
+    pub fn take_mux_socket(&self, sockets_max: usize) -> bool {
+        take_one(&self.mux_sockets, sockets_max)
+    }
+
+    /// Counts one of them less.
+    pub fn give_mux_socket(&self) {
+        self.mux_sockets.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The sums over all workers.
@@ -319,6 +338,12 @@ impl UserCounters {
             sessions_active: sum.sessions_active + lane.sessions_active.value(),
         })
     }
+}
+
+/// Adds one to `open` unless it is `most` already.
+fn take_one(open: &AtomicUsize, most: usize) -> bool {
+    let more = |open: usize| (open < most).then_some(open + 1);
+    open.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Whole Mux connections on scripted sockets: frames cut anywhere, numbers used again, ends in every state, by seed.
+//! Whole Mux connections on scripted sockets: frames cut anywhere, numbers used again, ends in every state, sockets that
+//! move away by their Global ID and sessions that expire, by seed.
 //!
 //! Sockets are edge-triggered: an event is delivered only after the session saw "blocked" and something has changed, so
 //! a wake-up that the session loses stays lost and the run ends with bytes missing. `SIM_SEED` runs one seed alone.
@@ -16,6 +17,7 @@ use vless_rust::io::random::Random;
 use vless_rust::io::socket::{Readiness, Recv, Send, Socket};
 use vless_rust::io::splice::KernelPipe;
 use vless_rust::session::close::CloseReason;
+use vless_rust::session::permits::MuxSockets;
 use vless_rust::session::transfer::{Means, Scratch};
 use vless_rust::session::{
     BindFailure, Context, DialFailure, Flow, Leg, Next, Session, SessionSettings, Timeouts, UdpSettings, User, Users,
@@ -137,6 +139,8 @@ struct Asked {
     /// Bytes or datagrams that its target has sent to the session.
     answered: usize,
     target_ended: bool,
+    /// Another connection took its socket over.
+    is_taken: bool,
     leg: Option<Leg>,
 }
 
@@ -177,6 +181,7 @@ impl World {
             vision_seed: [900, 500, 900, 256],
             read_bytes_max: 128 << 10,
             udp: UdpSettings { timeout: long, ..UdpSettings::default() },
+            mux_sockets: Arc::new(MuxSockets::new(10_000)),
         };
         let now = Instant::now();
         let client = Rc::new(RefCell::new(Wire { wants_read: true, wants_write: true, ..Wire::default() }));
@@ -221,7 +226,10 @@ impl World {
                     let is_udp = self.below(2) == 0;
                     let port = 1000 + instance as u16;
                     let [high, low] = port.to_be_bytes();
-                    let destination = [if is_udp { 2 } else { 1 }, high, low, 1, 10, 0, 0, 1];
+                    let mut destination = vec![if is_udp { 2 } else { 1 }, high, low, 1, 10, 0, 0, 1];
+                    if is_udp {
+                        destination.extend(global_id(instance));
+                    }
                     self.frame(id, 1, &destination, Some(&payload));
                     self.asked.push(Asked {
                         id,
@@ -234,6 +242,7 @@ impl World {
                         is_refused: false,
                         answered: 0,
                         target_ended: false,
+                        is_taken: false,
                         leg: None,
                     });
                     open.insert(id, instance);
@@ -356,6 +365,10 @@ impl World {
                 let readiness = Readiness { readable: true, ..Readiness::default() };
                 self.call(|session, cx| session.on_ready(leg, readiness, cx));
             }
+            if !is_calm && self.below(60) == 0 && Rc::strong_count(&net) > 2 {
+                self.asked[instance].is_taken = true;
+                self.call(|session, cx| session.on_udp_taken(leg, global_id(instance), cx));
+            }
         }
         let Some(wire) = self.asked[instance].target.clone() else { return };
         let room = self.below(if is_calm { 1 << 20 } else { 2000 });
@@ -406,19 +419,16 @@ impl World {
                 self.asked[instance].leg = Some(leg);
                 self.call(|session, cx| session.on_connected(leg, Stream(wire), cx));
             }
-            Wish::BindUdp { leg, .. } => {
+            Wish::BindUdp { leg, global_id: id, .. } => {
+                let instance = (0..self.asked.len()).find(|&instance| Some(global_id(instance)) == id).unwrap();
                 if !is_good {
+                    self.asked[instance].is_refused = true;
                     return self.call(|session, cx| session.on_bound(leg, Err(BindFailure::NoResources), cx));
                 }
                 let net = Rc::new(RefCell::new(Net::default()));
                 self.call(|session, cx| session.on_bound(leg, Ok(Datagrams(Rc::clone(&net))), cx));
-                // Whose it is shows in where its first datagram went.
-                let port = net.borrow().sent.first().map(|(_, to)| to.port());
-                if let Some(port) = port {
-                    let instance = usize::from(port) - 1000;
-                    self.asked[instance].net = Some(net);
-                    self.asked[instance].leg = Some(leg);
-                }
+                self.asked[instance].net = Some(net);
+                self.asked[instance].leg = Some(leg);
             }
             Wish::Resolve { .. } => unreachable!("no names were used"),
             Wish::Cancel { .. } => {}
@@ -443,11 +453,28 @@ impl World {
         assert!(self.script.is_empty() && self.client.borrow().incoming.is_empty(), "the client is not read any more");
         self.check_uplink();
         self.check_downlink();
+        self.expire();
         self.client.borrow_mut().is_ended = true;
         let client = Rc::clone(&self.client);
         self.event(Leg::Client, &client);
         assert!(self.closed, "the client has left");
         assert_eq!(self.pool.held(), 0, "buffers are held");
+    }
+
+    /// Everybody is silent for too long: every session that is left gets its one End.
+    fn expire(&mut self) {
+        let heard = self.client.borrow().sent.len();
+        self.now += Duration::from_secs(3600);
+        self.call(Session::on_timeout);
+        for _ in 0..1000 {
+            self.step(true);
+        }
+        let mut ended: Vec<_> = self.client.borrow().sent[heard..].chunks(6).map(<[u8]>::to_vec).collect();
+        ended.sort_unstable();
+        let open = self.asked.iter().filter(|asked| !asked.is_ended && !asked.is_ended_by_server());
+        let mut expected: Vec<_> = open.map(|asked| [&[0, 4], &asked.id.to_be_bytes()[..], &[3, 0]].concat()).collect();
+        expected.sort_unstable();
+        assert_eq!(ended, expected, "ends of idle sessions");
     }
 
     /// Nothing waits for the session any more; what the session has kept to itself is found out afterwards.
@@ -476,7 +503,7 @@ impl World {
             if let Some(net) = &asked.net {
                 let sent: Vec<_> = net.borrow().sent.iter().map(|(bytes, _)| bytes.clone()).collect();
                 assert!(asked.datagrams.starts_with(&sent), "{instance}: other datagrams");
-                if !asked.is_ended {
+                if !asked.is_ended && !asked.is_taken {
                     assert_eq!(sent.len(), asked.datagrams.len(), "{instance}: datagrams are missing");
                 }
             }
@@ -489,10 +516,14 @@ impl World {
             return assert!(bytes.is_empty(), "no response header");
         };
         let mut arrived = vec![0; self.asked.len()];
+        let (mut ends, mut errors) = (0, 0);
         while let [0, length, id_high, id_low, status, option, tail @ ..] = rest {
             let id = u16::from_be_bytes([*id_high, *id_low]);
             rest = &tail[usize::from(*length) - 4..];
             if *status == 3 {
+                assert!(*length == 4 && matches!(option, 0 | 2));
+                ends += 1;
+                errors += usize::from(*option == 2);
                 continue;
             }
             assert_eq!((*status, *option), (2, 1));
@@ -506,14 +537,44 @@ impl World {
             arrived[instance] += if self.asked[instance].is_udp { 1 } else { payload.len() };
         }
         assert!(rest.is_empty(), "a frame is cut");
+        self.check_ends(ends - self.counters.mux_frames_astray.value() as usize, errors);
         for (instance, (asked, arrived)) in self.asked.iter().zip(arrived).enumerate() {
             let is_reset = asked.target.as_ref().is_some_and(|wire| wire.borrow().is_reset);
             assert!(arrived <= asked.answered, "{instance}: more than was said");
-            if !asked.is_ended && !is_reset {
+            if !asked.is_ended && !is_reset && !asked.is_taken {
                 assert_eq!(arrived, asked.answered, "{instance}: answers are missing");
             }
         }
     }
+}
+
+impl World {
+    /// Each session that the server ended was told so once, and none that the client had ended before. When both ended
+    /// it, the order in which the frames crossed decides.
+    fn check_ends(&self, ends: usize, errors: usize) {
+        let count = |is_counted: &dyn Fn(&Asked) -> bool| self.asked.iter().filter(|asked| is_counted(asked)).count();
+        let certain = count(&|asked| asked.is_ended_by_server() && !asked.is_ended);
+        let possible = count(&Asked::is_ended_by_server);
+        assert!((certain..=possible).contains(&ends), "{ends} ends for {certain} to {possible} sessions");
+        let certain = count(&|asked| asked.has_failed() && !asked.is_ended);
+        let possible = count(&Asked::has_failed);
+        assert!((certain..=possible).contains(&errors), "{errors} errors for {certain} to {possible} sessions");
+    }
+}
+
+impl Asked {
+    fn has_failed(&self) -> bool {
+        self.is_refused || self.target.as_ref().is_some_and(|wire| wire.borrow().is_reset)
+    }
+
+    fn is_ended_by_server(&self) -> bool {
+        self.has_failed() || self.target_ended || self.is_taken
+    }
+}
+
+/// The Global ID of the UDP session that was asked for in this place.
+fn global_id(instance: usize) -> [u8; 8] {
+    (instance as u64 + 1).to_be_bytes()
 }
 
 #[test]

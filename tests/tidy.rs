@@ -136,7 +136,6 @@ const LINES_MAX: usize = 450;
 const LONG_FILES: &[(&str, usize, &str)] = &[
     ("session/mod.rs", 550, "the states of a session and their transitions, which belong side by side"),
     ("session/transfer.rs", 600, "one direction, buffered and spliced, in one loop"),
-    ("session/mux.rs", 650, "the sessions of one Mux connection"),
     ("reactor/dial/mod.rs", 550, "a dial from its target to its end"),
     ("reactor/worker.rs", 550, "the loop with everything a worker owns"),
     ("inbound/tls/tests.rs", 600, "the cases of one engine"),

@@ -35,6 +35,7 @@ use crate::reactor::resolve::lookups::Limits;
 use crate::reactor::resolve::query::OPEN_TRIES_MAX;
 use crate::reactor::sockopt::SocketOptions;
 use crate::reactor::{Reactor, Settings};
+use crate::session::permits::MuxSockets;
 use crate::session::{Host, SessionSettings, Target, Timeouts, TlsAcceptor, UdpSettings, User, Users};
 use crate::stats::UserCounters;
 
@@ -111,7 +112,13 @@ fn serve(config: &Config, log: &LogHandle) -> Result<(), Failure> {
         Failure::new(code, format!("cannot listen on {address}: {error}{}", advice(&error)))
     })?;
     let settings = Settings {
-        session: session_settings(config, tls(config, certificates)?, Arc::clone(&users)),
+        session: session_settings(
+            config,
+            tls(config, certificates)?,
+            Arc::clone(&users),
+            // Half of what sessions may have.
+            MuxSockets::new(possible_sessions(workers, descriptors)),
+        ),
         dial: dial_settings(config, addresses.clone(), options, lookups_max(workers, descriptors)),
         pool: pool_settings(config, descriptors),
         warm_up: warm_up_targets(config),
@@ -228,7 +235,12 @@ fn tls(config: &Config, certificates: Vec<LoadedCertificate>) -> Result<Option<T
     TlsAcceptor::new(settings).map(Some).map_err(|error| Failure::new(exit::CONFIG, format!("tls: {error}")))
 }
 
-fn session_settings(config: &Config, tls: Option<TlsAcceptor>, users: Arc<Users>) -> SessionSettings {
+fn session_settings(
+    config: &Config,
+    tls: Option<TlsAcceptor>,
+    users: Arc<Users>,
+    mux_sockets: MuxSockets,
+) -> SessionSettings {
     let timeouts = &config.timeouts;
     SessionSettings {
         tls,
@@ -248,6 +260,7 @@ fn session_settings(config: &Config, tls: Option<TlsAcceptor>, users: Arc<Users>
             recv_buffer_bytes: config.performance.udp_recv_buffer,
             sockets_per_user_max: config.performance.udp_sockets_per_user_max,
         },
+        mux_sockets: Arc::new(mux_sockets),
     }
 }
 

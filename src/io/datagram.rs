@@ -11,6 +11,8 @@ pub trait DatagramSocket {
     fn recv_from(&mut self, into: &mut [u8]) -> RecvFrom;
     /// Sends one datagram, if `to` may be sent to.
     fn send_to(&mut self, bytes: &[u8], to: SocketAddr) -> SendTo;
+    /// Nobody needs it any more, not even somebody who would come back for it: it is about to be dropped.
+    fn retire(&mut self) {}
 }
 
 /// What came of [`DatagramSocket::recv_from`].

@@ -47,8 +47,17 @@ impl Target {
     /// # Errors
     /// The client is to blame; nothing that follows can repair it.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Option<Self>, AddressError> {
+        Self::read(reader, 1)
+    }
+
+    /// The same where port 0 is the destination's trouble and not the format's.
+    pub fn decode_any_port(reader: &mut Reader<'_>) -> Result<Option<Self>, AddressError> {
+        Self::read(reader, 0)
+    }
+
+    fn read(reader: &mut Reader<'_>, port_min: u16) -> Result<Option<Self>, AddressError> {
         let Some(port) = reader.u16() else { return Ok(None) };
-        if port == 0 {
+        if port < port_min {
             return Err(AddressError::BadPort);
         }
         Ok(Host::decode(reader)?.map(|host| Self { host, port }))

@@ -9,7 +9,7 @@
 //! | 1 | status: 1 New, 2 Keep, 3 End, 4 `KeepAlive` | 1 to 4 |
 //! | 1 | option: bit 0 a payload follows, bit 1 error (with End) | other bits ignored |
 //! | 1 | network: 1 TCP, 2 UDP | New: always. Keep: there if and only if N > 4 and this byte is 2 |
-//! | 3 + n | destination, see [`address`](super::address) | with network |
+//! | 3 + n | destination, see [`address`](super::address) | with network; also port 0, which nobody can be reached at |
 //! | 8 | Global ID | New, UDP, with payload, if at least 8 bytes of metadata are left; zeros mean none |
 //! | rest of N | | skipped |
 //! | 2 | L, length of the payload | only with option bit 0 |
@@ -161,7 +161,7 @@ fn read_new(reader: &mut Reader<'_>, has_payload: bool) -> Result<Status, FrameE
 }
 
 fn read_target(reader: &mut Reader<'_>) -> Result<Target, FrameError> {
-    Target::decode(reader).map_err(FrameError::BadAddress)?.ok_or(FrameError::TruncatedMetadata)
+    Target::decode_any_port(reader).map_err(FrameError::BadAddress)?.ok_or(FrameError::TruncatedMetadata)
 }
 
 /// Whether a body is XUDP, from its first bytes: a frame of session 0 for UDP. `None` while there are fewer than

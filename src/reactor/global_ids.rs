@@ -5,7 +5,7 @@
 //!
 //! The table is locked when a session opens or closes such a socket, never per datagram, and never across a system
 //! call. It is bounded; ids beyond get an ordinary socket. Ids are kept per user: whoever guesses another user's id gains
-//! nothing.
+//! nothing. A user who may have no more sockets gives up the one that has been without connection for the longest time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +39,9 @@ pub(super) struct GlobalIds {
 
 #[derive(Debug, Default)]
 struct Table {
-    entries: HashMap<Key, Entry>,
+    users: HashMap<[u8; 16], HashMap<GlobalId, Entry>>,
+    /// Entries of all users.
+    len: usize,
     /// The number of the last claim.
     claims: u64,
 }
@@ -65,6 +67,8 @@ pub(super) struct Claim {
     ids: Arc<GlobalIds>,
     key: Key,
     number: u64,
+    /// Nobody will come back for the socket: no grace.
+    is_final: bool,
 }
 
 impl GlobalIds {
@@ -76,38 +80,59 @@ impl GlobalIds {
     ) -> Option<(Arc<BoundSocket>, Claim, Option<Holder>)> {
         let mut table = self.lock();
         let number = table.next_claim();
-        let entry = table.entries.get_mut(&key)?;
+        let entry = table.entry(key)?;
         entry.claim = number;
         let previous = match std::mem::replace(&mut entry.state, State::Held(holder)) {
             State::Held(previous) => Some(previous),
             State::Left(_) => None,
         };
-        Some((Arc::clone(&entry.socket), Claim { ids: Arc::clone(self), key, number }, previous))
+        Some((Arc::clone(&entry.socket), Claim::new(self, key, number), previous))
     }
 
     /// Enters a new socket under `key`; `None` when the table is full.
     pub(super) fn enter(self: &Arc<Self>, key: Key, holder: Holder, socket: &Arc<BoundSocket>) -> Option<Claim> {
         let mut table = self.lock();
-        if table.entries.len() >= IDS_MAX && !table.entries.contains_key(&key) {
+        if table.len >= IDS_MAX && table.entry(key).is_none() {
             return None;
         }
         let number = table.next_claim();
         let entry = Entry { socket: Arc::clone(socket), claim: number, state: State::Held(holder) };
-        let replaced = table.entries.insert(key, entry);
+        let replaced = table.users.entry(key.0).or_default().insert(key.1, entry);
+        table.len += usize::from(replaced.is_none());
         drop(table);
         drop(replaced);
-        Some(Claim { ids: Arc::clone(self), key, number })
+        Some(Claim::new(self, key, number))
     }
 
     /// Closes the sockets that nobody has claimed for the grace; true while ids are left.
     pub(super) fn sweep(&self, now: Instant) -> bool {
         let mut table = self.lock();
-        let expired: Vec<_> = table.entries.extract_if(|_, entry| entry.is_expired(now)).collect();
-        let is_left = !table.entries.is_empty();
+        let mut expired = Vec::new();
+        for entries in table.users.values_mut() {
+            expired.extend(entries.extract_if(|_, entry| entry.is_expired(now)));
+        }
+        table.users.retain(|_, entries| !entries.is_empty());
+        table.len -= expired.len();
+        let is_left = table.len > 0;
         // Closing sockets are system calls: not under the lock.
         drop(table);
         drop(expired);
         is_left
+    }
+
+    /// Closes the socket of `user` that nobody has claimed for the longest time; false when there is none.
+    pub(super) fn give_up_oldest(&self, user: [u8; 16]) -> bool {
+        let mut table = self.lock();
+        let Some(entries) = table.users.get(&user) else { return false };
+        let left = entries.iter().filter_map(|(id, entry)| match entry.state {
+            State::Left(since) => Some((since, *id)),
+            State::Held(_) => None,
+        });
+        let Some((_, id)) = left.min() else { return false };
+        let given_up = table.remove((user, id));
+        drop(table);
+        drop(given_up);
+        true
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
@@ -116,6 +141,20 @@ impl GlobalIds {
 }
 
 impl Table {
+    fn entry(&mut self, (user, id): Key) -> Option<&mut Entry> {
+        self.users.get_mut(&user)?.get_mut(&id)
+    }
+
+    fn remove(&mut self, (user, id): Key) -> Option<Entry> {
+        let entries = self.users.get_mut(&user)?;
+        let removed = entries.remove(&id);
+        if entries.is_empty() {
+            self.users.remove(&user);
+        }
+        self.len -= usize::from(removed.is_some());
+        removed
+    }
+
     fn next_claim(&mut self) -> u64 {
         self.claims += 1;
         self.claims
@@ -128,12 +167,25 @@ impl Entry {
     }
 }
 
+impl Claim {
+    fn new(ids: &Arc<GlobalIds>, key: Key, number: u64) -> Self {
+        Self { ids: Arc::clone(ids), key, number, is_final: false }
+    }
+
+    /// Giving it up closes the socket.
+    pub(super) fn make_final(&mut self) {
+        self.is_final = true;
+    }
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut table = self.ids.lock();
-        if let Some(entry) = table.entries.get_mut(&self.key).filter(|entry| entry.claim == self.number) {
-            entry.state = State::Left(Instant::now());
-        }
+        let Some(entry) = table.entry(self.key).filter(|entry| entry.claim == self.number) else { return };
+        entry.state = State::Left(Instant::now());
+        let closed = if self.is_final { table.remove(self.key) } else { None };
+        drop(table);
+        drop(closed);
     }
 }
 
@@ -141,7 +193,8 @@ impl Drop for Claim {
 mod tests {
     use super::super::token::Kind;
     use super::*;
-    use crate::session::{Flow, UdpPermit, User};
+    use crate::session::permits::UdpPermit;
+    use crate::session::{Flow, User};
     use crate::stats::UserCounters;
 
     const KEY: Key = ([1; 16], [2; 8]);
@@ -154,7 +207,7 @@ mod tests {
         let counters = UserCounters::new(1);
         let user = Arc::new(User { id: KEY.0, email: String::new(), flow: Flow::Vision, counters });
         let permit = UdpPermit::take(&user, 1).unwrap();
-        (user, Arc::new(BoundSocket::bind(None, permit).unwrap()))
+        (user, Arc::new(BoundSocket::bind(None, permit, None).unwrap()))
     }
 
     #[test]
@@ -182,6 +235,45 @@ mod tests {
         assert!(!ids.sweep(now + 2 * GRACE));
         assert_eq!(user.counters.udp_sockets(), 0);
         assert!(ids.take_over(KEY, holder(0)).is_none());
+    }
+
+    #[test]
+    fn the_socket_that_was_left_first_is_given_up_first_and_a_held_one_never() {
+        let ids = Arc::new(GlobalIds::default());
+        let (users, sockets): (Vec<_>, Vec<_>) = (0..3).map(|_| socket()).unzip();
+        let claims = sockets.iter().enumerate().map(|(number, socket)| {
+            let key = (KEY.0, [number as u8; 8]);
+            ids.enter(key, holder(0), socket).unwrap()
+        });
+        let mut claims: Vec<_> = claims.collect();
+        drop(sockets);
+        drop(claims.remove(1));
+        std::thread::sleep(Duration::from_millis(2));
+        drop(claims.remove(0));
+        let open = || users.iter().map(|user| user.counters.udp_sockets()).collect::<Vec<_>>();
+        assert!(!ids.give_up_oldest([9; 16]), "others' sockets are theirs");
+        assert!(ids.give_up_oldest(KEY.0));
+        assert_eq!(open(), [1, 0, 1]);
+        assert!(ids.give_up_oldest(KEY.0));
+        assert_eq!(open(), [0, 0, 1]);
+        assert!(!ids.give_up_oldest(KEY.0), "the last is held");
+    }
+
+    #[test]
+    fn a_socket_that_its_session_will_not_come_back_for_is_closed_at_once() {
+        let (ids, (user, socket)) = (Arc::new(GlobalIds::default()), socket());
+        let mut claim = ids.enter(KEY, holder(0), &socket).unwrap();
+        drop(socket);
+        claim.make_final();
+        let (socket, second, _) = ids.take_over(KEY, holder(1)).unwrap();
+        drop((claim, socket));
+        assert_eq!(user.counters.udp_sockets(), 1, "it was taken over before");
+        drop(second);
+        let (socket, mut third, _) = ids.take_over(KEY, holder(1)).unwrap();
+        third.make_final();
+        drop((third, socket));
+        assert_eq!(user.counters.udp_sockets(), 0);
+        assert!(!ids.sweep(Instant::now()), "nothing is left behind");
     }
 
     #[test]

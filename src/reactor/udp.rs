@@ -3,8 +3,8 @@
 //! One socket serves all destinations of one client's UDP session, so its peers see one address and port, and whoever
 //! knows them may answer (full cone). Path MTU discovery stays at the kernel's default: longer datagrams are fragmented.
 //!
-//! Invariants: nothing is sent but in `send_to`, behind the policy's check. A socket holds its user's permit and gives
-//! it back when it is closed.
+//! Invariants: nothing is sent but in `send_to`, behind the policy's check. A socket holds its user's permits and gives
+//! them back when it is closed.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -21,13 +21,14 @@ use super::global_ids::Claim;
 use super::policy::{DestinationPolicy, canonical};
 use super::token::Token;
 use crate::io::datagram::{DatagramSocket, RecvFrom, SendTo};
-use crate::session::UdpPermit;
+use crate::session::permits::{MuxPermit, UdpPermit};
 
-/// A socket and the permit it counts under; shared only between a session and the table of Global IDs.
+/// A socket and the permits it counts under; shared only between a session and the table of Global IDs.
 #[derive(Debug)]
 pub struct BoundSocket {
     socket: UdpSocket,
     _permit: UdpPermit,
+    _mux_permit: Option<MuxPermit>,
 }
 
 impl BoundSocket {
@@ -35,7 +36,7 @@ impl BoundSocket {
     ///
     /// # Errors
     /// As the kernel gives them: out of descriptors or ports, or `source` is not an address of this machine.
-    pub fn bind(source: Option<IpAddr>, permit: UdpPermit) -> io::Result<Self> {
+    pub fn bind(source: Option<IpAddr>, permit: UdpPermit, mux_permit: Option<MuxPermit>) -> io::Result<Self> {
         let socket = match source {
             Some(ip) => bind(SocketAddr::new(ip, 0))?,
             None => match bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)) {
@@ -44,7 +45,7 @@ impl BoundSocket {
                 other => other?,
             },
         };
-        Ok(Self { socket, _permit: permit })
+        Ok(Self { socket, _permit: permit, _mux_permit: mux_permit })
     }
 }
 
@@ -72,7 +73,7 @@ pub struct OutboundUdp {
     permitted: Option<SocketAddr>,
     registry: Rc<Registry>,
     /// Kept while this session owns a Global ID; giving it up starts the id's grace.
-    _claim: Option<Claim>,
+    claim: Option<Claim>,
 }
 
 impl OutboundUdp {
@@ -89,7 +90,7 @@ impl OutboundUdp {
     ) -> io::Result<Self> {
         registry.register(&mut SourceFd(&bound.socket.as_raw_fd()), token.into(), Interest::READABLE)?;
         let is_ipv4 = bound.socket.local_addr()?.is_ipv4();
-        Ok(Self { bound, is_ipv4, policy, permitted: None, registry: Rc::clone(registry), _claim: claim })
+        Ok(Self { bound, is_ipv4, policy, permitted: None, registry: Rc::clone(registry), claim })
     }
 
     /// The address as this socket's family wants it.
@@ -132,6 +133,12 @@ impl DatagramSocket for OutboundUdp {
             }
         }
         SendTo::Failed
+    }
+
+    fn retire(&mut self) {
+        if let Some(claim) = &mut self.claim {
+            claim.make_final();
+        }
     }
 }
 

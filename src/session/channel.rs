@@ -20,6 +20,10 @@ const SHORT_READ_BYTES: usize = 4 << 10;
 /// The most payload of one batch towards the client, unless one packet alone is longer.
 const BATCH_BYTES: usize = 40 << 10;
 
+/// What one packet, frame or chunk costs of a turn's budget besides its bytes: passing it on takes a system call, however
+/// short it is.
+pub(super) const PACKET_COST_BYTES: usize = 1 << 10;
+
 /// A session's client-facing parts, borrowed for a turn.
 pub(super) struct Channel<'a, S> {
     pub(super) client: &'a mut Endpoint<S>,
@@ -30,8 +34,8 @@ pub(super) struct Channel<'a, S> {
 
 /// What [`Channel::pull`] found.
 pub(super) enum Pulled {
-    /// The scratch output holds payload, maybe none.
-    Payload,
+    /// The scratch output holds payload, maybe none; so many bytes were received for it.
+    Payload(usize),
     Blocked,
     /// There is no buffer memory for what might be left over.
     Starved,
@@ -105,7 +109,7 @@ impl<S: Socket> Channel<'_, S> {
     pub(super) fn pull(&mut self, payload_waits: &mut bool, means: &mut Means<'_>) -> Pulled {
         if std::mem::take(payload_waits) {
             self.load(means);
-            return Pulled::Payload;
+            return Pulled::Payload(0);
         }
         if self.inbound.is_uplink_closed() {
             return Pulled::End;
@@ -124,6 +128,7 @@ impl<S: Socket> Channel<'_, S> {
         }
         self.load(means);
         let (input, output) = means.scratch.parts();
+        let received = input.len();
         match self.inbound.decode(input, output, Step::Everything) {
             Ok(Converted::Unchanged) => {
                 if !output.append(input.bytes()) {
@@ -133,7 +138,7 @@ impl<S: Socket> Channel<'_, S> {
             Ok(Converted::Moved { again }) => self.uplink.keep_input(again, means),
             Err(error) => return Pulled::Broken(error),
         }
-        Pulled::Payload
+        Pulled::Payload(received)
     }
 
     /// Puts the payload that was kept into the scratch output.

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::channel::{Channel, Ledger, Pulled, Traffic, Turn};
+use super::channel::{Channel, Ledger, PACKET_COST_BYTES, Pulled, Traffic, Turn};
 use super::transfer::{TURN_BYTES_MAX, Transfer};
 use super::udp_leg::{Outgoing, UdpLeg};
 use super::{CloseReason, Context, SessionSettings, Target};
@@ -62,6 +62,12 @@ impl<D: DatagramSocket> Datagrams<D> {
         self.traffic
     }
 
+    /// Takes in what the client's socket has taken of the downlink; the rest as [`Self::take_counted`].
+    pub(super) fn collect(&mut self, downlink: &Transfer) -> Traffic {
+        self.ledger.collect(downlink, &mut self.traffic);
+        self.take_counted()
+    }
+
     /// What had been counted until now, when the rest is.
     pub(super) fn take_counted(&mut self) -> Traffic {
         std::mem::replace(&mut self.counted, self.traffic)
@@ -100,7 +106,7 @@ impl<D: DatagramSocket> Datagrams<D> {
         let mut budget = TURN_BYTES_MAX;
         while budget > 0 {
             match channel.pull(&mut self.payload_waits, &mut cx.means) {
-                Pulled::Payload => {}
+                Pulled::Payload(received) => budget = budget.saturating_sub(received),
                 Pulled::Blocked => return Turn::Wait,
                 Pulled::Starved => return Turn::Starved,
                 Pulled::End => return Turn::Close(CloseReason::Finished),
@@ -108,12 +114,16 @@ impl<D: DatagramSocket> Datagrams<D> {
                 Pulled::Broken(error) => return Turn::Broken(error),
             }
             let (_, payload) = cx.means.scratch.parts();
-            budget = budget.saturating_sub(payload.len());
             let mut out = Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic };
             while let Some((datagram, length)) = packet::decode(payload.bytes()) {
                 let unresolved = self.leg.send(None, datagram, &mut out);
                 debug_assert!(unresolved.is_none(), "the target is an address");
                 payload.consume(length);
+                budget = budget.saturating_sub(PACKET_COST_BYTES);
+                if budget == 0 {
+                    self.payload_waits = true;
+                    break;
+                }
             }
             channel.keep(&cx.means);
         }
@@ -130,7 +140,7 @@ impl<D: DatagramSocket> Datagrams<D> {
             if self.leg.readable && !cx.means.pool.may_begin() {
                 return Turn::Starved;
             }
-            let filled = self.fill(channel.batch_bytes_max(), cx);
+            let filled = self.fill(channel.batch_bytes_max(), &mut budget, cx);
             if filled == 0 {
                 return if self.leg.readable { Turn::Again } else { Turn::Wait };
             }
@@ -141,7 +151,7 @@ impl<D: DatagramSocket> Datagrams<D> {
     }
 
     /// Fills the scratch input with packets; returns how many bytes.
-    fn fill(&mut self, bytes_max: usize, cx: &mut Context<'_>) -> usize {
+    fn fill(&mut self, bytes_max: usize, budget: &mut usize, cx: &mut Context<'_>) -> usize {
         let now = cx.means.now;
         let (input, datagram) = cx.means.scratch.datagram_parts(cx.settings.udp.recv_buffer_bytes);
         input.reset(HEADROOM_BYTES);
@@ -151,6 +161,7 @@ impl<D: DatagramSocket> Datagrams<D> {
                 break;
             }
             let Some((length, _)) = self.leg.recv(datagram, now) else { break };
+            *budget = budget.saturating_sub(PACKET_COST_BYTES);
             let Some(header) = packet::header(length).filter(|_| length > 0) else { continue };
             if !input.append(&header) || !input.append(&datagram[..length]) {
                 cx.counters.udp_dropped_no_room.add(1);

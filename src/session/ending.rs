@@ -48,6 +48,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
                 end_due = false;
             }
             self.count(before, cx);
+            self.count_rest(cx);
         }
         let (input, _) = cx.means.scratch.parts();
         input.reset(0);
@@ -77,6 +78,9 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     }
 
     pub(super) fn finish(&mut self, reason: CloseReason) -> Next {
+        if let Relay::Mux(mux) = &mut self.relay {
+            mux.reset_owed_targets();
+        }
         self.uplink.discard();
         self.downlink.discard();
         self.phase = Phase::Closed(reason);

@@ -12,6 +12,7 @@ mod datagrams;
 mod ending;
 pub mod mux;
 mod opening;
+pub mod permits;
 mod progress;
 mod stream;
 mod tcp_leg;
@@ -28,8 +29,8 @@ use self::close::{CloseReason, broken};
 use self::datagrams::Datagrams;
 use self::ending::LINGER;
 use self::mux::Mux;
+use self::permits::MuxSockets;
 use self::transfer::{Means, Moved, Transfer};
-pub use self::udp_leg::UdpPermit;
 use crate::inbound::Inbound;
 pub use crate::inbound::tls::TlsAcceptor;
 pub use crate::inbound::users::{User, Users};
@@ -53,6 +54,8 @@ pub struct SessionSettings {
     /// Largest single read in the relay, 4096 to 131072.
     pub read_bytes_max: usize,
     pub udp: UdpSettings,
+    /// What sessions inside Mux connections have in the whole process.
+    pub mux_sockets: Arc<MuxSockets>,
 }
 
 /// What the settings of the server mean to datagrams.
@@ -405,6 +408,12 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         {
             target.socket.reset_on_close();
         }
+        if let Relay::Mux(mux) = &mut self.relay
+            && target_waits
+        {
+            mux.reset_targets();
+        }
+        self.count_rest(cx);
         self.finish(reason)
     }
 

@@ -9,6 +9,7 @@
 //! one End frame, one that the client ended with none.
 
 mod fill;
+mod obey;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -17,26 +18,18 @@ use std::time::Instant;
 
 use slab::Slab;
 
-use super::channel::{Channel, Ledger, Pulled, Traffic, Turn};
+use super::channel::{Channel, Ledger, Traffic, Turn};
 use super::tcp_leg::TcpLeg;
-use super::transfer::{TURN_BYTES_MAX, Transfer};
+use super::transfer::Transfer;
 use super::udp_leg::{Outgoing, UdpLeg};
-use super::{CloseReason, Context, Flow, GlobalId, Leg, SessionSettings, Target, User, Wish};
-use crate::io::buf::Buf;
+use super::{CloseReason, Context, GlobalId, Leg, SessionSettings, Target, User, Wish};
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::{Readiness, Socket};
-use crate::protocol::mux::{self, Frame, Network, Status};
+use crate::protocol::mux;
 
 /// Sessions in one connection.
 pub const SESSIONS_MAX: usize = 1024;
-/// Wishes of one turn; whoever reaches it goes on in the next.
-const WISHES_MAX: usize = 16;
-/// Memory of what waits for all of a connection's TCP targets together; beyond, the client is not read any more.
-const HELD_BYTES_MAX: usize = 4 << 20;
-/// UDP sockets under way to sessions that have ended meanwhile.
-const ORPHANS_MAX: usize = 64;
-/// Bytes of End frames that wait before the client's frames are not read any more.
-const CONTROL_BYTES_MAX: usize = 4096;
+
 /// The relay of one client and all its sessions.
 pub(super) struct Mux<S, D> {
     user: Arc<User>,
@@ -50,6 +43,8 @@ pub(super) struct Mux<S, D> {
     /// Frames without payload for the client.
     control: Vec<u8>,
     payload_waits: bool,
+    /// The client's stream ended in order; what it sent before still goes out to its targets.
+    is_client_gone: bool,
     ledger: Ledger,
     traffic: Traffic,
     /// What of it the counters know.
@@ -82,16 +77,6 @@ enum SubLeg<S, D> {
     Udp(Box<UdpLeg<D>>),
 }
 
-/// What became of a frame.
-enum Obeyed {
-    Yes,
-    /// Not yet: something must leave first.
-    Later,
-    /// Not in this turn.
-    NextTurn,
-    Never(CloseReason),
-}
-
 /// Why the server ends a session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ending {
@@ -110,6 +95,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             orphaned_binds: Vec::new(),
             control: Vec::new(),
             payload_waits: true,
+            is_client_gone: false,
             ledger: Ledger::default(),
             traffic: Traffic::default(),
             counted: Traffic::default(),
@@ -120,6 +106,12 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
 
     pub(super) fn traffic(&self) -> Traffic {
         self.traffic
+    }
+
+    /// Takes in what the client's socket has taken of the downlink; the rest as [`Self::take_counted`].
+    pub(super) fn collect(&mut self, downlink: &Transfer) -> Traffic {
+        self.ledger.collect(downlink, &mut self.traffic);
+        self.take_counted()
     }
 
     /// What had been counted until now, when the rest is.
@@ -189,10 +181,24 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         }
     }
 
-    /// The client's connection broke: its targets are to see that, and not a proper end of what they were sent.
+    /// The client's connection broke: its targets are to see that, and not a proper end of what they were sent. Those of
+    /// sessions that it had ended before have got all.
     pub(super) fn reset_targets(&mut self) {
         for (_, one) in &mut self.subs {
-            if let SubLeg::Tcp(leg) = &mut one.leg {
+            if let SubLeg::Tcp(leg) = &mut one.leg
+                && !leg.is_ended()
+            {
+                leg.reset();
+            }
+        }
+    }
+
+    /// Everything ends: a target that is owed bytes must not take that for their end.
+    pub(super) fn reset_owed_targets(&mut self) {
+        for (_, one) in &mut self.subs {
+            if let SubLeg::Tcp(leg) = &mut one.leg
+                && leg.has_pending()
+            {
                 leg.reset();
             }
         }
@@ -203,7 +209,8 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         let mut first = if self.subs.is_empty() {
             (self.empty_since + settings.timeouts.idle, CloseReason::Idle)
         } else {
-            (self.next_check, CloseReason::Idle)
+            // A look at the sessions; what ends a connection that has some can only be the client.
+            (self.next_check, CloseReason::WriteStall)
         };
         if let Some(stalled) = downlink.stalled_since().map(|since| since + settings.timeouts.write_stall)
             && stalled < first.0
@@ -226,7 +233,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         for sub in 0..self.subs.capacity() {
             let Some(deadline) = leg_deadline(self.subs.get(sub), cx.settings) else { continue };
             if deadline <= now {
-                self.end(sub, Ending::InOrder, cx);
+                self.expire_one(sub, cx);
             } else {
                 next = next.min(deadline);
             }
@@ -235,8 +242,25 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         true
     }
 
+    fn expire_one(&mut self, sub: usize, cx: &mut Context<'_>) {
+        let Some(one) = self.subs.get_mut(sub) else { return };
+        let ending = match &mut one.leg {
+            SubLeg::Tcp(leg) if leg.has_pending() => Ending::WithError,
+            SubLeg::Tcp(_) => Ending::InOrder,
+            SubLeg::Udp(leg) => {
+                leg.retire();
+                Ending::InOrder
+            }
+        };
+        self.end(sub, ending, cx);
+    }
+
     /// Moves what can be moved within one turn's budget.
     pub(super) fn turn(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
+        if self.is_client_gone {
+            channel.settle(&mut cx.means);
+            return self.outlive_client(cx);
+        }
         let uplink = self.uplink(channel, cx);
         if !matches!(uplink, Turn::Wait | Turn::Again | Turn::Starved) {
             return uplink;
@@ -250,171 +274,6 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             Turn::Wait => uplink,
             turn => turn,
         }
-    }
-
-    fn uplink(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
-        let mut budget = TURN_BYTES_MAX;
-        while budget > 0 {
-            match channel.pull(&mut self.payload_waits, &mut cx.means) {
-                Pulled::Payload => {}
-                Pulled::Blocked => return Turn::Wait,
-                Pulled::Starved => return Turn::Starved,
-                Pulled::End => return Turn::Close(CloseReason::Finished),
-                Pulled::Failed => return Turn::Abort(CloseReason::ClientReset),
-                Pulled::Broken(error) => return Turn::Broken(error),
-            }
-            let (_, payload) = cx.means.scratch.parts();
-            // Out of the scratch memory while its frames are obeyed, which may need the rest of it.
-            let mut payload = std::mem::replace(payload, Buf::new(0));
-            budget = budget.saturating_sub(payload.len());
-            let obeyed = self.obey_all(&mut payload, cx);
-            *cx.means.scratch.parts().1 = payload;
-            channel.keep(&cx.means);
-            match obeyed {
-                Obeyed::Yes => {}
-                Obeyed::Later => {
-                    self.payload_waits = true;
-                    return Turn::Wait;
-                }
-                Obeyed::NextTurn => {
-                    self.payload_waits = true;
-                    return Turn::Again;
-                }
-                Obeyed::Never(reason) => return Turn::Close(reason),
-            }
-        }
-        Turn::Again
-    }
-
-    /// Obeys whole frames off the front of `payload`.
-    fn obey_all(&mut self, payload: &mut Buf, cx: &mut Context<'_>) -> Obeyed {
-        if self.opening == Opening::Xudp {
-            match mux::is_xudp(payload.bytes()) {
-                None => return Obeyed::Yes,
-                Some(false) => return Obeyed::Never(CloseReason::FlowRefused),
-                Some(true) => self.opening = Opening::Any,
-            }
-        }
-        loop {
-            if self.control.len() > CONTROL_BYTES_MAX {
-                return Obeyed::Later;
-            }
-            if cx.wishes.len() >= WISHES_MAX || self.orphaned_binds.len() >= ORPHANS_MAX {
-                return Obeyed::NextTurn;
-            }
-            match mux::decode(payload.bytes()) {
-                Ok(None) => return Obeyed::Yes,
-                Ok(Some((frame, length))) => match self.obey(frame, cx) {
-                    Obeyed::Yes => payload.consume(length),
-                    other => return other,
-                },
-                Err(error) => {
-                    log::debug!("user {}: {error:?}", self.user.email);
-                    return Obeyed::Never(CloseReason::BadFrame);
-                }
-            }
-        }
-    }
-
-    fn obey(&mut self, frame: Frame<'_>, cx: &mut Context<'_>) -> Obeyed {
-        match frame.status {
-            Status::New { network, target, global_id } => {
-                self.open(frame.id, network, target, global_id, frame.payload.unwrap_or_default(), cx)
-            }
-            Status::Keep { target } => match (self.by_id.get(&frame.id), frame.payload) {
-                (_, None) => Obeyed::Yes,
-                (Some(&sub), Some(payload)) => self.pass_on(sub, target.as_ref(), payload, cx),
-                (None, Some(_)) => {
-                    cx.counters.mux_frames_astray.add(1);
-                    self.control.extend(mux::end(frame.id, false));
-                    Obeyed::Yes
-                }
-            },
-            Status::End { .. } => {
-                if let Some(sub) = self.by_id.get(&frame.id) {
-                    self.end_by_client(*sub, cx);
-                }
-                Obeyed::Yes
-            }
-            Status::KeepAlive => Obeyed::Yes,
-        }
-    }
-
-    fn open(
-        &mut self,
-        id: u16,
-        network: Network,
-        target: Target,
-        global_id: Option<GlobalId>,
-        payload: &[u8],
-        cx: &mut Context<'_>,
-    ) -> Obeyed {
-        if network == Network::Tcp && self.user.flow == Flow::Vision {
-            return Obeyed::Never(CloseReason::FlowRefused);
-        }
-        if network == Network::Tcp && !payload.is_empty() && self.held_bytes() > HELD_BYTES_MAX {
-            return Obeyed::Later;
-        }
-        if let Some(sub) = self.by_id.get(&id) {
-            self.end_by_client(*sub, cx);
-        }
-        if self.subs.len() >= SESSIONS_MAX || target.is_reserved_name() {
-            cx.counters.mux_sessions_refused.add(1);
-            self.control.extend(mux::end(id, true));
-            return Obeyed::Yes;
-        }
-        cx.counters.mux_sessions_opened.add(1);
-        let now = cx.means.now;
-        let entry = self.subs.vacant_entry();
-        let sub = entry.key();
-        let leg = match network {
-            Network::Tcp => {
-                let mut leg = TcpLeg::new(now);
-                leg.send(payload, &mut self.traffic, &cx.means);
-                cx.wishes.push(Wish::Dial { leg: Leg::Sub(sub as u16), target });
-                SubLeg::Tcp(leg)
-            }
-            Network::Udp => {
-                let leg = Leg::Sub(sub as u16);
-                let mut udp = UdpLeg::new(target, now);
-                cx.wishes.push(Wish::BindUdp { leg, user: Arc::clone(&self.user), global_id });
-                let mut out = Outgoing { now, counters: cx.counters, traffic: &mut self.traffic };
-                if let Some(target) = udp.send(None, payload, &mut out) {
-                    cx.wishes.push(Wish::Resolve { leg, target });
-                }
-                SubLeg::Udp(Box::new(udp))
-            }
-        };
-        entry.insert(Sub { id, leg, global_id, is_ready: false });
-        self.by_id.insert(id, sub);
-        self.check_by(leg_deadline(self.subs.get(sub), cx.settings));
-        Obeyed::Yes
-    }
-
-    fn pass_on(&mut self, sub: usize, to: Option<&Target>, payload: &[u8], cx: &mut Context<'_>) -> Obeyed {
-        let is_full = self.held_bytes() > HELD_BYTES_MAX;
-        let Some(one) = self.subs.get_mut(sub) else { return Obeyed::Yes };
-        match &mut one.leg {
-            SubLeg::Tcp(_) if is_full => return Obeyed::Later,
-            SubLeg::Tcp(leg) => {
-                if !leg.has_room(payload.len()) {
-                    return Obeyed::Later;
-                }
-                leg.send(payload, &mut self.traffic, &cx.means);
-                if leg.is_readable() {
-                    self.mark_ready(sub);
-                }
-            }
-            // The socket comes before the next turn.
-            SubLeg::Udp(leg) if !leg.is_bound() => return Obeyed::NextTurn,
-            SubLeg::Udp(leg) => {
-                let mut out = Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic };
-                if let Some(target) = leg.send(to, payload, &mut out) {
-                    cx.wishes.push(Wish::Resolve { leg: Leg::Sub(sub as u16), target });
-                }
-            }
-        }
-        Obeyed::Yes
     }
 
     /// Memory of what waits for TCP targets.
@@ -451,7 +310,17 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     }
 
     fn remove(&mut self, sub: usize, cx: &mut Context<'_>) {
-        let Some(one) = self.subs.try_remove(sub) else { return };
+        let Some(mut one) = self.subs.try_remove(sub) else { return };
+        if let SubLeg::Tcp(leg) = &mut one.leg
+            && leg.has_pending()
+        {
+            // Cut short, it must not look complete.
+            leg.reset();
+        }
+        if one.is_ready {
+            // Its place may be taken again before anybody looks at the list.
+            self.ready.retain(|&of| of != sub);
+        }
         if matches!(&one.leg, SubLeg::Udp(leg) if !leg.is_bound()) {
             self.orphaned_binds.push(sub);
         }
@@ -490,3 +359,6 @@ fn leg_deadline<S: Socket, D: DatagramSocket>(sub: Option<&Sub<S, D>>, settings:
         SubLeg::Udp(leg) => Some(leg.deadline(&settings.udp)),
     }
 }
+
+#[cfg(test)]
+mod tests;

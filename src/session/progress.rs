@@ -49,6 +49,17 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
     }
 
+    /// Counts what became of datagrams and frames since their last turn, when no turn follows.
+    pub(super) fn count_rest(&mut self, cx: &Context<'_>) {
+        let mut before = self.progress();
+        before.traffic = match &mut self.relay {
+            Relay::Stream => return,
+            Relay::Datagrams(datagrams) => datagrams.collect(&self.downlink),
+            Relay::Mux(mux) => mux.collect(&self.downlink),
+        };
+        self.count(before, cx);
+    }
+
     pub(super) fn progress(&self) -> Progress {
         Progress {
             traffic: self.traffic(),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::Timeouts;
 use super::channel::Traffic;
 use super::ending::LINGER;
+use super::permits::MuxPermit;
 use super::transfer::Means;
 use crate::io::buffer_pool::{Loan, PooledBuf};
 use crate::io::socket::{Endpoint, Readiness, Recv, Send, Socket};
@@ -23,6 +24,7 @@ pub(super) struct TcpLeg<S> {
     state: State,
     moved_at: Instant,
     stalled_since: Option<Instant>,
+    _permit: Option<MuxPermit>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,8 +51,8 @@ pub(super) enum Heard {
 }
 
 impl<S: Socket> TcpLeg<S> {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { socket: None, pending: None, state: State::Open, moved_at: now, stalled_since: None }
+    pub(super) fn new(permit: Option<MuxPermit>, now: Instant) -> Self {
+        Self { socket: None, pending: None, state: State::Open, moved_at: now, stalled_since: None, _permit: permit }
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -60,6 +62,11 @@ impl<S: Socket> TcpLeg<S> {
     /// Nothing is left to do for it.
     pub(super) fn is_over(&self) -> bool {
         self.state == State::Over
+    }
+
+    /// The client has ended it, and everything that the client sent has left.
+    pub(super) fn is_ended(&self) -> bool {
+        matches!(self.state, State::Lingering(_) | State::Over)
     }
 
     pub(super) fn is_readable(&self) -> bool {
@@ -196,25 +203,27 @@ impl<S: Socket> TcpLeg<S> {
         }
     }
 
-    /// Reads and forgets, after the client has ended the session.
-    pub(super) fn drain(&mut self, into: &mut [u8], now: Instant) {
+    /// Reads and forgets, after the client has ended the session; returns how many bytes.
+    pub(super) fn drain(&mut self, into: &mut [u8], now: Instant) -> usize {
+        let mut read_bytes = 0;
         for _ in 0..READS_PER_DRAIN {
             match self.recv(into, now) {
-                Heard::Bytes(_) => {}
-                Heard::Nothing => return,
+                Heard::Bytes(count) => read_bytes += count,
+                Heard::Nothing => break,
                 Heard::End if matches!(self.state, State::Flushing) => {
                     // It may still read what waits.
                     if let Some(socket) = &mut self.socket {
                         socket.readable = false;
                     }
-                    return;
+                    break;
                 }
                 Heard::End | Heard::Failed => {
                     self.state = State::Over;
-                    return;
+                    break;
                 }
             }
         }
+        read_bytes
     }
 
     /// Makes its end abrupt, as the target's connection was.

@@ -4,47 +4,26 @@
 //! comes from its address is reported as coming from the name, because that is all the client knows. Datagrams for a
 //! name that is being resolved wait, few of them; what does not fit is dropped and counted, as networks do.
 
+mod names;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::names::{Location, Names};
 use super::channel::Traffic;
-use super::{Host, Target, UdpSettings, User};
+use super::{Target, UdpSettings};
 use crate::io::datagram::{DatagramSocket, RecvFrom, SendTo};
 use crate::stats::Counters;
 
-/// Names remembered per socket.
-const NAMES_MAX: usize = 64;
 /// Names of one socket being resolved at the same time.
 const ASKED_MAX: usize = 8;
 /// Datagrams, and bytes of them, that wait for names per socket.
 const WAITING_MAX: usize = 64;
 const WAITING_BYTES_MAX: usize = 16 << 10;
-/// For how long a name that could not be resolved is not asked for again.
-const FAILED_RETRY: Duration = Duration::from_secs(5);
 /// A socket that has only spoken to name servers is done soon.
 const DNS_PORT: u16 = 53;
 const DNS_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The right to one UDP socket out of those a user may have in the whole process; given back when dropped.
-#[derive(Debug)]
-pub struct UdpPermit {
-    user: Arc<User>,
-}
-
-impl UdpPermit {
-    /// `None` when `user` has `sockets_max` already.
-    pub fn take(user: &Arc<User>, sockets_max: usize) -> Option<Self> {
-        user.counters.take_udp_socket(sockets_max).then(|| Self { user: Arc::clone(user) })
-    }
-}
-
-impl Drop for UdpPermit {
-    fn drop(&mut self) {
-        self.user.counters.give_udp_socket();
-    }
-}
 
 /// A UDP socket, or the wait for one.
 pub(super) struct UdpLeg<D> {
@@ -53,22 +32,11 @@ pub(super) struct UdpLeg<D> {
     pub(super) readable: bool,
     /// Where datagrams go that name no destination.
     initial: Target,
-    names: VecDeque<Name>,
+    names: Names,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     is_dns: bool,
     moved_at: Instant,
-}
-
-struct Name {
-    name: Box<str>,
-    state: NameState,
-}
-
-enum NameState {
-    Asked,
-    Known(IpAddr),
-    FailedAt(Instant),
 }
 
 struct Waiting {
@@ -89,11 +57,18 @@ impl<D: DatagramSocket> UdpLeg<D> {
             socket: None,
             readable: false,
             is_dns: initial.port == DNS_PORT,
+            names: Names::new(&initial),
             initial,
-            names: VecDeque::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             moved_at: now,
+        }
+    }
+
+    /// It was idle for so long that its client is not expected back.
+    pub(super) fn retire(&mut self) {
+        if let Some(socket) = &mut self.socket {
+            socket.retire();
         }
     }
 
@@ -103,7 +78,7 @@ impl<D: DatagramSocket> UdpLeg<D> {
 
     /// Answers to look-ups are still to come.
     pub(super) fn is_asking(&self) -> bool {
-        self.asked() > 0
+        self.names.asked() > 0
     }
 
     /// When it has been idle for too long, unless something moves before.
@@ -121,10 +96,9 @@ impl<D: DatagramSocket> UdpLeg<D> {
 
     /// A name was resolved, or could not be.
     pub(super) fn on_resolved(&mut self, target: &Target, address: Option<IpAddr>, out: &mut Outgoing<'_>) {
-        let Host::Name(wanted) = &target.host else { return };
-        let Some(name) = self.names.iter_mut().find(|name| name.name == *wanted) else { return };
-        name.state = address.map_or(NameState::FailedAt(out.now), NameState::Known);
-        self.send_waiting(out);
+        if self.names.on_resolved(target, address, out.now) {
+            self.send_waiting(out);
+        }
     }
 
     /// Sends one datagram, now or when its destination is known. Returns a target whose name is to be resolved.
@@ -133,15 +107,15 @@ impl<D: DatagramSocket> UdpLeg<D> {
         if payload.is_empty() {
             return None;
         }
-        match self.locate(to.unwrap_or(&self.initial), out.now) {
-            Location::At(address) if self.socket.is_some() => self.transmit(address, payload, out),
+        match self.names.locate(to.unwrap_or(&self.initial), out.now) {
+            Location::At(address) if self.socket.is_some() => self.transmit(address, to, payload, out),
             Location::At(_) | Location::Asked => {
                 let to = to.unwrap_or(&self.initial).clone();
                 self.wait(to, payload, out.counters);
             }
-            Location::Unknown if self.asked() < ASKED_MAX => {
+            Location::Unknown if self.names.asked() < ASKED_MAX => {
                 let to = to.unwrap_or(&self.initial).clone();
-                self.remember_asked(&to);
+                self.names.remember_asked(&to);
                 self.wait(to.clone(), payload, out.counters);
                 return Some(to);
             }
@@ -166,42 +140,9 @@ impl<D: DatagramSocket> UdpLeg<D> {
         }
     }
 
-    /// How the client knows the peer at `source`: by the name it asked for, or by its address.
+    /// How the client knows the peer at `source`.
     pub(super) fn name_of(&self, source: SocketAddr) -> Target {
-        let known = self.names.iter().find(|name| matches!(name.state, NameState::Known(ip) if ip == source.ip()));
-        match known {
-            Some(name) => Target { host: Host::Name(name.name.clone()), port: source.port() },
-            None => source.into(),
-        }
-    }
-
-    fn locate(&self, to: &Target, now: Instant) -> Location {
-        match &to.host {
-            Host::Ip(ip) => Location::At(SocketAddr::new(*ip, to.port)),
-            Host::Name(_) if to.is_reserved_name() => Location::Nowhere,
-            Host::Name(wanted) => match self.names.iter().find(|name| name.name == *wanted).map(|name| &name.state) {
-                Some(NameState::Known(ip)) => Location::At(SocketAddr::new(*ip, to.port)),
-                Some(NameState::Asked) => Location::Asked,
-                Some(NameState::FailedAt(at)) if now.saturating_duration_since(*at) < FAILED_RETRY => Location::Nowhere,
-                Some(NameState::FailedAt(_)) | None => Location::Unknown,
-            },
-        }
-    }
-
-    fn asked(&self) -> usize {
-        self.names.iter().filter(|name| matches!(name.state, NameState::Asked)).count()
-    }
-
-    /// Makes room for one more name, the oldest answer going first.
-    fn remember_asked(&mut self, target: &Target) {
-        let Host::Name(name) = &target.host else { return };
-        self.names.retain(|known| known.name != *name);
-        if self.names.len() >= NAMES_MAX
-            && let Some(oldest) = self.names.iter().position(|name| !matches!(name.state, NameState::Asked))
-        {
-            self.names.remove(oldest);
-        }
-        self.names.push_back(Name { name: name.clone(), state: NameState::Asked });
+        self.names.name_of(source)
     }
 
     fn wait(&mut self, target: Target, payload: &[u8], counters: &Counters) {
@@ -221,12 +162,12 @@ impl<D: DatagramSocket> UdpLeg<D> {
         }
         for _ in 0..self.waiting.len() {
             let Some(one) = self.waiting.pop_front() else { break };
-            match self.locate(&one.target, out.now) {
+            match self.names.locate(&one.target, out.now) {
                 Location::Asked => {
                     self.waiting.push_back(one);
                     continue;
                 }
-                Location::At(address) => self.transmit(address, &one.payload, out),
+                Location::At(address) => self.transmit(address, Some(&one.target), &one.payload, out),
                 Location::Unknown | Location::Nowhere => out.counters.udp_dropped_unresolved.add(1),
             }
             self.waiting_bytes -= one.payload.len();
@@ -236,12 +177,13 @@ impl<D: DatagramSocket> UdpLeg<D> {
         }
     }
 
-    fn transmit(&mut self, to: SocketAddr, payload: &[u8], out: &mut Outgoing<'_>) {
+    fn transmit(&mut self, to: SocketAddr, target: Option<&Target>, payload: &[u8], out: &mut Outgoing<'_>) {
         let Some(socket) = &mut self.socket else { return };
         self.moved_at = out.now;
         match socket.send_to(payload, to) {
             SendTo::Sent => {
                 self.is_dns &= to.port() == DNS_PORT;
+                self.names.note_sent(to, target.unwrap_or(&self.initial));
                 out.traffic.sent_packet(payload.len());
             }
             SendTo::Refused => out.counters.udp_dropped_by_policy.add(1),
@@ -250,16 +192,10 @@ impl<D: DatagramSocket> UdpLeg<D> {
     }
 }
 
-enum Location {
-    At(SocketAddr),
-    Asked,
-    Unknown,
-    /// It has no address, or must not have one.
-    Nowhere,
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Host;
+    use super::names::FAILED_RETRY;
     use super::*;
 
     /// Remembers what was sent where.
@@ -385,7 +321,6 @@ mod tests {
             assert!(bench.send(&target, b"x").is_some());
             bench.resolve(&target, "192.0.2.1");
         }
-        assert_eq!(bench.leg.names.len(), NAMES_MAX);
         assert!(bench.send(&name("m99999.test", 1), b"x").is_none(), "the latest are known");
         assert!(bench.send(&name("n0.test", 1), b"x").is_some(), "the oldest are forgotten");
     }

@@ -17,6 +17,7 @@ use vless_rust::reactor::resolve::ResolverSettings;
 use vless_rust::reactor::sockopt::SocketOptions;
 use vless_rust::reactor::{Observer, Reactor, Settings};
 use vless_rust::session::close::CloseReason;
+use vless_rust::session::permits::MuxSockets;
 use vless_rust::session::{Flow, SessionRecord, SessionSettings, Target, Timeouts, UdpSettings, User, Users};
 use vless_rust::stats::{Totals, UserCounters, UserTotals, totals};
 
@@ -160,6 +161,7 @@ impl Server {
                 vision_seed: SEED_DEFAULT,
                 read_bytes_max: options.read_bytes_max,
                 udp: UdpSettings::default(),
+                mux_sockets: Arc::new(MuxSockets::new(10_000)),
             },
             dial: dial_settings(options.connect_timeout),
             splice: options.splice,

@@ -14,6 +14,7 @@ use vless_rust::reactor::resolve::ResolverSettings;
 use vless_rust::reactor::sockopt::SocketOptions;
 use vless_rust::reactor::{Observer, Reactor, Settings};
 use vless_rust::session::close::CloseReason;
+use vless_rust::session::permits::MuxSockets;
 use vless_rust::session::{Flow, SessionRecord, SessionSettings, Timeouts, UdpSettings, User, Users};
 use vless_rust::stats::{Totals, UserCounters, UserTotals, totals};
 
@@ -47,6 +48,10 @@ impl Server {
     }
 
     pub(crate) fn start_with_idle(workers: usize, udp: UdpSettings, idle: Duration) -> Self {
+        Self::start_with(workers, udp, idle, 10_000)
+    }
+
+    pub(crate) fn start_with(workers: usize, udp: UdpSettings, idle: Duration, mux_sockets_max: usize) -> Self {
         let hosts = tempfile::tempdir().unwrap();
         let hosts_file = hosts.path().join("hosts");
         std::fs::write(&hosts_file, "127.0.0.1 one.test\n127.0.0.2 two.test\n10.1.2.3 private.test\n").unwrap();
@@ -72,6 +77,7 @@ impl Server {
                 vision_seed: [900, 500, 900, 256],
                 read_bytes_max: 128 << 10,
                 udp,
+                mux_sockets: Arc::new(MuxSockets::new(mux_sockets_max)),
             },
             dial: DialSettings {
                 connect_timeout: PATIENCE,
@@ -143,6 +149,11 @@ impl Client {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.write_all(&[&[0], &user[..], &[0, command], destination].concat()).unwrap();
         Self { socket, is_answered: false }
+    }
+
+    /// The same connection, for a reader of its own.
+    pub(crate) fn again(&self) -> Self {
+        Self { socket: self.socket.try_clone().unwrap(), is_answered: self.is_answered }
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {

@@ -9,7 +9,7 @@ use vless_rust::session::UdpSettings;
 use vless_rust::session::close::CloseReason;
 
 use crate::harness::{
-    Client, Frame, PATIENCE, PLAIN, Server, at, end, hear, keep, named, new_tcp, new_udp, peer, wait_until,
+    Client, Frame, PATIENCE, PLAIN, Server, at, end, hear, keep, keep_to, named, new_tcp, new_udp, peer, wait_until,
 };
 
 fn server() -> Server {
@@ -290,6 +290,68 @@ fn a_client_that_breaks_off_is_a_reset_for_its_targets() {
     drop(client);
     assert_eq!(target.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(server.reasons(1), [CloseReason::ClientReset]);
+}
+
+/// A session whose target does not read, sent to until the server keeps bytes for it; with how many were sent in all.
+fn stuck(server: &Server, client: &mut Client) -> (TcpStream, usize) {
+    let (listener, address) = listener();
+    client.send(&new_tcp(1, &address, b""));
+    let target = accept(&listener);
+    let mut sent = 0;
+    while server.totals().buffer_bytes_held == 0 {
+        client.send(&keep(1, &vec![7; 20_000]));
+        sent += 20_000;
+        thread::sleep(Duration::from_millis(2));
+    }
+    (target, sent)
+}
+
+#[test]
+fn a_client_that_ends_its_sessions_and_its_stream_has_everything_delivered() {
+    let server = server();
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    let (mut target, sent) = stuck(&server, &mut client);
+    client.send(&end(1));
+    drop(client);
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(read(&mut target, sent).len(), sent);
+    assert_eq!(target.read(&mut [0]).unwrap(), 0);
+    drop(target);
+    assert_eq!(server.reasons(1), [CloseReason::Finished]);
+}
+
+#[test]
+fn a_client_that_breaks_off_is_noticed_behind_a_target_that_does_not_read() {
+    let server = server();
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    let (mut target, _) = stuck(&server, &mut client);
+    // More than may wait for one target: the client is not read any more.
+    client.send(&keep(1, &vec![7; 60_000]).repeat(2));
+    thread::sleep(Duration::from_millis(100));
+    crate::support::reset_on_close(&client.socket);
+    drop(client);
+    assert_eq!(server.reasons(1), [CloseReason::ClientReset]);
+    let error = loop {
+        match target.read(&mut [0; 16_000]) {
+            Ok(0) => panic!("a stream cut short looks complete"),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn port_zero_in_a_frame_is_no_reason_to_end_the_connection() {
+    let (server, target) = (server(), peer("127.0.0.1"));
+    let address = at(target.local_addr().unwrap());
+    let nowhere = at("127.0.0.1:0".parse().unwrap());
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    client.send(&[new_udp(2, &nowhere, &[], b"lost"), new_tcp(1, &nowhere, b"x")].concat());
+    assert_eq!(client.frame(), Frame::End { id: 1, is_error: true });
+    client.send(&[keep_to(2, &nowhere, b"lost"), keep_to(2, &address, b"good")].concat());
+    assert_eq!(hear(&target).0, b"good");
+    assert_eq!(server.totals().udp_dropped_by_kernel, 2);
 }
 
 #[test]

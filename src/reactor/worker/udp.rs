@@ -6,13 +6,14 @@ use std::sync::{Arc, PoisonError};
 
 use mio::Registry;
 
-use super::{SWEEP_LEG, Worker, session_leg, worker_token};
+use super::{SUB_LEG, SWEEP_LEG, Worker, session_leg, worker_token};
 use crate::reactor::global_ids::{GRACE, Holder};
 use crate::reactor::inbox::Request;
 use crate::reactor::sockopt::is_shortage;
 use crate::reactor::token::Token;
 use crate::reactor::udp::{BoundSocket, OutboundUdp};
-use crate::session::{BindFailure, GlobalId, UdpPermit, User};
+use crate::session::permits::{MuxPermit, UdpPermit};
+use crate::session::{BindFailure, GlobalId, User};
 
 impl Worker {
     /// A UDP socket for the leg that `token` names: the one with this Global ID if there is one, else a new one.
@@ -32,12 +33,8 @@ impl Worker {
             }
             (bound, Some(claim))
         } else {
-            let permit = UdpPermit::take(user, self.settings.session.udp.sockets_per_user_max).ok_or_else(|| {
-                self.counters.udp_sockets_refused.add(1);
-                BindFailure::Limit
-            })?;
-            let bound = BoundSocket::bind(self.settings.dial.bind, permit);
-            let bound = match bound {
+            let (permit, mux_permit) = self.permit_udp(token, user)?;
+            let bound = match BoundSocket::bind(self.settings.dial.bind, permit, mux_permit) {
                 // Spares are the first to go.
                 Err(error) if is_shortage(&error) && self.dialer.make_room(&self.counters) => {
                     return self.bind_udp(token, user, id);
@@ -53,6 +50,28 @@ impl Worker {
         let policy = Arc::clone(&self.settings.dial.policy);
         let registry = self.registry().map_err(|error| self.udp_failed(&error))?;
         OutboundUdp::watch(bound, claim, policy, &registry, token).map_err(|error| self.udp_failed(&error))
+    }
+
+    /// The rights to one more socket, if need be in exchange for one that waits for its client to come back.
+    fn permit_udp(&self, token: Token, user: &Arc<User>) -> Result<(UdpPermit, Option<MuxPermit>), BindFailure> {
+        let sockets_max = self.settings.session.udp.sockets_per_user_max;
+        let permit = self.take_or_give_up(user, || UdpPermit::take(user, sockets_max)).ok_or_else(|| {
+            self.counters.udp_sockets_refused.add(1);
+            BindFailure::Limit
+        })?;
+        if token.leg() < SUB_LEG {
+            return Ok((permit, None));
+        }
+        let mux_sockets = &self.settings.session.mux_sockets;
+        let mux_permit = self.take_or_give_up(user, || MuxPermit::take(mux_sockets, user)).ok_or_else(|| {
+            self.counters.mux_sockets_refused.add(1);
+            BindFailure::Limit
+        })?;
+        Ok((permit, Some(mux_permit)))
+    }
+
+    fn take_or_give_up<T>(&self, user: &User, take: impl Fn() -> Option<T>) -> Option<T> {
+        take().or_else(|| if self.shared.global_ids.give_up_oldest(user.id) { take() } else { None })
     }
 
     pub(super) fn udp_failed(&self, error: &io::Error) -> BindFailure {

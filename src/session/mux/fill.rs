@@ -1,6 +1,6 @@
 //! The downlink of a Mux connection: what its sessions have to say, in frames, each in its turn.
 
-use super::super::channel::{Channel, Turn};
+use super::super::channel::{Channel, PACKET_COST_BYTES, Turn};
 use super::super::tcp_leg::Heard;
 use super::super::transfer::TURN_BYTES_MAX;
 use super::super::{CloseReason, Context};
@@ -28,7 +28,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             if !self.ready.is_empty() && !cx.means.pool.may_begin() {
                 return Turn::Starved;
             }
-            let filled = self.fill(channel.batch_bytes_max(), cx);
+            let filled = self.fill(channel.batch_bytes_max(), &mut budget, cx);
             if filled == 0 {
                 return if self.ready.is_empty() { Turn::Wait } else { Turn::Again };
             }
@@ -39,20 +39,20 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     }
 
     /// Fills the scratch input with frames, every session that has something in its turn; returns how many bytes.
-    fn fill(&mut self, bytes_max: usize, cx: &mut Context<'_>) -> usize {
+    fn fill(&mut self, bytes_max: usize, budget: &mut usize, cx: &mut Context<'_>) -> usize {
         let (input, _) = cx.means.scratch.parts();
         input.reset(HEADROOM_BYTES);
         for _ in 0..self.ready.len() {
-            if cx.means.scratch.parts().0.len() + FRAME_ROOM + self.control.len() > bytes_max {
+            if *budget == 0 || cx.means.scratch.parts().0.len() + FRAME_ROOM + self.control.len() > bytes_max {
                 break;
             }
             let Some(sub) = self.ready.pop_front() else { break };
             let Some(one) = self.subs.get_mut(sub) else { continue };
             one.is_ready = false;
             let has_more = match &one.leg {
-                SubLeg::Tcp(_) if self.by_id.get(&one.id) != Some(&sub) => self.drain(sub, cx),
-                SubLeg::Tcp(_) => self.fill_chunks(sub, bytes_max, cx),
-                SubLeg::Udp(_) => self.fill_datagrams(sub, bytes_max, cx),
+                SubLeg::Tcp(_) if self.by_id.get(&one.id) != Some(&sub) => self.drain(sub, budget, cx),
+                SubLeg::Tcp(_) => self.fill_chunks(sub, bytes_max, budget, cx),
+                SubLeg::Udp(_) => self.fill_datagrams(sub, bytes_max, budget, cx),
             };
             if has_more {
                 self.mark_ready(sub);
@@ -70,12 +70,34 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         input.len()
     }
 
+    /// Serves the targets of a client that has ended its stream until they have what it sent, and have closed or had the
+    /// time to.
+    pub(super) fn outlive_client(&mut self, cx: &mut Context<'_>) -> Turn {
+        let mut budget = TURN_BYTES_MAX;
+        for _ in 0..self.ready.len() {
+            if budget == 0 {
+                break;
+            }
+            let Some(sub) = self.ready.pop_front() else { break };
+            let Some(one) = self.subs.get_mut(sub) else { continue };
+            one.is_ready = false;
+            if self.drain(sub, &mut budget, cx) {
+                self.mark_ready(sub);
+            }
+        }
+        match (self.subs.is_empty(), self.ready.is_empty()) {
+            (true, _) => Turn::Close(CloseReason::Finished),
+            (false, true) => Turn::Wait,
+            (false, false) => Turn::Again,
+        }
+    }
+
     /// Reads on for a session that the client has left; true when there may be more.
-    fn drain(&mut self, sub: usize, cx: &mut Context<'_>) -> bool {
+    fn drain(&mut self, sub: usize, budget: &mut usize, cx: &mut Context<'_>) -> bool {
         let (_, spare) = cx.means.scratch.parts();
         spare.reset(0);
         let Some(Sub { leg: SubLeg::Tcp(leg), .. }) = self.subs.get_mut(sub) else { return false };
-        leg.drain(spare.spare_mut(), cx.means.now);
+        *budget = budget.saturating_sub(leg.drain(spare.spare_mut(), cx.means.now));
         if leg.is_over() {
             self.remove(sub, cx);
             return false;
@@ -83,7 +105,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         leg.is_readable()
     }
 
-    fn fill_chunks(&mut self, sub: usize, bytes_max: usize, cx: &mut Context<'_>) -> bool {
+    fn fill_chunks(&mut self, sub: usize, bytes_max: usize, budget: &mut usize, cx: &mut Context<'_>) -> bool {
         for _ in 0..CHUNKS_PER_VISIT {
             let (input, _) = cx.means.scratch.parts();
             let Some(Sub { id, leg: SubLeg::Tcp(leg), .. }) = self.subs.get_mut(sub) else { return false };
@@ -92,6 +114,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             }
             let room = mux::CHUNK_HEADER_BYTES..mux::CHUNK_HEADER_BYTES + mux::SEND_PAYLOAD_BYTES_MAX;
             let Some(room) = input.spare_mut().get_mut(room) else { return true };
+            *budget = budget.saturating_sub(PACKET_COST_BYTES);
             match leg.recv(room, cx.means.now) {
                 Heard::Bytes(count) => {
                     let header = mux::chunk_header(*id, count as u16);
@@ -114,7 +137,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         true
     }
 
-    fn fill_datagrams(&mut self, sub: usize, bytes_max: usize, cx: &mut Context<'_>) -> bool {
+    fn fill_datagrams(&mut self, sub: usize, bytes_max: usize, budget: &mut usize, cx: &mut Context<'_>) -> bool {
         let now = cx.means.now;
         let (input, datagram) = cx.means.scratch.datagram_parts(cx.settings.udp.recv_buffer_bytes);
         let Some(Sub { id, leg: SubLeg::Udp(leg), .. }) = self.subs.get_mut(sub) else { return false };
@@ -124,6 +147,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
                 return true;
             }
             let Some((length, source)) = leg.recv(datagram, now) else { return false };
+            *budget = budget.saturating_sub(PACKET_COST_BYTES);
             header.clear();
             if length == 0 {
                 continue;

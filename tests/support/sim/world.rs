@@ -15,6 +15,7 @@ use vless_rust::io::socket::Readiness;
 use vless_rust::io::splice::PipePool;
 use vless_rust::protocol::vision::SEED_DEFAULT;
 use vless_rust::session::close::CloseReason;
+use vless_rust::session::permits::MuxSockets;
 use vless_rust::session::transfer::{Means, Scratch};
 use vless_rust::session::{
     Context, DialFailure, Flow, Leg, Next, Session, SessionRecord, SessionSettings, Target, Timeouts, UdpSettings,
@@ -136,6 +137,7 @@ impl World {
                 users: Arc::new(users),
                 timeouts: TIMEOUTS,
                 udp: UdpSettings::default(),
+                mux_sockets: Arc::new(MuxSockets::new(10_000)),
                 vision_seed: SEED_DEFAULT,
                 read_bytes_max: 128 << 10,
             },

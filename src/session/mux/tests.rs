@@ -1,0 +1,279 @@
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::obey::Obeyed;
+use super::*;
+use crate::inbound::users::Users;
+use crate::io::buf::Buf;
+use crate::io::buffer_pool::{BUFFER_BYTES_MAX, BufferPool};
+use crate::io::datagram::{RecvFrom, SendTo};
+use crate::io::random::Random;
+use crate::io::socket::{Recv, Send};
+use crate::io::splice::KernelPipe;
+use crate::session::permits::MuxSockets;
+use crate::session::transfer::{Means, Scratch};
+use crate::session::{Flow, Timeouts, UdpSettings};
+use crate::stats::{Counters, UserCounters};
+
+/// What a target's socket takes, and what was done to it.
+#[derive(Default)]
+struct Wire {
+    room: usize,
+    taken: usize,
+    incoming: VecDeque<Recv>,
+    is_shut: bool,
+    is_reset: bool,
+}
+
+struct Stream(Rc<RefCell<Wire>>);
+
+impl Socket for Stream {
+    fn recv(&mut self, _: &mut [u8]) -> Recv {
+        self.0.borrow_mut().incoming.pop_front().unwrap_or(Recv::Blocked)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Send {
+        let mut wire = self.0.borrow_mut();
+        let count = bytes.len().min(wire.room);
+        wire.room -= count;
+        wire.taken += count;
+        if count == 0 { Send::Blocked } else { Send::Bytes(count) }
+    }
+
+    fn recv_pipe(&mut self, _: &mut KernelPipe) -> Option<Recv> {
+        None
+    }
+
+    fn send_pipe(&mut self, _: &mut KernelPipe) -> Send {
+        Send::Failed
+    }
+
+    fn shutdown_write(&mut self) {
+        self.0.borrow_mut().is_shut = true;
+    }
+
+    fn reset_on_close(&mut self) {
+        self.0.borrow_mut().is_reset = true;
+    }
+}
+
+struct Peer;
+
+impl DatagramSocket for Peer {
+    fn recv_from(&mut self, _: &mut [u8]) -> RecvFrom {
+        RecvFrom::Blocked
+    }
+
+    fn send_to(&mut self, _: &[u8], _: SocketAddr) -> SendTo {
+        SendTo::Sent
+    }
+}
+
+struct Bench {
+    mux: Mux<Stream, Peer>,
+    settings: SessionSettings,
+    counters: Counters,
+    scratch: Scratch,
+    pool: BufferPool,
+    random: Random,
+    now: Instant,
+    wishes: Vec<Wish>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let now = Instant::now();
+        let user = User { id: [7; 16], email: String::new(), flow: Flow::None, counters: UserCounters::new(1) };
+        let hour = Duration::from_secs(3600);
+        let timeouts = Timeouts {
+            tls_handshake: hour,
+            first_byte: hour,
+            request: hour,
+            idle: hour,
+            half_close: hour,
+            write_stall: Duration::from_mins(1),
+        };
+        Self {
+            mux: Mux::new(Arc::new(user), Opening::Any, now),
+            settings: SessionSettings {
+                tls: None,
+                users: Arc::new(Users::new([]).unwrap()),
+                timeouts,
+                vision_seed: [900, 500, 900, 256],
+                read_bytes_max: 128 << 10,
+                udp: UdpSettings::default(),
+                mux_sockets: Arc::new(MuxSockets::new(10_000)),
+            },
+            counters: Counters::new(0),
+            scratch: Scratch::new(),
+            pool: BufferPool::new(),
+            random: Random::seeded(1),
+            now,
+            wishes: Vec::new(),
+        }
+    }
+
+    fn with<T>(&mut self, call: impl FnOnce(&mut Mux<Stream, Peer>, &mut Context<'_>) -> T) -> T {
+        let mut cx = Context {
+            means: Means {
+                now: self.now,
+                scratch: &mut self.scratch,
+                pool: &self.pool,
+                pipes: None,
+                random: &mut self.random,
+            },
+            counters: &self.counters,
+            settings: &self.settings,
+            worker: 0,
+            wishes: Vec::new(),
+        };
+        let outcome = call(&mut self.mux, &mut cx);
+        self.wishes.extend(cx.wishes);
+        outcome
+    }
+
+    /// The client sends frames; returns what became of the last and how many bytes are left over.
+    fn client_says(&mut self, frames: &[u8]) -> (Obeyed, usize) {
+        let mut payload = Buf::new(BUFFER_BYTES_MAX);
+        assert!(payload.append(frames));
+        let mut budget = usize::MAX;
+        let obeyed = self.with(|mux, cx| mux.obey_all(&mut payload, &mut budget, cx));
+        (obeyed, payload.len())
+    }
+}
+
+fn frame(id: u16, status: u8, rest: &[u8], payload: Option<&[u8]>) -> Vec<u8> {
+    let mut frame = (4 + rest.len() as u16).to_be_bytes().to_vec();
+    frame.extend(id.to_be_bytes());
+    frame.extend([status, u8::from(payload.is_some())]);
+    frame.extend(rest);
+    if let Some(payload) = payload {
+        frame.extend((payload.len() as u16).to_be_bytes());
+        frame.extend(payload);
+    }
+    frame
+}
+
+const UDP_TARGET: &[u8] = &[2, 0, 53, 1, 192, 0, 2, 1];
+
+#[test]
+fn sessions_that_come_and_go_while_the_client_does_not_read_leave_nothing_behind() {
+    let mut bench = Bench::new();
+    for _ in 0..1000 {
+        bench.client_says(&frame(1, 1, UDP_TARGET, Some(b"x")));
+        bench.with(|mux, cx| mux.on_bound(0, Some(Peer), cx));
+        bench.client_says(&frame(1, 3, &[], None));
+    }
+    assert!(bench.mux.subs.is_empty() && bench.mux.ready.is_empty(), "{} marks", bench.mux.ready.len());
+}
+
+const TCP_TARGET: &[u8] = &[1, 0, 80, 1, 192, 0, 2, 1];
+
+impl Bench {
+    /// A session with this number whose target is connected and takes so many bytes.
+    fn connected(&mut self, id: u16, room: usize) -> Rc<RefCell<Wire>> {
+        self.client_says(&frame(id, 1, TCP_TARGET, Some(b"")));
+        let Some(Wish::Dial { leg: Leg::Sub(sub), .. }) = self.wishes.pop() else { panic!("no dial") };
+        let wire = Rc::new(RefCell::new(Wire { room, ..Wire::default() }));
+        let socket = Stream(Rc::clone(&wire));
+        self.with(|mux, cx| mux.on_connected(sub.into(), socket, cx));
+        wire
+    }
+
+    fn writable(&mut self, sub: usize) {
+        self.with(|mux, cx| mux.on_ready(sub, Readiness { writable: true, ..Readiness::default() }, cx));
+    }
+
+    /// Time passes until a deadline comes.
+    fn wait_for(&mut self, deadline: Duration) {
+        self.now += deadline;
+        let downlink = Transfer::new(self.now);
+        let next = self.mux.deadline(&self.settings, &downlink).0;
+        assert!(next <= self.now, "nobody looks for another {:?}", next - self.now);
+        assert!(self.with(|mux, cx| mux.expire(&downlink, cx)), "the connection goes on");
+    }
+
+    fn control(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.mux.control)
+    }
+}
+
+#[test]
+fn a_target_that_takes_nothing_is_reset_in_time_and_ends_with_an_error() {
+    let mut bench = Bench::new();
+    let wire = bench.connected(1, 10);
+    assert_eq!(bench.client_says(&frame(1, 2, &[], Some(&[7; 1000]))), (Obeyed::Yes, 0));
+    bench.wait_for(bench.settings.timeouts.write_stall);
+    assert_eq!(bench.control(), mux::end(1, true));
+    let wire = wire.borrow();
+    assert!(wire.is_reset && !wire.is_shut && wire.taken == 10);
+}
+
+#[test]
+fn an_idle_target_that_is_owed_nothing_ends_in_order() {
+    let mut bench = Bench::new();
+    let wire = bench.connected(1, 10);
+    bench.wait_for(bench.settings.timeouts.idle);
+    assert_eq!(bench.control(), mux::end(1, false));
+    assert!(!wire.borrow().is_reset);
+}
+
+#[test]
+fn what_the_client_sent_before_its_end_is_flushed_or_cut_short_with_a_reset() {
+    let mut bench = Bench::new();
+    let (late, prompt) = (bench.connected(1, 0), bench.connected(2, 2000));
+    for id in [1, 2] {
+        bench.client_says(&[frame(id, 2, &[], Some(&[7; 1000])), frame(id, 3, &[], None)].concat());
+    }
+    assert!(prompt.borrow().is_shut && !late.borrow().is_shut);
+    // A client that breaks off harms only what is not complete.
+    bench.mux.reset_targets();
+    assert!(!prompt.borrow().is_reset && late.borrow().is_reset);
+    late.borrow_mut().is_reset = false;
+    bench.wait_for(Duration::from_secs(30));
+    assert!(late.borrow().is_reset && !late.borrow().is_shut);
+    assert!(bench.mux.subs.is_empty() && bench.control().is_empty());
+}
+
+#[test]
+fn targets_get_all_that_a_client_sent_before_it_ended_its_stream() {
+    let mut bench = Bench::new();
+    let (ended, open) = (bench.connected(1, 0), bench.connected(2, 0));
+    let data = [frame(1, 2, &[], Some(&[7; 1000])), frame(1, 3, &[], None), frame(2, 2, &[], Some(&[7; 500]))];
+    bench.client_says(&data.concat());
+    assert_eq!(bench.with(Mux::end_by_eof), Turn::Wait);
+    for (sub, wire) in [&ended, &open].into_iter().enumerate() {
+        wire.borrow_mut().room = 5000;
+        bench.writable(sub);
+        assert!(wire.borrow().is_shut && !wire.borrow().is_reset);
+        assert_eq!(bench.with(Mux::outlive_client), Turn::Wait, "they may not have read it yet");
+        wire.borrow_mut().incoming.push_back(Recv::End);
+        bench.with(|mux, cx| mux.on_ready(sub, Readiness { readable: true, ..Readiness::default() }, cx));
+    }
+    assert_eq!((ended.borrow().taken, open.borrow().taken), (1000, 500));
+    assert_eq!(bench.with(Mux::outlive_client), Turn::Close(CloseReason::Finished));
+}
+
+#[test]
+fn a_connection_that_ends_resets_the_targets_it_owes_bytes() {
+    let mut bench = Bench::new();
+    let (owed, satisfied) = (bench.connected(1, 0), bench.connected(2, 1000));
+    bench.client_says(&[frame(1, 2, &[], Some(b"x")), frame(2, 2, &[], Some(b"x"))].concat());
+    bench.mux.reset_owed_targets();
+    assert!(owed.borrow().is_reset && !satisfied.borrow().is_reset);
+}
+
+#[test]
+fn port_zero_costs_only_the_session_or_the_datagram() {
+    let mut bench = Bench::new();
+    let nowhere =
+        [frame(1, 1, &[1, 0, 0, 1, 192, 0, 2, 1], Some(b"x")), frame(2, 1, &[2, 0, 0, 2, 1, b'a'], Some(b"x"))];
+    assert_eq!(bench.client_says(&nowhere.concat()), (Obeyed::Yes, 0));
+    assert_eq!(bench.control(), mux::end(1, true));
+    bench.with(|mux, cx| mux.on_bound(0, Some(Peer), cx));
+    assert_eq!(bench.client_says(&frame(2, 2, &[2, 0, 0, 1, 192, 0, 2, 1], Some(b"x"))), (Obeyed::Yes, 0));
+    assert!(bench.control().is_empty());
+}
