@@ -5,6 +5,7 @@ mod wire;
 
 use std::collections::BTreeSet;
 use std::env;
+use std::fmt::Write;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::net::UdpSocket;
 use std::process::Stdio;
@@ -52,7 +53,10 @@ fn datagrams_cross_a_bad_wire_late_out_of_order_or_not_at_all_but_never_twice() 
         Err(_) => {}
     }
     let wire = match Wire::lay(MANNERS, |_, _| {}) {
-        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) => {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound)
+                && env::var_os("CI").is_none() =>
+        {
             return eprintln!("not run, for it needs root, `ip` and /dev/net/tun: {error}");
         }
         wire => wire.unwrap(),
@@ -108,7 +112,7 @@ fn receive() {
     let mut heard = String::from("\nheard");
     let mut number = [0; 4];
     while socket.recv(&mut number).is_ok() {
-        heard += &format!(" {}", u32::from_be_bytes(number));
+        let _ = write!(heard, " {}", u32::from_be_bytes(number));
         socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     }
     println!("{heard}");
