@@ -160,7 +160,7 @@ impl<D: DatagramSocket> Datagrams<D> {
             if input.len() >= bytes_max {
                 break;
             }
-            let Some((length, _)) = self.leg.recv(datagram, now) else { break };
+            let Some((length, _)) = self.leg.recv(datagram, cx.counters, now) else { break };
             *budget = budget.saturating_sub(PACKET_COST_BYTES);
             let Some(header) = packet::header(length).filter(|_| length > 0) else { continue };
             if !input.append(&header) || !input.append(&datagram[..length]) {

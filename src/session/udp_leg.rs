@@ -7,7 +7,7 @@
 mod names;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use self::names::{Location, Names};
@@ -23,6 +23,8 @@ const WAITING_MAX: usize = 64;
 const WAITING_BYTES_MAX: usize = 16 << 10;
 /// A socket that has only spoken to name servers is done soon.
 const DNS_PORT: u16 = 53;
+/// Stands for a source that does not matter.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 const DNS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A UDP socket, or the wait for one.
@@ -125,13 +127,17 @@ impl<D: DatagramSocket> UdpLeg<D> {
         None
     }
 
-    /// The next datagram, and who it is from in the client's words; `None` when there is none.
-    pub(super) fn recv(&mut self, into: &mut [u8], now: Instant) -> Option<(usize, SocketAddr)> {
+    /// The next datagram and who it is from; `None` when there is none. One that is not for the client has no length.
+    pub(super) fn recv(&mut self, into: &mut [u8], counters: &Counters, now: Instant) -> Option<(usize, SocketAddr)> {
         let socket = self.socket.as_mut().filter(|_| self.readable)?;
         match socket.recv_from(into) {
             RecvFrom::Datagram(length, source) => {
                 self.moved_at = now;
                 Some((length, source))
+            }
+            RecvFrom::Refused => {
+                counters.udp_dropped_by_policy.add(1);
+                Some((0, NOWHERE))
             }
             RecvFrom::Blocked => {
                 self.readable = false;
