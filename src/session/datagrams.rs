@@ -49,7 +49,8 @@ impl<D: DatagramSocket> Datagrams<D> {
     }
 
     pub(super) fn on_bound(&mut self, socket: D, cx: &mut Context<'_>) {
-        let mut out = Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic };
+        let mut out =
+            Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic, pool: cx.means.pool };
         self.leg.on_bound(socket, &mut out);
     }
 
@@ -114,7 +115,8 @@ impl<D: DatagramSocket> Datagrams<D> {
                 Pulled::Broken(error) => return Turn::Broken(error),
             }
             let (_, payload) = cx.means.scratch.parts();
-            let mut out = Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic };
+            let mut out =
+                Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic, pool: cx.means.pool };
             while let Some((datagram, length)) = packet::decode(payload.bytes()) {
                 let unresolved = self.leg.send(None, datagram, &mut out);
                 debug_assert!(unresolved.is_none(), "the target is an address");

@@ -77,6 +77,11 @@ impl<S: Socket> TcpLeg<S> {
         self.pending.is_some()
     }
 
+    /// What is sent next waits here, whatever the socket does.
+    pub(super) fn must_keep(&self) -> bool {
+        self.has_pending() || self.socket.as_ref().is_none_or(|socket| !socket.writable)
+    }
+
     /// The memory that holds what waits for the socket.
     pub(super) fn held_bytes(&self) -> usize {
         self.pending.as_ref().map_or(0, |pending| pending.capacity())
@@ -124,6 +129,9 @@ impl<S: Socket> TcpLeg<S> {
             chunk = &chunk[sent..];
         }
         if chunk.is_empty() || self.state != State::Open {
+            return;
+        }
+        if self.pending.as_mut().is_some_and(|pending| pending.append(chunk)) {
             return;
         }
         let mut all = means.pool.take(self.pending.as_ref().map_or(0, |pending| pending.len()) + chunk.len());
