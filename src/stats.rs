@@ -155,7 +155,7 @@ counters! {
     udp_uplink_packets,
     /// Datagrams of targets that clients' sockets accepted.
     udp_downlink_packets,
-    /// Datagrams of clients dropped because the destination policy refuses where they go.
+    /// Datagrams dropped because the destination policy refuses where they go, or where they come from.
     udp_dropped_by_policy,
     /// Datagrams of clients dropped because the name they go to has no address.
     udp_dropped_unresolved,

@@ -40,7 +40,7 @@ macro_rules! fuzz_tests {
 }
 
 fuzz_tests! {
-    request, addons, user_id, record, boundary, tls_opening, tls_relay, unpad, pad, dns, config, share_link,
+    request, addons, user_id, record, boundary, tls_opening, tls_relay, unpad, pad, dns, frames, packets, config, share_link,
 }
 
 #[test]

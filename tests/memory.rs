@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use vless_rust::session::Timeouts;
 use vless_rust::session::close::CloseReason;
 
 const LIMIT_BYTES: usize = 1 << 20;
+
+/// What clients send with their request: little enough for many of them to wait for admission.
+const FIRST_BYTES: usize = 2000;
 
 fn short_of_memory(options: Options) -> Server {
     Server::start(Options { buffer_memory_max: LIMIT_BYTES, ..options })
@@ -86,17 +89,63 @@ fn datagrams_that_come_in_pieces_are_completed_however_many_there_are() {
         let mut packet = request(&ALICE, target.local_addr().unwrap());
         packet[18] = 2;
         packet.extend((DATAGRAM_BYTES as u16).to_be_bytes());
-        packet.extend([1; DATAGRAM_BYTES / 2]);
+        packet.extend([1; FIRST_BYTES]);
         client.write_all(&packet).unwrap();
         client
     };
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| connect()).collect();
     wait_until("memory is short", || server.totals().sessions_awaiting_buffer > 0);
     for client in &mut clients {
-        client.write_all(&[1; DATAGRAM_BYTES / 2]).unwrap();
+        client.write_all(&vec![1; DATAGRAM_BYTES - FIRST_BYTES]).unwrap();
         // One at a time, because the target's socket holds only so many.
         let mut datagram = vec![0; DATAGRAM_BYTES + 1];
         assert_eq!(target.recv(&mut datagram).unwrap(), DATAGRAM_BYTES);
+    }
+    drop(clients);
+    server.wait_until_empty();
+}
+
+/// Frames of a Mux connection, likewise; each brings a target that has to be dialled.
+#[test]
+fn frames_that_come_in_pieces_are_obeyed_however_many_there_are() {
+    const CLIENTS: usize = 40;
+    const PAYLOAD_BYTES: usize = 20_000;
+    let server = short_of_memory(Options::default());
+    let origin = Origin::echo();
+    let frame = || {
+        let mut request = request(&ALICE, origin.address);
+        request.truncate(18);
+        // Mux; a new TCP session 1 with data; IPv4.
+        request.extend([3, 0, 12, 0, 1, 1, 1, 1]);
+        request.extend(origin.address.port().to_be_bytes());
+        request.extend([1, 127, 0, 0, 1]);
+        request.extend((PAYLOAD_BYTES as u16).to_be_bytes());
+        request.resize(request.len() + PAYLOAD_BYTES, 7);
+        request
+    };
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    for client in &mut clients {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(&frame()[..FIRST_BYTES]).unwrap();
+    }
+    wait_until("memory is short", || server.totals().sessions_awaiting_buffer > 0);
+    assert!(server.totals().buffer_bytes_held <= LIMIT_BYTES as u64);
+    for client in &mut clients {
+        client.write_all(&frame()[FIRST_BYTES..]).unwrap();
+    }
+    for client in &mut clients {
+        let mut response = [0; 2];
+        client.read_exact(&mut response).unwrap();
+        let mut heard = 0;
+        while heard < PAYLOAD_BYTES {
+            let mut header = [0; 8];
+            client.read_exact(&mut header).unwrap();
+            assert_eq!(header[..6], [0, 4, 0, 1, 2, 1], "a chunk of session 1");
+            let mut chunk = vec![0; usize::from(u16::from_be_bytes([header[6], header[7]]))];
+            client.read_exact(&mut chunk).unwrap();
+            assert!(chunk.iter().all(|&byte| byte == 7));
+            heard += chunk.len();
+        }
     }
     drop(clients);
     server.wait_until_empty();

@@ -20,6 +20,8 @@ pub trait DatagramSocket {
 pub enum RecvFrom {
     /// So many bytes, maybe none, from there.
     Datagram(usize, SocketAddr),
+    /// One from where nothing may come; it was thrown away.
+    Refused,
     /// Nothing there now; an event follows when that changes.
     Blocked,
 }

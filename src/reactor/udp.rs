@@ -3,7 +3,7 @@
 //! One socket serves all destinations of one client's UDP session, so its peers see one address and port, and whoever
 //! knows them may answer (full cone). Path MTU discovery stays at the kernel's default: longer datagrams are fragmented.
 //!
-//! Invariants: nothing is sent but in `send_to`, behind the policy's check. A socket holds its user's permits and gives
+//! Invariants: nothing is sent but in `send_to`, and nothing received but in `recv_from`, behind the policy's check. A socket holds its user's permits and gives
 //! them back when it is closed.
 
 use std::io::{self, ErrorKind};
@@ -71,6 +71,8 @@ pub struct OutboundUdp {
     policy: Arc<DestinationPolicy>,
     /// Judged last and found good: asking may cost system calls, and most sessions talk to one peer at a time.
     permitted: Option<SocketAddr>,
+    /// Likewise of those who were heard.
+    admitted: Option<IpAddr>,
     registry: Rc<Registry>,
     /// Kept while this session owns a Global ID; giving it up starts the id's grace.
     claim: Option<Claim>,
@@ -90,7 +92,17 @@ impl OutboundUdp {
     ) -> io::Result<Self> {
         registry.register(&mut SourceFd(&bound.socket.as_raw_fd()), token.into(), Interest::READABLE)?;
         let is_ipv4 = bound.socket.local_addr()?.is_ipv4();
-        Ok(Self { bound, is_ipv4, policy, permitted: None, registry: Rc::clone(registry), claim })
+        Ok(Self { bound, is_ipv4, policy, permitted: None, admitted: None, registry: Rc::clone(registry), claim })
+    }
+
+    fn admit(&mut self, length: usize, source: SocketAddr) -> RecvFrom {
+        if self.admitted != Some(source.ip()) {
+            if self.policy.check_range(source.ip()).is_err() {
+                return RecvFrom::Refused;
+            }
+            self.admitted = Some(source.ip());
+        }
+        RecvFrom::Datagram(length, source)
     }
 
     /// The address as this socket's family wants it.
@@ -107,7 +119,7 @@ impl DatagramSocket for OutboundUdp {
         // An error is that of an earlier datagram (ICMP); there are not more of them than datagrams sent.
         for _ in 0..ERRORS_MAX {
             match self.bound.socket.recv_from(into) {
-                Ok((length, source)) => return RecvFrom::Datagram(length, canonical(source)),
+                Ok((length, source)) => return self.admit(length, canonical(source)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return RecvFrom::Blocked,
                 Err(_) => {}
             }
@@ -153,3 +165,34 @@ impl Drop for OutboundUdp {
 
 /// Errors of earlier datagrams skipped in one call.
 const ERRORS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use mio::Poll;
+
+    use super::super::token::Kind;
+    use super::*;
+    use crate::session::{Flow, User};
+    use crate::stats::UserCounters;
+
+    #[test]
+    fn nothing_is_heard_from_where_nothing_may_be_sent() {
+        let user = User { id: [1; 16], email: String::new(), flow: Flow::None, counters: UserCounters::new(1) };
+        let permit = UdpPermit::take(&Arc::new(user), 1).unwrap();
+        let bound = Arc::new(BoundSocket::bind(None, permit, None).unwrap());
+        let registry = Rc::new(Poll::new().unwrap().registry().try_clone().unwrap());
+        let allow = vec!["127.0.0.1/32".parse().unwrap()];
+        let policy = Arc::new(DestinationPolicy::new(false, allow, Vec::new(), Vec::new()));
+        let port = bound.socket.local_addr().unwrap().port();
+        let token = Token::new(Kind::Session, 0, 0, 1);
+        let mut socket = OutboundUdp::watch(bound, None, policy, &registry, token).unwrap();
+        let peers = ["127.0.0.1", "127.0.0.2", "127.0.0.1"].map(|host| UdpSocket::bind((host, 0)).unwrap());
+        for peer in &peers {
+            peer.send_to(b"x", (Ipv4Addr::LOCALHOST, port)).unwrap();
+        }
+        let mut room = [0; 16];
+        let heard = [(); 4].map(|()| socket.recv_from(&mut room));
+        let of = |peer: &UdpSocket| RecvFrom::Datagram(1, peer.local_addr().unwrap());
+        assert_eq!(heard, [of(&peers[0]), RecvFrom::Refused, of(&peers[2]), RecvFrom::Blocked]);
+    }
+}

@@ -47,7 +47,7 @@ close_reasons! {
     FirstByteTimeout = "first_byte_timeout",
     /// The request header was not complete in time.
     RequestTimeout = "request_timeout",
-    /// Clients that were no users yet held too much memory; this was the oldest of them.
+    /// Clients that were not admitted yet held too much memory; this was the oldest of them.
     OpeningShed = "opening_shed",
     /// The first byte was not a VLESS version we speak.
     NotVless = "not_vless",

@@ -49,7 +49,8 @@ impl<D: DatagramSocket> Datagrams<D> {
     }
 
     pub(super) fn on_bound(&mut self, socket: D, cx: &mut Context<'_>) {
-        let mut out = Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic };
+        let mut out =
+            Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic, pool: cx.means.pool };
         self.leg.on_bound(socket, &mut out);
     }
 
@@ -114,7 +115,8 @@ impl<D: DatagramSocket> Datagrams<D> {
                 Pulled::Broken(error) => return Turn::Broken(error),
             }
             let (_, payload) = cx.means.scratch.parts();
-            let mut out = Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic };
+            let mut out =
+                Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic, pool: cx.means.pool };
             while let Some((datagram, length)) = packet::decode(payload.bytes()) {
                 let unresolved = self.leg.send(None, datagram, &mut out);
                 debug_assert!(unresolved.is_none(), "the target is an address");
@@ -160,7 +162,7 @@ impl<D: DatagramSocket> Datagrams<D> {
             if input.len() >= bytes_max {
                 break;
             }
-            let Some((length, _)) = self.leg.recv(datagram, now) else { break };
+            let Some((length, _)) = self.leg.recv(datagram, cx.counters, now) else { break };
             *budget = budget.saturating_sub(PACKET_COST_BYTES);
             let Some(header) = packet::header(length).filter(|_| length > 0) else { continue };
             if !input.append(&header) || !input.append(&datagram[..length]) {

@@ -204,6 +204,8 @@ enum Phase {
     Handshake,
     FirstByte,
     Request,
+    /// The request is complete, but there is no memory for what came with it.
+    Admission,
     Dialling,
     Relay,
     /// All was said or waits for room; the client may still be sending.
@@ -260,6 +262,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     pub fn advance(&mut self, cx: &mut Context<'_>) -> Next {
         match self.phase {
             Phase::Handshake | Phase::FirstByte | Phase::Request => self.open(cx),
+            Phase::Admission => self.retry_admission(cx),
             Phase::Dialling if self.client.broken => self.abort(CloseReason::ClientReset),
             Phase::Dialling => Next::Wait,
             Phase::Relay => self.relay(cx),
@@ -358,7 +361,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         Some(match self.phase {
             Phase::Handshake => self.accepted_at + timeouts.tls_handshake,
             Phase::FirstByte => self.phase_since + timeouts.first_byte,
-            Phase::Request => self.phase_since + timeouts.request,
+            Phase::Request | Phase::Admission => self.phase_since + timeouts.request,
             Phase::Dialling => return None,
             Phase::Relay => self.relay_deadline(settings).0,
             Phase::Lingering { .. } => self.phase_since + LINGER,
@@ -380,7 +383,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         let reason = match self.phase {
             Phase::Handshake => CloseReason::HandshakeTimeout,
             Phase::FirstByte => CloseReason::FirstByteTimeout,
-            Phase::Request => CloseReason::RequestTimeout,
+            Phase::Request | Phase::Admission => CloseReason::RequestTimeout,
             Phase::Dialling => return Next::Wait,
             Phase::Relay => self.relay_deadline(cx.settings).1,
             Phase::Lingering { reason, .. } | Phase::Closed(reason) => reason,
@@ -419,7 +422,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
 
     /// When the client was accepted, if it is no user yet and holds memory.
     pub fn opening_holder_since(&self) -> Option<Instant> {
-        let is_opening = matches!(self.phase, Phase::Handshake | Phase::FirstByte | Phase::Request);
+        let is_opening = matches!(self.phase, Phase::Handshake | Phase::FirstByte | Phase::Request | Phase::Admission);
         let holds = self.uplink.owes_bytes() || self.downlink.owes_bytes();
         (is_opening && holds).then_some(self.accepted_at)
     }

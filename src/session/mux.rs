@@ -36,6 +36,8 @@ pub(super) struct Mux<S, D> {
     opening: Opening,
     subs: Slab<Sub<S, D>>,
     by_id: HashMap<u16, usize>,
+    /// Memory of what waits for TCP targets.
+    held_bytes: usize,
     /// Sessions whose sockets may have something.
     ready: VecDeque<usize>,
     /// Sessions that ended before the UDP socket they wished for came.
@@ -91,6 +93,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             opening,
             subs: Slab::new(),
             by_id: HashMap::new(),
+            held_bytes: 0,
             ready: VecDeque::new(),
             orphaned_binds: Vec::new(),
             control: Vec::new(),
@@ -121,24 +124,31 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
 
     /// The socket of one session may have something, or take something.
     pub(super) fn on_ready(&mut self, sub: usize, readiness: Readiness, cx: &Context<'_>) {
-        let Some(one) = self.subs.get_mut(sub) else { return };
-        match &mut one.leg {
-            SubLeg::Tcp(leg) => {
-                leg.note(readiness);
-                leg.flush(&mut self.traffic, &cx.means);
-            }
-            SubLeg::Udp(leg) => leg.readable |= readiness.readable,
+        if let Some(Sub { leg: SubLeg::Udp(leg), .. }) = self.subs.get_mut(sub) {
+            leg.readable |= readiness.readable;
         }
+        self.with_tcp(sub, |leg, traffic| {
+            leg.note(readiness);
+            leg.flush(traffic, &cx.means);
+        });
         self.check_by(leg_deadline(self.subs.get(sub), cx.settings));
         self.mark_ready(sub);
     }
 
     pub(super) fn on_connected(&mut self, sub: usize, socket: S, cx: &Context<'_>) {
-        if let Some(Sub { leg: SubLeg::Tcp(leg), .. }) = self.subs.get_mut(sub) {
-            leg.on_connected(socket, &mut self.traffic, &cx.means);
+        if self.with_tcp(sub, |leg, traffic| leg.on_connected(socket, traffic, &cx.means)).is_some() {
             self.check_by(leg_deadline(self.subs.get(sub), cx.settings));
             self.mark_ready(sub);
         }
+    }
+
+    /// Calls the leg of a TCP session for something that may change how much waits for its target.
+    fn with_tcp<T>(&mut self, sub: usize, call: impl FnOnce(&mut TcpLeg<S>, &mut Traffic) -> T) -> Option<T> {
+        let Some(Sub { leg: SubLeg::Tcp(leg), .. }) = self.subs.get_mut(sub) else { return None };
+        let before = leg.held_bytes();
+        let outcome = call(leg, &mut self.traffic);
+        self.held_bytes = self.held_bytes - before + leg.held_bytes();
+        Some(outcome)
     }
 
     /// The answer to a wish for a UDP socket: there is one for each, in their order.
@@ -155,7 +165,8 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             return;
         };
         if let Some(Sub { leg: SubLeg::Udp(leg), .. }) = self.subs.get_mut(sub) {
-            let mut out = Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic };
+            let mut out =
+                Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic, pool: cx.means.pool };
             leg.on_bound(socket, &mut out);
             self.mark_ready(sub);
         }
@@ -169,7 +180,8 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
 
     pub(super) fn on_resolved(&mut self, sub: usize, target: &Target, ip: Option<IpAddr>, cx: &Context<'_>) {
         if let Some(Sub { leg: SubLeg::Udp(leg), .. }) = self.subs.get_mut(sub) {
-            let mut out = Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic };
+            let mut out =
+                Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic, pool: cx.means.pool };
             leg.on_resolved(target, ip, &mut out);
         }
     }
@@ -276,25 +288,22 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         }
     }
 
-    /// Memory of what waits for TCP targets.
-    fn held_bytes(&self) -> usize {
-        let of = |one: &Sub<S, D>| if let SubLeg::Tcp(leg) = &one.leg { leg.held_bytes() } else { 0 };
-        self.subs.iter().map(|(_, one)| of(one)).sum()
-    }
-
     /// The client ended a session, or took its number for another.
     fn end_by_client(&mut self, sub: usize, cx: &mut Context<'_>) {
-        let Some(one) = self.subs.get_mut(sub) else { return };
+        let Some(one) = self.subs.get(sub) else { return };
         self.by_id.remove(&one.id);
-        if let SubLeg::Tcp(leg) = &mut one.leg
-            && (leg.is_connected() || leg.has_pending())
-        {
-            // What it sent before is not lost: it leaves first.
-            leg.end_uplink(&mut self.traffic, &cx.means);
-            if !leg.is_over() {
-                self.check_by(leg_deadline(self.subs.get(sub), cx.settings));
-                return self.mark_ready(sub);
+        let is_over = self.with_tcp(sub, |leg, traffic| {
+            if leg.is_connected() || leg.has_pending() {
+                // What it sent before is not lost: it leaves first.
+                leg.end_uplink(traffic, &cx.means);
+                leg.is_over()
+            } else {
+                true
             }
+        });
+        if is_over == Some(false) {
+            self.check_by(leg_deadline(self.subs.get(sub), cx.settings));
+            return self.mark_ready(sub);
         }
         self.remove(sub, cx);
     }
@@ -311,11 +320,12 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
 
     fn remove(&mut self, sub: usize, cx: &mut Context<'_>) {
         let Some(mut one) = self.subs.try_remove(sub) else { return };
-        if let SubLeg::Tcp(leg) = &mut one.leg
-            && leg.has_pending()
-        {
-            // Cut short, it must not look complete.
-            leg.reset();
+        if let SubLeg::Tcp(leg) = &mut one.leg {
+            self.held_bytes -= leg.held_bytes();
+            if leg.has_pending() {
+                // Cut short, it must not look complete.
+                leg.reset();
+            }
         }
         if one.is_ready {
             // Its place may be taken again before anybody looks at the list.

@@ -68,10 +68,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             self.note_opening_progress(cx);
             let (_, output) = cx.means.scratch.parts();
             match request::decode(output.bytes(), |id| cx.settings.users.find(id).is_some()) {
-                Ok(Decoded::Request { request, len }) => {
-                    output.consume(len);
-                    return Some(self.accept(request, cx));
-                }
+                Ok(Decoded::Request { request, len }) => return Some(self.admit(request, len, cx)),
                 Ok(Decoded::NeedMore) if self.inbound.is_uplink_closed() => {
                     return Some(self.refuse(CloseReason::ClientLeft, cx));
                 }
@@ -86,6 +83,38 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.uplink.keep_output(&cx.means);
         self.uplink.keep_input(false, &cx.means);
         None
+    }
+
+    /// A complete request, the first `len` bytes of the scratch output: what came behind it is a relay's from here on, and
+    /// waits for memory like everything that a relay begins.
+    fn admit(&mut self, request: Request, len: usize, cx: &mut Context<'_>) -> Next {
+        let (input, output) = cx.means.scratch.parts();
+        let brings_more = output.len() > len || !input.is_empty();
+        if brings_more && !cx.means.pool.may_begin() {
+            self.uplink.keep_output(&cx.means);
+            self.uplink.keep_input(false, &cx.means);
+            self.phase = Phase::Admission;
+            return Next::Starved;
+        }
+        output.consume(len);
+        self.accept(request, cx)
+    }
+
+    /// Another look whether there is memory.
+    pub(super) fn retry_admission(&mut self, cx: &mut Context<'_>) -> Next {
+        if self.client.broken {
+            return self.abort(CloseReason::ClientReset);
+        }
+        if !cx.means.pool.may_begin() {
+            return Next::Starved;
+        }
+        self.uplink.load(&mut cx.means);
+        let (_, output) = cx.means.scratch.parts();
+        match request::decode(output.bytes(), |id| cx.settings.users.find(id).is_some()) {
+            Ok(Decoded::Request { request, len }) => self.admit(request, len, cx),
+            // The users are other ones now.
+            Ok(Decoded::NeedMore) | Err(_) => self.refuse(CloseReason::UnknownUser, cx),
+        }
     }
 
     /// Moves on from the handshake when TLS is open, and from the wait for the first byte when there is one.

@@ -77,6 +77,11 @@ impl<S: Socket> TcpLeg<S> {
         self.pending.is_some()
     }
 
+    /// What is sent next waits here, whatever the socket does.
+    pub(super) fn must_keep(&self) -> bool {
+        self.has_pending() || self.socket.as_ref().is_none_or(|socket| !socket.writable)
+    }
+
     /// The memory that holds what waits for the socket.
     pub(super) fn held_bytes(&self) -> usize {
         self.pending.as_ref().map_or(0, |pending| pending.capacity())
@@ -126,8 +131,11 @@ impl<S: Socket> TcpLeg<S> {
         if chunk.is_empty() || self.state != State::Open {
             return;
         }
-        let mut all =
-            means.pool.take(self.pending.as_ref().map_or(0, |pending| pending.len()) + chunk.len(), Loan::Waiting);
+        if self.pending.as_mut().is_some_and(|pending| pending.append(chunk)) {
+            return;
+        }
+        let earlier_bytes = self.pending.as_ref().map_or(0, |pending| pending.len());
+        let mut all = means.pool.take(earlier_bytes + chunk.len(), Loan::Waiting);
         let earlier = self.pending.take();
         let fits = earlier.is_none_or(|earlier| all.append(earlier.bytes())) && all.append(chunk);
         debug_assert!(fits, "the caller asked for room");

@@ -458,6 +458,18 @@ impl Transfer {
         }
     }
 
+    /// Puts what was kept back into the scratch memory, input and output.
+    pub fn load(&mut self, means: &mut Means<'_>) {
+        let (input, output) = means.scratch.parts();
+        input.reset(HEADROOM_BYTES);
+        output.reset(0);
+        for (kept, scratch) in [(self.input.take(), input), (self.output.take(), output)] {
+            let fits = kept.is_none_or(|kept| scratch.append(kept.bytes()));
+            debug_assert!(fits, "a kept buffer is not larger than the scratch memory");
+        }
+        self.input_waits = false;
+    }
+
     /// Keeps the rest of the scratch input for later. `waits` says that it may be convertible as it is.
     pub fn keep_input(&mut self, waits: bool, means: &Means<'_>) {
         self.input = self.keep(&means.scratch.input, Loan::Beginning, means.pool);

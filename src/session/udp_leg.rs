@@ -7,12 +7,13 @@
 mod names;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use self::names::{Location, Names};
 use super::channel::Traffic;
 use super::{Target, UdpSettings};
+use crate::io::buffer_pool::{BufferPool, Loan, PooledBuf};
 use crate::io::datagram::{DatagramSocket, RecvFrom, SendTo};
 use crate::stats::Counters;
 
@@ -23,6 +24,8 @@ const WAITING_MAX: usize = 64;
 const WAITING_BYTES_MAX: usize = 16 << 10;
 /// A socket that has only spoken to name servers is done soon.
 const DNS_PORT: u16 = 53;
+/// Stands for a source that does not matter.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 const DNS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A UDP socket, or the wait for one.
@@ -33,15 +36,12 @@ pub(super) struct UdpLeg<D> {
     /// Where datagrams go that name no destination.
     initial: Target,
     names: Names,
-    waiting: VecDeque<Waiting>,
-    waiting_bytes: usize,
+    /// Datagrams that wait for a name or for the socket: where they go, and how long they are.
+    waiting: VecDeque<(Target, usize)>,
+    /// What they carry, one behind the other.
+    held: Option<PooledBuf>,
     is_dns: bool,
     moved_at: Instant,
-}
-
-struct Waiting {
-    target: Target,
-    payload: Box<[u8]>,
 }
 
 /// What sending needs besides the datagram.
@@ -49,6 +49,7 @@ pub(super) struct Outgoing<'a> {
     pub(super) now: Instant,
     pub(super) counters: &'a Counters,
     pub(super) traffic: &'a mut Traffic,
+    pub(super) pool: &'a BufferPool,
 }
 
 impl<D: DatagramSocket> UdpLeg<D> {
@@ -60,7 +61,7 @@ impl<D: DatagramSocket> UdpLeg<D> {
             names: Names::new(&initial),
             initial,
             waiting: VecDeque::new(),
-            waiting_bytes: 0,
+            held: None,
             moved_at: now,
         }
     }
@@ -111,12 +112,12 @@ impl<D: DatagramSocket> UdpLeg<D> {
             Location::At(address) if self.socket.is_some() => self.transmit(address, to, payload, out),
             Location::At(_) | Location::Asked => {
                 let to = to.unwrap_or(&self.initial).clone();
-                self.wait(to, payload, out.counters);
+                self.wait(to, payload, out);
             }
             Location::Unknown if self.names.asked() < ASKED_MAX => {
                 let to = to.unwrap_or(&self.initial).clone();
                 self.names.remember_asked(&to);
-                self.wait(to.clone(), payload, out.counters);
+                self.wait(to.clone(), payload, out);
                 return Some(to);
             }
             Location::Unknown => out.counters.udp_dropped_no_room.add(1),
@@ -125,13 +126,17 @@ impl<D: DatagramSocket> UdpLeg<D> {
         None
     }
 
-    /// The next datagram, and who it is from in the client's words; `None` when there is none.
-    pub(super) fn recv(&mut self, into: &mut [u8], now: Instant) -> Option<(usize, SocketAddr)> {
+    /// The next datagram and who it is from; `None` when there is none. One that is not for the client has no length.
+    pub(super) fn recv(&mut self, into: &mut [u8], counters: &Counters, now: Instant) -> Option<(usize, SocketAddr)> {
         let socket = self.socket.as_mut().filter(|_| self.readable)?;
         match socket.recv_from(into) {
             RecvFrom::Datagram(length, source) => {
                 self.moved_at = now;
                 Some((length, source))
+            }
+            RecvFrom::Refused => {
+                counters.udp_dropped_by_policy.add(1);
+                Some((0, NOWHERE))
             }
             RecvFrom::Blocked => {
                 self.readable = false;
@@ -145,14 +150,29 @@ impl<D: DatagramSocket> UdpLeg<D> {
         self.names.name_of(source)
     }
 
-    fn wait(&mut self, target: Target, payload: &[u8], counters: &Counters) {
+    fn wait(&mut self, target: Target, payload: &[u8], out: &Outgoing<'_>) {
+        let held = self.held.as_ref().map_or(0, |held| held.len());
         // The first one may be of any length.
-        let is_full = self.waiting.len() >= WAITING_MAX || self.waiting_bytes + payload.len() > WAITING_BYTES_MAX;
-        if is_full && !self.waiting.is_empty() {
-            return counters.udp_dropped_no_room.add(1);
+        let is_full = self.waiting.len() >= WAITING_MAX || held + payload.len() > WAITING_BYTES_MAX;
+        if (is_full && !self.waiting.is_empty()) || !self.hold(payload, out) {
+            return out.counters.udp_dropped_no_room.add(1);
         }
-        self.waiting_bytes += payload.len();
-        self.waiting.push_back(Waiting { target, payload: payload.into() });
+        self.waiting.push_back((target, payload.len()));
+    }
+
+    /// Keeps a payload behind those that wait; false where there is no memory for it.
+    fn hold(&mut self, payload: &[u8], out: &Outgoing<'_>) -> bool {
+        if self.held.as_mut().is_some_and(|held| held.append(payload)) {
+            return true;
+        }
+        if !out.pool.may_begin() {
+            return false;
+        }
+        let mut all = out.pool.take(self.held.as_ref().map_or(0, |held| held.len()) + payload.len(), Loan::Waiting);
+        let earlier = self.held.take();
+        let fits = earlier.is_none_or(|earlier| all.append(earlier.bytes())) && all.append(payload);
+        self.held = Some(all);
+        fits
     }
 
     /// Sends what can be sent of what waits, and drops what never can.
@@ -160,20 +180,16 @@ impl<D: DatagramSocket> UdpLeg<D> {
         if self.socket.is_none() {
             return;
         }
-        for _ in 0..self.waiting.len() {
-            let Some(one) = self.waiting.pop_front() else { break };
-            match self.names.locate(&one.target, out.now) {
-                Location::Asked => {
-                    self.waiting.push_back(one);
-                    continue;
-                }
-                Location::At(address) => self.transmit(address, Some(&one.target), &one.payload, out),
+        let Some(held) = self.held.take() else { return };
+        let mut rest = held.bytes();
+        for (target, length) in std::mem::take(&mut self.waiting) {
+            let (payload, later) = rest.split_at(length);
+            rest = later;
+            match self.names.locate(&target, out.now) {
+                Location::Asked => self.wait(target, payload, out),
+                Location::At(address) => self.transmit(address, Some(&target), payload, out),
                 Location::Unknown | Location::Nowhere => out.counters.udp_dropped_unresolved.add(1),
             }
-            self.waiting_bytes -= one.payload.len();
-        }
-        if self.waiting.is_empty() {
-            self.waiting = VecDeque::new();
         }
     }
 
@@ -195,8 +211,11 @@ impl<D: DatagramSocket> UdpLeg<D> {
 #[cfg(test)]
 mod tests {
     use super::super::Host;
+    use std::sync::Arc;
+
     use super::names::FAILED_RETRY;
     use super::*;
+    use crate::io::buffer_memory::BufferMemory;
 
     /// Remembers what was sent where.
     #[derive(Default)]
@@ -217,6 +236,7 @@ mod tests {
         leg: UdpLeg<Sent>,
         counters: Counters,
         traffic: Traffic,
+        pool: BufferPool,
         now: Instant,
     }
 
@@ -224,7 +244,7 @@ mod tests {
         fn new(initial: &Target) -> Self {
             let now = Instant::now();
             let leg = UdpLeg::new(initial.clone(), now);
-            Self { leg, counters: Counters::new(0), traffic: Traffic::default(), now }
+            Self { leg, counters: Counters::new(0), traffic: Traffic::default(), pool: BufferPool::new(), now }
         }
 
         fn bound(initial: &Target) -> Self {
@@ -234,7 +254,8 @@ mod tests {
         }
 
         fn with<T>(&mut self, call: impl FnOnce(&mut UdpLeg<Sent>, &mut Outgoing<'_>) -> T) -> T {
-            let mut out = Outgoing { now: self.now, counters: &self.counters, traffic: &mut self.traffic };
+            let mut out =
+                Outgoing { now: self.now, counters: &self.counters, traffic: &mut self.traffic, pool: &self.pool };
             call(&mut self.leg, &mut out)
         }
 
@@ -245,6 +266,10 @@ mod tests {
         fn resolve(&mut self, target: &Target, address: &str) {
             let ip = address.parse().ok();
             self.with(|leg, out| leg.on_resolved(target, ip, out));
+        }
+
+        fn waiting_bytes(&self) -> usize {
+            self.leg.held.as_ref().map_or(0, |held| held.len())
         }
 
         fn sent(&self) -> &[(Vec<u8>, SocketAddr)] {
@@ -289,7 +314,7 @@ mod tests {
         bench.send(&name("a.test", 1), b"x");
         bench.resolve(&name("a.test", 1), "no address");
         assert_eq!(bench.send(&name("a.test", 1), b"y"), None);
-        assert_eq!((bench.counters.udp_dropped_unresolved.value(), bench.leg.waiting_bytes), (2, 0));
+        assert_eq!((bench.counters.udp_dropped_unresolved.value(), bench.waiting_bytes()), (2, 0));
         bench.now += FAILED_RETRY;
         assert_eq!(bench.send(&name("a.test", 1), b"z"), Some(name("a.test", 1)));
     }
@@ -305,7 +330,26 @@ mod tests {
         for _ in 0..3 {
             bench.send(&name("a.test", 1), &[0; 7000]);
         }
-        assert_eq!((bench.leg.waiting_bytes, bench.counters.udp_dropped_no_room.value()), (14_000, 1));
+        assert_eq!((bench.waiting_bytes(), bench.counters.udp_dropped_no_room.value()), (14_000, 1));
+    }
+
+    #[test]
+    fn what_waits_for_several_names_counts_as_buffer_memory_and_goes_when_its_name_is_known() {
+        let mut bench = Bench::bound(&name("a.test", 1));
+        for number in 0..6_u8 {
+            bench.send(&name(if number % 2 == 0 { "a.test" } else { "b.test" }, 1), &[number; 1000]);
+        }
+        assert_eq!(bench.pool.held_bytes(), 64 << 10);
+        bench.resolve(&name("a.test", 1), "192.0.2.1");
+        assert_eq!((bench.sent().len(), bench.waiting_bytes()), (3, 3000));
+        bench.resolve(&name("b.test", 1), "192.0.2.2");
+        let sent: Vec<_> = bench.sent().iter().map(|(payload, _)| (payload[0], payload.len())).collect();
+        assert_eq!(sent, [0, 2, 4, 1, 3, 5].map(|number| (number, 1000)));
+        assert_eq!(bench.pool.held_bytes(), 0);
+
+        bench.pool = BufferPool::with_memory(Arc::new(BufferMemory::new(0, 1)));
+        bench.send(&name("c.test", 1), b"no memory");
+        assert_eq!((bench.counters.udp_dropped_no_room.value(), bench.waiting_bytes()), (1, 0));
     }
 
     #[test]

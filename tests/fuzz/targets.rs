@@ -15,7 +15,7 @@ use vless_rust::protocol::record::{RECORD_WIRE_BYTES_MAX, Record, record_len};
 use vless_rust::protocol::request::{Decoded, HEADER_BYTES_MAX};
 use vless_rust::protocol::share_link::{Security, ShareLink};
 use vless_rust::protocol::vision::{Boundary, SEED_DEFAULT, fuzz};
-use vless_rust::protocol::{addons, request, user_id};
+use vless_rust::protocol::{addons, mux, packet, request, user_id};
 use vless_rust::reactor::resolve::message::{Content, decode_reply, encode_query, is_askable};
 use vless_rust::reactor::resolve::{Family, Question};
 
@@ -45,6 +45,17 @@ pub(crate) const TARGETS: &[Target] = &[
         run: dns_reply,
         words: &[b"\xc0\x0c", b"\x00\x01\x00\x01", b"\x00\x05\x00\x01", b"\x07example\x03com\x00"],
     },
+    Target {
+        name: "frames",
+        run: mux_frames,
+        words: &[
+            b"\x00\x04\x00\x01\x03\x00",
+            b"\x00\x04\x00\x00\x02\x01\x00\x01",
+            b"\x00\x0c\x00\x00\x01\x01\x02\x00\x35\x01",
+            b"\x02\x00",
+        ],
+    },
+    Target { name: "packets", run: packets, words: &[b"\x00\x00", b"\x00\x05", b"\xff\xff"] },
     Target { name: "config", run: config_text, words: CONFIG_WORDS },
     Target { name: "share_link", run: share_link, words: &[b"\xff", b"%41", b"[::1]", b"&", b"#", "ü".as_bytes()] },
 ];
@@ -290,6 +301,58 @@ fn dns_reply(data: &[u8]) -> u64 {
     let question = Question { name: name.as_ref().into(), family };
     assert_eq!(is_askable(&name), encode_query(id, &question).is_some_and(|query| query.len() <= 512));
     shape(outcome.map(|reply| (std::mem::discriminant(&reply.content), reply.is_truncated)))
+}
+
+/// Frames are the same wherever they are cut, and what was written for one is read as that.
+fn mux_frames(data: &[u8]) -> u64 {
+    mux::fuzz::fuzz_frames(data);
+    let Some((_, data)) = data.split_first() else { return 0 };
+    let outcome = mux::decode(data);
+    if let Ok(Some((frame, length))) = &outcome {
+        assert_eq!(mux::decode(&data[..*length]), outcome, "what follows matters");
+        let mut written = Vec::new();
+        let source = if let mux::Status::Keep { target } = &frame.status { target.as_ref() } else { None };
+        let payload = &frame.payload.unwrap_or_default()[..frame.payload.map_or(0, |payload| payload.len().min(8192))];
+        if mux::keep_header(frame.id, source, payload.len(), &mut written).is_some() {
+            written.extend_from_slice(payload);
+            let (again, length) = mux::decode(&written).unwrap().unwrap();
+            assert_eq!((again.id, again.payload, length), (frame.id, Some(payload), written.len()));
+            assert!(matches!(&again.status, mux::Status::Keep { target } if target.as_ref() == source));
+        }
+    }
+    shape(outcome.map(|found| {
+        found.map(|(frame, length)| (std::mem::discriminant(&frame.status), frame.payload.is_some(), length.min(80)))
+    }))
+}
+
+/// Packets are the same wherever they are cut; the first byte says how.
+fn packets(data: &[u8]) -> u64 {
+    let Some((&length, stream)) = data.split_first() else { return 0 };
+    let whole = split_packets([stream]);
+    let pieces = split_packets(stream.chunks(usize::from(length) + 1));
+    assert_eq!(whole, pieces, "the result depends on the cuts");
+    let mut again = Vec::new();
+    for packet in &whole.0 {
+        again.extend(packet::header(packet.len()).unwrap());
+        again.extend(packet);
+    }
+    again.extend(&whole.1);
+    assert_eq!(again, stream);
+    shape((whole.0.iter().map(|packet| packet.len().min(20)).collect::<Vec<_>>(), whole.1.len().min(20)))
+}
+
+/// The packets, and what is left.
+fn split_packets<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let (mut kept, mut found) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        kept.extend_from_slice(piece);
+        while let Some((payload, length)) = packet::decode(&kept) {
+            assert!(length <= packet::PACKET_BYTES_MAX && length <= kept.len());
+            found.push(payload.to_vec());
+            kept.drain(..length);
+        }
+    }
+    (found, kept)
 }
 
 /// A text is either refused with places in it, or the settings it stands for can be shown.

@@ -54,7 +54,8 @@ impl Server {
     pub(crate) fn start_with(workers: usize, udp: UdpSettings, idle: Duration, mux_sockets_max: usize) -> Self {
         let hosts = tempfile::tempdir().unwrap();
         let hosts_file = hosts.path().join("hosts");
-        std::fs::write(&hosts_file, "127.0.0.1 one.test\n127.0.0.2 two.test\n10.1.2.3 private.test\n").unwrap();
+        std::fs::write(&hosts_file, "127.0.0.1 one.test uno.test\n127.0.0.2 two.test\n10.1.2.3 private.test\n")
+            .unwrap();
         let allow = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
         let user =
             |id, email: &str, flow| User { id, email: email.to_owned(), flow, counters: UserCounters::new(workers) };

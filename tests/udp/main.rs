@@ -8,4 +8,5 @@ mod fair;
 mod harness;
 mod mux;
 mod packets;
+mod vision;
 mod xudp;

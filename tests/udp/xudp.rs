@@ -65,6 +65,24 @@ fn every_name_is_reported_back_as_that_name() {
 }
 
 #[test]
+fn of_two_names_for_one_address_each_peer_has_its_own_and_numbers_stay_numbers() {
+    let server = server();
+    let peers = [(); 3].map(|()| peer("127.0.0.1"));
+    let [first, second, third] = peers.each_ref().map(|peer| peer.local_addr().unwrap());
+    let called = [named("one.test", first.port()), named("uno.test", second.port()), at(third)];
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    client.send(&new_udp(0, &called[0], &[], b"x"));
+    for name in &called[1..] {
+        client.send(&keep_to(0, name, b"x"));
+    }
+    for (peer, name) in peers.iter().zip(&called) {
+        let source = hear(peer).1;
+        peer.send_to(b"answer", source).unwrap();
+        assert_eq!(client.frame(), data(name, b"answer"));
+    }
+}
+
+#[test]
 fn refused_and_unknown_destinations_cost_only_their_datagrams() {
     let (server, target) = (server(), peer("127.0.0.1"));
     let mut client = Client::open(&server, PLAIN, 3, &[]);

@@ -146,7 +146,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             if input.len() + FRAME_ROOM + self.control.len() > bytes_max {
                 return true;
             }
-            let Some((length, source)) = leg.recv(datagram, now) else { return false };
+            let Some((length, source)) = leg.recv(datagram, cx.counters, now) else { return false };
             *budget = budget.saturating_sub(PACKET_COST_BYTES);
             header.clear();
             if length == 0 {

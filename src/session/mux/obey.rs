@@ -31,6 +31,8 @@ pub(super) enum Obeyed {
     Later,
     /// Not in this turn.
     NextTurn,
+    /// Not before there is buffer memory for what its target does not take.
+    Starved,
     Never(CloseReason),
 }
 
@@ -55,7 +57,9 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             match obeyed {
                 Obeyed::Yes => {}
                 // Nobody receives from a client that has to wait, so only its event tells that it is gone.
-                Obeyed::Later if channel.client.broken => return Turn::Abort(CloseReason::ClientReset),
+                Obeyed::Later | Obeyed::Starved if channel.client.broken => {
+                    return Turn::Abort(CloseReason::ClientReset);
+                }
                 Obeyed::Later => {
                     self.payload_waits = true;
                     return Turn::Wait;
@@ -63,6 +67,10 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
                 Obeyed::NextTurn => {
                     self.payload_waits = true;
                     return Turn::Again;
+                }
+                Obeyed::Starved => {
+                    self.payload_waits = true;
+                    return Turn::Starved;
                 }
                 Obeyed::Never(reason) => {
                     self.reset_targets();
@@ -152,8 +160,13 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         if network == Network::Tcp && self.user.flow == Flow::Vision {
             return Obeyed::Never(CloseReason::FlowRefused);
         }
-        if network == Network::Tcp && !payload.is_empty() && self.held_bytes() > HELD_BYTES_MAX {
-            return Obeyed::Later;
+        if network == Network::Tcp && !payload.is_empty() {
+            if self.held_bytes > HELD_BYTES_MAX {
+                return Obeyed::Later;
+            }
+            if self.must_wait_for_memory(cx) {
+                return Obeyed::Starved;
+            }
         }
         if let Some(sub) = self.by_id.get(&id) {
             self.end_by_client(*sub, cx);
@@ -190,21 +203,31 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
                 let leg = Leg::Sub(sub as u16);
                 let mut udp = UdpLeg::new(target, now);
                 cx.wishes.push(Wish::BindUdp { leg, user: Arc::clone(&self.user), global_id });
-                let mut out = Outgoing { now, counters: cx.counters, traffic: &mut self.traffic };
+                let mut out = Outgoing { now, counters: cx.counters, traffic: &mut self.traffic, pool: cx.means.pool };
                 if let Some(target) = udp.send(None, payload, &mut out) {
                     cx.wishes.push(Wish::Resolve { leg, target });
                 }
                 SubLeg::Udp(Box::new(udp))
             }
         };
+        if let SubLeg::Tcp(leg) = &leg {
+            self.held_bytes += leg.held_bytes();
+        }
         entry.insert(Sub { id, leg, global_id, is_ready: false });
         self.by_id.insert(id, sub);
         self.check_by(leg_deadline(self.subs.get(sub), cx.settings));
         Obeyed::Yes
     }
 
+    /// Nothing more may be kept for targets before some of it has left. A connection that keeps nothing for any target need
+    /// not wait: the frames it has not obeyed are memory, too, and would otherwise wait for themselves.
+    fn must_wait_for_memory(&self, cx: &Context<'_>) -> bool {
+        self.held_bytes > 0 && !cx.means.pool.may_begin()
+    }
+
     fn pass_on(&mut self, sub: usize, to: Option<&Target>, payload: &[u8], cx: &mut Context<'_>) -> Obeyed {
-        let is_full = self.held_bytes() > HELD_BYTES_MAX;
+        let is_full = self.held_bytes > HELD_BYTES_MAX;
+        let must_wait = self.must_wait_for_memory(cx);
         let Some(one) = self.subs.get_mut(sub) else { return Obeyed::Yes };
         match &mut one.leg {
             SubLeg::Tcp(_) if is_full => return Obeyed::Later,
@@ -212,8 +235,11 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
                 if !leg.has_room(payload.len()) {
                     return Obeyed::Later;
                 }
-                leg.send(payload, &mut self.traffic, &cx.means);
-                if leg.is_readable() {
+                if leg.must_keep() && must_wait {
+                    return Obeyed::Starved;
+                }
+                self.with_tcp(sub, |leg, traffic| leg.send(payload, traffic, &cx.means));
+                if self.subs.get(sub).is_some_and(|one| matches!(&one.leg, SubLeg::Tcp(leg) if leg.is_readable())) {
                     self.mark_ready(sub);
                 }
                 // It may be stalled from now on.
@@ -222,7 +248,12 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             // The socket comes before the next turn.
             SubLeg::Udp(leg) if !leg.is_bound() => return Obeyed::NextTurn,
             SubLeg::Udp(leg) => {
-                let mut out = Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic };
+                let mut out = Outgoing {
+                    now: cx.means.now,
+                    counters: cx.counters,
+                    traffic: &mut self.traffic,
+                    pool: cx.means.pool,
+                };
                 if let Some(target) = leg.send(to, payload, &mut out) {
                     cx.wishes.push(Wish::Resolve { leg: Leg::Sub(sub as u16), target });
                 }

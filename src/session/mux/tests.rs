@@ -8,7 +8,8 @@ use super::obey::Obeyed;
 use super::*;
 use crate::inbound::users::Users;
 use crate::io::buf::Buf;
-use crate::io::buffer_pool::{BUFFER_BYTES_MAX, BufferPool};
+use crate::io::buffer_memory::BufferMemory;
+use crate::io::buffer_pool::{BUFFER_BYTES_MAX, BufferPool, Loan};
 use crate::io::datagram::{RecvFrom, SendTo};
 use crate::io::random::Random;
 use crate::io::socket::{Recv, Send};
@@ -276,4 +277,39 @@ fn port_zero_costs_only_the_session_or_the_datagram() {
     bench.with(|mux, cx| mux.on_bound(0, Some(Peer), cx));
     assert_eq!(bench.client_says(&frame(2, 2, &[2, 0, 0, 1, 192, 0, 2, 1], Some(b"x"))), (Obeyed::Yes, 0));
     assert!(bench.control().is_empty());
+}
+
+#[test]
+fn what_waits_is_known_at_every_moment_and_without_memory_nothing_more_is_taken() {
+    let mut bench = Bench::new();
+    let check = |bench: &Bench| {
+        let held =
+            bench.mux.subs.iter().map(|(_, one)| if let SubLeg::Tcp(leg) = &one.leg { leg.held_bytes() } else { 0 });
+        assert_eq!(bench.mux.held_bytes, held.sum::<usize>());
+        assert_eq!(bench.mux.held_bytes, bench.pool.held_bytes());
+        bench.mux.held_bytes
+    };
+    let wire = bench.connected(1, 100);
+    for bytes in [50, 100, 3000, 2000] {
+        bench.client_says(&frame(1, 2, &[], Some(&vec![7; bytes])));
+        check(&bench);
+    }
+    assert_eq!(check(&bench), 64 << 10);
+    wire.borrow_mut().room = 10_000;
+    bench.writable(0);
+    assert_eq!((check(&bench), wire.borrow().taken), (0, 5150));
+    bench.client_says(&frame(2, 1, TCP_TARGET, Some(b"waits for its dial")));
+    assert_eq!(check(&bench), 4 << 10);
+    bench.client_says(&frame(2, 1, TCP_TARGET, Some(b"another")));
+    assert_eq!(check(&bench), 8 << 10, "the first one's bytes still leave");
+
+    let memory = Arc::new(BufferMemory::new(64 << 10, 1));
+    bench.pool = BufferPool::with_memory(Arc::clone(&memory));
+    let lent: Vec<_> = (0..16).map(|_| bench.pool.take(1, Loan::Waiting)).collect();
+    let data = frame(1, 2, &[], Some(b"x"));
+    assert_eq!(bench.client_says(&data), (Obeyed::Yes, 0), "its target takes it at once");
+    let new = frame(3, 1, TCP_TARGET, Some(b"x"));
+    assert_eq!(bench.client_says(&new), (Obeyed::Starved, new.len()));
+    drop(lent);
+    assert_eq!(bench.client_says(&new), (Obeyed::Yes, 0));
 }

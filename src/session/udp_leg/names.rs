@@ -22,7 +22,7 @@ pub(super) const FAILED_RETRY: Duration = Duration::from_secs(5);
 pub(super) struct Names {
     initial: Option<Box<str>>,
     /// The last used behind.
-    names: VecDeque<Name>,
+    looked_up: VecDeque<Name>,
     /// The last used in front.
     peers: VecDeque<Peer>,
 }
@@ -55,47 +55,51 @@ pub(super) enum Location {
 
 impl Names {
     pub(super) fn new(initial: &Target) -> Self {
-        Self { initial: name_in(initial).map(Into::into), names: VecDeque::new(), peers: VecDeque::new() }
+        Self { initial: name_in(initial).map(Into::into), looked_up: VecDeque::new(), peers: VecDeque::new() }
     }
 
     /// Names being resolved.
     pub(super) fn asked(&self) -> usize {
-        self.names.iter().filter(|name| matches!(name.state, NameState::Asked)).count()
+        self.looked_up.iter().filter(|name| matches!(name.state, NameState::Asked)).count()
     }
 
     pub(super) fn locate(&self, to: &Target, now: Instant) -> Location {
         match &to.host {
             Host::Ip(ip) => Location::At(SocketAddr::new(*ip, to.port)),
             Host::Name(_) if to.is_reserved_name() => Location::Nowhere,
-            Host::Name(wanted) => match self.names.iter().rfind(|name| name.name == *wanted).map(|name| &name.state) {
-                Some(NameState::Known(ip)) => Location::At(SocketAddr::new(*ip, to.port)),
-                Some(NameState::Asked) => Location::Asked,
-                Some(NameState::FailedAt(at)) if now.saturating_duration_since(*at) < FAILED_RETRY => Location::Nowhere,
-                Some(NameState::FailedAt(_)) | None => Location::Unknown,
-            },
+            Host::Name(wanted) => {
+                match self.looked_up.iter().rfind(|name| name.name == *wanted).map(|name| &name.state) {
+                    Some(NameState::Known(ip)) => Location::At(SocketAddr::new(*ip, to.port)),
+                    Some(NameState::Asked) => Location::Asked,
+                    Some(NameState::FailedAt(at)) if now.saturating_duration_since(*at) < FAILED_RETRY => {
+                        Location::Nowhere
+                    }
+                    Some(NameState::FailedAt(_)) | None => Location::Unknown,
+                }
+            }
         }
     }
 
     /// A name is being resolved. Makes room for it if need be.
     pub(super) fn remember_asked(&mut self, target: &Target) {
         let Some(asked) = name_in(target) else { return };
-        self.names.retain(|known| *known.name != *asked);
-        if self.names.len() >= NAMES_MAX {
+        self.looked_up.retain(|known| *known.name != *asked);
+        if self.looked_up.len() >= NAMES_MAX {
             let initial = self.initial.as_deref();
             let may_go = |name: &Name| {
                 !matches!(name.state, NameState::Asked) && initial.is_none_or(|initial| *name.name != *initial)
             };
-            if let Some(oldest) = self.names.iter().position(may_go) {
-                self.names.remove(oldest);
+            if let Some(oldest) = self.looked_up.iter().position(may_go) {
+                self.looked_up.remove(oldest);
             }
         }
-        self.names.push_back(Name { name: asked.into(), state: NameState::Asked });
+        self.looked_up.push_back(Name { name: asked.into(), state: NameState::Asked });
     }
 
     /// A name was resolved, or could not be; false when nobody asked for it.
     pub(super) fn on_resolved(&mut self, target: &Target, address: Option<IpAddr>, now: Instant) -> bool {
         let wanted = |name: &&mut Name| Some(&*name.name) == name_in(target);
-        let Some(name) = self.names.iter_mut().find(wanted) else { return false };
+        let Some(name) = self.looked_up.iter_mut().find(wanted) else { return false };
         name.state = address.map_or(NameState::FailedAt(now), NameState::Known);
         true
     }
@@ -113,10 +117,10 @@ impl Names {
         }
         self.peers.truncate(PEERS_MAX - 1);
         self.peers.push_front(peer);
-        if let Some(at) = self.names.iter().position(|known| Some(&*known.name) == name)
-            && let Some(used) = self.names.remove(at)
+        if let Some(at) = self.looked_up.iter().position(|known| Some(&*known.name) == name)
+            && let Some(used) = self.looked_up.remove(at)
         {
-            self.names.push_back(used);
+            self.looked_up.push_back(used);
         }
     }
 
@@ -127,8 +131,8 @@ impl Names {
         }
         let is_here = |name: &&Name| matches!(name.state, NameState::Known(ip) if ip == source.ip());
         let is_initial = |name: &&Name| self.initial.as_deref() == Some(&*name.name);
-        let known = self.names.iter().filter(is_here);
-        let best = known.clone().find(is_initial).or_else(|| known.last());
+        let mut known = self.looked_up.iter().filter(is_here);
+        let best = known.clone().find(is_initial).or_else(|| known.next_back());
         best.map_or(source.into(), |best| named(&best.name, source.port()))
     }
 }
@@ -205,7 +209,7 @@ mod tests {
             names.note_sent(SocketAddr::new("192.0.2.1".parse().unwrap(), number % 2), &named("used.test", number % 2));
             names.note_sent(SocketAddr::new("192.0.2.9".parse().unwrap(), number), &named("n.test", number));
         }
-        assert_eq!((names.names.len(), names.peers.len()), (NAMES_MAX, PEERS_MAX));
+        assert_eq!((names.looked_up.len(), names.peers.len()), (NAMES_MAX, PEERS_MAX));
         let is_known = |name| matches!(names.locate(&named(name, 1), Instant::now()), Location::At(_));
         assert!(is_known("first.test") && is_known("used.test") && !is_known("unused.test"));
     }
