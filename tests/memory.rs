@@ -169,27 +169,57 @@ fn strangers_take_no_memory_from_users_and_the_oldest_of_them_are_cut() {
 }
 
 #[test]
+fn handshakes_that_are_never_whole_count_too() {
+    const STRANGERS: usize = 60;
+    let server = short_of_memory(Options::tls());
+    // Records of a ClientHello that claims to be 60,000 bytes long.
+    let mut beginning = vec![22, 3, 1, 0x3a, 0x98, 1, 0, 0xea, 0x60];
+    beginning.resize(5 + 15_000, 0);
+    beginning.extend([22, 3, 1, 0x3a, 0x98]);
+    beginning.resize(2 * (5 + 15_000), 0);
+    let connect = || {
+        let mut stranger = TcpStream::connect(server.address).unwrap();
+        // Refused once the server has cut others, which may be this one.
+        let _ = stranger.write_all(&beginning);
+        stranger
+    };
+    let strangers: Vec<_> = (0..STRANGERS).map(|_| connect()).collect();
+    wait_until("strangers are cut", || server.closes(CloseReason::OpeningShed) > 0);
+    let origin = Origin::echo();
+    drop((echoing(&server, &origin), strangers));
+    server.wait_until_empty();
+}
+
+#[test]
 fn who_is_gone_does_not_wait_for_memory() {
     const HOLDERS: usize = 40;
     let timeouts = Timeouts { idle: Duration::from_secs(50), ..PATIENT };
     let server = short_of_memory(Options { timeouts, ..Options::tls() });
     let origin = Origin::echo();
     let holders: Vec<_> = (0..HOLDERS).map(|_| echoing(&server, &origin)).collect();
-    let leavers: Vec<_> = (0..HOLDERS).map(|_| echoing(&server, &origin)).collect();
+    let mut abrupt: Vec<_> = (0..HOLDERS).map(|_| echoing(&server, &origin)).collect();
     for holder in &holders {
         let record = sealed(holder, &[0; 16_000]);
         holder.send_raw(&record[..5000]).unwrap();
     }
     wait_until("memory is short", || server.totals().sessions_awaiting_buffer > 0);
-    for leaver in &leavers {
+    let orderly = abrupt.split_off(HOLDERS / 2);
+    for leaver in &abrupt {
         leaver.send(b"x").unwrap();
     }
-    wait_until("they wait", || server.totals().sessions_awaiting_buffer as usize >= HOLDERS);
-    for leaver in leavers {
+    wait_until("they wait", || server.totals().sessions_awaiting_buffer as usize >= abrupt.len());
+    let abrupt_ones = abrupt.len();
+    for leaver in abrupt {
         leaver.reset();
     }
-    let reasons = server.closed(HOLDERS).into_iter().map(|record| record.reason);
-    assert!(reasons.into_iter().all(|reason| reason == CloseReason::ClientReset));
-    drop(holders);
+    for leaver in &orderly {
+        leaver.finish();
+    }
+    let ended = server.closed(HOLDERS);
+    let count = |reason| ended.iter().filter(|record| record.reason == reason).count();
+    assert_eq!(count(CloseReason::ClientReset), abrupt_ones);
+    assert_eq!(count(CloseReason::Finished), orderly.len());
+    drop((holders, orderly));
     server.wait_until_empty();
+    assert_eq!(server.totals().sessions_awaiting_buffer, 0);
 }

@@ -133,6 +133,14 @@ impl Inbound {
         }
     }
 
+    /// Memory that TLS keeps for the beginning of a handshake message.
+    pub fn handshake_bytes(&self) -> usize {
+        match &self.security {
+            Security::Tls(engine) => engine.pending_bytes(),
+            _ => 0,
+        }
+    }
+
     /// The session runs inside TLS 1.3, without which there is no Vision.
     pub fn is_tls13(&self) -> bool {
         matches!(&self.security, Security::Tls(engine) if engine.is_tls13())

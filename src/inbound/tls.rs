@@ -362,6 +362,11 @@ impl TlsEngine {
         }
     }
 
+    /// Memory kept for the beginning of a handshake message.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.capacity()
+    }
+
     /// The handshake is done: payload may be sealed and will be decrypted.
     pub fn is_open(&self) -> bool {
         match &self.stage {

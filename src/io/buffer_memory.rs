@@ -1,13 +1,16 @@
 //! The limit on buffer memory that all workers share.
 //!
-//! An eighth of it is for free buffers that pools keep, a quarter for clients that are no users yet, so that strangers
+//! An eighth of it is for free buffers that pools keep, a quarter for clients that are not admitted yet, so that strangers
 //! cannot take what users need; both are divided among the pools. The rest is for relays, together. Of that, a direction
 //! that holds nothing may begin to receive while some is left. One that holds the beginning of something (a record, a
 //! packet) may always go on, because completing it is what frees its buffer: beginnings count as large as they may grow,
 //! and whoever goes on while nothing is left receives no more than what completes them. So waiting never waits for
-//! itself. The less is left, the shorter are the reads, so that a reader that stalls in the middle of one holds less: many
-//! stalled readers slow the others down a little instead of making them wait. Asking comes before receiving and taking after it: what is lent can pass the limit by what one receive per
-//! worker leaves over, [`OVERSHOOT_BYTES_MAX`], and by what ending streams still say.
+//! itself. What a peer sent before it left is received, too, bit by bit, so that nobody who is gone waits.
+//!
+//! The less is left, the shorter are the reads, so that a reader that stalls in the middle of one holds less: many stalled
+//! readers slow the others down a little instead of making them wait. Asking comes before receiving and taking after it:
+//! what is lent can pass the limit by what one receive per worker leaves over, [`OVERSHOOT_BYTES_MAX`], by one chunk per
+//! Mux connection for a target of it, and by the last words of ending streams.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -56,11 +59,10 @@ impl BufferMemory {
         self.lent_bytes() < self.lent_bytes_max
     }
 
-    /// How much of it at a time; 0 where it may not.
-    pub fn begin_bytes_max(&self) -> usize {
+    /// The most to receive at a time.
+    pub fn read_bytes_max(&self) -> usize {
         let quarter = self.lent_bytes_max / 4;
         match self.lent_bytes() {
-            lent if lent >= self.lent_bytes_max => 0,
             lent if lent >= quarter * 3 => SHORTEST_READ_BYTES,
             lent if lent >= quarter * 2 => SHORTER_READ_BYTES,
             _ => BUFFER_BYTES_MAX,
@@ -109,10 +111,10 @@ mod tests {
         let memory = BufferMemory::new(8000, 1);
         let mut reads = Vec::new();
         for _ in 0..5 {
-            reads.push(memory.begin_bytes_max());
+            reads.push(memory.read_bytes_max());
             memory.lend(1250);
         }
         let longest = BUFFER_BYTES_MAX;
-        assert_eq!(reads, [longest, longest, SHORTER_READ_BYTES, SHORTEST_READ_BYTES, 0]);
+        assert_eq!(reads, [longest, longest, SHORTER_READ_BYTES, SHORTEST_READ_BYTES, SHORTEST_READ_BYTES]);
     }
 }

@@ -91,6 +91,12 @@ pub struct PooledBuf {
     shelves: Rc<Shelves>,
 }
 
+/// Memory outside of the buffers that counts against the share of clients that are not admitted, until it is dropped.
+pub struct OpeningCharge {
+    bytes: usize,
+    shelves: Rc<Shelves>,
+}
+
 impl BufferPool {
     /// A pool of its own, without a limit.
     #[expect(clippy::new_without_default, reason = "a pool is made once per worker, never by default")]
@@ -137,10 +143,17 @@ impl BufferPool {
         self.shelves.memory.may_begin()
     }
 
-    /// The most that such a direction should receive at a time, so that what may be left over fits what is left; 0 where
-    /// it waits.
-    pub fn begin_bytes_max(&self) -> usize {
-        self.shelves.memory.begin_bytes_max()
+    /// Counts `bytes` of memory that the pool did not lend as if it had, with [`Loan::Opening`].
+    pub fn charge_opening(&self, bytes: usize) -> OpeningCharge {
+        let shelves = Rc::clone(&self.shelves);
+        shelves.opening_bytes.set(shelves.opening_bytes.get() + bytes);
+        OpeningCharge { bytes, shelves }
+    }
+
+    /// The most to receive at a time, so that what may be left over fits what is left; also where the answer to
+    /// [`BufferPool::may_begin`] is no and somebody goes on all the same.
+    pub fn read_bytes_max(&self) -> usize {
+        self.shelves.memory.read_bytes_max()
     }
 
     /// Bytes lent to clients that are no users yet, and how many that should be at the most.
@@ -237,6 +250,27 @@ impl Tier {
         let left = free.len() - surplus;
         free.truncate(left);
         self.unneeded.set(left);
+    }
+}
+
+impl OpeningCharge {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for OpeningCharge {
+    fn drop(&mut self) {
+        self.shelves.opening_bytes.set(self.shelves.opening_bytes.get() - self.bytes);
+    }
+}
+
+impl PooledBuf {
+    /// From here on it is borrowed for something else.
+    pub fn lend_as(&mut self, loan: Loan) {
+        self.shelves.give_back(self.loan, self.tier);
+        self.loan = loan;
+        self.shelves.lend(loan, self.tier);
     }
 }
 
@@ -372,7 +406,10 @@ mod tests {
         let strangers: Vec<_> = (0..40).map(|_| pool.take(5000, Loan::Opening)).collect();
         assert_eq!(pool.opening_bytes(), (40 * (64 << 10), 128 << 10));
         assert_eq!((memory.lent_bytes(), pool.may_begin()), (0, true));
+        let charge = pool.charge_opening(1000);
         drop(strangers);
+        assert_eq!((pool.opening_bytes().0, charge.bytes()), (1000, 1000));
+        drop(charge);
         assert_eq!(pool.opening_bytes().0, 0);
     }
 }

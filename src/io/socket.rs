@@ -109,6 +109,8 @@ pub struct Endpoint<S> {
     pub writable: bool,
     /// An event said that the connection is broken; the next call on the socket will find out how.
     pub broken: bool,
+    /// An event said that the peer has ended its direction; bytes may still be there.
+    read_closed: bool,
     /// Receiving into a pipe works, as far as is known.
     splices: bool,
     /// Sending found it broken. The kernel reports that once, and whoever receives later is told a mere end of stream.
@@ -121,6 +123,8 @@ pub struct Readiness {
     pub readable: bool,
     pub writable: bool,
     pub broken: bool,
+    /// The peer has ended its direction.
+    pub read_closed: bool,
     /// The stream holds urgent data (TCP's URG flag).
     pub urgent: bool,
 }
@@ -128,7 +132,7 @@ pub struct Readiness {
 impl<S: Socket> Endpoint<S> {
     /// A socket of which nothing is known yet.
     pub fn new(socket: S) -> Self {
-        Self { socket, readable: false, writable: false, broken: false, splices: true, lost: false }
+        Self { socket, readable: false, writable: false, broken: false, read_closed: false, splices: true, lost: false }
     }
 
     /// Takes note of an event.
@@ -136,6 +140,7 @@ impl<S: Socket> Endpoint<S> {
         self.readable |= readiness.readable;
         self.writable |= readiness.writable;
         self.broken |= readiness.broken;
+        self.read_closed |= readiness.read_closed;
         self.splices &= !readiness.urgent;
     }
 
@@ -143,6 +148,11 @@ impl<S: Socket> Endpoint<S> {
     pub fn recv(&mut self, into: &mut [u8]) -> Recv {
         let outcome = self.socket.recv(into);
         self.received(outcome)
+    }
+
+    /// The peer sends nothing more: what is there to receive is all there will ever be.
+    pub fn is_over(&self) -> bool {
+        self.read_closed || self.broken
     }
 
     /// Whether [`Endpoint::recv_pipe`] is worth a try.

@@ -1,6 +1,7 @@
 //! One worker: the loop, its sessions, and obedience to what they answer (`wishes`).
 
 mod accepting;
+mod memory;
 mod udp;
 mod wishes;
 
@@ -42,8 +43,6 @@ const EVENTS_MAX: usize = 1024;
 
 /// How often those who wait for buffer memory look whether another worker gave some back.
 const STARVED_RETRY: Duration = Duration::from_millis(20);
-/// How often a grown buffer pool gives back what nobody needed in the meantime.
-const SHRINK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often other workers are asked to close spares while descriptors are short.
 const SHORTAGE_SHARE_INTERVAL: Duration = Duration::from_millis(20);
@@ -120,8 +119,10 @@ pub(super) struct Worker {
     wish_list: Vec<Wish>,
     /// Sessions that stopped although they could go on.
     again: VecDeque<Token>,
-    /// Sessions that wait for buffer memory, the first in front.
+    /// Sessions that wait for buffer memory, the first in front; among them some that have ended since.
     starved: VecDeque<Token>,
+    /// Those that are alive.
+    starved_sessions: usize,
     scratch: Scratch,
     pool: BufferPool,
     random: Random,
@@ -183,6 +184,7 @@ impl Worker {
             wish_list: Vec::new(),
             again: VecDeque::new(),
             starved: VecDeque::new(),
+            starved_sessions: 0,
             scratch: Scratch::new(),
             pool: BufferPool::with_memory(Arc::clone(&seed.shared.buffer_memory)),
             random: Random::new(),
@@ -374,6 +376,7 @@ impl Worker {
         if next == Next::Starved && !mem::replace(&mut slot.starved, true) {
             self.counters.buffer_waits.add(1);
             self.starved.push_back(token.with_leg(CLIENT_LEG));
+            self.starved_sessions += 1;
         }
         if let Some(deadline) = slot.session.deadline(&self.settings.session) {
             slot.alarm.arm(deadline, token.with_leg(CLIENT_LEG), &mut self.timers, self.now);
@@ -399,49 +402,6 @@ impl Worker {
                 self.with_session(token, Session::advance);
                 self.shed_openings();
             }
-        }
-    }
-
-    /// Wakes those who wait for buffer memory, one after the other, while there is some.
-    fn serve_starved(&mut self) {
-        for _ in 0..self.starved.len() {
-            if !self.pool.may_begin() {
-                return;
-            }
-            let Some(token) = self.starved.pop_front() else { return };
-            if let Some(slot) = self.slot(token) {
-                slot.starved = false;
-                self.with_session(token, Session::advance);
-            }
-        }
-    }
-
-    /// When clients that are no users yet hold more than their share, the oldest are cut until half of it is free: those
-    /// who mean it are through their openings in no time.
-    fn shed_openings(&mut self) {
-        let (held_bytes, share) = self.pool.opening_bytes();
-        if held_bytes <= share {
-            return;
-        }
-        let holders = self.sessions.iter().filter_map(|(index, slot)| {
-            let since = slot.session.opening_holder_since()?;
-            Some((since, index))
-        });
-        let mut holders: Vec<_> = holders.collect();
-        holders.sort_unstable();
-        for (_, index) in holders {
-            if self.pool.opening_bytes().0 <= share / 2 {
-                return;
-            }
-            self.cut(index, CloseReason::OpeningShed);
-        }
-    }
-
-    /// While the buffer pool is larger than it was made, it is asked from time to time to give some back.
-    fn watch_growth(&mut self) {
-        if self.pool.is_grown() {
-            let at = self.now + SHRINK_INTERVAL;
-            self.shrink_alarm.arm(at, worker_token(SHRINK_LEG), &mut self.timers, self.now);
         }
     }
 
@@ -486,6 +446,7 @@ impl Worker {
         if slot.has_target {
             self.counters.targets_connected.sub(1);
         }
+        self.starved_sessions -= usize::from(slot.starved);
         drop(slot);
         self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
         self.counters.sessions_active.sub(1);
@@ -498,7 +459,7 @@ impl Worker {
     fn publish(&self) {
         self.counters.buffers_held.set(self.pool.held() as u64);
         self.counters.buffer_bytes_held.set(self.pool.held_bytes() as u64);
-        self.counters.sessions_awaiting_buffer.set(self.starved.len() as u64);
+        self.counters.sessions_awaiting_buffer.set(self.starved_sessions as u64);
         for (counters, usage) in self.counters.buffer_tiers.iter().zip(self.pool.usage()) {
             counters.lent.set(usage.lent);
             counters.lent_peak.set(usage.lent_peak);
@@ -536,6 +497,7 @@ fn readiness(event: &Event) -> Readiness {
     let broken = event.is_error();
     Readiness {
         readable: event.is_readable() || event.is_read_closed() || broken,
+        read_closed: event.is_read_closed(),
         writable: event.is_writable() || event.is_write_closed() || broken,
         broken,
         urgent: event.is_priority(),

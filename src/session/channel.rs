@@ -14,9 +14,6 @@ use crate::io::socket::{Endpoint, Socket};
 /// Received at a time. What it decodes to fits the scratch memory together with the longest incomplete frame.
 const READ_BYTES: usize = 32 << 10;
 
-/// The same while buffer memory is short and something begun is to be completed.
-const SHORT_READ_BYTES: usize = 4 << 10;
-
 /// The most payload of one batch towards the client, unless one packet alone is longer.
 const BATCH_BYTES: usize = 40 << 10;
 
@@ -108,17 +105,14 @@ impl<S: Socket> Channel<'_, S> {
     /// it comes back without anything being received.
     pub(super) fn pull(&mut self, payload_waits: &mut bool, means: &mut Means<'_>) -> Pulled {
         if std::mem::take(payload_waits) {
-            self.load(means);
+            self.uplink.load_output(means);
             return Pulled::Payload(0);
         }
         if self.inbound.is_uplink_closed() {
             return Pulled::End;
         }
-        let bytes_max = match means.pool.begin_bytes_max() {
-            0 => self.inbound.missing_bytes(self.uplink.kept_input()).min(SHORT_READ_BYTES),
-            bytes_max => bytes_max.min(READ_BYTES),
-        };
-        match self.uplink.receive(self.client, bytes_max, means) {
+        let missing_bytes = |kept: &[u8]| self.inbound.missing_bytes(kept);
+        match self.uplink.receive(self.client, READ_BYTES, missing_bytes, means) {
             Received::Bytes => {}
             Received::Blocked => return Pulled::Blocked,
             Received::Starved => return Pulled::Starved,
@@ -126,7 +120,7 @@ impl<S: Socket> Channel<'_, S> {
             Received::End => return Pulled::Broken(InboundError::Truncated),
             Received::Failed => return Pulled::Failed,
         }
-        self.load(means);
+        self.uplink.load_output(means);
         let (input, output) = means.scratch.parts();
         let received = input.len();
         match self.inbound.decode(input, output, Step::Everything) {
@@ -139,16 +133,6 @@ impl<S: Socket> Channel<'_, S> {
             Err(error) => return Pulled::Broken(error),
         }
         Pulled::Payload(received)
-    }
-
-    /// Puts the payload that was kept into the scratch output.
-    fn load(&mut self, means: &mut Means<'_>) {
-        let (_, output) = means.scratch.parts();
-        output.reset(0);
-        if let Some(kept) = self.uplink.take_output() {
-            let fits = output.append(kept.bytes());
-            debug_assert!(fits, "a kept buffer is not larger than the scratch memory");
-        }
     }
 
     /// Keeps what is left in the scratch output for the next [`Channel::pull`].

@@ -34,6 +34,7 @@ use self::transfer::{Means, Moved, Transfer};
 use crate::inbound::Inbound;
 pub use crate::inbound::tls::TlsAcceptor;
 pub use crate::inbound::users::{User, Users};
+use crate::io::buffer_pool::OpeningCharge;
 use crate::io::datagram::{DatagramSocket, NoDatagrams};
 use crate::io::socket::{Endpoint, Readiness, Socket};
 pub use crate::protocol::addons::Flow;
@@ -201,7 +202,10 @@ enum Relay<S, D> {
 }
 
 enum Phase {
-    Handshake,
+    Handshake {
+        /// What TLS keeps of a message that is not whole.
+        held: Option<OpeningCharge>,
+    },
     FirstByte,
     Request,
     /// The request is complete, but there is no memory for what came with it.
@@ -226,7 +230,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             client: Endpoint::new(client),
             target: None,
             relay: Relay::Stream,
-            phase: if inbound.is_open() { Phase::FirstByte } else { Phase::Handshake },
+            phase: if inbound.is_open() { Phase::FirstByte } else { Phase::Handshake { held: None } },
             inbound,
             uplink: Transfer::new(now),
             downlink: Transfer::new(now),
@@ -261,7 +265,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     /// The next turn after [`Next::Again`].
     pub fn advance(&mut self, cx: &mut Context<'_>) -> Next {
         match self.phase {
-            Phase::Handshake | Phase::FirstByte | Phase::Request => self.open(cx),
+            Phase::Handshake { .. } | Phase::FirstByte | Phase::Request => self.open(cx),
             Phase::Admission => self.retry_admission(cx),
             Phase::Dialling if self.client.broken => self.abort(CloseReason::ClientReset),
             Phase::Dialling => Next::Wait,
@@ -359,7 +363,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     pub fn deadline(&self, settings: &SessionSettings) -> Option<Instant> {
         let timeouts = &settings.timeouts;
         Some(match self.phase {
-            Phase::Handshake => self.accepted_at + timeouts.tls_handshake,
+            Phase::Handshake { .. } => self.accepted_at + timeouts.tls_handshake,
             Phase::FirstByte => self.phase_since + timeouts.first_byte,
             Phase::Request | Phase::Admission => self.phase_since + timeouts.request,
             Phase::Dialling => return None,
@@ -381,7 +385,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             return self.advance(cx);
         }
         let reason = match self.phase {
-            Phase::Handshake => CloseReason::HandshakeTimeout,
+            Phase::Handshake { .. } => CloseReason::HandshakeTimeout,
             Phase::FirstByte => CloseReason::FirstByteTimeout,
             Phase::Request | Phase::Admission => CloseReason::RequestTimeout,
             Phase::Dialling => return Next::Wait,
@@ -420,11 +424,11 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.finish(reason)
     }
 
-    /// When the client was accepted, if it is no user yet and holds memory.
+    /// When the client was accepted, if memory is kept for it although it is not admitted.
     pub fn opening_holder_since(&self) -> Option<Instant> {
-        let is_opening = matches!(self.phase, Phase::Handshake | Phase::FirstByte | Phase::Request | Phase::Admission);
-        let holds = self.uplink.owes_bytes() || self.downlink.owes_bytes();
-        (is_opening && holds).then_some(self.accepted_at)
+        let tls_holds = matches!(self.phase, Phase::Handshake { held: Some(_) });
+        let holds = tls_holds || self.uplink.holds_opening() || self.downlink.holds_opening();
+        holds.then_some(self.accepted_at)
     }
 
     /// What happened, for the access log.

@@ -8,7 +8,7 @@ use super::mux::{Mux, Opening};
 use super::transfer::Received;
 use super::{Account, Context, Flow, Leg, Next, Phase, Relay, Session, User, Wish};
 use crate::inbound::{Converted, InboundError, Step};
-use crate::io::buffer_pool::Loan;
+use crate::io::buffer_pool::{Loan, OpeningCharge};
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
 use crate::protocol::request::{self, Command, Decoded, Request};
@@ -29,7 +29,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             if !self.send_unasked(cx) {
                 return self.wait_or_abort();
             }
-            match self.uplink.receive(&mut self.client, OPENING_READ_BYTES, &mut cx.means) {
+            match self.uplink.receive(&mut self.client, OPENING_READ_BYTES, |_| OPENING_READ_BYTES, &mut cx.means) {
                 Received::Bytes => {}
                 Received::Blocked => return Next::Wait,
                 Received::Starved => return Next::Starved,
@@ -46,15 +46,13 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
 
     /// Decodes what the scratch input holds; `None` when more must arrive.
     fn decode_opening(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        let (_, output) = cx.means.scratch.parts();
-        output.reset(0);
-        if let Some(early) = self.uplink.take_output() {
-            let fits = output.append(early.bytes());
-            debug_assert!(fits, "a kept buffer is not larger than the scratch memory");
-        }
+        self.uplink.load_output(&mut cx.means);
         loop {
             let (input, output) = cx.means.scratch.parts();
-            let again = match self.inbound.decode(input, output, Step::OneRecord) {
+            let decoded = self.inbound.decode(input, output, Step::OneRecord);
+            self.charge_handshake(cx);
+            let (input, output) = cx.means.scratch.parts();
+            let again = match decoded {
                 Ok(Converted::Moved { again }) => again,
                 Ok(Converted::Unchanged) => {
                     if !output.append(input.bytes()) {
@@ -83,6 +81,15 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.uplink.keep_output(&cx.means);
         self.uplink.keep_input(false, &cx.means);
         None
+    }
+
+    /// What TLS keeps of a handshake message counts like the buffers of a client that is not admitted.
+    fn charge_handshake(&mut self, cx: &Context<'_>) {
+        let Phase::Handshake { held } = &mut self.phase else { return };
+        let bytes = self.inbound.handshake_bytes();
+        if held.as_ref().map_or(0, OpeningCharge::bytes) != bytes {
+            *held = (bytes > 0).then(|| cx.means.pool.charge_opening(bytes));
+        }
     }
 
     /// A complete request, the first `len` bytes of the scratch output: what came behind it is a relay's from here on, and
@@ -119,7 +126,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
 
     /// Moves on from the handshake when TLS is open, and from the wait for the first byte when there is one.
     fn note_opening_progress(&mut self, cx: &mut Context<'_>) {
-        if matches!(self.phase, Phase::Handshake) && self.inbound.is_open() {
+        if matches!(self.phase, Phase::Handshake { .. }) && self.inbound.is_open() {
             cx.counters.tls_handshakes.add(1);
             self.enter(Phase::FirstByte, cx.means.now);
         }

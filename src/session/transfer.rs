@@ -197,8 +197,7 @@ impl Transfer {
             let may_splice = transform.is_transparent() && source.splices() && !self.input_waits;
             let splice = means.pipes.filter(|_| may_splice);
             // A pipe needs no memory of ours, so it is also the way on when that runs out.
-            let begin_bytes_max = means.pool.begin_bytes_max();
-            let prefers_pipe = self.is_bulk || begin_bytes_max < PROBE_BYTES;
+            let prefers_pipe = self.is_bulk || means.pool.read_bytes_max() < PROBE_BYTES;
             if let Some(pipe) = splice.filter(|_| prefers_pipe && source.readable).and_then(PipePool::take)
                 && let Some(outcome) = self.receive_pipe(source, pipe)
             {
@@ -211,12 +210,9 @@ impl Transfer {
                 continue;
             }
             // Bulk for which there is no pipe is read at length.
-            let read_max = match splice {
-                _ if begin_bytes_max == 0 => transform.missing_bytes(self.kept_input()),
-                Some(_) if !self.is_bulk => PROBE_BYTES.min(begin_bytes_max),
-                _ => begin_bytes_max,
-            };
-            match self.receive(source, transform.input_bytes_max().min(read_max), means) {
+            let read_max = if splice.is_some() && !self.is_bulk { PROBE_BYTES } else { usize::MAX };
+            let read_max = transform.input_bytes_max().min(read_max);
+            match self.receive(source, read_max, |kept| transform.missing_bytes(kept), means) {
                 Received::Bytes => {
                     self.is_bulk = means.scratch.input.len() >= PROBE_BYTES;
                     budget = budget.saturating_sub(means.scratch.input.len());
@@ -237,28 +233,31 @@ impl Transfer {
         }
     }
 
-    /// Puts what there is to convert into the scratch input, at most `bytes_max` new bytes. While memory is short, only a
-    /// direction that holds the beginning of something receives, and then `bytes_max` should be what completes it.
+    /// Puts what there is to convert into the scratch input, at most `bytes_max` new bytes. While memory is short only a
+    /// direction that holds the beginning of something receives, namely the `missing_bytes` that complete it, or one whose
+    /// source sends nothing more.
     pub fn receive<S: Socket>(
         &mut self,
         source: &mut Endpoint<S>,
         bytes_max: usize,
+        missing_bytes: impl FnOnce(&[u8]) -> usize,
         means: &mut Means<'_>,
     ) -> Received {
         if !self.input_waits && !source.readable {
             return Received::Blocked;
         }
+        let is_short = !self.is_opening && !means.pool.may_begin();
         let holds_beginning = self.input.is_some() || self.output.is_some();
-        if !holds_beginning && !self.is_opening && !means.pool.may_begin() {
-            // Whoever is gone does not wait.
-            return if source.broken { Received::Failed } else { Received::Starved };
+        if is_short && !holds_beginning && !source.is_over() {
+            return Received::Starved;
         }
+        let bytes_max = match &self.input {
+            Some(kept) if is_short => bytes_max.min(missing_bytes(kept.bytes())),
+            _ => bytes_max.min(means.pool.read_bytes_max()),
+        };
         let input = &mut means.scratch.input;
         input.reset(HEADROOM_BYTES);
-        if let Some(kept) = &self.input {
-            let fits = input.append(kept.bytes());
-            debug_assert!(fits, "a kept buffer is smaller than the scratch memory");
-        }
+        put_back(self.input.as_deref(), input);
         if self.input_waits {
             self.input_waits = false;
             self.input = None;
@@ -337,10 +336,7 @@ impl Transfer {
             if self.input_waits {
                 let input = &mut means.scratch.input;
                 input.reset(HEADROOM_BYTES);
-                if let Some(kept) = self.input.take() {
-                    let fits = input.append(kept.bytes());
-                    debug_assert!(fits, "a kept buffer is smaller than the scratch memory");
-                }
+                put_back(self.input.take().as_deref(), input);
                 self.input_waits = false;
             } else if transform.has_unasked() {
                 means.scratch.input.reset(HEADROOM_BYTES);
@@ -393,10 +389,7 @@ impl Transfer {
     fn finish(&mut self, transform: &mut impl Transform, means: &mut Means<'_>) {
         let output = &mut means.scratch.output;
         output.reset(0);
-        if let Some(waiting) = self.output.take() {
-            let fits = output.append(waiting.bytes());
-            debug_assert!(fits, "a kept buffer is not larger than the scratch memory");
-        }
+        put_back(self.output.take().as_deref(), output);
         let rest = self.input.take();
         let rest = rest.as_ref().map_or(&[][..], |kept| kept.bytes());
         let end = match transform.finish(rest, output, &mut self.tally) {
@@ -460,14 +453,18 @@ impl Transfer {
 
     /// Puts what was kept back into the scratch memory, input and output.
     pub fn load(&mut self, means: &mut Means<'_>) {
-        let (input, output) = means.scratch.parts();
+        let (input, _) = means.scratch.parts();
         input.reset(HEADROOM_BYTES);
-        output.reset(0);
-        for (kept, scratch) in [(self.input.take(), input), (self.output.take(), output)] {
-            let fits = kept.is_none_or(|kept| scratch.append(kept.bytes()));
-            debug_assert!(fits, "a kept buffer is not larger than the scratch memory");
-        }
+        put_back(self.input.take().as_deref(), input);
         self.input_waits = false;
+        self.load_output(means);
+    }
+
+    /// Puts what was kept of the output back into the scratch output, and nothing else is there.
+    pub fn load_output(&mut self, means: &mut Means<'_>) {
+        let (_, output) = means.scratch.parts();
+        output.reset(0);
+        put_back(self.output.take().as_deref(), output);
     }
 
     /// Keeps the rest of the scratch input for later. `waits` says that it may be convertible as it is.
@@ -494,10 +491,7 @@ impl Transfer {
     pub fn queue(&mut self, means: &mut Means<'_>, write: impl FnOnce(&mut Buf, &mut Tally)) {
         let output = &mut means.scratch.output;
         output.reset(0);
-        if let Some(waiting) = self.output.take() {
-            let fits = output.append(waiting.bytes());
-            debug_assert!(fits, "a kept buffer is not larger than the scratch memory");
-        }
+        put_back(self.output.take().as_deref(), output);
         write(output, &mut self.tally);
         self.output = self.keep(output, Loan::Waiting, means.pool);
     }
@@ -510,9 +504,17 @@ impl Transfer {
         if self.is_opening { Loan::Opening } else { loan }
     }
 
-    /// The client is a user: from here on what is kept counts as a relay's.
+    /// The client is admitted: from here on what is kept counts as a relay's.
     pub fn admit(&mut self) {
         self.is_opening = false;
+        for kept in [&mut self.input, &mut self.output].into_iter().flatten() {
+            kept.lend_as(Loan::Waiting);
+        }
+    }
+
+    /// Memory is kept for a client that is not admitted.
+    pub fn holds_opening(&self) -> bool {
+        self.is_opening && self.owes_bytes()
     }
 
     /// What was received and could not be converted yet.
@@ -572,6 +574,12 @@ impl Transfer {
     pub fn stalled_since(&self) -> Option<Instant> {
         self.stalled_since
     }
+}
+
+/// Appends what was kept to scratch memory, which has room for every buffer there is.
+fn put_back(kept: Option<&Buf>, scratch: &mut Buf) {
+    let fits = kept.is_none_or(|kept| scratch.append(kept.bytes()));
+    debug_assert!(fits, "a kept buffer is larger than the scratch memory");
 }
 
 impl Scratch {

@@ -387,7 +387,7 @@ impl Dialer {
 
     /// The only place from which a target is connected to.
     fn attempt(&mut self, token: Token, ip: IpAddr, cx: &mut DialContext<'_>) {
-        let (bind, options, policy) = (self.settings.bind, self.settings.options, Arc::clone(&self.settings.policy));
+        let policy = Arc::clone(&self.settings.policy);
         let Some(dial) = self.find(token) else { return };
         let address = policy::canonical(SocketAddr::new(ip, dial.target.port));
         // The operator's own targets are nobody's wish; clients are judged when they ask for one.
@@ -408,15 +408,27 @@ impl Dialer {
         cx.counters.dial_attempts.add(1);
         let leg = dial.next_leg;
         dial.next_leg += 1;
-        let connected = socket::connect(address, bind, options).and_then(|mut socket| {
-            let interests = Interest::READABLE | Interest::WRITABLE;
-            cx.registry.register(&mut socket, token.with_leg(leg).into(), interests).map(|()| socket)
-        });
-        match connected {
-            Ok(socket) => dial.attempts.push(Attempt { leg, socket, address, started: cx.now }),
-            // As long as anything gives way, its descriptors are a reason to try again.
-            Err(error) if is_shortage(&error) && self.make_room(cx.counters) => self.attempt(token, ip, cx),
+        match self.connect(address, token.with_leg(leg), cx) {
+            Ok(socket) => {
+                let Some(dial) = self.find(token) else { return };
+                dial.attempts.push(Attempt { leg, socket, address, started: cx.now });
+            }
             Err(error) => self.on_attempt_error(token, address, &error, cx),
+        }
+    }
+
+    /// Begins to connect, and has others give way where descriptors have run out.
+    fn connect(&mut self, address: SocketAddr, token: Token, cx: &DialContext<'_>) -> io::Result<TcpStream> {
+        let (bind, options) = (self.settings.bind, self.settings.options);
+        loop {
+            let connected = socket::connect(address, bind, options).and_then(|mut socket| {
+                let interests = Interest::READABLE | Interest::WRITABLE;
+                cx.registry.register(&mut socket, token.into(), interests).map(|()| socket)
+            });
+            match connected {
+                Err(error) if is_shortage(&error) && self.make_room(cx.counters) => {}
+                connected => return connected,
+            }
         }
     }
 

@@ -112,9 +112,12 @@ impl Race {
         self.next_attempt_at = Some(now);
     }
 
-    /// So many open attempts were closed without an outcome. That starts no other: their sockets are wanted elsewhere.
-    pub fn on_attempts_given_up(&mut self, count: usize) {
-        self.open = self.open.saturating_sub(count);
+    /// The open attempt to `ip` was closed without an outcome: its socket was wanted elsewhere. It starts no other now, and
+    /// is tried again behind the others.
+    pub fn on_attempt_given_up(&mut self, ip: IpAddr) {
+        self.open = self.open.saturating_sub(1);
+        self.started = self.started.saturating_sub(1);
+        self.side(if ip.is_ipv4() { Family::V4 } else { Family::V6 }).addresses.push_back(ip);
     }
 
     /// The address handed out last must not be dialled; it does not count.

@@ -14,7 +14,7 @@ impl Dialer {
     pub fn make_room(&mut self, counters: &Counters) -> bool {
         let had_spares = self.give_up_spares(counters);
         self.is_short |= !had_spares && self.pool.is_enabled();
-        had_spares || self.give_up_slow_attempts()
+        had_spares || self.give_up_slow_attempt()
     }
 
     /// Descriptors ran out since the last call, and there was no spare to close.
@@ -22,20 +22,21 @@ impl Dialer {
         mem::take(&mut self.is_short)
     }
 
-    /// Of each dial the latest attempt stays: those before it had a delay of the race for themselves and got no answer.
-    fn give_up_slow_attempts(&mut self) -> bool {
-        let given_up: usize = self.dials.iter_mut().map(|(_, dial)| dial.keep_latest_attempt()).sum();
-        given_up > 0
+    /// Closes the oldest attempt of the dial that has most: it had a delay of the race for itself and got no answer. Its
+    /// address goes to the end of the race.
+    fn give_up_slow_attempt(&mut self) -> bool {
+        let dials = self.dials.iter_mut().map(|(_, dial)| dial).filter(|dial| dial.attempts.len() > 1);
+        dials.max_by_key(|dial| dial.attempts.len()).is_some_and(Dial::give_up_oldest_attempt)
     }
 }
 
 impl Dial {
-    fn keep_latest_attempt(&mut self) -> usize {
-        let latest = self.attempts.iter().map(|attempt| attempt.leg).max();
-        let before = self.attempts.len();
-        self.attempts.retain(|attempt| Some(attempt.leg) == latest);
-        let given_up = before - self.attempts.len();
-        self.race.on_attempts_given_up(given_up);
-        given_up
+    fn give_up_oldest_attempt(&mut self) -> bool {
+        let oldest = self.attempts.iter().enumerate().min_by_key(|(_, attempt)| attempt.leg).map(|(place, _)| place);
+        let given_up = oldest.map(|place| self.attempts.swap_remove(place));
+        if let Some(attempt) = &given_up {
+            self.race.on_attempt_given_up(attempt.address.ip());
+        }
+        given_up.is_some()
     }
 }

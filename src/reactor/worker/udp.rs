@@ -33,14 +33,7 @@ impl Worker {
             }
             (bound, Some(claim))
         } else {
-            let (permit, mux_permit) = self.permit_udp(token, user)?;
-            let bound = match BoundSocket::bind(self.settings.dial.bind, permit, mux_permit) {
-                // Spares are the first to go.
-                Err(error) if is_shortage(&error) && self.dialer.make_room(&self.counters) => {
-                    return self.bind_udp(token, user, id);
-                }
-                bound => Arc::new(bound.map_err(|error| self.udp_failed(&error))?),
-            };
+            let bound = self.bind_new_udp(token, user)?;
             let claim = key.and_then(|key| ids.enter(key, holder, &bound));
             (bound, claim)
         };
@@ -50,6 +43,18 @@ impl Worker {
         let policy = Arc::clone(&self.settings.dial.policy);
         let registry = self.registry().map_err(|error| self.udp_failed(&error))?;
         OutboundUdp::watch(bound, claim, policy, &registry, token).map_err(|error| self.udp_failed(&error))
+    }
+
+    /// A new socket; where descriptors have run out, spares are the first to go.
+    fn bind_new_udp(&mut self, token: Token, user: &Arc<User>) -> Result<Arc<BoundSocket>, BindFailure> {
+        loop {
+            let (permit, mux_permit) = self.permit_udp(token, user)?;
+            match BoundSocket::bind(self.settings.dial.bind, permit, mux_permit) {
+                Ok(bound) => return Ok(Arc::new(bound)),
+                Err(error) if is_shortage(&error) && self.dialer.make_room(&self.counters) => {}
+                Err(error) => return Err(self.udp_failed(&error)),
+            }
+        }
     }
 
     /// The rights to one more socket, if need be in exchange for one that waits for its client to come back.

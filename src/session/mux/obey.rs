@@ -44,6 +44,11 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
                 Pulled::Payload(received) => budget = budget.saturating_sub(received),
                 Pulled::Blocked => return Turn::Wait,
                 Pulled::Starved => return Turn::Starved,
+                Pulled::End if channel.uplink.has_output() => {
+                    // In the middle of a frame.
+                    self.reset_targets();
+                    return Turn::Close(CloseReason::Truncated);
+                }
                 Pulled::End => return self.end_by_eof(cx),
                 Pulled::Failed => return Turn::Abort(CloseReason::ClientReset),
                 Pulled::Broken(error) => return Turn::Broken(error),

@@ -138,6 +138,7 @@ impl Link {
             return false;
         }
         self.pending.readable |= self.read_blocked;
+        self.pending.read_closed |= self.pending.readable && self.end_arrived;
         true
     }
 
