@@ -90,11 +90,15 @@ pub struct Inbound {
     downlink_finished: bool,
     response: Response,
     vision: Option<Box<Vision>>,
+    /// What [`Vision`] counted, where it is gone.
+    padding: Padding,
 }
 
 enum Security {
-    /// There is no TLS, or Vision has left it in both directions.
+    /// There is no TLS, or neither direction needs it any more.
     Plain,
+    /// Vision has left TLS in both directions, and nothing of either is kept.
+    Left,
     /// No byte has arrived: a client that says nothing costs no TLS state.
     TlsUntouched(TlsAcceptor),
     Tls(Box<TlsEngine>),
@@ -121,13 +125,20 @@ impl Inbound {
     }
 
     fn new(security: Security) -> Self {
-        Self { security, uplink_closed: false, downlink_finished: false, response: Response::NotYet, vision: None }
+        Self {
+            security,
+            uplink_closed: false,
+            downlink_finished: false,
+            response: Response::NotYet,
+            vision: None,
+            padding: Padding::default(),
+        }
     }
 
     /// Payload can flow: there is no TLS, or its handshake is done.
     pub fn is_open(&self) -> bool {
         match &self.security {
-            Security::Plain => true,
+            Security::Plain | Security::Left => true,
             Security::TlsUntouched(_) => false,
             Security::Tls(engine) => engine.is_open(),
         }
@@ -245,12 +256,18 @@ impl Inbound {
 
     /// The uplink has left TLS.
     pub fn is_uplink_direct(&self) -> bool {
-        self.vision.as_ref().is_some_and(|vision| vision.uplink_phase() == Phase::Raw)
+        match &self.vision {
+            Some(vision) => vision.uplink_phase() == Phase::Raw,
+            None => matches!(self.security, Security::Left),
+        }
     }
 
     /// The downlink has left TLS: nothing may be sent through it any more.
     pub fn is_downlink_direct(&self) -> bool {
-        self.vision.as_ref().is_some_and(|vision| vision.downlink_phase() == Phase::Raw)
+        match &self.vision {
+            Some(vision) => vision.downlink_phase() == Phase::Raw,
+            None => matches!(self.security, Security::Left),
+        }
     }
 
     /// The uplink's bytes are payload as they stand, for good.
@@ -265,7 +282,7 @@ impl Inbound {
 
     /// Bytes that Vision sent and received around payload so far.
     pub fn padding(&self) -> Padding {
-        self.vision.as_ref().map_or_else(Padding::default, |vision| vision.padding())
+        self.vision.as_ref().map_or(self.padding, |vision| vision.padding())
     }
 
     /// The most payload to give to one [`Inbound::encode`], so that records come out full; at most `read_bytes_max`.
@@ -365,8 +382,14 @@ impl Inbound {
         }
     }
 
-    /// Frees TLS as soon as neither direction needs it.
+    /// Frees TLS as soon as neither direction needs it, and Vision when there is nothing more for it to know.
     fn drop_tls_when_left(&mut self) {
+        if self.is_uplink_direct() && self.is_downlink_direct() {
+            self.padding = self.padding();
+            self.vision = None;
+            self.security = Security::Left;
+            return;
+        }
         let uplink_needs_it = !self.is_uplink_direct() && !self.uplink_closed;
         let downlink_needs_it = !self.is_downlink_direct() && (!self.downlink_finished || self.has_outgoing());
         if !uplink_needs_it && !downlink_needs_it {

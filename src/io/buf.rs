@@ -4,15 +4,18 @@
 //! through this type except by filling over it.
 
 /// A contiguous queue of bytes.
+///
+/// Positions are kept short because sessions hold several of these.
 pub struct Buf {
     storage: Box<[u8]>,
-    head: usize,
-    tail: usize,
+    head: u32,
+    tail: u32,
 }
 
 impl Buf {
-    /// An empty queue that holds up to `capacity` bytes.
+    /// An empty queue that holds up to `capacity` bytes, which must be less than 4 GiB.
     pub fn new(capacity: usize) -> Self {
+        debug_assert!(u32::try_from(capacity).is_ok());
         Self { storage: vec![0; capacity].into_boxed_slice(), head: 0, tail: 0 }
     }
 
@@ -25,9 +28,17 @@ impl Buf {
         self.storage.len()
     }
 
+    fn head(&self) -> usize {
+        self.head as usize
+    }
+
+    fn tail(&self) -> usize {
+        self.tail as usize
+    }
+
     /// Bytes queued.
     pub fn len(&self) -> usize {
-        self.tail - self.head
+        self.tail() - self.head()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -36,33 +47,35 @@ impl Buf {
 
     /// The queued bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.storage[self.head..self.tail]
+        &self.storage[self.head()..self.tail()]
     }
 
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.storage[self.head..self.tail]
+        let queued = self.head()..self.tail();
+        &mut self.storage[queued]
     }
 
     /// The room behind the queued bytes; follow with [`Buf::fill`].
     pub fn spare_mut(&mut self) -> &mut [u8] {
-        &mut self.storage[self.tail..]
+        let tail = self.tail();
+        &mut self.storage[tail..]
     }
 
     /// Room behind the queued bytes.
     pub fn spare(&self) -> usize {
-        self.storage.len() - self.tail
+        self.storage.len() - self.tail()
     }
 
     /// Queues the first `count` bytes of the spare room, which the caller has just written.
     pub fn fill(&mut self, count: usize) {
         debug_assert!(count <= self.spare());
-        self.tail = (self.tail + count).min(self.storage.len());
+        self.tail = (self.tail() + count).min(self.storage.len()) as u32;
     }
 
     /// Takes `count` bytes off the front.
     pub fn consume(&mut self, count: usize) {
         debug_assert!(count <= self.len());
-        self.head = (self.head + count).min(self.tail);
+        self.head = (self.head() + count).min(self.tail()) as u32;
         if self.head == self.tail {
             self.head = 0;
             self.tail = 0;
@@ -72,25 +85,26 @@ impl Buf {
     /// Queues a copy of `bytes`; false, and nothing queued, where they do not fit behind what is there.
     #[must_use]
     pub fn append(&mut self, bytes: &[u8]) -> bool {
-        let Some(room) = self.storage.get_mut(self.tail..self.tail + bytes.len()) else { return false };
+        let tail = self.tail();
+        let Some(room) = self.storage.get_mut(tail..tail + bytes.len()) else { return false };
         room.copy_from_slice(bytes);
-        self.tail += bytes.len();
+        self.tail += bytes.len() as u32;
         true
     }
 
     /// Empties the queue and leaves `headroom` bytes free in front for [`Buf::prepend`].
     pub fn reset(&mut self, headroom: usize) {
         debug_assert!(headroom <= self.capacity());
-        self.head = headroom.min(self.storage.len());
+        self.head = headroom.min(self.storage.len()) as u32;
         self.tail = self.head;
     }
 
     /// Puts `bytes` in front of the queue; false, and nothing changed, where the headroom is too small.
     #[must_use]
     pub fn prepend(&mut self, bytes: &[u8]) -> bool {
-        let Some(head) = self.head.checked_sub(bytes.len()) else { return false };
-        self.storage[head..self.head].copy_from_slice(bytes);
-        self.head = head;
+        let Some(head) = self.head().checked_sub(bytes.len()) else { return false };
+        self.storage[head..head + bytes.len()].copy_from_slice(bytes);
+        self.head = head as u32;
         true
     }
 }

@@ -86,7 +86,8 @@ pub struct TierUsage {
 pub struct PooledBuf {
     /// Empty (no memory) only while it is being dropped.
     buf: Buf,
-    tier: usize,
+    /// Below [`TIERS`].
+    tier: u8,
     loan: Loan,
     shelves: Rc<Shelves>,
 }
@@ -123,7 +124,7 @@ impl BufferPool {
         self.shelves.lend(loan, tier);
         PooledBuf {
             buf: self.shelves.tiers[tier].take(TIER_BYTES[tier]),
-            tier,
+            tier: tier as u8,
             loan,
             shelves: Rc::clone(&self.shelves),
         }
@@ -268,9 +269,9 @@ impl Drop for OpeningCharge {
 impl PooledBuf {
     /// From here on it is borrowed for something else.
     pub fn lend_as(&mut self, loan: Loan) {
-        self.shelves.give_back(self.loan, self.tier);
+        self.shelves.give_back(self.loan, self.tier.into());
         self.loan = loan;
-        self.shelves.lend(loan, self.tier);
+        self.shelves.lend(loan, self.tier.into());
     }
 }
 
@@ -290,8 +291,8 @@ impl DerefMut for PooledBuf {
 
 impl Drop for PooledBuf {
     fn drop(&mut self) {
-        self.shelves.give_back(self.loan, self.tier);
-        self.shelves.tiers[self.tier].give_back(std::mem::replace(&mut self.buf, Buf::empty()));
+        self.shelves.give_back(self.loan, self.tier.into());
+        self.shelves.tiers[usize::from(self.tier)].give_back(std::mem::replace(&mut self.buf, Buf::empty()));
     }
 }
 

@@ -44,7 +44,8 @@ const TURNED_DOWN_AFTER_REFUSAL: u32 = 64;
 pub struct KernelPipe {
     /// Gone only while it is being dropped.
     ends: Option<Ends>,
-    held_bytes: usize,
+    /// Pipes are far smaller than 4 GiB.
+    held_bytes: u32,
     /// The last drain took only some, and the next one has not said why.
     drained_partly: bool,
     shelf: Rc<Shelf>,
@@ -54,7 +55,7 @@ struct Ends {
     read: OwnedFd,
     write: OwnedFd,
     /// What the kernel granted.
-    capacity_bytes: usize,
+    capacity_bytes: u32,
 }
 
 /// A worker's pipes; cheap to clone.
@@ -67,7 +68,7 @@ struct Shelf {
     empty: RefCell<Vec<Ends>>,
     in_use: Cell<usize>,
     /// Capacity of the largest pipe so far; smaller ones are not kept.
-    largest_bytes: Cell<usize>,
+    largest_bytes: Cell<u32>,
     /// Requests for a new pipe that are still turned down since the kernel refused one.
     turn_down: Cell<u32>,
 }
@@ -128,14 +129,14 @@ impl Ends {
             let _ = fcntl_setpipe_size(&write, SMALLER_PIPE_BYTES);
         }
         let capacity_bytes = fcntl_getpipe_size(&write).ok()?;
-        (capacity_bytes >= PIPE_BYTES_MIN).then_some(Self { read, write, capacity_bytes })
+        (capacity_bytes >= PIPE_BYTES_MIN).then_some(Self { read, write, capacity_bytes: capacity_bytes as u32 })
     }
 }
 
 impl KernelPipe {
     /// Bytes in the pipe.
     pub fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.held_bytes as usize
     }
 
     /// Moves bytes from a socket into the pipe, which must be empty: then "would block" is about the socket and not about
@@ -167,7 +168,7 @@ impl KernelPipe {
             return match call(&ends.write) {
                 Ok(0) => Some(Recv::End),
                 Ok(count) => {
-                    self.held_bytes += count;
+                    self.held_bytes += count as u32;
                     Some(Recv::Bytes(count))
                 }
                 Err(Errno::AGAIN) => Some(Recv::Blocked),
@@ -184,10 +185,10 @@ impl KernelPipe {
         let Some(ends) = &self.ends else { return Send::Failed };
         let was_partial = mem::take(&mut self.drained_partly);
         loop {
-            match call(&ends.read, self.held_bytes) {
+            match call(&ends.read, self.held_bytes as usize) {
                 Ok(0) => return Send::Failed,
                 Ok(count) => {
-                    self.held_bytes -= count;
+                    self.held_bytes -= count as u32;
                     self.drained_partly = self.held_bytes > 0;
                     return Send::Bytes(count);
                 }
@@ -277,8 +278,8 @@ mod tests {
         let pool = PipePool::new();
         let pipes: Vec<_> = (0..=LARGE_IN_USE_MAX).map(|_| pool.take().unwrap()).collect();
         let capacities: Vec<_> = pipes.iter().map(|pipe| pipe.ends.as_ref().unwrap().capacity_bytes).collect();
-        assert!(capacities[0] > SMALLER_PIPE_BYTES, "the kernel grants none here");
-        assert_eq!(capacities[LARGE_IN_USE_MAX], SMALLER_PIPE_BYTES);
+        assert!(capacities[0] as usize > SMALLER_PIPE_BYTES, "the kernel grants none here");
+        assert_eq!(capacities[LARGE_IN_USE_MAX] as usize, SMALLER_PIPE_BYTES);
         drop(pipes);
         let kept = pool.shelf.empty.borrow();
         assert_eq!(kept.len(), PIPES_KEPT);
