@@ -26,6 +26,13 @@ pub fn decode(bytes: &[u8]) -> Option<(&[u8], usize)> {
     Some((payload, HEADER_BYTES + payload.len()))
 }
 
+/// How many complete packets at the front of `bytes`, up to `max`, are as long as the first one.
+pub fn equal_packets(bytes: &[u8], max: usize) -> usize {
+    let Some((_, length)) = decode(bytes) else { return 0 };
+    let header = &bytes[..HEADER_BYTES];
+    bytes.chunks_exact(length).take(max).take_while(|packet| packet.starts_with(header)).count()
+}
+
 /// The header of a payload of `len` bytes; `None` for one that no packet can carry.
 pub fn header(len: usize) -> Option<[u8; HEADER_BYTES]> {
     u16::try_from(len).ok().map(u16::to_be_bytes)
@@ -41,6 +48,14 @@ mod tests {
         let bytes = hex("00 05 68 65 6c 6c 6f");
         assert_eq!(decode(&bytes), Some((&b"hello"[..], 7)));
         assert_eq!(header(5), Some([0, 5]));
+    }
+
+    #[test]
+    fn packets_of_one_length_are_counted_until_another_or_a_part_of_one() {
+        let bytes = hex("00 02 aa bb 00 02 cc dd 00 02 00 02 00 01 ee 00 02");
+        let counts = [0, 1, 3, 4, 7, 8, 12, 15, 17].map(|end| equal_packets(&bytes[..end], 9));
+        assert_eq!(counts, [0, 0, 0, 1, 1, 2, 3, 3, 3]);
+        assert_eq!((equal_packets(&bytes[12..], 9), equal_packets(&bytes, 2)), (1, 2));
     }
 
     #[test]

@@ -3,10 +3,10 @@
 //! One socket serves all destinations of one client's UDP session, so its peers see one address and port, and whoever
 //! knows them may answer (full cone). Path MTU discovery stays at the kernel's default: longer datagrams are fragmented.
 //!
-//! Invariants: nothing is sent but in `send_to`, and nothing received but in `recv_from`, behind the policy's check. A socket holds its user's permits and gives
-//! them back when it is closed.
+//! Invariants: nothing is sent but in `send_to` and `send_run`, and nothing received but in `recv_from`, behind the
+//! policy's check. A socket holds its user's permits and gives them back when it is closed.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::global_ids::Claim;
@@ -60,8 +61,8 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 fn is_without_ipv6(error: &io::Error) -> bool {
-    let codes = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL, Errno::PROTONOSUPPORT];
-    error.raw_os_error().is_some_and(|code| codes.iter().any(|errno| errno.raw_os_error() == code))
+    let codes = [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL, Errno::EPROTONOSUPPORT];
+    error.raw_os_error().is_some_and(|code| codes.contains(&Errno::from_raw(code)))
 }
 
 /// A socket in a session's hands, watched by its worker's poll.
@@ -105,6 +106,17 @@ impl OutboundUdp {
         RecvFrom::Datagram(length, source)
     }
 
+    /// Whether `to`, in its canonical form, may be sent to.
+    fn permit(&mut self, to: SocketAddr) -> bool {
+        if self.permitted != Some(to) {
+            if self.policy.check(to).is_err() {
+                return false;
+            }
+            self.permitted = Some(to);
+        }
+        true
+    }
+
     /// The address as this socket's family wants it.
     fn native(&self, to: SocketAddr) -> SocketAddr {
         match to.ip() {
@@ -129,11 +141,8 @@ impl DatagramSocket for OutboundUdp {
 
     fn send_to(&mut self, bytes: &[u8], to: SocketAddr) -> SendTo {
         let to = canonical(to);
-        if self.permitted != Some(to) {
-            if self.policy.check(to).is_err() {
-                return SendTo::Refused;
-            }
-            self.permitted = Some(to);
+        if !self.permit(to) {
+            return SendTo::Refused;
         }
         for _ in 0..ERRORS_MAX {
             match self.bound.socket.send_to(bytes, self.native(to)) {
@@ -145,6 +154,22 @@ impl DatagramSocket for OutboundUdp {
             }
         }
         SendTo::Failed
+    }
+
+    /// One system call and one way through the kernel's stack for all of them (Linux UDP_SEGMENT). The kernel refuses
+    /// datagrams that the way to `to` does not take whole; sent by themselves those go in fragments.
+    fn send_run(&mut self, datagrams: &[IoSlice<'_>], length: u16, to: SocketAddr) -> SendTo {
+        let to = canonical(to);
+        if !self.permit(to) {
+            return SendTo::Refused;
+        }
+        let (descriptor, address) = (self.bound.socket.as_raw_fd(), SockaddrStorage::from(self.native(to)));
+        let control = [ControlMessage::UdpGsoSegments(&length)];
+        match sendmsg(descriptor, datagrams, &control, MsgFlags::empty(), Some(&address)) {
+            Ok(_) => SendTo::Sent,
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED | Errno::ENOBUFS) => SendTo::Failed,
+            Err(_) => SendTo::NotTogether,
+        }
     }
 
     fn retire(&mut self) {
@@ -175,8 +200,8 @@ mod tests {
     use crate::session::{Flow, User};
     use crate::stats::UserCounters;
 
-    #[test]
-    fn nothing_is_heard_from_where_nothing_may_be_sent() {
+    /// A socket of its own user, which may send to 127.0.0.1 only; with its port.
+    fn outbound() -> (OutboundUdp, u16) {
         let user = User { id: [1; 16], email: String::new(), flow: Flow::None, counters: UserCounters::new(1) };
         let permit = UdpPermit::take(&Arc::new(user), 1).unwrap();
         let bound = Arc::new(BoundSocket::bind(None, permit, None).unwrap());
@@ -185,7 +210,26 @@ mod tests {
         let policy = Arc::new(DestinationPolicy::new(false, allow, Vec::new(), Vec::new()));
         let port = bound.socket.local_addr().unwrap().port();
         let token = Token::new(Kind::Session, 0, 0, 1);
-        let mut socket = OutboundUdp::watch(bound, None, policy, &registry, token).unwrap();
+        (OutboundUdp::watch(bound, None, policy, &registry, token).unwrap(), port)
+    }
+
+    #[test]
+    fn a_run_arrives_as_the_datagrams_it_is_made_of() {
+        let (mut socket, _) = outbound();
+        let [peer, forbidden] = ["127.0.0.1", "127.0.0.2"].map(|host| UdpSocket::bind((host, 0)).unwrap());
+        let run = ["one", "two", "six"].map(|text| IoSlice::new(text.as_bytes()));
+        assert_eq!(socket.send_run(&run, 3, peer.local_addr().unwrap()), SendTo::Sent);
+        for datagram in &run {
+            let mut room = [0; 16];
+            let length = peer.recv(&mut room).unwrap();
+            assert_eq!(room[..length], **datagram);
+        }
+        assert_eq!(socket.send_run(&run, 3, forbidden.local_addr().unwrap()), SendTo::Refused);
+    }
+
+    #[test]
+    fn nothing_is_heard_from_where_nothing_may_be_sent() {
+        let (mut socket, port) = outbound();
         let peers = ["127.0.0.1", "127.0.0.2", "127.0.0.1"].map(|host| UdpSocket::bind((host, 0)).unwrap());
         for peer in &peers {
             peer.send_to(b"x", (Ipv4Addr::LOCALHOST, port)).unwrap();

@@ -4,6 +4,7 @@
 //! the client is not told where from. One packet is one datagram and one datagram one packet; what the network refuses is
 //! dropped and counted, and the session goes on.
 
+use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use super::transfer::{TURN_BYTES_MAX, Transfer};
 use super::udp_leg::{Outgoing, UdpLeg};
 use super::{CloseReason, Context, SessionSettings, Target};
 use crate::inbound::HEADROOM_BYTES;
-use crate::io::datagram::DatagramSocket;
+use crate::io::datagram::{DatagramSocket, RUN_BYTES_MAX, RUN_MAX};
 use crate::io::socket::Socket;
 use crate::protocol::packet;
 
@@ -118,10 +119,13 @@ impl<D: DatagramSocket> Datagrams<D> {
             let mut out =
                 Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic, pool: cx.means.pool };
             while let Some((datagram, length)) = packet::decode(payload.bytes()) {
-                let unresolved = self.leg.send(None, datagram, &mut out);
-                debug_assert!(unresolved.is_none(), "the target is an address");
-                payload.consume(length);
-                budget = budget.saturating_sub(PACKET_COST_BYTES);
+                let sent = send_run(&mut self.leg, payload.bytes(), length, &mut out);
+                if sent == 0 {
+                    let unresolved = self.leg.send(None, datagram, &mut out);
+                    debug_assert!(unresolved.is_none(), "the target is an address");
+                }
+                payload.consume(length * sent.max(1));
+                budget = budget.saturating_sub(PACKET_COST_BYTES * sent.max(1));
                 if budget == 0 {
                     self.payload_waits = true;
                     break;
@@ -173,4 +177,17 @@ impl<D: DatagramSocket> Datagrams<D> {
         }
         input.len()
     }
+}
+
+/// Sends the packets of `length` at the front of `bytes` together, if there are several and it goes; returns how many.
+fn send_run<D: DatagramSocket>(leg: &mut UdpLeg<D>, bytes: &[u8], length: usize, out: &mut Outgoing<'_>) -> usize {
+    let count = packet::equal_packets(bytes, RUN_MAX.min(RUN_BYTES_MAX / length));
+    if count < 2 {
+        return 0;
+    }
+    let mut run = [IoSlice::new(&[]); RUN_MAX];
+    for (slice, packet) in run.iter_mut().zip(bytes.chunks_exact(length).take(count)) {
+        *slice = IoSlice::new(&packet[packet::HEADER_BYTES..]);
+    }
+    if leg.send_run(&run[..count], out) { count } else { 0 }
 }

@@ -7,6 +7,7 @@
 mod names;
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ const ASKED_MAX: usize = 8;
 const WAITING_MAX: usize = 64;
 const WAITING_BYTES_MAX: usize = 16 << 10;
 /// A socket that has only spoken to name servers is done soon.
+/// Longer datagrams do not fit an ordinary packet and are never sent together.
+const RUN_DATAGRAM_BYTES_MAX: usize = 1472;
 const DNS_PORT: u16 = 53;
 /// Stands for a source that does not matter.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -41,6 +44,8 @@ pub(super) struct UdpLeg<D> {
     /// What they carry, one behind the other.
     held: Option<PooledBuf>,
     is_dns: bool,
+    /// The kernel does not take several datagrams at once.
+    is_one_by_one: bool,
     moved_at: Instant,
 }
 
@@ -57,6 +62,7 @@ impl<D: DatagramSocket> UdpLeg<D> {
         Self {
             socket: None,
             readable: false,
+            is_one_by_one: false,
             is_dns: initial.port == DNS_PORT,
             names: Names::new(&initial),
             initial,
@@ -124,6 +130,33 @@ impl<D: DatagramSocket> UdpLeg<D> {
             Location::Nowhere => out.counters.udp_dropped_unresolved.add(1),
         }
         None
+    }
+
+    /// Sends equally long datagrams to the initial destination, together where that goes; false, and none was sent, where it
+    /// does not.
+    pub(super) fn send_run(&mut self, run: &[IoSlice<'_>], out: &mut Outgoing<'_>) -> bool {
+        let length = run.first().map_or(0, |datagram| datagram.len());
+        if self.is_one_by_one || !(1..=RUN_DATAGRAM_BYTES_MAX).contains(&length) {
+            return false;
+        }
+        let Location::At(address) = self.names.locate(&self.initial, out.now) else { return false };
+        let Some(socket) = &mut self.socket else { return false };
+        match socket.send_run(run, length as u16, address) {
+            SendTo::Sent => {
+                self.moved_at = out.now;
+                self.is_dns &= address.port() == DNS_PORT;
+                self.names.note_sent(address, &self.initial);
+                for datagram in run {
+                    out.traffic.sent_packet(datagram.len());
+                }
+                true
+            }
+            SendTo::Refused | SendTo::Failed => false,
+            SendTo::NotTogether => {
+                self.is_one_by_one = true;
+                false
+            }
+        }
     }
 
     /// The next datagram and who it is from; `None` when there is none. One that is not for the client has no length.
@@ -203,7 +236,7 @@ impl<D: DatagramSocket> UdpLeg<D> {
                 out.traffic.sent_packet(payload.len());
             }
             SendTo::Refused => out.counters.udp_dropped_by_policy.add(1),
-            SendTo::Failed => out.counters.udp_dropped_by_kernel.add(1),
+            SendTo::Failed | SendTo::NotTogether => out.counters.udp_dropped_by_kernel.add(1),
         }
     }
 }

@@ -44,6 +44,28 @@ fn many_packets_in_one_write_are_one_datagram_each() {
     }
 }
 
+/// The kernel gets them together, and the ways of both families take them: 1460 bytes only that of IPv4, if the interface
+/// is one of MTU 1500.
+#[test]
+fn equally_long_packets_in_one_write_are_one_datagram_each() {
+    for host in ["127.0.0.1", "::1"] {
+        for length in [1, 512, 1460, 1473] {
+            let (server, target) = (server(), peer(host));
+            let mut client = Client::open(&server, PLAIN, 2, &at(target.local_addr().unwrap()));
+            let payloads: Vec<_> = (0..90_u8).map(|number| vec![number; length]).collect();
+            let shorter = vec![200; length.div_ceil(2)];
+            let sent = payloads.iter().chain([&shorter]);
+            client.send(&sent.clone().flat_map(|payload| packet(payload)).collect::<Vec<_>>());
+            for payload in sent {
+                assert_eq!(hear(&target).0, *payload, "{host}, {length}");
+            }
+            wait_until("all are counted", || server.totals().udp_uplink_packets == 91);
+            assert_eq!(server.user(PLAIN).uplink_bytes, (90 * length + shorter.len()) as u64);
+            assert_eq!(server.totals().udp_dropped_by_kernel, 0);
+        }
+    }
+}
+
 #[test]
 fn the_longest_datagram_passes_both_ways_and_a_longer_packet_is_dropped_alone() {
     let (server, target) = (server(), peer("127.0.0.1"));
