@@ -274,7 +274,9 @@ fn an_answer_in_front_of_a_reset_is_delivered() {
         take_pattern(&client, 100_000, 10);
         assert_eq!(client.recv(&mut [0]).unwrap(), 0);
         drop(client);
-        server.closed_for(CloseReason::TargetReset);
+        // The client leaves, and the reset may come before or after that.
+        let reason = server.closed(1)[0].reason;
+        assert!(matches!(reason, CloseReason::TargetReset | CloseReason::Finished), "{reason:?}");
     }
 }
 
