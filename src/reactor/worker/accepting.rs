@@ -1,5 +1,6 @@
 //! New clients: accepting while there is room, and pausing when there is none.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -68,9 +69,14 @@ impl Worker {
 
     fn retry_later(&mut self, why: &str) {
         self.accept_alarm.arm(self.now + ACCEPT_PAUSE, worker_token(ACCEPT_LEG), &mut self.timers, self.now);
+        self.warn_of_shortage(format_args!("new clients wait: {why}"));
+    }
+
+    /// Tells the operator that something has run out, now and then.
+    pub(super) fn warn_of_shortage(&mut self, what: fmt::Arguments<'_>) {
         if self.shortage_logged_at.is_none_or(|at| at + SHORTAGE_LOG_INTERVAL <= self.now) {
             self.shortage_logged_at = Some(self.now);
-            log::warn!("worker {}: new clients wait: {why}", self.number);
+            log::warn!("worker {}: {what}", self.number);
         }
     }
 

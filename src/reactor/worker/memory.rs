@@ -21,7 +21,10 @@ impl Worker {
         }
         for _ in 0..self.starved.len() {
             if !self.pool.may_begin() {
-                return;
+                let waiting = self.starved_sessions;
+                return self.warn_of_shortage(format_args!(
+                    "{waiting} sessions wait for buffer memory (performance.buffer_memory_max)"
+                ));
             }
             let Some(token) = self.starved.pop_front() else { return };
             if let Some(slot) = self.slot(token) {
@@ -45,6 +48,9 @@ impl Worker {
         });
         let mut holders: Vec<_> = holders.collect();
         holders.sort_unstable();
+        self.warn_of_shortage(format_args!(
+            "clients that are not admitted yet hold {held_bytes} bytes: the oldest are cut"
+        ));
         for (_, index) in holders {
             if self.pool.opening_bytes().0 <= share / 2 {
                 return;
