@@ -1,13 +1,14 @@
 //! VLESS-Rust: a VLESS proxy server on a hand-rolled mio reactor.
 //!
-//! Five layers; a layer imports only from those above it in this list, and `tests/tidy.rs` checks that.
+//! Six layers; a layer imports only from those above it in this list, and `tests/tidy.rs` checks that.
 //!
 //! 1. [`stats`], [`protocol`], [`io`]: counters, wire formats, machinery. Protocol sees neither socket nor clock;
 //!    machinery sees no protocol.
 //! 2. [`inbound`]: the client-facing protocol stack, wire bytes to payload bytes and back, still without a socket.
 //! 3. [`session`]: one accepted client from first byte to last, generic over its sockets.
-//! 4. [`reactor`]: the only owner of a poll: dispatch, timers, accepting, dialling, resolving.
-//! 5. [`app`]: command line, configuration, certificates, logging, wiring.
+//! 4. [`outbound`]: the target-facing side: dialling, resolving, spare connections, the destination policy, UDP sockets.
+//! 5. [`reactor`]: the only owner of a poll: dispatch, timers, accepting.
+//! 6. [`app`]: command line, configuration, certificates, logging, wiring.
 //!
 //! Words: *inbound* is the client-facing leg and *outbound* the target-facing one; *uplink* runs from client to target,
 //! *downlink* back; a *session* is one accepted client's whole life; the *target* is the destination asked for in the
@@ -24,6 +25,8 @@ pub mod io;
 pub mod inbound;
 
 pub mod session;
+
+pub mod outbound;
 
 pub mod reactor;
 

@@ -17,7 +17,7 @@ use support::client::{Client, request};
 use support::origin::Origin;
 use support::server::{ALICE, Options, Server};
 use support::{PATIENCE, alone, bounded, reset_on_close, wait_until};
-use vless_rust::reactor::connection_pool::PoolSettings;
+use vless_rust::outbound::connection_pool::PoolSettings;
 use vless_rust::session::Target;
 use vless_rust::stats::pools::ConnectionPoolStats;
 

@@ -8,8 +8,8 @@ use crate::app::certs::LoadedCertificate;
 use crate::app::config::{Config, Tls, User};
 use crate::app::exit::{self, Failure};
 use crate::app::net::default_source_address;
+use crate::outbound::policy::is_public;
 use crate::protocol::share_link::{Security, ShareLink};
-use crate::reactor::policy::is_public;
 
 /// What a link names as this server.
 #[derive(Debug, Clone, PartialEq, Eq)]

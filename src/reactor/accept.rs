@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::sockopt::{SocketOptions, is_shortage};
+use crate::io::sockopt::{SocketOptions, is_shortage};
 
 /// Connections that may wait in the kernel for each listener; the kernel's own limit (net.core.somaxconn) may be lower.
 const BACKLOG: i32 = 4096;

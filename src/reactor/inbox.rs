@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mio::{Poll, Waker};
 
-use super::token::Token;
+use crate::io::token::Token;
 use crate::session::GlobalId;
 
 /// Requests waiting at the most. They are rare, and a worker empties its inbox at every turn.
@@ -74,8 +74,8 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
-    use super::super::token::Kind;
     use super::*;
+    use crate::io::token::Kind;
 
     #[test]
     fn a_full_inbox_still_takes_the_end() {

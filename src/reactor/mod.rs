@@ -9,16 +9,7 @@
 //! queued for another turn here; there is no other way to be forgotten.
 
 pub mod accept;
-mod alarm;
-pub mod connection_pool;
-pub mod dial;
-mod global_ids;
 pub mod inbox;
-pub mod policy;
-pub mod resolve;
-pub mod sockopt;
-pub mod token;
-pub mod udp;
 mod worker;
 
 use std::io;
@@ -28,12 +19,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use self::connection_pool::PoolSettings;
-use self::dial::DialSettings;
-use self::global_ids::GlobalIds;
 use self::inbox::{Inbox, Request};
 use self::worker::Worker;
 use crate::io::buffer_memory::BufferMemory;
+use crate::outbound::connection_pool::PoolSettings;
+use crate::outbound::dial::DialSettings;
+use crate::outbound::global_ids::GlobalIds;
 use crate::session::close::CloseReason;
 use crate::session::{SessionRecord, SessionSettings, Target};
 use crate::stats::Counters;

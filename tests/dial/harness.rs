@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use vless_rust::io::sockopt::SocketOptions;
 use vless_rust::io::timer::TimerWheel;
-use vless_rust::reactor::dial::Prefer;
-use vless_rust::reactor::dial::{DialContext, DialError, DialId, DialSettings, Dialed, Dialer, Finished};
-use vless_rust::reactor::policy::DestinationPolicy;
-use vless_rust::reactor::resolve::ResolverSettings;
-use vless_rust::reactor::sockopt::SocketOptions;
-use vless_rust::reactor::token::{Kind, Token};
+use vless_rust::io::token::{Kind, Token};
+use vless_rust::outbound::dial::Prefer;
+use vless_rust::outbound::dial::{DialContext, DialError, DialId, DialSettings, Dialed, Dialer, Finished};
+use vless_rust::outbound::policy::DestinationPolicy;
+use vless_rust::outbound::resolve::ResolverSettings;
 use vless_rust::session::{Host, Target};
 use vless_rust::stats::Counters;
 

@@ -13,8 +13,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
-use vless_rust::reactor::dial::{DialError, DialSettings, Prefer};
-use vless_rust::reactor::policy::{DestinationPolicy, Refusal};
+use vless_rust::outbound::dial::{DialError, DialSettings, Prefer};
+use vless_rust::outbound::policy::{DestinationPolicy, Refusal};
 use vless_rust::session::Target;
 
 use dns::{MISDIRECTED_ANSWERS, Manner, NameServer, Zone, silent_server};

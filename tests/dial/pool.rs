@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
-use vless_rust::reactor::connection_pool::PoolSettings;
-use vless_rust::reactor::dial::{DialError, DialSettings, Prefer};
-use vless_rust::reactor::policy::{DestinationPolicy, Refusal};
+use vless_rust::outbound::connection_pool::PoolSettings;
+use vless_rust::outbound::dial::{DialError, DialSettings, Prefer};
+use vless_rust::outbound::policy::{DestinationPolicy, Refusal};
 
 use super::dns::{Manner, NameServer, Zone, silent_server};
 use super::harness::{Reactor, alone, listener, name, settings, without_descriptors};

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use vless_rust::reactor::dial::DialError;
+use vless_rust::outbound::dial::DialError;
 use vless_rust::session::Target;
 
 use crate::dns::{Manner, NameServer, Zone, silent_server};

@@ -1,6 +1,6 @@
 //! Without descriptors: what fails, and what gives way.
 
-use vless_rust::reactor::dial::DialError;
+use vless_rust::outbound::dial::DialError;
 
 use super::dns::{Manner, NameServer, Zone, silent_server};
 use super::harness::{Reactor, alone, listener, name, without_descriptors};

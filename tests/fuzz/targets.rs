@@ -11,13 +11,13 @@ use vless_rust::io::buf::Buf;
 use vless_rust::io::buffer_pool::BUFFER_BYTES_MAX;
 use vless_rust::io::random::Random;
 use vless_rust::io::tally::Tally;
+use vless_rust::outbound::resolve::message::{Content, decode_reply, encode_query, is_askable};
+use vless_rust::outbound::resolve::{Family, Question};
 use vless_rust::protocol::record::{RECORD_WIRE_BYTES_MAX, Record, record_len};
 use vless_rust::protocol::request::{Decoded, HEADER_BYTES_MAX};
 use vless_rust::protocol::share_link::{Security, ShareLink};
 use vless_rust::protocol::vision::{Boundary, SEED_DEFAULT, fuzz};
 use vless_rust::protocol::{addons, mux, packet, request, user_id};
-use vless_rust::reactor::resolve::message::{Content, decode_reply, encode_query, is_askable};
-use vless_rust::reactor::resolve::{Family, Question};
 
 use crate::driver::{Target, hex, shape};
 use crate::tls;

@@ -7,11 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use vless_rust::io::sockopt::SocketOptions;
+use vless_rust::outbound::dial::{DialSettings, Prefer};
+use vless_rust::outbound::policy::DestinationPolicy;
+use vless_rust::outbound::resolve::ResolverSettings;
 use vless_rust::reactor::accept::listen;
-use vless_rust::reactor::dial::{DialSettings, Prefer};
-use vless_rust::reactor::policy::DestinationPolicy;
-use vless_rust::reactor::resolve::ResolverSettings;
-use vless_rust::reactor::sockopt::SocketOptions;
 use vless_rust::reactor::{Observer, Reactor, Settings};
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::permits::MuxSockets;

@@ -16,8 +16,8 @@ use super::settings::{
     Server, Timeouts, Tls, TlsVersion, User,
 };
 use super::{Config, schema, values};
+use crate::outbound::policy::is_public;
 use crate::protocol::user_id;
-use crate::reactor::policy::is_public;
 
 /// The settings that `file` means, and everything that is wrong with it.
 pub(super) fn check(file: schema::File, path: &Path) -> (Config, Vec<Problem>) {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::reactor::policy::Cidr;
+use crate::outbound::policy::Cidr;
 
 /// Where clients connect to.
 #[derive(Debug, Clone)]

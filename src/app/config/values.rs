@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::error::quoted;
 use super::settings::FallbackDest;
-use crate::reactor::policy::{Cidr, ParseCidrError};
+use crate::outbound::policy::{Cidr, ParseCidrError};
 
 /// The port of DNS.
 const DNS_PORT: u16 = 53;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use mio::net::TcpStream;
 
 use super::{ACCEPT_LEG, CLIENT_LEG, STREAM_INTEREST, Session, Slot, Worker, worker_token};
+use crate::io::alarm::Alarm;
+use crate::io::token::{INDEX_LIMIT, Kind, Token, next_generation};
 use crate::reactor::accept::{self, Accepted};
-use crate::reactor::alarm::Alarm;
-use crate::reactor::token::{INDEX_LIMIT, Kind, Token, next_generation};
 
 /// Connections accepted per listener and turn.
 const ACCEPTS_PER_TURN: usize = 64;

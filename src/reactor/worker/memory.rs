@@ -5,7 +5,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::{SHRINK_LEG, Slot, Worker, worker_token};
-use crate::reactor::token::Token;
+use crate::io::token::Token;
 use crate::session::Session;
 use crate::session::close::CloseReason;
 

@@ -7,11 +7,11 @@ use std::sync::{Arc, PoisonError};
 use mio::Registry;
 
 use super::{SUB_LEG, SWEEP_LEG, Worker, session_leg, worker_token};
-use crate::reactor::global_ids::{GRACE, Holder};
+use crate::io::sockopt::is_shortage;
+use crate::io::token::Token;
+use crate::outbound::global_ids::{GRACE, Holder};
+use crate::outbound::udp::{BoundSocket, OutboundUdp};
 use crate::reactor::inbox::Request;
-use crate::reactor::sockopt::is_shortage;
-use crate::reactor::token::Token;
-use crate::reactor::udp::{BoundSocket, OutboundUdp};
 use crate::session::permits::{MuxPermit, UdpPermit};
 use crate::session::{BindFailure, GlobalId, User};
 

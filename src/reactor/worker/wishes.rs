@@ -3,8 +3,8 @@
 use std::mem;
 
 use super::{CLIENT_LEG, STREAM_INTEREST, SUB_LEG, TARGET_LEG, Worker, session_leg};
-use crate::reactor::dial::{DialId, Finished, Resolved};
-use crate::reactor::token::Token;
+use crate::io::token::Token;
+use crate::outbound::dial::{DialId, Finished, Resolved};
 use crate::session::close::CloseReason;
 use crate::session::{Leg, Wish};
 

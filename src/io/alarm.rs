@@ -10,7 +10,7 @@ use crate::io::timer::TimerWheel;
 
 /// The earliest armed wake-up, if any.
 #[derive(Debug, Default)]
-pub(super) struct Alarm {
+pub struct Alarm {
     armed: Option<Instant>,
 }
 
@@ -19,7 +19,7 @@ const AHEAD_MAX: Duration = Duration::from_mins(1);
 
 impl Alarm {
     /// Makes `token` come out of the wheel at `deadline` or earlier (a minute from now at the latest).
-    pub(super) fn arm(&mut self, deadline: Instant, token: Token, timers: &mut TimerWheel<Token>, now: Instant) {
+    pub fn arm(&mut self, deadline: Instant, token: Token, timers: &mut TimerWheel<Token>, now: Instant) {
         let at = deadline.min(now + AHEAD_MAX);
         if self.armed.is_none_or(|armed| at < armed) {
             self.armed = Some(at);
@@ -28,7 +28,7 @@ impl Alarm {
     }
 
     /// An entry came out: is it the one that counts? If so, the owner does what is due and arms again.
-    pub(super) fn fired(&mut self, now: Instant) -> bool {
+    pub fn fired(&mut self, now: Instant) -> bool {
         let counts = self.armed.is_some_and(|armed| armed <= now);
         if counts {
             self.armed = None;

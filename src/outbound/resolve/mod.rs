@@ -34,9 +34,9 @@ use self::query::{Ask, OPEN_TRIES_MAX, Plan};
 use self::resolv_conf::ResolvConf;
 use self::socket::{Received, ServerSocket};
 use self::watched_file::WatchedFile;
-use super::alarm::Alarm;
 use super::dial::DialContext;
-use super::token::Token;
+use crate::io::alarm::Alarm;
+use crate::io::token::Token;
 
 /// An address family, as asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

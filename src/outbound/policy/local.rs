@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::LazyLock;
 
-use crate::reactor::sockopt::is_shortage;
+use crate::io::sockopt::is_shortage;
 
 /// Whether a connection to `ip` ends on this machine.
 ///

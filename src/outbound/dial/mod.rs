@@ -33,14 +33,14 @@ use self::race::{Race, Step};
 use self::report::RefusalReport;
 use self::routes::Routes;
 use self::socket::Progress;
-use super::alarm::Alarm;
 use super::connection_pool::{ConnectionPool, SPARE_LEG, TICK_LEG};
 use super::policy::{self, DestinationPolicy};
 use super::resolve::lookups::{Answered, Asked};
 use super::resolve::{Answer, Family, ResolveError, Resolver, ResolverSettings};
-use super::sockopt::{SocketOptions, is_shortage};
-use super::token::{Kind, Token, next_generation};
+use crate::io::alarm::Alarm;
+use crate::io::sockopt::{SocketOptions, is_shortage};
 use crate::io::timer::TimerWheel;
+use crate::io::token::{Kind, Token, next_generation};
 use crate::session::{Host, Target};
 use crate::stats::Counters;
 

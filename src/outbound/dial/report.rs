@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::reactor::policy::Refusal;
+use crate::outbound::policy::Refusal;
 
 /// How often a warning may appear.
 const INTERVAL: Duration = Duration::from_mins(1);

@@ -16,7 +16,7 @@ use super::message::{Content, is_askable};
 use super::query::{Ask, Plan, Query, Step, Verdict};
 use super::{Answer, Family, Question, ResolveError, normalized};
 use crate::io::random::Random;
-use crate::reactor::token::{Kind, Token, next_generation};
+use crate::io::token::{Kind, Token, next_generation};
 use crate::stats::Counters;
 
 /// How long a server that kept silent while another one answered is asked last.

@@ -11,29 +11,29 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::token::Token;
 use super::udp::BoundSocket;
+use crate::io::token::Token;
 use crate::session::GlobalId;
 
 /// How long a socket without connection is kept; the sweep makes it up to twice that, as with Xray.
-pub(super) const GRACE: Duration = Duration::from_mins(1);
+pub const GRACE: Duration = Duration::from_mins(1);
 
 /// Ids known at the same time.
 const IDS_MAX: usize = 1 << 16;
 
 /// A user's id and the user's name for a socket.
-pub(super) type Key = ([u8; 16], GlobalId);
+pub type Key = ([u8; 16], GlobalId);
 
 /// Who holds a socket: a worker and the leg of a session of its.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Holder {
-    pub(super) worker: usize,
-    pub(super) token: Token,
+pub struct Holder {
+    pub worker: usize,
+    pub token: Token,
 }
 
 /// The table; all workers share one.
 #[derive(Debug, Default)]
-pub(super) struct GlobalIds {
+pub struct GlobalIds {
     table: Mutex<Table>,
 }
 
@@ -63,7 +63,7 @@ enum State {
 
 /// A session's right to a Global ID's socket, given up when it is dropped.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub struct Claim {
     ids: Arc<GlobalIds>,
     key: Key,
     number: u64,
@@ -73,11 +73,7 @@ pub(super) struct Claim {
 
 impl GlobalIds {
     /// Takes over the socket that `key` names, if there is one. With it comes who held it until now, who must be told.
-    pub(super) fn take_over(
-        self: &Arc<Self>,
-        key: Key,
-        holder: Holder,
-    ) -> Option<(Arc<BoundSocket>, Claim, Option<Holder>)> {
+    pub fn take_over(self: &Arc<Self>, key: Key, holder: Holder) -> Option<(Arc<BoundSocket>, Claim, Option<Holder>)> {
         let mut table = self.lock();
         let number = table.next_claim();
         let entry = table.entry(key)?;
@@ -90,7 +86,7 @@ impl GlobalIds {
     }
 
     /// Enters a new socket under `key`; `None` when the table is full.
-    pub(super) fn enter(self: &Arc<Self>, key: Key, holder: Holder, socket: &Arc<BoundSocket>) -> Option<Claim> {
+    pub fn enter(self: &Arc<Self>, key: Key, holder: Holder, socket: &Arc<BoundSocket>) -> Option<Claim> {
         let mut table = self.lock();
         if table.len >= IDS_MAX && table.entry(key).is_none() {
             return None;
@@ -105,7 +101,7 @@ impl GlobalIds {
     }
 
     /// Closes the sockets that nobody has claimed for the grace; true while ids are left.
-    pub(super) fn sweep(&self, now: Instant) -> bool {
+    pub fn sweep(&self, now: Instant) -> bool {
         let mut table = self.lock();
         let mut expired = Vec::new();
         for entries in table.users.values_mut() {
@@ -121,7 +117,7 @@ impl GlobalIds {
     }
 
     /// Closes the socket of `user` that nobody has claimed for the longest time; false when there is none.
-    pub(super) fn give_up_oldest(&self, user: [u8; 16]) -> bool {
+    pub fn give_up_oldest(&self, user: [u8; 16]) -> bool {
         let mut table = self.lock();
         let Some(entries) = table.users.get(&user) else { return false };
         let left = entries.iter().filter_map(|(id, entry)| match entry.state {
@@ -173,7 +169,7 @@ impl Claim {
     }
 
     /// Giving it up closes the socket.
-    pub(super) fn make_final(&mut self) {
+    pub fn make_final(&mut self) {
         self.is_final = true;
     }
 }
@@ -191,8 +187,8 @@ impl Drop for Claim {
 
 #[cfg(test)]
 mod tests {
-    use super::super::token::Kind;
     use super::*;
+    use crate::io::token::Kind;
     use crate::session::permits::UdpPermit;
     use crate::session::{Flow, User};
     use crate::stats::UserCounters;

@@ -25,8 +25,8 @@ use slab::Slab;
 
 use self::target::Standing;
 use self::targets::Targets;
-use super::sockopt::is_shortage;
-use super::token::{Kind, Token, next_generation};
+use crate::io::sockopt::is_shortage;
+use crate::io::token::{Kind, Token, next_generation};
 use crate::stats::{Counter, Counters};
 
 /// The leg that marks a dial's token as a spare's. Connection attempts of dials have much lower ones.

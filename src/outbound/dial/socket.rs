@@ -7,7 +7,7 @@ use mio::net::TcpStream;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::reactor::sockopt::SocketOptions;
+use crate::io::sockopt::SocketOptions;
 
 /// How a connect under way is doing.
 pub(super) enum Progress {

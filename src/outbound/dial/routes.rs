@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::reactor::policy;
-use crate::reactor::resolve::Family;
+use crate::outbound::policy;
+use crate::outbound::resolve::Family;
 
 /// For which families the host has a route to the internet.
 #[derive(Debug, Default)]

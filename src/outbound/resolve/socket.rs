@@ -8,8 +8,8 @@ use mio::{Interest, Registry};
 
 use super::ResolveError;
 use super::query::{Ask, Transport};
-use crate::reactor::sockopt::is_shortage;
-use crate::reactor::token::Token;
+use crate::io::sockopt::is_shortage;
+use crate::io::token::Token;
 
 /// Answers over UDP without EDNS have at most 512 bytes; longer ones are cut by the kernel and fail to decode.
 const DATAGRAM_BYTES_MAX: usize = 1500;

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::reactor::resolve::Family;
+use crate::outbound::resolve::Family;
 
 /// Time one attempt has for itself before the next starts beside it (RFC 8305 section 5).
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-use crate::reactor::policy::Refusal;
-use crate::reactor::resolve::ResolveError;
-use crate::reactor::sockopt::is_shortage;
+use crate::io::sockopt::is_shortage;
+use crate::outbound::policy::Refusal;
+use crate::outbound::resolve::ResolveError;
 use crate::session::DialFailure;
 use crate::stats::Counters;
 

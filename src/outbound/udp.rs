@@ -20,8 +20,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::global_ids::Claim;
 use super::policy::{DestinationPolicy, canonical};
-use super::token::Token;
 use crate::io::datagram::{DatagramSocket, RecvFrom, SendTo};
+use crate::io::token::Token;
 use crate::session::permits::{MuxPermit, UdpPermit};
 
 /// A socket and the permits it counts under; shared only between a session and the table of Global IDs.
@@ -84,7 +84,7 @@ impl OutboundUdp {
     ///
     /// # Errors
     /// When the kernel cannot watch one more descriptor.
-    pub(super) fn watch(
+    pub fn watch(
         bound: Arc<BoundSocket>,
         claim: Option<Claim>,
         policy: Arc<DestinationPolicy>,
@@ -195,8 +195,8 @@ const ERRORS_MAX: usize = 64;
 mod tests {
     use mio::Poll;
 
-    use super::super::token::Kind;
     use super::*;
+    use crate::io::token::Kind;
     use crate::session::{Flow, User};
     use crate::stats::UserCounters;
 

@@ -14,14 +14,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::race::Begin;
 use super::socket::{self, Progress};
 use super::{Dial, DialContext, DialError, Dialed, Dialer, Prefer, Purpose};
-use crate::reactor::alarm::Alarm;
-use crate::reactor::connection_pool::target::Standing;
-use crate::reactor::connection_pool::{
+use crate::io::alarm::Alarm;
+use crate::io::sockopt::SocketOptions;
+use crate::io::token::{Kind, Token};
+use crate::outbound::connection_pool::target::Standing;
+use crate::outbound::connection_pool::{
     ConnectState, ConnectionPool, Connector, PoolContext, PoolSettings, TICK_LEG, Waiting,
 };
-use crate::reactor::policy::{DestinationPolicy, Refusal};
-use crate::reactor::sockopt::SocketOptions;
-use crate::reactor::token::{Kind, Token};
+use crate::outbound::policy::{DestinationPolicy, Refusal};
 use crate::session::Target;
 use crate::stats::Counters;
 

@@ -1,0 +1,12 @@
+//! The target-facing side: from a destination to a socket that carries bytes or datagrams.
+//!
+//! It dials, resolves names, keeps spare connections, judges destinations and owns UDP sockets. It knows no session, only
+//! the token of whom to answer, and mirrors [`crate::inbound`], which knows clients and no target. Each worker has its
+//! own instance of everything here; only the policy and the table of Global IDs are shared.
+
+pub mod connection_pool;
+pub mod dial;
+pub mod global_ids;
+pub mod policy;
+pub mod resolve;
+pub mod udp;
