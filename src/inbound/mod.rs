@@ -5,6 +5,7 @@
 //! in the same record as the first payload. With Vision each direction may leave TLS for good; when both have, TLS is
 //! dropped. It owns no buffer that lives longer than a call, save what TLS itself keeps.
 
+pub mod fallback;
 pub mod tls;
 pub mod users;
 pub mod vision;

@@ -14,6 +14,7 @@ pub mod address;
 pub mod cursor;
 pub mod mux;
 pub mod packet;
+pub mod proxy_header;
 pub mod record;
 pub mod request;
 pub mod share_link;
