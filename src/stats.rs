@@ -1,15 +1,17 @@
 //! Counters: what the data plane counts and everybody else reads.
 //!
-//! One [`Counters`] per worker, one lane per worker in each user's [`UserCounters`]. Every value has exactly one writer,
+//! One [`Counters`] per worker, one lane per worker in each user's [`Ledger`]. Every value has exactly one writer,
 //! the worker it belongs to, so an update is a relaxed load and a relaxed store: no lock, no shared cache line. Readers
 //! sum the workers; a sum is not a snapshot of one instant, but each counter in it is exact and never runs backwards.
 
+pub mod ledger;
 pub mod pools;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+pub use self::ledger::{Ledger, Ledgers, SessionPermit, UserTotals};
 use self::pools::TierCounters;
 
 /// A number with one writer.
@@ -247,105 +249,6 @@ pub fn totals<'a>(workers: impl IntoIterator<Item = &'a Counters>) -> Totals {
     totals
 }
 
-/// One user's counters: a lane per worker, each with one writer.
-#[derive(Debug)]
-pub struct UserCounters {
-    lanes: Box<[UserLane]>,
-    /// UDP sockets open now. Shared by all workers, as the limit on it is; touched when a socket opens or closes.
-    udp_sockets: AtomicUsize,
-    /// Likewise sockets of sessions inside Mux connections.
-    mux_sockets: AtomicUsize,
-}
-
-/// What one worker counts for one user.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct UserLane {
-    pub uplink_bytes: Counter,
-    pub downlink_bytes: Counter,
-    pub udp_uplink_packets: Counter,
-    pub udp_downlink_packets: Counter,
-    pub sessions_total: Counter,
-    pub sessions_active: Counter,
-}
-
-/// One user's sums over all workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct UserTotals {
-    pub uplink_bytes: u64,
-    pub downlink_bytes: u64,
-    pub udp_uplink_packets: u64,
-    pub udp_downlink_packets: u64,
-    pub sessions_total: u64,
-    pub sessions_active: u64,
-    /// UDP sockets open now.
-    pub udp_sockets: u64,
-}
-
-impl UserCounters {
-    /// Counters at zero for `workers` workers (at least one).
-    pub fn new(workers: usize) -> Self {
-        Self {
-            lanes: (0..workers.max(1)).map(|_| UserLane::default()).collect(),
-            udp_sockets: AtomicUsize::new(0),
-            mux_sockets: AtomicUsize::new(0),
-        }
-    }
-
-    /// The lane that `worker` writes. Workers beyond the number given to [`UserCounters::new`] share the first lane,
-    /// which would break the rule of one writer: the caller numbers its workers from zero.
-    pub fn lane(&self, worker: usize) -> &UserLane {
-        debug_assert!(worker < self.lanes.len());
-        &self.lanes[if worker < self.lanes.len() { worker } else { 0 }]
-    }
-
-    /// UDP sockets open now.
-    pub fn udp_sockets(&self) -> usize {
-        self.udp_sockets.load(Ordering::Relaxed)
-    }
-
-    /// Counts one more UDP socket, unless there are `sockets_max` already. Any worker may call this.
-    pub fn take_udp_socket(&self, sockets_max: usize) -> bool {
-        take_one(&self.udp_sockets, sockets_max)
-    }
-
-    /// Counts one UDP socket less.
-    pub fn give_udp_socket(&self) {
-        self.udp_sockets.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Counts one more socket of a session inside a Mux connection, unless there are `sockets_max` already. Any worker may
-    /// call this.
-    pub fn take_mux_socket(&self, sockets_max: usize) -> bool {
-        take_one(&self.mux_sockets, sockets_max)
-    }
-
-    /// Counts one of them less.
-    pub fn give_mux_socket(&self) {
-        self.mux_sockets.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// The sums over all workers.
-    pub fn totals(&self) -> UserTotals {
-        let start = UserTotals { udp_sockets: self.udp_sockets() as u64, ..UserTotals::default() };
-        self.lanes.iter().fold(start, |sum, lane| UserTotals {
-            uplink_bytes: sum.uplink_bytes + lane.uplink_bytes.value(),
-            downlink_bytes: sum.downlink_bytes + lane.downlink_bytes.value(),
-            udp_uplink_packets: sum.udp_uplink_packets + lane.udp_uplink_packets.value(),
-            udp_downlink_packets: sum.udp_downlink_packets + lane.udp_downlink_packets.value(),
-            udp_sockets: sum.udp_sockets,
-            sessions_total: sum.sessions_total + lane.sessions_total.value(),
-            sessions_active: sum.sessions_active + lane.sessions_active.value(),
-        })
-    }
-}
-
-/// Adds one to `open` unless it is `most` already.
-fn take_one(open: &AtomicUsize, most: usize) -> bool {
-    let more = |open: usize| (open < most).then_some(open + 1);
-    open.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,22 +271,5 @@ mod tests {
         counters.count_close(1);
         counters.count_close(9);
         assert_eq!((counters.closes(0), counters.closes(1), counters.closes(9)), (0, 2, 0));
-    }
-
-    #[test]
-    fn udp_sockets_are_counted_up_to_their_limit() {
-        let user = UserCounters::new(1);
-        assert!(user.take_udp_socket(2) && user.take_udp_socket(2) && !user.take_udp_socket(2));
-        user.give_udp_socket();
-        assert!(user.take_udp_socket(2));
-        assert_eq!(user.totals().udp_sockets, 2);
-    }
-
-    #[test]
-    fn a_users_lanes_add_up() {
-        let user = UserCounters::new(2);
-        user.lane(0).uplink_bytes.add(1);
-        user.lane(1).uplink_bytes.add(2);
-        assert_eq!(user.totals().uplink_bytes, 3);
     }
 }

@@ -23,7 +23,7 @@ use vless_rust::session::{
     BindFailure, Context, DialFailure, Flow, Leg, Next, Session, SessionSettings, Timeouts, UdpSettings, User, Users,
     Wish,
 };
-use vless_rust::stats::{Counters, UserCounters};
+use vless_rust::stats::{Counters, Ledger};
 
 const SEEDS: u64 = 32;
 const USER: [u8; 16] = *b"without any flow";
@@ -164,8 +164,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let counters = UserCounters::new(1);
-        let user = User { id: USER, email: String::new(), flow: Flow::None, counters };
+        let user = User { id: USER, email: String::new(), flow: Flow::None, ledger: Arc::new(Ledger::new(1)) };
         let long = Duration::from_secs(3600);
         let settings = SessionSettings {
             tls: None,

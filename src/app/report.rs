@@ -42,7 +42,7 @@ pub fn counters_line(reactor: &Reactor, users: &Users, uptime: Duration, log_lin
         connection_pool: ConnectionPoolStats::new(&totals),
         totals,
         closes: closes.collect(),
-        users: users.iter().map(|user| (user.email.as_str(), user.counters.totals())).collect(),
+        users: users.iter().map(|user| (user.email.as_str(), user.ledger.totals())).collect(),
         log_lines_dropped,
     };
     // A struct of numbers and names always becomes JSON.

@@ -33,11 +33,12 @@ use crate::outbound::resolve::ResolverSettings;
 use crate::outbound::resolve::lookups::Limits;
 use crate::outbound::resolve::query::OPEN_TRIES_MAX;
 use crate::protocol::addons::Flow;
+use crate::protocol::user_id;
 use crate::reactor::accept;
 use crate::reactor::{Reactor, Settings};
 use crate::session::permits::MuxSockets;
 use crate::session::{Host, SessionSettings, Target, Timeouts, TlsAcceptor, UdpSettings, User, Users};
-use crate::stats::UserCounters;
+use crate::stats::Ledgers;
 
 /// Descriptors that are not sessions': standard streams, log, listeners, polls, connection races.
 const DESCRIPTORS_RESERVED: u64 = 128;
@@ -100,7 +101,7 @@ fn serve(config: &Config, log: &LogHandle) -> Result<(), Failure> {
         log::warn!("{warning}");
     }
     let workers = workers(config);
-    let users = Arc::new(users(config, workers)?);
+    let users = Arc::new(users(config, &Ledgers::new(workers))?);
     let descriptors = raise_descriptor_limit();
     let options = socket_options(config);
     let addresses: Vec<_> = config.server.listen.iter().map(|ip| SocketAddr::new(*ip, config.server.port)).collect();
@@ -210,12 +211,12 @@ fn workers(config: &Config) -> usize {
     }
 }
 
-fn users(config: &Config, workers: usize) -> Result<Users, Failure> {
+fn users(config: &Config, ledgers: &Ledgers) -> Result<Users, Failure> {
     let users = config.users.iter().map(|user| User {
         id: user.id,
         email: user.email.clone(),
         flow: if user.flow.is_vision() { Flow::Vision } else { Flow::None },
-        counters: UserCounters::new(workers),
+        ledger: ledgers.of(user_id::mask(user.id)),
     });
     Users::new(users).map_err(|user| {
         // The configuration's own check comes first and says where; this is for users that tests put together.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::protocol::addons::Flow;
 use crate::protocol::user_id;
-use crate::stats::UserCounters;
+use crate::stats::Ledger;
 
 /// One account.
 #[derive(Debug)]
@@ -17,7 +17,8 @@ pub struct User {
     pub email: String,
     /// The flow its requests must have.
     pub flow: Flow,
-    pub counters: UserCounters,
+    /// What is counted for it; the same for as long as the id lives, whatever becomes of the account.
+    pub ledger: Arc<Ledger>,
 }
 
 /// All accounts, found by id in constant time.
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     fn user(id: [u8; 16]) -> User {
-        User { id, email: "a@example.com".to_owned(), flow: Flow::None, counters: UserCounters::new(1) }
+        User { id, email: "a@example.com".to_owned(), flow: Flow::None, ledger: Arc::new(Ledger::new(1)) }
     }
 
     #[test]

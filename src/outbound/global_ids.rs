@@ -191,7 +191,7 @@ mod tests {
     use crate::io::token::Kind;
     use crate::session::permits::UdpPermit;
     use crate::session::{Flow, User};
-    use crate::stats::UserCounters;
+    use crate::stats::Ledger;
 
     const KEY: Key = ([1; 16], [2; 8]);
 
@@ -200,8 +200,8 @@ mod tests {
     }
 
     fn socket() -> (Arc<User>, Arc<BoundSocket>) {
-        let counters = UserCounters::new(1);
-        let user = Arc::new(User { id: KEY.0, email: String::new(), flow: Flow::Vision, counters });
+        let ledger = Arc::new(Ledger::new(1));
+        let user = Arc::new(User { id: KEY.0, email: String::new(), flow: Flow::Vision, ledger });
         let permit = UdpPermit::take(&user, 1).unwrap();
         (user, Arc::new(BoundSocket::bind(None, permit, None).unwrap()))
     }
@@ -227,9 +227,9 @@ mod tests {
         drop(socket);
         let now = Instant::now();
         assert!(ids.sweep(now + GRACE / 2));
-        assert_eq!(user.counters.udp_sockets(), 1);
+        assert_eq!(user.ledger.udp_sockets(), 1);
         assert!(!ids.sweep(now + 2 * GRACE));
-        assert_eq!(user.counters.udp_sockets(), 0);
+        assert_eq!(user.ledger.udp_sockets(), 0);
         assert!(ids.take_over(KEY, holder(0)).is_none());
     }
 
@@ -246,7 +246,7 @@ mod tests {
         drop(claims.remove(1));
         std::thread::sleep(Duration::from_millis(2));
         drop(claims.remove(0));
-        let open = || users.iter().map(|user| user.counters.udp_sockets()).collect::<Vec<_>>();
+        let open = || users.iter().map(|user| user.ledger.udp_sockets()).collect::<Vec<_>>();
         assert!(!ids.give_up_oldest([9; 16]), "others' sockets are theirs");
         assert!(ids.give_up_oldest(KEY.0));
         assert_eq!(open(), [1, 0, 1]);
@@ -263,12 +263,12 @@ mod tests {
         claim.make_final();
         let (socket, second, _) = ids.take_over(KEY, holder(1)).unwrap();
         drop((claim, socket));
-        assert_eq!(user.counters.udp_sockets(), 1, "it was taken over before");
+        assert_eq!(user.ledger.udp_sockets(), 1, "it was taken over before");
         drop(second);
         let (socket, mut third, _) = ids.take_over(KEY, holder(1)).unwrap();
         third.make_final();
         drop((third, socket));
-        assert_eq!(user.counters.udp_sockets(), 0);
+        assert_eq!(user.ledger.udp_sockets(), 0);
         assert!(!ids.sweep(Instant::now()), "nothing is left behind");
     }
 

@@ -198,11 +198,11 @@ mod tests {
     use super::*;
     use crate::io::token::Kind;
     use crate::session::{Flow, User};
-    use crate::stats::UserCounters;
+    use crate::stats::Ledger;
 
     /// A socket of its own user, which may send to 127.0.0.1 only; with its port.
     fn outbound() -> (OutboundUdp, u16) {
-        let user = User { id: [1; 16], email: String::new(), flow: Flow::None, counters: UserCounters::new(1) };
+        let user = User { id: [1; 16], email: String::new(), flow: Flow::None, ledger: Arc::new(Ledger::new(1)) };
         let permit = UdpPermit::take(&Arc::new(user), 1).unwrap();
         let bound = Arc::new(BoundSocket::bind(None, permit, None).unwrap());
         let registry = Rc::new(Poll::new().unwrap().registry().try_clone().unwrap());

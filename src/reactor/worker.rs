@@ -440,9 +440,6 @@ impl Worker {
             dialer.cancel(*dial, &mut cx);
         }
         let record = slot.session.record(self.now);
-        if let Some(user) = &record.user {
-            user.counters.lane(self.number).sessions_active.sub(1);
-        }
         if slot.has_target {
             self.counters.targets_connected.sub(1);
         }

@@ -41,7 +41,7 @@ pub use crate::protocol::addons::Flow;
 pub use crate::protocol::address::{Host, Target};
 pub use crate::protocol::mux::GlobalId;
 use crate::protocol::vision::Seed;
-use crate::stats::Counters;
+use crate::stats::{Counters, SessionPermit};
 
 /// What the settings of the server mean to a session.
 #[derive(Clone)]
@@ -188,6 +188,8 @@ pub struct Session<S, D = NoDatagrams> {
 /// Known once the request was accepted.
 struct Account {
     user: Arc<User>,
+    /// Counts the session as one of the user's.
+    _permit: SessionPermit,
     /// `None` where every session inside has its own.
     target: Option<Target>,
     flow: Flow,

@@ -166,12 +166,14 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
         let unwrapped_bytes = if is_unwrapped { early.len() } else { 0 };
         self.uplink.begin_with(early, unwrapped_bytes, &cx.means);
-        let lane = user.counters.lane(cx.worker);
-        lane.sessions_total.add(1);
-        lane.sessions_active.add(1);
         cx.counters.requests_accepted.add(1);
         cx.counters.vision_requests.add(u64::from(request.flow == Flow::Vision));
-        self.account = Some(Account { user: Arc::clone(&user), target: request.target.clone(), flow: request.flow });
+        self.account = Some(Account {
+            _permit: user.ledger.open_session(cx.worker),
+            user: Arc::clone(&user),
+            target: request.target.clone(),
+            flow: request.flow,
+        });
         // The first block came with the request.
         self.count(before, cx);
         self.enter(Phase::Dialling, cx.means.now);

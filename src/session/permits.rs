@@ -8,23 +8,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::User;
+use crate::stats::Ledger;
 
 /// The right to one UDP socket out of those a user may have in the whole process; given back when dropped.
 #[derive(Debug)]
 pub struct UdpPermit {
-    user: Arc<User>,
+    ledger: Arc<Ledger>,
 }
 
 impl UdpPermit {
     /// `None` when `user` has `sockets_max` already.
-    pub fn take(user: &Arc<User>, sockets_max: usize) -> Option<Self> {
-        user.counters.take_udp_socket(sockets_max).then(|| Self { user: Arc::clone(user) })
+    pub fn take(user: &User, sockets_max: usize) -> Option<Self> {
+        user.ledger.take_udp_socket(sockets_max).then(|| Self { ledger: Arc::clone(&user.ledger) })
     }
 }
 
 impl Drop for UdpPermit {
     fn drop(&mut self) {
-        self.user.counters.give_udp_socket();
+        self.ledger.give_udp_socket();
     }
 }
 
@@ -47,28 +48,28 @@ impl MuxSockets {
 #[derive(Debug)]
 pub struct MuxPermit {
     sockets: Arc<MuxSockets>,
-    user: Arc<User>,
+    ledger: Arc<Ledger>,
 }
 
 impl MuxPermit {
     /// `None` when `user`, or all users together, have as many as they may have.
-    pub fn take(sockets: &Arc<MuxSockets>, user: &Arc<User>) -> Option<Self> {
-        if !user.counters.take_mux_socket(sockets.per_user_max) {
+    pub fn take(sockets: &Arc<MuxSockets>, user: &User) -> Option<Self> {
+        if !user.ledger.take_mux_socket(sockets.per_user_max) {
             return None;
         }
         let more = |open: usize| (open < sockets.sockets_max).then_some(open + 1);
         if sockets.open.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
-            user.counters.give_mux_socket();
+            user.ledger.give_mux_socket();
             return None;
         }
-        Some(Self { sockets: Arc::clone(sockets), user: Arc::clone(user) })
+        Some(Self { sockets: Arc::clone(sockets), ledger: Arc::clone(&user.ledger) })
     }
 }
 
 impl Drop for MuxPermit {
     fn drop(&mut self) {
         self.sockets.open.fetch_sub(1, Ordering::Relaxed);
-        self.user.counters.give_mux_socket();
+        self.ledger.give_mux_socket();
     }
 }
 
@@ -76,11 +77,10 @@ impl Drop for MuxPermit {
 mod tests {
     use super::*;
     use crate::protocol::addons::Flow;
-    use crate::stats::UserCounters;
 
     #[test]
     fn one_user_gets_half_and_all_together_what_there_is() {
-        let user = |id| Arc::new(User { id, email: String::new(), flow: Flow::None, counters: UserCounters::new(1) });
+        let user = |id| Arc::new(User { id, email: String::new(), flow: Flow::None, ledger: Arc::new(Ledger::new(1)) });
         let users = [[1; 16], [2; 16], [3; 16]].map(user);
         let sockets = Arc::new(MuxSockets::new(5));
         let take = |user: usize| MuxPermit::take(&sockets, &users[user]);

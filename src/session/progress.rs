@@ -23,7 +23,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             return;
         }
         let Some(account) = &self.account else { return };
-        let lane = account.user.counters.lane(cx.worker);
+        let lane = account.user.ledger.lane(cx.worker);
         let counters = cx.counters;
         let (up, up_before) = (now.traffic.uplink, before.traffic.uplink);
         counters.uplink_bytes.add(up.payload_bytes - up_before.payload_bytes);

@@ -19,7 +19,7 @@ use vless_rust::reactor::{Observer, Reactor, Settings};
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::permits::MuxSockets;
 use vless_rust::session::{Flow, SessionRecord, SessionSettings, Target, Timeouts, UdpSettings, User, Users};
-use vless_rust::stats::{Totals, UserCounters, UserTotals, totals};
+use vless_rust::stats::{Ledger, Totals, UserTotals, totals};
 
 use super::{PATIENCE, wait_until};
 
@@ -143,7 +143,7 @@ impl Server {
             id,
             email: email.to_owned(),
             flow,
-            counters: UserCounters::new(options.workers),
+            ledger: Arc::new(Ledger::new(options.workers)),
         };
         let users = [
             user(ALICE, "alice@example.com", Flow::None),
@@ -188,7 +188,7 @@ impl Server {
     }
 
     pub fn user(&self, id: &[u8; 16]) -> UserTotals {
-        self.users.find(id).unwrap().counters.totals()
+        self.users.find(id).unwrap().ledger.totals()
     }
 
     /// Sessions closed for `reason`, as counted.

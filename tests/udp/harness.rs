@@ -16,7 +16,7 @@ use vless_rust::reactor::{Observer, Reactor, Settings};
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::permits::MuxSockets;
 use vless_rust::session::{Flow, SessionRecord, SessionSettings, Timeouts, UdpSettings, User, Users};
-use vless_rust::stats::{Totals, UserCounters, UserTotals, totals};
+use vless_rust::stats::{Ledger, Totals, UserTotals, totals};
 
 /// Longest time any test waits for something.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,7 +58,7 @@ impl Server {
             .unwrap();
         let allow = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
         let user =
-            |id, email: &str, flow| User { id, email: email.to_owned(), flow, counters: UserCounters::new(workers) };
+            |id, email: &str, flow| User { id, email: email.to_owned(), flow, ledger: Arc::new(Ledger::new(workers)) };
         let users = [user(PLAIN, "plain@example.com", Flow::None), user(VISION, "vision@example.com", Flow::Vision)];
         let users = Arc::new(Users::new(users).unwrap());
         let closed = Arc::<Closed>::default();
@@ -110,7 +110,7 @@ impl Server {
     }
 
     pub(crate) fn user(&self, id: [u8; 16]) -> UserTotals {
-        self.users.find(&id).unwrap().counters.totals()
+        self.users.find(&id).unwrap().ledger.totals()
     }
 
     /// Waits for sessions to end and returns why each did.

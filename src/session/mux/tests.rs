@@ -17,7 +17,7 @@ use crate::io::splice::KernelPipe;
 use crate::session::permits::MuxSockets;
 use crate::session::transfer::{Means, Scratch};
 use crate::session::{Flow, Timeouts, UdpSettings};
-use crate::stats::{Counters, UserCounters};
+use crate::stats::{Counters, Ledger};
 
 /// What a target's socket takes, and what was done to it.
 #[derive(Default)]
@@ -87,7 +87,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let now = Instant::now();
-        let user = User { id: [7; 16], email: String::new(), flow: Flow::None, counters: UserCounters::new(1) };
+        let user = User { id: [7; 16], email: String::new(), flow: Flow::None, ledger: Arc::new(Ledger::new(1)) };
         let hour = Duration::from_secs(3600);
         let timeouts = Timeouts {
             tls_handshake: hour,

@@ -28,7 +28,7 @@ impl World {
         let downlink: u64 = records().map(|record| record.downlink.payload_bytes).sum();
         assert_eq!(self.counters.uplink_bytes.value(), uplink, "the worker's uplink counter");
         assert_eq!(self.counters.downlink_bytes.value(), downlink, "the worker's downlink counter");
-        let users = self.settings.users.iter().map(|user| user.counters.totals());
+        let users = self.settings.users.iter().map(|user| user.ledger.totals());
         let (mut users_uplink, mut users_downlink, mut users_sessions) = (0, 0, 0);
         for totals in users {
             users_uplink += totals.uplink_bytes;

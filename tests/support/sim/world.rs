@@ -21,7 +21,7 @@ use vless_rust::session::{
     Context, DialFailure, Flow, Leg, Next, Session, SessionRecord, SessionSettings, Target, Timeouts, UdpSettings,
     User, Users, Wish,
 };
-use vless_rust::stats::{Counters, UserCounters};
+use vless_rust::stats::{Counters, Ledger};
 
 use super::peer::{Op, Peer};
 use super::rng::Rng;
@@ -125,7 +125,7 @@ const STEPS_MAX: usize = 3_000_000;
 
 impl World {
     pub(crate) fn new(seed: u64, tls: bool) -> Self {
-        let user = |id, email: &str, flow| User { id, email: email.to_owned(), flow, counters: UserCounters::new(1) };
+        let user = |id, email: &str, flow| User { id, email: email.to_owned(), flow, ledger: Arc::new(Ledger::new(1)) };
         let users = Users::new([user(USER, "known", Flow::None), user(VISION_USER, "vision", Flow::Vision)]).unwrap();
         let start = Instant::now();
         Self {
@@ -397,9 +397,6 @@ impl World {
         let run = &mut self.runs[number];
         let Some(session) = run.session.take() else { return };
         let record = session.record(self.now);
-        if let Some(user) = &record.user {
-            user.counters.lane(0).sessions_active.sub(1);
-        }
         run.record = Some(record);
         run.dial_due = None;
         run.again = false;

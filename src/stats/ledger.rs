@@ -1,0 +1,267 @@
+//! What is counted for one user, and the registry that keeps it.
+//!
+//! A [`Ledger`] belongs to a user id, not to an account: it outlives a changed configuration, a new name, and the removal
+//! and return of the user. [`Ledgers`] is the only place that makes one. Knows nothing of users, only their ids.
+//!
+//! Byte counts have a lane per worker with one writer each. Counts that several workers change (sockets open now) are
+//! atomics, touched when a socket opens or closes.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use super::Counter;
+
+/// One user's counters.
+#[derive(Debug)]
+pub struct Ledger {
+    lanes: Box<[Lane]>,
+    /// UDP sockets open now.
+    udp_sockets: AtomicUsize,
+    /// Sockets of sessions inside Mux connections open now.
+    mux_sockets: AtomicUsize,
+    /// The sum of all payload bytes at which `used_bytes` was 0, modulo 2^64.
+    used_since: AtomicU64,
+}
+
+/// What one worker counts for one user.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Lane {
+    pub uplink_bytes: Counter,
+    pub downlink_bytes: Counter,
+    pub udp_uplink_packets: Counter,
+    pub udp_downlink_packets: Counter,
+    sessions_total: Counter,
+    sessions_active: Counter,
+}
+
+/// One user's sums over all workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct UserTotals {
+    pub uplink_bytes: u64,
+    pub downlink_bytes: u64,
+    pub udp_uplink_packets: u64,
+    pub udp_downlink_packets: u64,
+    pub sessions_total: u64,
+    pub sessions_active: u64,
+    /// UDP sockets open now.
+    pub udp_sockets: u64,
+}
+
+impl Ledger {
+    /// A ledger at zero for `workers` workers (at least one).
+    pub fn new(workers: usize) -> Self {
+        Self {
+            lanes: (0..workers.max(1)).map(|_| Lane::default()).collect(),
+            udp_sockets: AtomicUsize::new(0),
+            mux_sockets: AtomicUsize::new(0),
+            used_since: AtomicU64::new(0),
+        }
+    }
+
+    /// The lane that `worker` writes. Workers beyond the number given to [`Ledger::new`] share the first lane, which
+    /// would break the rule of one writer: the caller numbers its workers from zero.
+    pub fn lane(&self, worker: usize) -> &Lane {
+        debug_assert!(worker < self.lanes.len());
+        &self.lanes[if worker < self.lanes.len() { worker } else { 0 }]
+    }
+
+    /// Counts a session that `worker` serves. The worker drops the permit when the session ends.
+    pub fn open_session(self: &Arc<Self>, worker: usize) -> SessionPermit {
+        let lane = self.lane(worker);
+        lane.sessions_total.add(1);
+        lane.sessions_active.add(1);
+        SessionPermit { ledger: Arc::clone(self), worker }
+    }
+
+    /// UDP sockets open now.
+    pub fn udp_sockets(&self) -> usize {
+        self.udp_sockets.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more UDP socket, unless there are `sockets_max` already. Any worker may call this.
+    pub fn take_udp_socket(&self, sockets_max: usize) -> bool {
+        take_one(&self.udp_sockets, sockets_max)
+    }
+
+    /// Counts one UDP socket less.
+    pub fn give_udp_socket(&self) {
+        self.udp_sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts one more socket of a session inside a Mux connection, unless there are `sockets_max` already. Any worker may
+    /// call this.
+    pub fn take_mux_socket(&self, sockets_max: usize) -> bool {
+        take_one(&self.mux_sockets, sockets_max)
+    }
+
+    /// Counts one of them less.
+    pub fn give_mux_socket(&self) {
+        self.mux_sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The sums over all workers.
+    pub fn totals(&self) -> UserTotals {
+        let start = UserTotals { udp_sockets: self.udp_sockets() as u64, ..UserTotals::default() };
+        self.lanes.iter().fold(start, |sum, lane| UserTotals {
+            uplink_bytes: sum.uplink_bytes + lane.uplink_bytes.value(),
+            downlink_bytes: sum.downlink_bytes + lane.downlink_bytes.value(),
+            udp_uplink_packets: sum.udp_uplink_packets + lane.udp_uplink_packets.value(),
+            udp_downlink_packets: sum.udp_downlink_packets + lane.udp_downlink_packets.value(),
+            udp_sockets: sum.udp_sockets,
+            sessions_total: sum.sessions_total + lane.sessions_total.value(),
+            sessions_active: sum.sessions_active + lane.sessions_active.value(),
+        })
+    }
+
+    /// Payload bytes of both directions that count against the user's quota: all since the last
+    /// [`Ledger::set_used_bytes`], and what that said.
+    pub fn used_bytes(&self) -> u64 {
+        self.payload_bytes().wrapping_sub(self.used_since.load(Ordering::Relaxed))
+    }
+
+    /// Says how many bytes count as used now: 0 for a new period, else what a former process counted.
+    pub fn set_used_bytes(&self, bytes: u64) {
+        self.used_since.store(self.payload_bytes().wrapping_sub(bytes), Ordering::Relaxed);
+    }
+
+    fn payload_bytes(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.uplink_bytes.value() + lane.downlink_bytes.value()).sum()
+    }
+}
+
+/// One session of a user, counted as active until this is dropped.
+#[derive(Debug)]
+pub struct SessionPermit {
+    ledger: Arc<Ledger>,
+    worker: usize,
+}
+
+impl Drop for SessionPermit {
+    fn drop(&mut self) {
+        self.ledger.lane(self.worker).sessions_active.sub(1);
+    }
+}
+
+/// The ledgers of all users that this process has known, by user id.
+#[derive(Debug)]
+pub struct Ledgers {
+    workers: usize,
+    by_id: Mutex<HashMap<[u8; 16], Arc<Ledger>>>,
+}
+
+impl Ledgers {
+    /// No ledger yet; each will have lanes for `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        Self { workers, by_id: Mutex::default() }
+    }
+
+    /// The ledger of the user with this id, made if there is none. Ids that mean the same user must be given in the same
+    /// form.
+    pub fn of(&self, id: [u8; 16]) -> Arc<Ledger> {
+        let mut by_id = self.lock();
+        let known = by_id.len();
+        match by_id.entry(id) {
+            Entry::Occupied(ledger) => Arc::clone(ledger.get()),
+            Entry::Vacant(place) => {
+                let ledger = Arc::clone(place.insert(Arc::new(Ledger::new(self.workers))));
+                if known >= LEDGERS_UNUSED_MAX {
+                    forget_unused(&mut by_id);
+                }
+                ledger
+            }
+        }
+    }
+
+    /// The ledger of the user with this id, if the user was ever known.
+    pub fn find(&self, id: &[u8; 16]) -> Option<Arc<Ledger>> {
+        self.lock().get(id).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 16], Arc<Ledger>>> {
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// From this many ledgers on, those of absent users that never carried a byte are forgotten when a new one is made: users
+/// who come and go must not add up.
+const LEDGERS_UNUSED_MAX: usize = 4096;
+
+fn forget_unused(by_id: &mut HashMap<[u8; 16], Arc<Ledger>>) {
+    by_id.retain(|_, ledger| Arc::strong_count(ledger) > 1 || ledger.totals().sessions_total > 0);
+}
+
+/// Adds one to `open` unless it is `most` already.
+fn take_one(open: &AtomicUsize, most: usize) -> bool {
+    let more = |open: usize| (open < most).then_some(open + 1);
+    open.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn udp_sockets_are_counted_up_to_their_limit() {
+        let ledger = Ledger::new(1);
+        assert!(ledger.take_udp_socket(2) && ledger.take_udp_socket(2) && !ledger.take_udp_socket(2));
+        ledger.give_udp_socket();
+        assert!(ledger.take_udp_socket(2));
+        assert_eq!(ledger.totals().udp_sockets, 2);
+    }
+
+    #[test]
+    fn lanes_add_up() {
+        let ledger = Ledger::new(2);
+        ledger.lane(0).uplink_bytes.add(1);
+        ledger.lane(1).uplink_bytes.add(2);
+        assert_eq!(ledger.totals().uplink_bytes, 3);
+    }
+
+    #[test]
+    fn a_session_is_active_for_as_long_as_its_permit_lives() {
+        let ledger = Arc::new(Ledger::new(2));
+        let permits = [ledger.open_session(0), ledger.open_session(1), ledger.open_session(1)];
+        assert_eq!((ledger.totals().sessions_total, ledger.totals().sessions_active), (3, 3));
+        drop(permits);
+        assert_eq!((ledger.totals().sessions_total, ledger.totals().sessions_active), (3, 0));
+    }
+
+    #[test]
+    fn used_bytes_go_on_from_what_was_set() {
+        let ledger = Ledger::new(2);
+        ledger.lane(0).uplink_bytes.add(100);
+        assert_eq!(ledger.used_bytes(), 100);
+        ledger.set_used_bytes(5000);
+        ledger.lane(1).downlink_bytes.add(7);
+        assert_eq!(ledger.used_bytes(), 5007);
+        ledger.set_used_bytes(0);
+        assert_eq!((ledger.used_bytes(), ledger.totals().uplink_bytes), (0, 100), "totals are not touched");
+    }
+
+    #[test]
+    fn the_same_id_gets_the_same_ledger_also_after_an_absence() {
+        let ledgers = Ledgers::new(1);
+        ledgers.of([1; 16]).lane(0).uplink_bytes.add(3);
+        assert_eq!(ledgers.of([1; 16]).used_bytes(), 3);
+        assert_eq!(ledgers.of([2; 16]).used_bytes(), 0);
+        assert!(ledgers.find(&[3; 16]).is_none());
+    }
+
+    #[test]
+    fn absent_users_are_forgotten_unless_something_was_counted() {
+        let ledgers = Ledgers::new(1);
+        drop(ledgers.of([0xaa; 16]).open_session(0));
+        let kept = ledgers.of([0xbb; 16]);
+        for number in 0..3 * LEDGERS_UNUSED_MAX as u128 {
+            ledgers.of(number.to_be_bytes());
+        }
+        assert!(ledgers.lock().len() <= LEDGERS_UNUSED_MAX + 2);
+        assert_eq!(ledgers.find(&[0xaa; 16]).unwrap().totals().sessions_total, 1);
+        assert!(Arc::ptr_eq(&kept, &ledgers.of([0xbb; 16])));
+    }
+}
