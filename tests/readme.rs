@@ -1,5 +1,5 @@
-//! The README says what is true: every key with its real default and range, every counter, every reason, and its
-//! examples load.
+//! The READMEs say what is true: every key with its real default and range, every counter, every reason; examples load,
+//! and what is named or linked exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,21 +19,33 @@ fn root() -> PathBuf {
     env!("CARGO_MANIFEST_DIR").into()
 }
 
-fn readme() -> String {
-    fs::read_to_string(root().join("README.md")).unwrap()
+/// The first page, and one for each folder that a reader opens.
+const PAGES: [&str; 5] = ["README.md", "conf/README.md", "src/README.md", "tests/README.md", "benches/README.md"];
+
+/// The operator's reference.
+const REFERENCE: &str = PAGES[1];
+
+/// The first page is read in one go.
+const FIRST_PAGE_BYTES_MAX: usize = 15 << 10;
+
+fn page(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Contents of the fenced blocks in one of these languages.
+/// Contents of all pages' fenced blocks in one of these languages.
 fn blocks(languages: &[&str]) -> Vec<String> {
-    let text = readme();
-    let fenced = text.split("```").skip(1).step_by(2);
-    let named = fenced.filter_map(|block| block.split_once('\n'));
-    named.filter(|(language, _)| languages.contains(language)).map(|(_, body)| body.to_owned()).collect()
+    let in_page = |text: String| {
+        let fenced = text.split("```").skip(1).step_by(2);
+        let named = fenced.filter_map(|block| block.split_once('\n'));
+        let wanted = named.filter(|(language, _)| languages.contains(language));
+        wanted.map(|(_, body)| body.to_owned()).collect::<Vec<_>>()
+    };
+    PAGES.iter().flat_map(|path| in_page(page(path))).collect()
 }
 
 /// The cells of a key's row behind the key: default, range, meaning.
 fn reference() -> BTreeMap<String, Vec<String>> {
-    let text = readme();
+    let text = page(REFERENCE);
     let (_, section) = text.split_once("\n## Configuration\n").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
     let rows = section.lines().filter(|line| line.starts_with("| `"));
@@ -152,7 +164,7 @@ fn examples_for_clients_are_json_with_placeholders() {
 
 #[test]
 fn every_counter_and_every_reason_is_explained() {
-    let text = readme();
+    let text = page(REFERENCE);
     let Value::Object(counters) = serde_json::to_value(Totals::default()).unwrap() else { panic!("no object") };
     let names = counters.keys().map(String::as_str).chain(CloseReason::ALL.iter().map(|reason| reason.name()));
     let missing: Vec<_> = names.filter(|name| !text.contains(&format!("`{name}`"))).collect();
@@ -163,24 +175,56 @@ fn every_counter_and_every_reason_is_explained() {
 fn every_exit_code_of_the_help_is_explained() {
     let (_, codes) = cli::HELP.split_once("exit codes:").unwrap();
     let codes = codes.split(|c: char| !c.is_ascii_digit()).filter(|code| !code.is_empty());
-    let text = readme();
+    let text = page(REFERENCE);
     let missing: Vec<_> = codes.filter(|code| !text.contains(&format!("\n| {code} |"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]
+fn the_first_page_is_short_and_leads_to_all_others() {
+    let text = page(PAGES[0]);
+    assert!(text.len() <= FIRST_PAGE_BYTES_MAX, "{} bytes", text.len());
+    let missing: Vec<_> = PAGES[1..].iter().filter(|path| !text.contains(&format!("]({path})"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn files_and_sections_that_are_named_exist() {
-    let text = readme();
+    let wrong: Vec<_> = PAGES.iter().flat_map(|path| dead_ends(path, &page(path))).collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_name_of_something_that_is_not_there_is_found() {
+    let text = "[a](../README.md) [b](reference.json) [c](#no-such) [d](../src/README.md#no-such) [e](no-such.json)\n\
+                `src/session/` `tests/no-such.rs`\n";
+    let found = dead_ends("conf/README.md", text);
+    let wanted = ["#no-such", "../src/README.md#no-such", "no-such.json", "tests/no-such.rs"];
+    assert_eq!(found, wanted.map(|name| format!("conf/README.md: {name}")));
+}
+
+/// What a page links to or names as a file, and what is not there.
+fn dead_ends(path: &str, text: &str) -> Vec<String> {
+    let folder = root().join(path).parent().unwrap().to_path_buf();
     let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+    let links = links.filter(|link| !link.contains("://"));
+    let dead_links = links.filter(|link| {
+        let (file, section) = link.split_once('#').unwrap_or((link, ""));
+        let is_there = folder.join(file).exists();
+        let target =
+            if file.is_empty() { text.to_owned() } else { fs::read_to_string(folder.join(file)).unwrap_or_default() };
+        !is_there || !(section.is_empty() || anchors(&target).contains(section))
+    });
+    // Files are named by their path from the top in every page.
     let quoted = text.split('`').skip(1).step_by(2).filter_map(|code| code.split_whitespace().next());
-    let paths = quoted.filter(|word| ["src/", "tests/", "benches/", "conf/"].iter().any(|top| word.starts_with(top)));
-    for path in links.filter(|link| !link.contains("://") && !link.starts_with('#')).chain(paths) {
-        assert!(root().join(path).exists(), "{path}");
-    }
-    let anchors: BTreeSet<_> = text.lines().filter(|line| line.starts_with("##")).map(anchor).collect();
-    for link in text.split("](#").skip(1).filter_map(|rest| rest.split_once(')')) {
-        assert!(anchors.contains(link.0), "#{}", link.0);
-    }
+    let tops = ["src/", "tests/", "benches/", "conf/", "static/"];
+    let paths = quoted.filter(|word| tops.iter().any(|top| word.starts_with(top)));
+    let dead_paths = paths.filter(|path| !root().join(path).exists());
+    dead_links.chain(dead_paths).map(|name| format!("{path}: {name}")).collect()
+}
+
+fn anchors(text: &str) -> BTreeSet<String> {
+    text.lines().filter(|line| line.starts_with('#')).map(anchor).collect()
 }
 
 /// What a heading is linked by: lower case, hyphens for spaces, no other punctuation.
