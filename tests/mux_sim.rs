@@ -150,6 +150,7 @@ struct World {
     now: Instant,
     session: Session<Stream, Datagrams>,
     settings: SessionSettings,
+    mux_sockets: Arc<MuxSockets>,
     counters: Counters,
     scratch: Scratch,
     pool: BufferPool,
@@ -180,7 +181,6 @@ impl World {
             vision_seed: [900, 500, 900, 256],
             read_bytes_max: 128 << 10,
             udp: UdpSettings { timeout: long, ..UdpSettings::default() },
-            mux_sockets: Arc::new(MuxSockets::new(10_000)),
         };
         let now = Instant::now();
         let client = Rc::new(RefCell::new(Wire { wants_read: true, wants_write: true, ..Wire::default() }));
@@ -191,6 +191,7 @@ impl World {
             now,
             session: Session::new(Stream(Rc::clone(&client)), address, &settings, now),
             settings,
+            mux_sockets: Arc::new(MuxSockets::new(10_000)),
             counters: Counters::new(CloseReason::ALL.len()),
             scratch: Scratch::new(),
             pool: BufferPool::new(),
@@ -293,6 +294,7 @@ impl World {
             },
             counters: &self.counters,
             settings: &self.settings,
+            mux_sockets: &self.mux_sockets,
             worker: 0,
             wishes: Vec::new(),
         };

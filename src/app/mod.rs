@@ -3,6 +3,7 @@
 //! The only layer that knows all others. Everything that talks to the operator is here.
 
 pub mod access;
+pub mod capacity;
 pub mod certs;
 pub mod cli;
 pub mod commands;
@@ -17,4 +18,5 @@ mod memory;
 pub mod net;
 pub mod preflight;
 pub mod report;
+pub mod rules;
 pub mod run;

@@ -26,26 +26,36 @@ use crate::outbound::connection_pool::PoolSettings;
 use crate::outbound::dial::DialSettings;
 use crate::outbound::global_ids::GlobalIds;
 use crate::session::close::CloseReason;
+use crate::session::permits::MuxSockets;
 use crate::session::{SessionRecord, SessionSettings, Target};
 use crate::stats::Counters;
 
-/// All that workers need to know.
+/// What workers obey, and what may change while they run: never altered, only replaced as a whole. It holds no count of
+/// anything that is alive, so replacing it loses nothing.
 #[derive(Clone)]
-pub struct Settings {
+pub struct Rules {
     pub session: SessionSettings,
     pub dial: DialSettings,
     /// Spare connections to targets, figures for the whole process; `None`: none are kept.
     pub pool: Option<PoolSettings>,
+    /// Sessions at the same time, over all workers.
+    pub sessions_max: usize,
+    /// Told of every session that ends.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// What is decided when the workers start, and stays.
+pub struct Seed {
+    /// One entry per worker.
+    pub listeners: Vec<Vec<StdListener>>,
     /// Targets that get spares at the start.
     pub warm_up: Vec<Target>,
     /// Move bytes that need no conversion through kernel pipes.
     pub splice: bool,
-    /// Sessions at the same time, over all workers.
-    pub sessions_max: usize,
     /// Memory for the buffers of all workers together, in bytes; sessions wait where it is used up.
     pub buffer_memory_max: usize,
-    /// Told of every session that ends.
-    pub observer: Arc<dyn Observer>,
+    /// Sockets of sessions inside Mux connections, over all workers.
+    pub mux_sockets_max: usize,
 }
 
 /// Hears about sessions; called on the worker's thread, so it must neither block nor take long.
@@ -61,11 +71,12 @@ pub struct Reactor {
     shared: Arc<Shared>,
 }
 
-/// What the workers have in common.
+/// What the workers have in common, and what lives as long as the process: counts of what is alive now.
 struct Shared {
     sessions: AtomicUsize,
     running: AtomicUsize,
     buffer_memory: Arc<BufferMemory>,
+    mux_sockets: Arc<MuxSockets>,
     workers: usize,
     /// UDP sockets that may move from one worker to another.
     global_ids: Arc<GlobalIds>,
@@ -74,36 +85,46 @@ struct Shared {
 }
 
 impl Reactor {
-    /// Starts one worker per entry of `listeners`.
+    /// Starts one worker per entry of the seed's listeners.
     ///
     /// # Errors
     /// When the kernel refuses a poll or a thread; workers already started are told to stop.
-    pub fn start(listeners: Vec<Vec<StdListener>>, settings: &Settings) -> io::Result<Self> {
+    pub fn start(seed: Seed, rules: &Arc<Rules>) -> io::Result<Self> {
+        let workers = seed.listeners.len();
         let shared = Arc::new(Shared {
             sessions: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
-            buffer_memory: Arc::new(BufferMemory::new(settings.buffer_memory_max, listeners.len())),
-            workers: listeners.len(),
+            buffer_memory: Arc::new(BufferMemory::new(seed.buffer_memory_max, workers)),
+            mux_sockets: Arc::new(MuxSockets::new(seed.mux_sockets_max)),
+            workers,
             global_ids: Arc::default(),
             inboxes: RwLock::default(),
         });
         let mut reactor = Self { inboxes: Vec::new(), threads: Vec::new(), counters: Vec::new(), shared };
-        for (number, listeners) in listeners.into_iter().enumerate() {
-            reactor.start_worker(number, listeners, settings.clone())?;
+        for (number, listeners) in seed.listeners.into_iter().enumerate() {
+            let parts = worker::Parts {
+                number,
+                rules: Arc::clone(rules),
+                warm_up: seed.warm_up.clone(),
+                splice: seed.splice,
+                counters: Arc::new(Counters::new(CloseReason::ALL.len())),
+                shared: Arc::clone(&reactor.shared),
+            };
+            reactor.start_worker(parts, listeners)?;
         }
         Ok(reactor)
     }
 
-    fn start_worker(&mut self, number: usize, listeners: Vec<StdListener>, settings: Settings) -> io::Result<()> {
-        let counters = Arc::new(Counters::new(CloseReason::ALL.len()));
-        let seed = worker::Seed::new(number, listeners, settings, Arc::clone(&counters), Arc::clone(&self.shared))?;
-        self.inboxes.push(seed.inbox());
-        self.shared.inboxes.write().unwrap_or_else(PoisonError::into_inner).push(seed.inbox());
+    fn start_worker(&mut self, parts: worker::Parts, listeners: Vec<StdListener>) -> io::Result<()> {
+        let (number, counters) = (parts.number, Arc::clone(&parts.counters));
+        let worker = worker::Unstarted::new(parts, listeners)?;
+        self.inboxes.push(worker.inbox());
+        self.shared.inboxes.write().unwrap_or_else(PoisonError::into_inner).push(worker.inbox());
         self.counters.push(counters);
         self.shared.running.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            Worker::new(seed).run();
+            Worker::new(worker).run();
             shared.running.fetch_sub(1, Ordering::Release);
         })?;
         self.threads.push(thread);

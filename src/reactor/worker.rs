@@ -20,7 +20,7 @@ use mio::{Events, Interest, Poll, Registry};
 use slab::Slab;
 
 use super::inbox::{Inbox, Request};
-use super::{Settings, Shared};
+use super::{Rules, Shared};
 use crate::io::alarm::Alarm;
 use crate::io::buffer_pool::BufferPool;
 use crate::io::random::Random;
@@ -33,7 +33,7 @@ use crate::outbound::udp::OutboundUdp;
 use crate::session::close::CloseReason;
 use crate::session::mux::SESSIONS_MAX;
 use crate::session::transfer::{Means, Scratch};
-use crate::session::{Context, Leg, Next, Session as AnySession, Wish};
+use crate::session::{Context, Leg, Next, Session as AnySession, Target, Wish};
 use crate::stats::Counters;
 
 type Session = AnySession<TcpStream, OutboundUdp>;
@@ -64,32 +64,34 @@ const SWEEP_LEG: usize = 3;
 const SHRINK_LEG: usize = 4;
 const LISTENER_LEG: usize = 16;
 
-/// What a worker is made from; unlike the worker itself it may be sent to the worker's thread.
-pub(super) struct Seed {
-    number: usize,
+/// What a worker is given.
+pub(super) struct Parts {
+    pub(super) number: usize,
+    pub(super) rules: Arc<Rules>,
+    /// Targets that get spares at the start.
+    pub(super) warm_up: Vec<Target>,
+    pub(super) splice: bool,
+    pub(super) counters: Arc<Counters>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// A worker to be; unlike the worker itself it may be sent to the worker's thread.
+pub(super) struct Unstarted {
+    parts: Parts,
     poll: Poll,
     inbox: Inbox,
     listeners: Vec<TcpListener>,
-    settings: Settings,
-    counters: Arc<Counters>,
-    shared: Arc<Shared>,
 }
 
-impl Seed {
-    pub(super) fn new(
-        number: usize,
-        listeners: Vec<StdListener>,
-        settings: Settings,
-        counters: Arc<Counters>,
-        shared: Arc<Shared>,
-    ) -> io::Result<Self> {
+impl Unstarted {
+    pub(super) fn new(parts: Parts, listeners: Vec<StdListener>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let inbox = Inbox::new(&poll, worker_token(INBOX_LEG))?;
         let mut listeners: Vec<_> = listeners.into_iter().map(TcpListener::from_std).collect();
         for (number, listener) in listeners.iter_mut().enumerate() {
             poll.registry().register(listener, worker_token(LISTENER_LEG + number).into(), Interest::READABLE)?;
         }
-        Ok(Self { number, poll, inbox, listeners, settings, counters, shared })
+        Ok(Self { parts, poll, inbox, listeners })
     }
 
     pub(super) fn inbox(&self) -> Inbox {
@@ -103,7 +105,9 @@ pub(super) struct Worker {
     poll: Poll,
     inbox: Inbox,
     listeners: Vec<Listener>,
-    settings: Settings,
+    rules: Arc<Rules>,
+    /// Targets that get spares at the start; empty afterwards.
+    warm_up: Vec<Target>,
     counters: Arc<Counters>,
     shared: Arc<Shared>,
     sessions: Slab<Slot>,
@@ -162,19 +166,19 @@ struct Slot {
 }
 
 impl Worker {
-    pub(super) fn new(seed: Seed) -> Self {
+    pub(super) fn new(Unstarted { parts, poll, inbox, listeners }: Unstarted) -> Self {
         let now = Instant::now();
-        let mut dialer = Dialer::new(seed.settings.dial.clone());
-        if let Some(pool) = &seed.settings.pool {
-            dialer.enable_pool(pool.share(seed.number, seed.shared.workers));
+        let mut dialer = Dialer::new(parts.rules.dial.clone());
+        if let Some(pool) = &parts.rules.pool {
+            dialer.enable_pool(pool.share(parts.number, parts.shared.workers));
         }
         Self {
-            number: seed.number,
-            poll: seed.poll,
-            inbox: seed.inbox,
-            listeners: seed.listeners.into_iter().map(|socket| Listener { socket, ready: false }).collect(),
+            number: parts.number,
+            poll,
+            inbox,
+            listeners: listeners.into_iter().map(|socket| Listener { socket, ready: false }).collect(),
             dialer,
-            counters: seed.counters,
+            counters: parts.counters,
             sessions: Slab::new(),
             generation: 0,
             timers: TimerWheel::new(now),
@@ -186,9 +190,9 @@ impl Worker {
             starved: VecDeque::new(),
             starved_sessions: 0,
             scratch: Scratch::new(),
-            pool: BufferPool::with_memory(Arc::clone(&seed.shared.buffer_memory)),
+            pool: BufferPool::with_memory(Arc::clone(&parts.shared.buffer_memory)),
             random: Random::new(),
-            pipes: seed.settings.splice.then(PipePool::new),
+            pipes: parts.splice.then(PipePool::new),
             now,
             accept_paused: false,
             accept_alarm: Alarm::default(),
@@ -198,8 +202,9 @@ impl Worker {
             drain_deadline: None,
             drain_alarm: Alarm::default(),
             stopped: false,
-            settings: seed.settings,
-            shared: seed.shared,
+            rules: parts.rules,
+            warm_up: parts.warm_up,
+            shared: parts.shared,
         }
     }
 
@@ -246,9 +251,9 @@ impl Worker {
 
     fn warm_up(&mut self) {
         // What each named target gets is shared out among the workers; some may be left without.
-        let pool = self.settings.pool.as_ref().map(|pool| pool.share(self.number, self.shared.workers));
+        let pool = self.rules.pool.as_ref().map(|pool| pool.share(self.number, self.shared.workers));
         if pool.is_some_and(|pool| pool.warm_up_spares > 0) {
-            let targets = mem::take(&mut self.settings.warm_up);
+            let targets = mem::take(&mut self.warm_up);
             let (dialer, mut cx) = self.dial_context();
             dialer.warm_up(&targets, &mut cx);
         }
@@ -257,7 +262,7 @@ impl Worker {
     /// Spares may use half of the descriptors that sessions leave free: one of the two that each more could have.
     fn limit_spares(&mut self) {
         let sessions = self.shared.sessions.load(Ordering::Relaxed);
-        let room = self.settings.sessions_max.saturating_sub(sessions) / self.shared.workers;
+        let room = self.rules.sessions_max.saturating_sub(sessions) / self.shared.workers;
         self.dialer.set_spare_room(room, &self.counters);
     }
 
@@ -359,7 +364,8 @@ impl Worker {
                 random: &mut self.random,
             },
             counters: &self.counters,
-            settings: &self.settings.session,
+            settings: &self.rules.session,
+            mux_sockets: &self.shared.mux_sockets,
             worker: self.number,
             wishes: mem::take(&mut self.wish_list),
         };
@@ -378,7 +384,7 @@ impl Worker {
             self.starved.push_back(token.with_leg(CLIENT_LEG));
             self.starved_sessions += 1;
         }
-        if let Some(deadline) = slot.session.deadline(&self.settings.session) {
+        if let Some(deadline) = slot.session.deadline(&self.rules.session) {
             slot.alarm.arm(deadline, token.with_leg(CLIENT_LEG), &mut self.timers, self.now);
         }
     }
@@ -448,7 +454,7 @@ impl Worker {
         self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
         self.counters.sessions_active.sub(1);
         self.counters.count_close(record.reason.index());
-        self.settings.observer.on_closed(record);
+        self.rules.observer.on_closed(record);
         // A descriptor is free again: no need to wait out the pause.
         self.accept_paused = false;
     }

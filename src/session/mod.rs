@@ -55,8 +55,6 @@ pub struct SessionSettings {
     /// Largest single read in the relay, 4096 to 131072.
     pub read_bytes_max: usize,
     pub udp: UdpSettings,
-    /// What sessions inside Mux connections have in the whole process.
-    pub mux_sockets: Arc<MuxSockets>,
 }
 
 /// What the settings of the server mean to datagrams.
@@ -98,6 +96,8 @@ pub struct Context<'a> {
     pub means: Means<'a>,
     pub counters: &'a Counters,
     pub settings: &'a SessionSettings,
+    /// What sessions inside Mux connections have in the whole process.
+    pub mux_sockets: &'a Arc<MuxSockets>,
     /// The lane of the users' counters that this worker writes.
     pub worker: usize,
     /// What the session wants done for it, in this order; empty before a call.

@@ -15,9 +15,8 @@ use vless_rust::outbound::policy::DestinationPolicy;
 use vless_rust::outbound::resolve::ResolverSettings;
 use vless_rust::protocol::vision::SEED_DEFAULT;
 use vless_rust::reactor::accept::listen;
-use vless_rust::reactor::{Observer, Reactor, Settings};
+use vless_rust::reactor::{Observer, Reactor, Rules, Seed};
 use vless_rust::session::close::CloseReason;
-use vless_rust::session::permits::MuxSockets;
 use vless_rust::session::{Flow, SessionRecord, SessionSettings, Target, Timeouts, UdpSettings, User, Users};
 use vless_rust::stats::{Ledger, Totals, UserTotals, totals};
 
@@ -153,7 +152,7 @@ impl Server {
         let users = Arc::new(Users::new(users).unwrap());
         let closed = Arc::new(Closed::default());
         let observer: Arc<dyn Observer> = Arc::<Closed>::clone(&closed);
-        let settings = Settings {
+        let rules = Rules {
             session: SessionSettings {
                 tls,
                 users: Arc::clone(&users),
@@ -161,13 +160,9 @@ impl Server {
                 vision_seed: SEED_DEFAULT,
                 read_bytes_max: options.read_bytes_max,
                 udp: UdpSettings::default(),
-                mux_sockets: Arc::new(MuxSockets::new(10_000)),
             },
             dial: dial_settings(options.connect_timeout),
-            splice: options.splice,
-            buffer_memory_max: options.buffer_memory_max,
             pool: options.pool,
-            warm_up: options.warm_up,
             sessions_max: options.sessions_max,
             observer,
         };
@@ -175,7 +170,14 @@ impl Server {
             listen(&[SocketAddr::new(options.listen, 0)], options.workers, SocketOptions::default()).unwrap();
         let address = listeners[0][0].local_addr().unwrap();
         prepare(&listeners[0][0]);
-        let reactor = Reactor::start(listeners, &settings).unwrap();
+        let seed = Seed {
+            listeners,
+            warm_up: options.warm_up,
+            splice: options.splice,
+            buffer_memory_max: options.buffer_memory_max,
+            mux_sockets_max: 10_000,
+        };
+        let reactor = Reactor::start(seed, &Arc::new(rules)).unwrap();
         Self { address, certificate, reactor, users, closed }
     }
 

@@ -12,9 +12,8 @@ use vless_rust::outbound::dial::{DialSettings, Prefer};
 use vless_rust::outbound::policy::DestinationPolicy;
 use vless_rust::outbound::resolve::ResolverSettings;
 use vless_rust::reactor::accept::listen;
-use vless_rust::reactor::{Observer, Reactor, Settings};
+use vless_rust::reactor::{Observer, Reactor, Rules, Seed};
 use vless_rust::session::close::CloseReason;
-use vless_rust::session::permits::MuxSockets;
 use vless_rust::session::{Flow, SessionRecord, SessionSettings, Timeouts, UdpSettings, User, Users};
 use vless_rust::stats::{Ledger, Totals, UserTotals, totals};
 
@@ -63,7 +62,7 @@ impl Server {
         let users = Arc::new(Users::new(users).unwrap());
         let closed = Arc::<Closed>::default();
         let long = Duration::from_secs(60);
-        let settings = Settings {
+        let rules = Rules {
             session: SessionSettings {
                 tls: None,
                 users: Arc::clone(&users),
@@ -78,7 +77,6 @@ impl Server {
                 vision_seed: [900, 500, 900, 256],
                 read_bytes_max: 128 << 10,
                 udp,
-                mux_sockets: Arc::new(MuxSockets::new(mux_sockets_max)),
             },
             dial: DialSettings {
                 connect_timeout: PATIENCE,
@@ -93,16 +91,14 @@ impl Server {
                 options: SocketOptions::default(),
             },
             pool: None,
-            warm_up: Vec::new(),
-            splice: true,
             sessions_max: 10_000,
-            buffer_memory_max: 1 << 30,
             observer: Arc::<Closed>::clone(&closed),
         };
         let any_port = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
         let listeners = listen(&[any_port], workers, SocketOptions::default()).unwrap();
         let address = listeners[0][0].local_addr().unwrap();
-        Self { address, reactor: Reactor::start(listeners, &settings).unwrap(), users, closed, _hosts: hosts }
+        let seed = Seed { listeners, warm_up: Vec::new(), splice: true, buffer_memory_max: 1 << 30, mux_sockets_max };
+        Self { address, reactor: Reactor::start(seed, &Arc::new(rules)).unwrap(), users, closed, _hosts: hosts }
     }
 
     pub(crate) fn totals(&self) -> Totals {

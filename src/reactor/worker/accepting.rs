@@ -28,9 +28,9 @@ impl Worker {
             let mut lost = 0;
             while self.listeners[number].ready && !self.accept_paused && budget > 0 {
                 budget -= 1;
-                if self.shared.sessions.load(Ordering::Relaxed) >= self.settings.sessions_max {
+                if self.shared.sessions.load(Ordering::Relaxed) >= self.rules.sessions_max {
                     self.counters.accept_paused_limit.add(1);
-                    self.pause_accepting(&format!("all {} sessions are in use", self.settings.sessions_max));
+                    self.pause_accepting(&format!("all {} sessions are in use", self.rules.sessions_max));
                     break;
                 }
                 match accept::accept(&self.listeners[number].socket) {
@@ -101,7 +101,7 @@ impl Worker {
             self.pause_accepting(&format!("one cannot be watched: {error}"));
             return;
         }
-        let session = Box::new(Session::new(stream, address, &self.settings.session, self.now));
+        let session = Box::new(Session::new(stream, address, &self.rules.session, self.now));
         let mut slot = Slot {
             generation: self.generation,
             session,
@@ -111,7 +111,7 @@ impl Worker {
             starved: false,
             has_target: false,
         };
-        if let Some(deadline) = slot.session.deadline(&self.settings.session) {
+        if let Some(deadline) = slot.session.deadline(&self.rules.session) {
             slot.alarm.arm(deadline, token, &mut self.timers, self.now);
         }
         entry.insert(slot);

@@ -40,7 +40,7 @@ impl Worker {
         if claim.is_some() {
             self.sweep_alarm.arm(self.now + GRACE, worker_token(SWEEP_LEG), &mut self.timers, self.now);
         }
-        let policy = Arc::clone(&self.settings.dial.policy);
+        let policy = Arc::clone(&self.rules.dial.policy);
         let registry = self.registry().map_err(|error| self.udp_failed(&error))?;
         OutboundUdp::watch(bound, claim, policy, &registry, token).map_err(|error| self.udp_failed(&error))
     }
@@ -49,7 +49,7 @@ impl Worker {
     fn bind_new_udp(&mut self, token: Token, user: &Arc<User>) -> Result<Arc<BoundSocket>, BindFailure> {
         loop {
             let (permit, mux_permit) = self.permit_udp(token, user)?;
-            match BoundSocket::bind(self.settings.dial.bind, permit, mux_permit) {
+            match BoundSocket::bind(self.rules.dial.bind, permit, mux_permit) {
                 Ok(bound) => return Ok(Arc::new(bound)),
                 Err(error) if is_shortage(&error) && self.dialer.make_room(&self.counters) => {}
                 Err(error) => return Err(self.udp_failed(&error)),
@@ -59,7 +59,7 @@ impl Worker {
 
     /// The rights to one more socket, if need be in exchange for one that waits for its client to come back.
     fn permit_udp(&self, token: Token, user: &Arc<User>) -> Result<(UdpPermit, Option<MuxPermit>), BindFailure> {
-        let sockets_max = self.settings.session.udp.sockets_per_user_max;
+        let sockets_max = self.rules.session.udp.sockets_per_user_max;
         let permit = self.take_or_give_up(user, || UdpPermit::take(user, sockets_max)).ok_or_else(|| {
             self.counters.udp_sockets_refused.add(1);
             BindFailure::Limit
@@ -67,7 +67,7 @@ impl Worker {
         if token.leg() < SUB_LEG {
             return Ok((permit, None));
         }
-        let mux_sockets = &self.settings.session.mux_sockets;
+        let mux_sockets = &self.shared.mux_sockets;
         let mux_permit = self.take_or_give_up(user, || MuxPermit::take(mux_sockets, user)).ok_or_else(|| {
             self.counters.mux_sockets_refused.add(1);
             BindFailure::Limit

@@ -185,7 +185,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         // A UDP socket's is taken where the socket is made, which may exist already.
         let mut permit = None;
         if network == Network::Tcp {
-            permit = MuxPermit::take(&cx.settings.mux_sockets, &self.user);
+            permit = MuxPermit::take(cx.mux_sockets, &self.user);
             if permit.is_none() {
                 cx.counters.mux_sockets_refused.add(1);
                 cx.counters.mux_sessions_refused.add(1);

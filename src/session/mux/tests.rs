@@ -76,6 +76,7 @@ impl DatagramSocket for Peer {
 struct Bench {
     mux: Mux<Stream, Peer>,
     settings: SessionSettings,
+    mux_sockets: Arc<MuxSockets>,
     counters: Counters,
     scratch: Scratch,
     pool: BufferPool,
@@ -106,8 +107,8 @@ impl Bench {
                 vision_seed: [900, 500, 900, 256],
                 read_bytes_max: 128 << 10,
                 udp: UdpSettings::default(),
-                mux_sockets: Arc::new(MuxSockets::new(10_000)),
             },
+            mux_sockets: Arc::new(MuxSockets::new(10_000)),
             counters: Counters::new(0),
             scratch: Scratch::new(),
             pool: BufferPool::new(),
@@ -128,6 +129,7 @@ impl Bench {
             },
             counters: &self.counters,
             settings: &self.settings,
+            mux_sockets: &self.mux_sockets,
             worker: 0,
             wishes: Vec::new(),
         };

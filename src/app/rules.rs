@@ -1,0 +1,225 @@
+//! From a configuration to the rules that workers obey.
+//!
+//! A pure function: it opens no file, asks no clock and starts nothing, so a configuration that cannot be served fails
+//! here, before any worker hears of it. What is alive (ledgers) and what the process can do (capacity) come from outside
+//! and are only referred to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::app::capacity::Capacity;
+use crate::app::certs::LoadedCertificate;
+use crate::app::config::{self, Config, TlsVersion};
+use crate::app::exit::{self, Failure};
+use crate::inbound::tls::{Certificate, TlsSettings};
+use crate::io::sockopt::SocketOptions;
+use crate::outbound::connection_pool::PoolSettings;
+use crate::outbound::dial::{DialSettings, Prefer};
+use crate::outbound::policy::DestinationPolicy;
+use crate::outbound::resolve::ResolverSettings;
+use crate::outbound::resolve::lookups::Limits;
+use crate::protocol::addons::Flow;
+use crate::protocol::user_id;
+use crate::reactor::{Observer, Rules};
+use crate::session::{Host, SessionSettings, Target, Timeouts, TlsAcceptor, UdpSettings, User, Users};
+use crate::stats::Ledgers;
+
+/// What rules need beside the configuration.
+pub struct Surroundings<'a> {
+    /// Those that the configuration names, the default one first; empty without TLS.
+    pub certificates: &'a [LoadedCertificate],
+    pub ledgers: &'a Ledgers,
+    pub capacity: Capacity,
+    /// Told of every session that ends.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// The rules that `config` means.
+///
+/// # Errors
+/// 78 when users cannot be told apart or the certificates do not serve.
+pub fn rules(config: &Config, around: &Surroundings<'_>) -> Result<Rules, Failure> {
+    Ok(Rules {
+        session: SessionSettings {
+            tls: tls(config, around.certificates)?,
+            users: Arc::new(users(config, around.ledgers)?),
+            timeouts: timeouts(&config.timeouts),
+            vision_seed: config.performance.vision_seed.map(u32::from),
+            read_bytes_max: config.performance.buffer_size,
+            udp: UdpSettings {
+                timeout: config.performance.udp_timeout,
+                recv_buffer_bytes: config.performance.udp_recv_buffer,
+                sockets_per_user_max: config.performance.udp_sockets_per_user_max,
+            },
+        },
+        dial: dial(config, around.capacity),
+        pool: pool(config, around.capacity),
+        sessions_max: around.capacity.sessions_max(config.monitoring.vless_max_connections),
+        observer: Arc::clone(&around.observer),
+    })
+}
+
+/// Where the server listens.
+pub fn listen_addresses(config: &Config) -> Vec<SocketAddr> {
+    config.server.listen.iter().map(|ip| SocketAddr::new(*ip, config.server.port)).collect()
+}
+
+/// What is set on sockets of both legs.
+pub fn socket_options(config: &Config) -> SocketOptions {
+    let performance = &config.performance;
+    SocketOptions {
+        nodelay: performance.tcp_nodelay,
+        recv_buffer_bytes: performance.tcp_recv_buffer.unwrap_or(0),
+        send_buffer_bytes: performance.tcp_send_buffer.unwrap_or(0),
+    }
+}
+
+/// Targets that get spares at the start.
+pub fn warm_up_targets(config: &Config) -> Vec<Target> {
+    let targets = config.connection_pool.warmup_targets.iter().map(|(host, port)| Target {
+        host: host.parse().map_or_else(|_| Host::Name(host.as_str().into()), Host::Ip),
+        port: *port,
+    });
+    targets.collect()
+}
+
+fn users(config: &Config, ledgers: &Ledgers) -> Result<Users, Failure> {
+    let users = config.users.iter().map(|user| User {
+        id: user.id,
+        email: user.email.clone(),
+        flow: if user.flow.is_vision() { Flow::Vision } else { Flow::None },
+        ledger: ledgers.of(user_id::mask(user.id)),
+    });
+    Users::new(users).map_err(|user| {
+        // The configuration's own check comes first and says where; this is for users that tests put together.
+        Failure::new(exit::CONFIG, format!("users: the id of {} cannot be told from another user's", user.email))
+    })
+}
+
+fn tls(config: &Config, certificates: &[LoadedCertificate]) -> Result<Option<TlsAcceptor>, Failure> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    let certificates = certificates
+        .iter()
+        .map(|loaded| Certificate { names: loaded.names.clone(), key: Arc::clone(&loaded.certified_key) });
+    let settings = TlsSettings {
+        certificates: certificates.collect(),
+        alpn: tls.alpn.clone(),
+        tls13_only: tls.min_version == TlsVersion::Tls13,
+    };
+    TlsAcceptor::new(settings).map(Some).map_err(|error| Failure::new(exit::CONFIG, format!("tls: {error}")))
+}
+
+fn timeouts(timeouts: &config::Timeouts) -> Timeouts {
+    Timeouts {
+        tls_handshake: timeouts.tls_handshake,
+        first_byte: timeouts.first_byte,
+        request: timeouts.request,
+        idle: timeouts.idle,
+        half_close: timeouts.half_close,
+        write_stall: timeouts.write_stall,
+    }
+}
+
+fn dial(config: &Config, capacity: Capacity) -> DialSettings {
+    let outbound = &config.outbound;
+    DialSettings {
+        connect_timeout: config.connection_pool.connect_timeout,
+        prefer: match outbound.prefer {
+            config::Prefer::Auto => Prefer::Auto,
+            config::Prefer::Ipv4 => Prefer::Ipv4,
+            config::Prefer::Ipv6 => Prefer::Ipv6,
+        },
+        bind: outbound.bind,
+        policy: Arc::new(DestinationPolicy::new(
+            outbound.allow_private,
+            outbound.allow.clone(),
+            outbound.deny_ports.clone(),
+            own_listeners(config),
+        )),
+        resolver: ResolverSettings {
+            servers: outbound.dns_servers.clone(),
+            timeout: outbound.dns_timeout,
+            limits: Limits { lookups_max: capacity.lookups_per_worker(), ..Limits::default() },
+            ..ResolverSettings::default()
+        },
+        options: socket_options(config),
+    }
+}
+
+/// Where clients would reach this server itself. The public address may be somebody else's translation of ours, which only
+/// the operator knows.
+fn own_listeners(config: &Config) -> Vec<SocketAddr> {
+    let public = config.server.public_host.as_ref().and_then(|host| host.parse().ok());
+    let public = public.map(|ip| SocketAddr::new(ip, config.server.port));
+    listen_addresses(config).into_iter().chain(public).collect()
+}
+
+/// Spare connections; their figures are the process's.
+fn pool(config: &Config, capacity: Capacity) -> Option<PoolSettings> {
+    let pool = &config.connection_pool;
+    pool.enabled.then(|| PoolSettings {
+        spares_per_target_max: pool.max_connections_per_host,
+        spares_max: capacity.spares(),
+        idle_max: pool.max_idle_time,
+        lifetime_max: pool.max_lifetime,
+        connect_timeout: pool.connect_timeout,
+        health_check_interval: pool.health_check_interval,
+        warm_up_spares: if pool.enable_warmup { pool.warmup_connections.min(pool.max_connections_per_host) } else { 0 },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::path::Path;
+    use std::time::Duration;
+
+    use crate::app::access::AccessLines;
+
+    fn config(text: &str) -> Config {
+        Config::parse(text, Path::new("/nowhere/config.json")).unwrap()
+    }
+
+    fn made(config: &Config, ledgers: &Ledgers) -> Result<Rules, Failure> {
+        let capacity = Capacity { workers: 2, descriptors: 20_000 };
+        let observer = Arc::new(AccessLines { log: None, format: config.log.format });
+        rules(config, &Surroundings { certificates: &[], ledgers, capacity, observer })
+    }
+
+    #[test]
+    fn what_the_file_says_is_what_the_workers_get() {
+        let text = r#"{ "users": [ { "uuid": "example", "email": "a@b" } ], "timeouts": { "idle": 77 },
+            "performance": { "udp_timeout": 11, "buffer_size": 8192 }, "connection_pool": { "enabled": false },
+            "monitoring": { "vless_max_connections": 12 }, "outbound": { "prefer": "ipv6", "bind": "127.0.0.1" } }"#;
+        let rules = made(&config(text), &Ledgers::new(2)).unwrap();
+        let session = &rules.session;
+        assert_eq!((session.timeouts.idle, session.udp.timeout), (Duration::from_secs(77), Duration::from_secs(11)));
+        assert_eq!((session.read_bytes_max, rules.sessions_max), (8192, 12));
+        assert!(session.tls.is_none() && rules.pool.is_none());
+        assert_eq!((rules.dial.prefer, rules.dial.bind), (Prefer::Ipv6, Some([127, 0, 0, 1].into())));
+        assert_eq!(session.users.iter().map(|user| user.email.as_str()).collect::<Vec<_>>(), ["a@b"]);
+    }
+
+    #[test]
+    fn a_user_keeps_the_ledger_across_rules_under_another_name_and_after_an_absence() {
+        let ledgers = Ledgers::new(2);
+        let named = |email: &str| {
+            let text = format!(r#"{{ "users": [ {{ "uuid": "example", "email": "{email}" }} ] }}"#);
+            let rules = made(&config(&text), &ledgers).unwrap();
+            rules.session.users.iter().next().map(|user| Arc::clone(&user.ledger)).unwrap()
+        };
+        let first = named("old@name");
+        first.lane(1).uplink_bytes.add(9);
+        drop(first);
+        made(&config(r#"{ "users": [ { "uuid": "another" } ] }"#), &ledgers).unwrap();
+        assert_eq!(named("new@name").used_bytes(), 9);
+    }
+
+    #[test]
+    fn tls_without_a_certificate_that_serves_fails_here() {
+        let text = r#"{ "users": [ { "uuid": "example" } ], "tls": { "enabled": true } }"#;
+        let failure = made(&config(text), &Ledgers::new(2)).err().unwrap();
+        assert_eq!(failure.code, exit::CONFIG);
+    }
+}
