@@ -14,7 +14,7 @@ use std::fmt;
 use std::mem;
 
 use self::tls::{RECORD_OVERHEAD_BYTES, RECORD_PAYLOAD_BYTES, TlsAcceptor, TlsEngine, TlsError};
-use self::vision::{PADDED_BYTES_MAX, Padding, Vision};
+use self::vision::{PADDED_BYTES_MAX, Padding, Records, Vision};
 use crate::io::buf::Buf;
 use crate::io::random::Random;
 use crate::io::tally::Tally;
@@ -325,7 +325,7 @@ impl Inbound {
         if let Some(vision) = &mut self.vision
             && vision.downlink_phase() == Phase::Padded
         {
-            vision.encode(engine, response_due, payload, wire, tally, random)?;
+            vision.encode(response_due, payload, Records { engine, wire, tally }, random)?;
             self.drop_tls_when_left();
             return Ok(Converted::Moved { again: false });
         }

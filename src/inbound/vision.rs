@@ -30,6 +30,23 @@ pub struct Vision {
     padding: Padding,
 }
 
+/// Where the downlink's TLS records go.
+pub struct Records<'a> {
+    pub engine: &'a mut TlsEngine,
+    pub wire: &'a mut Buf,
+    /// Learns which bytes of `wire` carry payload.
+    pub tally: &'a mut Tally,
+}
+
+impl Records<'_> {
+    /// Appends `plaintext`, of which `payload_bytes` are payload, as one record.
+    fn seal(&mut self, plaintext: &[u8], payload_bytes: usize) -> Result<(), InboundError> {
+        let sealed = self.engine.seal(plaintext, self.wire)?;
+        self.tally.wrap(sealed, payload_bytes);
+        Ok(())
+    }
+}
+
 /// Bytes around content, per direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Padding {
@@ -89,11 +106,9 @@ impl Vision {
     /// the first, then what follows in TLS, then what follows raw. Takes all of `payload`.
     pub fn encode(
         &mut self,
-        engine: &mut TlsEngine,
         response_due: bool,
         payload: &mut Buf,
-        wire: &mut Buf,
-        tally: &mut Tally,
+        mut records: Records<'_>,
         random: &mut Random,
     ) -> Result<(), InboundError> {
         let mut header: &[u8] = if response_due { &RESPONSE } else { &[] };
@@ -110,18 +125,16 @@ impl Vision {
                     // The padding: zeros, as the array has them.
                     length += usize::from(block.padding_len());
                     header = &[];
-                    let sealed = engine.seal(&plaintext[..length], wire)?;
-                    tally.wrap(sealed, block.content().len());
+                    records.seal(&plaintext[..length], block.content().len())?;
                     self.padding.downlink_bytes += (block.wire_len() - block.content().len()) as u64;
                 }
                 Piece::Tls(rest) => {
                     for part in rest.chunks(RECORD_PAYLOAD_BYTES) {
-                        let sealed = engine.seal(part, wire)?;
-                        tally.wrap(sealed, part.len());
+                        records.seal(part, part.len())?;
                     }
                 }
                 Piece::Raw(rest) => {
-                    if !wire.append(rest) {
+                    if !records.wire.append(rest) {
                         return Err(InboundError::NoRoom);
                     }
                 }

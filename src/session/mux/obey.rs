@@ -36,6 +36,13 @@ pub(super) enum Obeyed {
     Never(CloseReason),
 }
 
+/// What a frame asks for that opens a session.
+struct Asked {
+    network: Network,
+    target: Target,
+    global_id: Option<GlobalId>,
+}
+
 impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     pub(super) fn uplink(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
         let mut budget = TURN_BYTES_MAX;
@@ -122,7 +129,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     fn obey(&mut self, frame: Frame<'_>, cx: &mut Context<'_>) -> Obeyed {
         match frame.status {
             Status::New { network, target, global_id } => {
-                self.open(frame.id, network, target, global_id, frame.payload.unwrap_or_default(), cx)
+                self.open(frame.id, Asked { network, target, global_id }, frame.payload.unwrap_or_default(), cx)
             }
             Status::Keep { target } => match (self.by_id.get(&frame.id), frame.payload) {
                 (_, None) => Obeyed::Yes,
@@ -153,15 +160,8 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         self.outlive_client(cx)
     }
 
-    fn open(
-        &mut self,
-        id: u16,
-        network: Network,
-        target: Target,
-        global_id: Option<GlobalId>,
-        payload: &[u8],
-        cx: &mut Context<'_>,
-    ) -> Obeyed {
+    fn open(&mut self, id: u16, asked: Asked, payload: &[u8], cx: &mut Context<'_>) -> Obeyed {
+        let Asked { network, target, global_id } = asked;
         if network == Network::Tcp && self.user.flow == Flow::Vision {
             return Obeyed::Never(CloseReason::FlowRefused);
         }

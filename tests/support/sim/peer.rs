@@ -110,7 +110,14 @@ impl Peer {
             return self.link.borrow().coming.len() > sent;
         }
         let Some(op) = self.script.pop_front() else { return false };
-        let wire = match (op, &mut self.tls) {
+        let wire = self.perform(op);
+        self.put(&wire);
+        true
+    }
+
+    /// What goes onto the wire for it.
+    fn perform(&mut self, op: Op) -> Vec<u8> {
+        match (op, &mut self.tls) {
             (Op::Header(bytes), Some(tls)) => tls.say(&bytes),
             (Op::Header(bytes), None) | (Op::Raw(bytes), _) => bytes,
             (Op::Say(bytes), Some(tls)) => {
@@ -130,36 +137,6 @@ impl Peer {
                 self.said.extend_from_slice(&bytes);
                 wrap(tls, &mut self.vision, command, bytes)
             }
-            (Op::TornBlock(bytes), Some(tls)) => {
-                let block = self.vision.as_mut().map_or(Vec::new(), |vision| vision.block(CONTINUE, &bytes));
-                let length = self.rng.up_to(block.len() - 1);
-                let around = block.len() - bytes.len() - self.vision.as_ref().map_or(0, VisionPeer::last_padding);
-                self.said.extend_from_slice(&bytes[..length.saturating_sub(around).min(bytes.len())]);
-                tls.say(&block[..length])
-            }
-            (Op::Torn(bytes), Some(tls)) => {
-                self.said.extend_from_slice(&bytes);
-                let mut wire = tls.say(&bytes);
-                wire.truncate(wire.len() - self.rng.up_to(wire.len() - 1));
-                if ends_between_records(&wire) {
-                    // Nothing would be torn.
-                    wire.pop();
-                }
-                wire
-            }
-            (Op::Spoilt(bytes), Some(tls)) => {
-                self.said.extend_from_slice(&bytes);
-                let mut wire = wrap(tls, &mut self.vision, CONTINUE, bytes);
-                let last = wire.len() - 1;
-                wire[last] ^= 1;
-                wire
-            }
-            (Op::BadBlock, Some(tls)) => {
-                let mut block = self.vision.as_mut().map_or(Vec::new(), |vision| vision.block(CONTINUE, &[]));
-                let command = block.len() - self.vision.as_ref().map_or(0, VisionPeer::last_padding) - 5;
-                block[command] = 3;
-                tls.say(&block)
-            }
             (Op::KeyUpdate, Some(tls)) => match &self.vision {
                 Some(vision) if vision.up == Phase::Raw => Vec::new(),
                 _ => tls.key_update(),
@@ -173,28 +150,71 @@ impl Peer {
                 }
                 goodbye
             }
-            (Op::Fin | Op::HangUp, _) => {
+            (op @ (Op::TornBlock(_) | Op::Torn(_) | Op::Spoilt(_) | Op::BadBlock), Some(_)) => self.spoil(op),
+            (op, _) => {
+                self.behave(&op);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Bytes inside TLS that are cut short or wrong.
+    fn spoil(&mut self, op: Op) -> Vec<u8> {
+        let Some(tls) = &mut self.tls else { return Vec::new() };
+        match op {
+            Op::TornBlock(bytes) => {
+                let block = self.vision.as_mut().map_or(Vec::new(), |vision| vision.block(CONTINUE, &bytes));
+                let length = self.rng.up_to(block.len() - 1);
+                let around = block.len() - bytes.len() - self.vision.as_ref().map_or(0, VisionPeer::last_padding);
+                self.said.extend_from_slice(&bytes[..length.saturating_sub(around).min(bytes.len())]);
+                tls.say(&block[..length])
+            }
+            Op::Torn(bytes) => {
+                self.said.extend_from_slice(&bytes);
+                let mut wire = tls.say(&bytes);
+                wire.truncate(wire.len() - self.rng.up_to(wire.len() - 1));
+                if ends_between_records(&wire) {
+                    // Nothing would be torn.
+                    wire.pop();
+                }
+                wire
+            }
+            Op::Spoilt(bytes) => {
+                self.said.extend_from_slice(&bytes);
+                let mut wire = wrap(tls, &mut self.vision, CONTINUE, bytes);
+                let last = wire.len() - 1;
+                wire[last] ^= 1;
+                wire
+            }
+            Op::BadBlock => {
+                let mut block = self.vision.as_mut().map_or(Vec::new(), |vision| vision.block(CONTINUE, &[]));
+                let command = block.len() - self.vision.as_ref().map_or(0, VisionPeer::last_padding) - 5;
+                block[command] = 3;
+                tls.say(&block)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What is no bytes.
+    fn behave(&mut self, op: &Op) {
+        match op {
+            Op::Fin | Op::HangUp => {
                 self.said_end = true;
                 self.link.borrow_mut().peer_fin = true;
-                Vec::new()
             }
-            (Op::Reset, _) => {
+            Op::Reset => {
                 self.link.borrow_mut().peer_reset = true;
-                Vec::new()
             }
-            (Op::StopReading, _) => {
+            Op::StopReading => {
                 self.reading = false;
-                Vec::new()
             }
-            (Op::StartReading, _) => {
+            Op::StartReading => {
                 self.reading = true;
-                Vec::new()
             }
             // Waiting is over, or it is a thing of TLS and there is none.
-            _ => Vec::new(),
-        };
-        self.put(&wire);
-        true
+            _ => {}
+        }
     }
 
     fn may_act(&mut self, now: Instant) -> bool {
