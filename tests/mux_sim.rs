@@ -16,6 +16,7 @@ use vless_rust::io::datagram::{DatagramSocket, RecvFrom, SendTo};
 use vless_rust::io::random::Random;
 use vless_rust::io::socket::{Readiness, Recv, Send, Socket};
 use vless_rust::io::splice::KernelPipe;
+use vless_rust::session::allowance::Allowance;
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::permits::MuxSockets;
 use vless_rust::session::transfer::{Means, Scratch};
@@ -296,6 +297,7 @@ impl World {
             settings: &self.settings,
             mux_sockets: &self.mux_sockets,
             worker: 0,
+            allowance: Allowance::default(),
             wishes: Vec::new(),
         };
         let next = call(&mut self.session, &mut cx);

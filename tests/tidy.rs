@@ -145,7 +145,6 @@ const RULES: &[Rule] = &[
 /// Files may have so many lines, tests included; those below may have more, and say why.
 const LINES_MAX: usize = 450;
 const LONG_FILES: &[(&str, usize, &str)] = &[
-    ("session/mod.rs", 550, "the states of a session and their transitions, which belong side by side"),
     ("session/transfer.rs", 600, "one direction, buffered and spliced, in one loop"),
     ("outbound/dial/mod.rs", 550, "a dial from its target to its end"),
     ("reactor/worker.rs", 550, "the loop with everything a worker owns"),
@@ -443,7 +442,8 @@ mod the_guard_itself {
     fn finds_a_file_that_has_grown() {
         assert!(too_long("io/buf.rs", LINES_MAX).is_none());
         assert!(too_long("io/buf.rs", LINES_MAX + 1).is_some());
-        assert!(too_long("session/mod.rs", LINES_MAX + 1).is_none());
-        assert!(too_long("session/mod.rs", 2000).is_some());
+        let (listed, lines_max, _) = LONG_FILES[0];
+        assert!(too_long(listed, LINES_MAX + 1).is_none());
+        assert!(too_long(listed, lines_max + 1).is_some());
     }
 }

@@ -30,6 +30,7 @@ use crate::io::timer::TimerWheel;
 use crate::io::token::{Kind, LEG_LIMIT, Token};
 use crate::outbound::dial::{DialContext, DialId, Dialer};
 use crate::outbound::udp::OutboundUdp;
+use crate::session::allowance::Allowance;
 use crate::session::close::CloseReason;
 use crate::session::mux::SESSIONS_MAX;
 use crate::session::transfer::{Means, Scratch};
@@ -157,6 +158,8 @@ struct Slot {
     /// Dials and look-ups under way for it, by the leg they are for.
     dials: Vec<(usize, DialId)>,
     alarm: Alarm,
+    /// It goes on at this instant, if nothing happens before.
+    later: Option<Instant>,
     /// It is in the queue of those that go on in the next turn.
     queued: bool,
     /// It is in the queue of those that wait for buffer memory.
@@ -332,7 +335,14 @@ impl Worker {
             }
             Kind::Session => {
                 let now = self.now;
-                if self.slot(token).is_some_and(|slot| slot.alarm.fired(now)) {
+                let Some(slot) = self.slot(token) else { return };
+                if !slot.alarm.fired(now) {
+                    return;
+                }
+                if slot.later.take_if(|at| *at <= now).is_some() {
+                    self.with_session(token, Session::advance);
+                }
+                if self.slot(token).is_some() {
                     self.with_session(token, Session::on_timeout);
                 }
             }
@@ -367,6 +377,7 @@ impl Worker {
             settings: &self.rules.session,
             mux_sockets: &self.shared.mux_sockets,
             worker: self.number,
+            allowance: Allowance::default(),
             wishes: mem::take(&mut self.wish_list),
         };
         let next = call(&mut slot.session, &mut cx);
@@ -384,8 +395,12 @@ impl Worker {
             self.starved.push_back(token.with_leg(CLIENT_LEG));
             self.starved_sessions += 1;
         }
-        if let Some(deadline) = slot.session.deadline(&self.rules.session) {
-            slot.alarm.arm(deadline, token.with_leg(CLIENT_LEG), &mut self.timers, self.now);
+        if let Next::Later(at) = next {
+            slot.later = Some(at);
+        }
+        let deadline = slot.session.deadline(&self.rules.session);
+        if let Some(at) = deadline.into_iter().chain(slot.later).min() {
+            slot.alarm.arm(at, token.with_leg(CLIENT_LEG), &mut self.timers, self.now);
         }
     }
 

@@ -5,9 +5,9 @@
 //! it has and [`Channel::push`] makes records and one send of them; [`Channel::settle`] says when more may be filled.
 //! As long as something waits to be sent nothing is filled, and so no target's socket is read: that is back-pressure.
 
-use super::transfer::{Means, Received, Transfer};
+use super::CloseReason;
+use super::transfer::{Means, Moved, Received, Transfer};
 use super::transforms::Encode;
-use super::{CloseReason, Moved};
 use crate::inbound::{Converted, Inbound, InboundError, Step};
 use crate::io::socket::{Endpoint, Socket};
 
@@ -16,10 +16,6 @@ const READ_BYTES: usize = 32 << 10;
 
 /// The most payload of one batch towards the client, unless one packet alone is longer.
 const BATCH_BYTES: usize = 40 << 10;
-
-/// What one packet, frame or chunk costs of a turn's budget besides its bytes: passing it on takes a system call, however
-/// short it is.
-pub(super) const PACKET_COST_BYTES: usize = 1 << 10;
 
 /// A session's client-facing parts, borrowed for a turn.
 pub(super) struct Channel<'a, S> {

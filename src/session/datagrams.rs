@@ -8,8 +8,9 @@ use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::channel::{Channel, Ledger, PACKET_COST_BYTES, Pulled, Traffic, Turn};
-use super::transfer::{TURN_BYTES_MAX, Transfer};
+use super::allowance::{PACKET_COST_BYTES, TURN_BYTES_MAX};
+use super::channel::{Channel, Ledger, Pulled, Traffic, Turn};
+use super::transfer::Transfer;
 use super::udp_leg::{Outgoing, UdpLeg};
 use super::{CloseReason, Context, SessionSettings, Target};
 use crate::inbound::HEADROOM_BYTES;

@@ -6,6 +6,7 @@
 //! (`datagrams`), or frames for many targets (`mux`). It decides when to stop, ends in good order (`ending`), and has
 //! what it achieved counted (`progress`). It knows no poll, no thread and no clock.
 
+pub mod allowance;
 mod channel;
 pub mod close;
 mod datagrams;
@@ -14,23 +15,26 @@ pub mod mux;
 mod opening;
 pub mod permits;
 mod progress;
+mod settings;
 mod stream;
 mod tcp_leg;
 pub mod transfer;
 mod transforms;
 mod udp_leg;
+mod words;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use self::channel::{Channel, Turn};
 use self::close::{CloseReason, broken};
 use self::datagrams::Datagrams;
 use self::ending::LINGER;
 use self::mux::Mux;
-use self::permits::MuxSockets;
-use self::transfer::{Means, Moved, Transfer};
+pub use self::settings::{SessionSettings, Timeouts, UdpSettings};
+use self::transfer::Transfer;
+pub use self::words::{BindFailure, Context, DialFailure, Leg, Next, SessionRecord, Wish};
 use crate::inbound::Inbound;
 pub use crate::inbound::tls::TlsAcceptor;
 pub use crate::inbound::users::{User, Users};
@@ -40,135 +44,7 @@ use crate::io::socket::{Endpoint, Readiness, Socket};
 pub use crate::protocol::addons::Flow;
 pub use crate::protocol::address::{Host, Target};
 pub use crate::protocol::mux::GlobalId;
-use crate::protocol::vision::Seed;
-use crate::stats::{Counters, SessionPermit};
-
-/// What the settings of the server mean to a session.
-#[derive(Clone)]
-pub struct SessionSettings {
-    /// `None`: VLESS without TLS.
-    pub tls: Option<TlsAcceptor>,
-    pub users: Arc<Users>,
-    pub timeouts: Timeouts,
-    /// Parameters of Vision's padding lengths.
-    pub vision_seed: Seed,
-    /// Largest single read in the relay, 4096 to 131072.
-    pub read_bytes_max: usize,
-    pub udp: UdpSettings,
-}
-
-/// What the settings of the server mean to datagrams.
-#[derive(Clone, Copy, Debug)]
-pub struct UdpSettings {
-    /// A UDP socket is given up after this long without a datagram in either direction.
-    pub timeout: Duration,
-    /// A worker's memory for the datagram being received; what is longer is cut.
-    pub recv_buffer_bytes: usize,
-    /// UDP sockets of one user in the whole process.
-    pub sockets_per_user_max: usize,
-}
-
-impl Default for UdpSettings {
-    fn default() -> Self {
-        Self { timeout: Duration::from_secs(300), recv_buffer_bytes: 1 << 16, sockets_per_user_max: 1024 }
-    }
-}
-
-/// The deadlines of a session's phases. The first three are absolute, the others count from the last progress.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// From accept to the end of the TLS handshake.
-    pub tls_handshake: Duration,
-    /// From there, or from accept without TLS, to the first byte inside.
-    pub first_byte: Duration,
-    /// From the first byte to a complete request header.
-    pub request: Duration,
-    /// No payload byte in either direction.
-    pub idle: Duration,
-    /// One direction has ended, no payload byte in the other.
-    pub half_close: Duration,
-    /// Bytes wait and the peer takes none.
-    pub write_stall: Duration,
-}
-
-/// What a session borrows from its worker for the length of a call.
-pub struct Context<'a> {
-    pub means: Means<'a>,
-    pub counters: &'a Counters,
-    pub settings: &'a SessionSettings,
-    /// What sessions inside Mux connections have in the whole process.
-    pub mux_sockets: &'a Arc<MuxSockets>,
-    /// The lane of the users' counters that this worker writes.
-    pub worker: usize,
-    /// What the session wants done for it, in this order; empty before a call.
-    pub wishes: Vec<Wish>,
-}
-
-/// Something a session cannot do by itself; the answer comes in a later call.
-#[derive(Debug)]
-pub enum Wish {
-    /// Answered by [`Session::on_connected`] or [`Session::on_dial_failed`].
-    Dial { leg: Leg, target: Target },
-    /// An address of the target that may be sent to; answered by [`Session::on_resolved`].
-    Resolve { leg: Leg, target: Target },
-    /// Answered by [`Session::on_bound`].
-    BindUdp { leg: Leg, user: Arc<User>, global_id: Option<GlobalId> },
-    /// Nothing that was wished for on this leg is wanted any more.
-    Cancel { leg: Leg },
-}
-
-/// What a session wants after a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// An event or its deadline.
-    Wait,
-    /// Another turn: it stopped because its budget was used up.
-    Again,
-    /// Another turn when buffer memory may be free again, or its deadline.
-    Starved,
-    /// To be dropped.
-    Close,
-}
-
-/// Which of a session's sockets an event is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leg {
-    Client,
-    Target,
-    /// The target of one of a Mux connection's sessions.
-    Sub(u16),
-}
-
-/// Why there is no connection to the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DialFailure {
-    Policy,
-    Unresolved,
-    Unreachable,
-    TimedOut,
-    NoResources,
-}
-
-/// Why there is no UDP socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BindFailure {
-    /// The user has as many as a user may have.
-    Limit,
-    NoResources,
-}
-
-/// What a closed session leaves behind for the access log.
-#[derive(Clone, Debug)]
-pub struct SessionRecord {
-    pub client: SocketAddr,
-    pub user: Option<Arc<User>>,
-    pub target: Option<Target>,
-    pub flow: Flow,
-    pub uplink: Moved,
-    pub downlink: Moved,
-    pub age: Duration,
-    pub reason: CloseReason,
-}
+use crate::stats::SessionPermit;
 
 /// One accepted client.
 pub struct Session<S, D = NoDatagrams> {

@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use super::allowance::TURN_BYTES_MAX;
 use crate::inbound::{Converted, HEADROOM_BYTES, InboundError};
 use crate::io::buf::Buf;
 use crate::io::buffer_pool::{BUFFER_BYTES_MAX, BufferPool, Loan, PooledBuf};
@@ -13,9 +14,6 @@ use crate::io::random::Random;
 use crate::io::socket::{Endpoint, Recv, Send, Socket};
 use crate::io::splice::{KernelPipe, PipePool};
 use crate::io::tally::Tally;
-
-/// Bytes one direction may receive per turn, so that a busy session does not starve the others.
-pub const TURN_BYTES_MAX: usize = 1 << 20;
 
 /// Where splicing is possible, reads are this long, and a read that comes out full starts splicing. Copying up to 4 KiB
 /// costs less than a pipe, from 8 KiB on it costs more (measured).

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use vless_rust::io::splice::PipePool;
+use vless_rust::session::allowance::TURN_BYTES_MAX;
 use vless_rust::session::close::CloseReason;
-use vless_rust::session::transfer::TURN_BYTES_MAX;
 
 use super::sim::peer::{Op, SeenEnd};
 use super::sim::plan::request;

@@ -107,6 +107,7 @@ impl Worker {
             session,
             dials: Vec::new(),
             alarm: Alarm::default(),
+            later: None,
             queued: false,
             starved: false,
             has_target: false,

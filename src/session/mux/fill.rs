@@ -1,8 +1,8 @@
 //! The downlink of a Mux connection: what its sessions have to say, in frames, each in its turn.
 
-use super::super::channel::{Channel, PACKET_COST_BYTES, Turn};
+use super::super::allowance::{PACKET_COST_BYTES, TURN_BYTES_MAX};
+use super::super::channel::{Channel, Turn};
 use super::super::tcp_leg::Heard;
-use super::super::transfer::TURN_BYTES_MAX;
 use super::super::{CloseReason, Context};
 use super::{Ending, Mux, Sub, SubLeg};
 use crate::inbound::HEADROOM_BYTES;

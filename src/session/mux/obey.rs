@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::super::channel::{Channel, PACKET_COST_BYTES, Pulled, Turn};
+use super::super::allowance::{PACKET_COST_BYTES, TURN_BYTES_MAX};
+use super::super::channel::{Channel, Pulled, Turn};
 use super::super::permits::MuxPermit;
 use super::super::tcp_leg::TcpLeg;
-use super::super::transfer::TURN_BYTES_MAX;
 use super::super::udp_leg::{Outgoing, UdpLeg};
 use super::super::{CloseReason, Context, Flow, GlobalId, Leg, Target, Wish};
 use super::{Mux, Opening, SESSIONS_MAX, Sub, SubLeg, leg_deadline};

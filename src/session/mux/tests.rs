@@ -14,6 +14,7 @@ use crate::io::datagram::{RecvFrom, SendTo};
 use crate::io::random::Random;
 use crate::io::socket::{Recv, Send};
 use crate::io::splice::KernelPipe;
+use crate::session::allowance::Allowance;
 use crate::session::permits::MuxSockets;
 use crate::session::transfer::{Means, Scratch};
 use crate::session::{Flow, Timeouts, UdpSettings};
@@ -131,6 +132,7 @@ impl Bench {
             settings: &self.settings,
             mux_sockets: &self.mux_sockets,
             worker: 0,
+            allowance: Allowance::default(),
             wishes: Vec::new(),
         };
         let outcome = call(&mut self.mux, &mut cx);

@@ -14,6 +14,7 @@ use vless_rust::io::random::Random;
 use vless_rust::io::socket::Readiness;
 use vless_rust::io::splice::PipePool;
 use vless_rust::protocol::vision::SEED_DEFAULT;
+use vless_rust::session::allowance::Allowance;
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::permits::MuxSockets;
 use vless_rust::session::transfer::{Means, Scratch};
@@ -77,6 +78,8 @@ pub(crate) struct Run {
     /// Bytes moved by the longest single call.
     pub(crate) longest_turn: usize,
     alarm: Option<Instant>,
+    /// It goes on at this instant, when its user's limit lets something through again.
+    later: Option<Instant>,
     pub(crate) record: Option<SessionRecord>,
     pub(crate) reasons: Vec<CloseReason>,
 }
@@ -181,6 +184,7 @@ impl World {
             starved: false,
             agains: 0,
             longest_turn: 0,
+            later: None,
             record: None,
             reasons: plan.reasons,
         });
@@ -303,7 +307,7 @@ impl World {
     /// Moves time to the next thing that needs it, if that is not after `until`; false if there is none.
     fn jump(&mut self, until: Option<Instant>) -> bool {
         let times = self.runs.iter().flat_map(|run| {
-            let alarm = run.alarm.filter(|_| run.session.is_some());
+            let alarm = run.alarm.into_iter().chain(run.later).min().filter(|_| run.session.is_some());
             let target = run.target.wakes_at().filter(|_| run.connected);
             [alarm, run.dial_due, run.client.wakes_at(), target]
         });
@@ -319,6 +323,9 @@ impl World {
             if self.runs[number].alarm.is_some_and(|alarm| alarm <= self.now) {
                 self.runs[number].alarm = None;
                 self.call(number, Session::on_timeout);
+            }
+            if self.runs[number].later.take_if(|at| *at <= self.now).is_some() {
+                self.call(number, Session::advance);
             }
             if self.runs[number].dial_due.is_some_and(|due| due <= self.now) {
                 self.runs[number].dial_due = None;
@@ -364,6 +371,7 @@ impl World {
             settings: &self.settings,
             mux_sockets: &self.mux_sockets,
             worker: 0,
+            allowance: Allowance::default(),
             wishes: Vec::new(),
         };
         let before = run.client.link.borrow().moved() + run.target.link.borrow().moved();
@@ -387,6 +395,7 @@ impl World {
                 run.starved = true;
                 self.starvations += 1;
             }
+            Next::Later(at) => run.later = Some(run.later.map_or(at, |earlier| earlier.min(at))),
             Next::Wait => {}
         }
         if let Some(deadline) = session.deadline(&self.settings) {

@@ -1,0 +1,111 @@
+//! How much a session may do in one call, set from outside: its share of the worker's turn, and what its user's limits
+//! let through.
+//!
+//! Each direction has a [`Share`] of its own and takes from it what it does. Two things may run out. Work is the worker's
+//! time, measured in bytes, and more of it comes with the next turn. Bytes are what a speed limit or a quota lets through,
+//! and more of them come at an instant that whoever set the limit knows.
+
+use std::time::Instant;
+
+/// Work of one direction in one turn where nobody has a reason for less: a busy session must not starve the others.
+pub const TURN_BYTES_MAX: usize = 1 << 20;
+
+/// What one packet, frame or chunk costs of a turn's work besides its bytes: passing it on takes a system call, however
+/// short it is.
+pub const PACKET_COST_BYTES: usize = 1 << 10;
+
+/// What is left to a session in this call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    pub uplink: Share,
+    pub downlink: Share,
+}
+
+/// What is left to one direction in this call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Work, in bytes; a packet counts [`PACKET_COST_BYTES`] more than it carries.
+    pub work_bytes: usize,
+    /// What a limit lets through.
+    pub limit: Option<Limit>,
+}
+
+/// A speed limit or a quota, as far as this call is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Bytes that may be received now.
+    pub bytes: usize,
+    /// When there will be more.
+    pub more_at: Instant,
+}
+
+/// Why a direction may receive nothing more in this call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spent {
+    /// The turn is over for it; it goes on in the next.
+    Work,
+    /// It goes on at this instant.
+    Limit(Instant),
+}
+
+impl Allowance {
+    /// A turn of so much work in each direction, and no limit.
+    pub fn turn(work_bytes: usize) -> Self {
+        let share = Share { work_bytes, limit: None };
+        Self { uplink: share, downlink: share }
+    }
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self::turn(TURN_BYTES_MAX)
+    }
+}
+
+impl Share {
+    /// The most to receive at once; zero when something has run out.
+    pub fn bytes(&self) -> usize {
+        self.limit.map_or(self.work_bytes, |limit| limit.bytes.min(self.work_bytes))
+    }
+
+    /// What has run out, if anything.
+    pub fn spent(&self) -> Option<Spent> {
+        match self.limit {
+            Some(limit) if limit.bytes == 0 => Some(Spent::Limit(limit.more_at)),
+            _ => (self.work_bytes == 0).then_some(Spent::Work),
+        }
+    }
+
+    /// So many bytes were received.
+    pub fn receive(&mut self, bytes: usize) {
+        self.work(bytes);
+        if let Some(limit) = &mut self.limit {
+            limit.bytes = limit.bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Work was done for bytes that were received before.
+    pub fn work(&mut self, bytes: usize) {
+        self.work_bytes = self.work_bytes.saturating_sub(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_goes_before_the_turn_and_counts_received_bytes_only() {
+        let more_at = Instant::now();
+        let mut share = Share { work_bytes: 5000, limit: Some(Limit { bytes: 300, more_at }) };
+        share.work(PACKET_COST_BYTES);
+        assert_eq!((share.bytes(), share.spent()), (300, None));
+        share.receive(200);
+        assert_eq!(share.bytes(), 100);
+        share.receive(200);
+        assert_eq!((share.bytes(), share.spent()), (0, Some(Spent::Limit(more_at))));
+        share.limit = None;
+        share.work(9000);
+        assert_eq!(share.spent(), Some(Spent::Work));
+    }
+}
