@@ -4,8 +4,9 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::app::clock::rfc3339;
 use crate::app::config::LogFormat;
-use crate::app::logging::{AccessLog, rfc3339};
+use crate::app::logging::AccessLog;
 use crate::reactor::Observer;
 use crate::session::{Flow, SessionRecord};
 

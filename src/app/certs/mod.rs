@@ -19,10 +19,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
+use crate::app::clock::rfc3339;
 use crate::app::config::{CertificateFiles, Config, Tls};
 use crate::app::exit::{self, Failure};
 use crate::app::files::{create_new, folder_of, may_make_folder, read_limited};
-use crate::app::logging::rfc3339;
 
 /// A certificate that is ready to serve, and what is worth knowing about it.
 #[derive(Debug, Clone)]

@@ -1,6 +1,15 @@
 use super::*;
 
+use std::fs;
+use std::io::{self, Write};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Condvar, Mutex};
+
+use log::{LevelFilter, Log, Record};
+
+use super::loggers::LineWriter;
+use super::queue::LINE_BYTES_MAX;
+use crate::app::config::LogFormat;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -55,6 +64,10 @@ impl Write for Valve {
     }
 }
 
+fn handle(valve: &Valve, format: LogFormat, lines_max: usize) -> LogHandle {
+    LogHandle::new(Box::new(valve.clone()), Choice::new(LevelFilter::Info, format), lines_max)
+}
+
 fn settings(level: LevelFilter, format: LogFormat) -> LogSettings {
     LogSettings { level, file: None, format, access: false }
 }
@@ -66,7 +79,7 @@ fn record(logger: &dyn Log, level: log::Level, target: &str, message: &str) {
 #[test]
 fn lines_are_written_in_order_and_flush_waits_for_them() {
     let valve = Valve::default();
-    let handle = LogHandle::new(valve.clone(), LogFormat::Text, 16);
+    let handle = handle(&valve, LogFormat::Text, 16);
     for number in 0..10 {
         handle.access_log().line(format!("line {number}"));
     }
@@ -78,7 +91,7 @@ fn lines_are_written_in_order_and_flush_waits_for_them() {
 #[test]
 fn a_stalled_sink_blocks_no_caller_and_the_loss_is_told_afterwards() {
     let valve = Valve::default();
-    let handle = LogHandle::new(valve.clone(), LogFormat::Text, 4);
+    let handle = handle(&valve, LogFormat::Text, 4);
     valve.set(|state| state.closed = true);
     handle.access_log().line("first".to_owned());
     valve.wait_until(|state| state.blocked);
@@ -97,7 +110,7 @@ fn a_stalled_sink_blocks_no_caller_and_the_loss_is_told_afterwards() {
 #[test]
 fn a_full_disk_costs_lines_and_nothing_else() {
     let valve = Valve::default();
-    let handle = LogHandle::new(valve.clone(), LogFormat::Text, 16);
+    let handle = handle(&valve, LogFormat::Text, 16);
     valve.set(|state| state.failing = true);
     handle.access_log().line("lost".to_owned());
     assert!(handle.flush(PATIENCE));
@@ -112,10 +125,10 @@ fn a_full_disk_costs_lines_and_nothing_else() {
 #[test]
 fn text_records_are_whole_lines_with_time_and_level() {
     let valve = Valve::default();
-    let handle = LogHandle::new(valve.clone(), LogFormat::Text, 16);
-    let logger = logger(&settings(LevelFilter::Info, LogFormat::Text), handle.queue.clone());
-    record(&*logger, log::Level::Info, "vless_rust::reactor", "listening");
-    record(&*logger, log::Level::Debug, "vless_rust::reactor", "below the level");
+    let handle = handle(&valve, LogFormat::Text, 16);
+    let logger = Logger::new(Choice::new(LevelFilter::Info, LogFormat::Text), handle.queue.clone());
+    record(&logger, log::Level::Info, "vless_rust::reactor", "listening");
+    record(&logger, log::Level::Debug, "vless_rust::reactor", "below the level");
     assert!(handle.flush(PATIENCE));
     let text = valve.text();
     assert_eq!(text.lines().count(), 1);
@@ -126,11 +139,11 @@ fn text_records_are_whole_lines_with_time_and_level() {
 #[test]
 fn other_crates_are_heard_from_warn_on() {
     let valve = Valve::default();
-    let handle = LogHandle::new(valve.clone(), LogFormat::Text, 16);
-    let logger = logger(&settings(LevelFilter::Trace, LogFormat::Text), handle.queue.clone());
-    record(&*logger, log::Level::Debug, "rustls::server", "noise");
-    record(&*logger, log::Level::Warn, "rustls::server", "warning");
-    record(&*logger, log::Level::Debug, "vless_rust", "ours");
+    let handle = handle(&valve, LogFormat::Text, 16);
+    let logger = Logger::new(Choice::new(LevelFilter::Trace, LogFormat::Text), handle.queue.clone());
+    record(&logger, log::Level::Debug, "rustls::server", "noise");
+    record(&logger, log::Level::Warn, "rustls::server", "warning");
+    record(&logger, log::Level::Debug, "vless_rust", "ours");
     assert!(handle.flush(PATIENCE));
     let text = valve.text();
     assert!(text.contains("warning") && text.contains("ours") && !text.contains("noise"), "{text}");
@@ -139,9 +152,9 @@ fn other_crates_are_heard_from_warn_on() {
 #[test]
 fn json_records_are_one_object_per_line() {
     let valve = Valve::default();
-    let handle = LogHandle::new(valve.clone(), LogFormat::Text, 16);
-    let logger = logger(&settings(LevelFilter::Info, LogFormat::Json), handle.queue.clone());
-    record(&*logger, log::Level::Warn, "vless_rust", "two\nlines \"quoted\"");
+    let handle = handle(&valve, LogFormat::Text, 16);
+    let logger = Logger::new(Choice::new(LevelFilter::Info, LogFormat::Json), handle.queue.clone());
+    record(&logger, log::Level::Warn, "vless_rust", "two\nlines \"quoted\"");
     assert!(handle.flush(PATIENCE));
     let value: serde_json::Value = serde_json::from_str(valve.text().trim_end()).unwrap();
     assert_eq!(value["level"], "warn");
@@ -151,7 +164,7 @@ fn json_records_are_one_object_per_line() {
 #[test]
 fn the_loss_is_told_in_json_where_the_log_is_json() {
     let valve = Valve::default();
-    let handle = LogHandle::new(valve.clone(), LogFormat::Json, 16);
+    let handle = handle(&valve, LogFormat::Json, 16);
     handle.queue.dropped.store(3, Ordering::Relaxed);
     assert!(handle.flush(PATIENCE));
     let value: serde_json::Value = serde_json::from_str(valve.text().trim_end()).unwrap();
@@ -161,7 +174,7 @@ fn the_loss_is_told_in_json_where_the_log_is_json() {
 #[test]
 fn nobody_can_forge_an_access_line() {
     let valve = Valve::default();
-    let handle = LogHandle::new(valve.clone(), LogFormat::Text, 16);
+    let handle = handle(&valve, LogFormat::Text, 16);
     handle.access_log().line("a\nb\rc".to_owned());
     assert!(handle.flush(PATIENCE));
     assert_eq!(valve.text(), "a b c\n");
@@ -185,7 +198,8 @@ fn an_endless_line_is_cut() {
 fn a_log_without_a_thread_counts_what_it_loses() {
     let (sender, receiver): (SyncSender<Entry>, _) = mpsc::sync_channel(4);
     drop(receiver);
-    let handle = LogHandle { queue: Queue { sender, dropped: Arc::default() } };
+    let choice = Choice::new(LevelFilter::Info, LogFormat::Text);
+    let handle = LogHandle { queue: Queue { sender, dropped: Arc::default() }, choice };
     handle.access_log().line("x".to_owned());
     assert_eq!(handle.dropped_lines(), 1);
     assert!(!handle.flush(PATIENCE));
@@ -196,18 +210,35 @@ fn a_log_file_that_cannot_be_opened_is_a_start_up_error() {
     let folder = tempfile::tempdir().unwrap();
     let file = Some(folder.path().join("no/such/folder.log"));
     let failure = start(&LogSettings { file, ..settings(LevelFilter::Info, LogFormat::Text) }).err().unwrap();
-    assert_eq!(failure.code, crate::app::exit::CANNOT_CREATE);
+    assert_eq!(failure.code, exit::CANNOT_CREATE);
     assert!(failure.message.contains("folder.log"));
 }
 
 #[test]
-fn times_are_utc_with_leap_years_and_milliseconds() {
-    let at = |seconds: u64, millis: u64| rfc3339(UNIX_EPOCH + Duration::from_millis(seconds * 1000 + millis));
-    assert_eq!(at(0, 7), "1970-01-01T00:00:00.007Z");
-    assert_eq!(at(951_782_400, 0), "2000-02-29T00:00:00.000Z");
-    assert_eq!(at(1_709_251_199, 999), "2024-02-29T23:59:59.999Z");
-    assert_eq!(at(1_709_251_200, 0), "2024-03-01T00:00:00.000Z");
-    assert_eq!(at(4_102_444_800, 0), "2100-01-01T00:00:00.000Z");
-    assert_eq!(at(4_107_542_400, 0), "2100-03-01T00:00:00.000Z");
-    assert_eq!(rfc3339(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00.000Z");
+fn a_renamed_file_is_left_behind_and_a_new_one_gets_the_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.log");
+    let to_file = LogSettings { file: Some(file.clone()), ..settings(LevelFilter::Info, LogFormat::Text) };
+    let handle = LogHandle::new(open(&to_file).unwrap(), Choice::new(LevelFilter::Info, LogFormat::Text), 16);
+    handle.access_log().line("before".to_owned());
+    assert!(handle.flush(PATIENCE));
+    fs::rename(&file, folder.path().join("a.log.1")).unwrap();
+    handle.access_log().line("still the old one".to_owned());
+    handle.change(&to_file).unwrap();
+    handle.access_log().line("after".to_owned());
+    assert!(handle.flush(PATIENCE));
+    assert_eq!(fs::read_to_string(folder.path().join("a.log.1")).unwrap(), "before\nstill the old one\n");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "after\n");
+}
+
+#[test]
+fn a_change_that_fails_changes_nothing() {
+    let valve = Valve::default();
+    let handle = handle(&valve, LogFormat::Text, 16);
+    let missing = Some("/no/such/folder/a.log".into());
+    assert!(handle.change(&LogSettings { file: missing, ..settings(LevelFilter::Off, LogFormat::Json) }).is_err());
+    assert_eq!(handle.choice.format(), LogFormat::Text);
+    handle.access_log().line("goes on".to_owned());
+    assert!(handle.flush(PATIENCE));
+    assert_eq!(valve.text(), "goes on\n");
 }

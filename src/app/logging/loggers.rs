@@ -1,0 +1,115 @@
+//! From a log record to a line: as text for people, or as JSON for programs.
+//!
+//! Owns what a record looks like, and which records are lines at all. Level and format may change while the process runs.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use log::{LevelFilter, Log, Metadata, Record};
+use simplelog::{ConfigBuilder, WriteLogger};
+
+use super::queue::{LINE_BYTES_MAX, Queue};
+use crate::app::clock::rfc3339;
+use crate::app::config::{Log as LogSettings, LogFormat};
+
+/// Everything we log has this target.
+pub(super) const OUR_TARGET: &str = "vless_rust";
+
+/// What the operator wants to see and how; shared by all who write.
+#[derive(Clone)]
+pub(super) struct Choice(Arc<(AtomicUsize, AtomicBool)>);
+
+impl Choice {
+    pub(super) fn new(level: LevelFilter, format: LogFormat) -> Self {
+        Self(Arc::new((AtomicUsize::new(level as usize), AtomicBool::new(format == LogFormat::Json))))
+    }
+
+    pub(super) fn set(&self, settings: &LogSettings) {
+        self.0.0.store(settings.level as usize, Ordering::Relaxed);
+        self.0.1.store(settings.format == LogFormat::Json, Ordering::Relaxed);
+    }
+
+    pub(super) fn format(&self) -> LogFormat {
+        if self.0.1.load(Ordering::Relaxed) { LogFormat::Json } else { LogFormat::Text }
+    }
+
+    fn shows(&self, level: log::Level) -> bool {
+        level as usize <= self.0.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The process's logger. It lets our own records pass, and of other crates only what they warn about: rustls says much at
+/// debug.
+pub(super) struct Logger {
+    choice: Choice,
+    text: Box<WriteLogger<LineWriter>>,
+    queue: Queue,
+}
+
+impl Logger {
+    pub(super) fn new(choice: Choice, queue: Queue) -> Self {
+        let config = ConfigBuilder::new()
+            .set_time_format_rfc3339()
+            .set_thread_level(LevelFilter::Trace)
+            .set_target_level(LevelFilter::Debug)
+            .set_location_level(LevelFilter::Off)
+            .build();
+        let lines = LineWriter { queue: queue.clone(), line: Vec::new() };
+        Self { choice, text: WriteLogger::new(LevelFilter::Trace, config, lines), queue }
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let ours = metadata.target().starts_with(OUR_TARGET);
+        (ours || metadata.level() <= log::Level::Warn) && self.choice.shows(metadata.level())
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        match self.choice.format() {
+            LogFormat::Text => self.text.log(record),
+            LogFormat::Json => {
+                let level = record.level().as_str().to_lowercase();
+                self.queue.push(json_line(&level, record.target(), &record.args().to_string()).into_bytes());
+            }
+        }
+    }
+
+    fn flush(&self) {
+        self.text.flush();
+    }
+}
+
+/// One JSON object per record. simplelog has no such format.
+pub(super) fn json_line(level: &str, target: &str, message: &str) -> String {
+    let time = rfc3339(SystemTime::now());
+    serde_json::json!({ "time": time, "level": level, "target": target, "message": message }).to_string()
+}
+
+/// Puts the pieces that simplelog writes together to whole lines.
+pub(super) struct LineWriter {
+    pub(super) queue: Queue,
+    pub(super) line: Vec<u8>,
+}
+
+impl Write for LineWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let text = piece.strip_suffix(b"\n").unwrap_or(piece);
+            self.line.extend_from_slice(&text[..text.len().min(LINE_BYTES_MAX.saturating_sub(self.line.len()))]);
+            if piece.ends_with(b"\n") {
+                self.queue.push(std::mem::take(&mut self.line));
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
