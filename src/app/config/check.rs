@@ -245,13 +245,8 @@ impl Check<'_> {
 
     fn monitoring(&mut self, monitoring: &schema::Monitoring) -> Monitoring {
         let ip = self.ip("monitoring.listen", &monitoring.listen);
-        let token = non_empty(monitoring.token.as_ref()).cloned();
-        if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
-            self.problem(
-                "monitoring.token",
-                "must be printable ASCII characters without spaces, as it goes into a header",
-            );
-        }
+        let token = self.token("monitoring.token", monitoring.token.as_ref());
+        let admin_token = self.token("monitoring.admin_token", monitoring.admin_token.as_ref());
         if monitoring.enabled && token.is_none() && ip.is_some_and(|ip| !ip.is_loopback()) {
             self.problem(
                 "monitoring.listen",
@@ -290,7 +285,17 @@ impl Check<'_> {
             ),
             state_file: self.path("monitoring.state_file", &monitoring.state_file),
             state_interval: self.seconds("monitoring.state_interval", monitoring.state_interval, 1..=SECONDS_MAX),
+            admin_token,
+            socket: non_empty(monitoring.socket.as_ref()).map(|socket| self.path("monitoring.socket", socket)),
         }
+    }
+
+    fn token(&mut self, key: &str, token: Option<&String>) -> Option<String> {
+        let token = non_empty(token).cloned();
+        if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+            self.problem(key, "must be printable ASCII characters without spaces, as it goes into a header");
+        }
+        token
     }
 
     fn performance(&mut self, performance: &schema::Performance) -> Performance {

@@ -18,6 +18,7 @@ const NOT_BUILT: &[&str] = &[
     "monitoring.websocket_heartbeat_timeout",
     "monitoring.state_file",
     "monitoring.state_interval",
+    "monitoring.socket",
     "performance.stats_batch_size",
 ];
 

@@ -8,7 +8,9 @@ use super::settings::User;
 /// `file` with the parts that checks computed (`users`), secrets masked, indented.
 pub(super) fn effective_json(file: &File, users: &[User]) -> String {
     let mut file = file.clone();
-    file.monitoring.token = file.monitoring.token.map(|_| "********".to_owned());
+    for token in [&mut file.monitoring.token, &mut file.monitoring.admin_token] {
+        *token = token.take().map(|_| "********".to_owned());
+    }
     let mut value = serde_json::to_value(&file).unwrap_or_default();
     value["users"] = users
         .iter()

@@ -158,6 +158,10 @@ pub(super) struct Monitoring {
     pub(super) vless_max_connections: i64,
     pub(super) state_file: String,
     pub(super) state_interval: i64,
+    /// May change things; `token` may only look.
+    pub(super) admin_token: Option<String>,
+    /// A Unix socket for commands on this machine; none or empty = no socket.
+    pub(super) socket: Option<String>,
 }
 
 impl Default for Monitoring {
@@ -174,6 +178,8 @@ impl Default for Monitoring {
             vless_max_connections: 0,
             state_file: "state.json".to_owned(),
             state_interval: 10,
+            admin_token: None,
+            socket: Some("vless-rust.sock".to_owned()),
         }
     }
 }

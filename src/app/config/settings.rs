@@ -173,6 +173,10 @@ pub struct Monitoring {
     pub state_file: PathBuf,
     /// Between two writes of it.
     pub state_interval: Duration,
+    /// The secret of callers who may change things; those with `token` may only look.
+    pub admin_token: Option<String>,
+    /// A Unix socket that serves commands on this machine.
+    pub socket: Option<PathBuf>,
 }
 
 impl fmt::Debug for Monitoring {
