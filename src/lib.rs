@@ -1,6 +1,6 @@
 //! VLESS-Rust: a VLESS proxy server on a hand-rolled mio reactor.
 //!
-//! Six layers; a layer imports only from those above it in this list, and `tests/tidy.rs` checks that.
+//! Six layers; a layer imports only from those above it in this list, and `tests/tidy/` checks that.
 //!
 //! 1. [`stats`], [`protocol`], [`io`]: counters, wire formats, machinery. Protocol sees neither socket nor clock;
 //!    machinery sees no protocol.

@@ -14,7 +14,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::buffer_pool::{BUFFER_BYTES_MAX, TIER_BYTES};
+use super::tiers::{BUFFER_BYTES_MAX, TIER_BYTES};
 
 /// Reads that fit a buffer of the middle and of the smallest size, with what TLS adds to them: whole records where they
 /// are that long.

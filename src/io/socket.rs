@@ -9,6 +9,7 @@ use std::net::Shutdown;
 use mio::net::TcpStream;
 use socket2::SockRef;
 
+pub use super::outcome::{Recv, Sent as Send};
 use super::splice::KernelPipe;
 
 /// A non-blocking stream socket.
@@ -26,32 +27,6 @@ pub trait Socket {
     fn shutdown_write(&mut self);
     /// Makes closing the socket abort it: queued bytes are dropped and the peer sees a reset.
     fn reset_on_close(&mut self);
-}
-
-/// What came of [`Socket::recv`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recv {
-    /// So many bytes, at least one.
-    Bytes(usize),
-    /// Nothing there now; an event follows when that changes.
-    Blocked,
-    /// The peer ended its direction in order.
-    End,
-    /// The connection is broken.
-    Failed,
-}
-
-/// What came of [`Socket::send`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Send {
-    /// So many bytes were taken, at least one.
-    Bytes(usize),
-    /// No room now; an event follows when that changes.
-    Blocked,
-    /// The connection is broken; of what the peer sent, the end may be missing.
-    Failed,
-    /// The peer takes no more. If it had ended its direction before, all that it sent is still to be had.
-    Refused,
 }
 
 impl Socket for TcpStream {

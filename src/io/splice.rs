@@ -12,7 +12,7 @@ use std::rc::Rc;
 use rustix::io::{Errno, read, write};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
 
-use super::socket::{Recv, Send};
+use super::outcome::{Recv, Sent};
 
 /// Bytes a pipe should hold: what the kernel grants without privileges (fs.pipe-max-size). Measured on loopback with four
 /// bulk downloads: with 256 KiB the server spends 1.7 times as much CPU time per byte, because each turn of the pipe ends
@@ -147,7 +147,7 @@ impl KernelPipe {
     }
 
     /// Moves bytes from the pipe, which must not be empty, to a socket.
-    pub fn drain_to(&mut self, socket: &impl AsFd) -> Send {
+    pub fn drain_to(&mut self, socket: &impl AsFd) -> Sent {
         self.drain(|read_end, held_bytes| splice(read_end, None, socket, None, held_bytes, FLAGS))
     }
 
@@ -157,7 +157,7 @@ impl KernelPipe {
     }
 
     /// As [`KernelPipe::drain_to`], to memory: for sockets that are none, in simulation. `into` must not be empty.
-    pub fn drain_into(&mut self, into: &mut [u8]) -> Send {
+    pub fn drain_into(&mut self, into: &mut [u8]) -> Sent {
         self.drain(|read_end, _| read(read_end, &mut *into))
     }
 
@@ -180,24 +180,24 @@ impl KernelPipe {
         }
     }
 
-    fn drain(&mut self, mut call: impl FnMut(&OwnedFd, usize) -> Result<usize, Errno>) -> Send {
+    fn drain(&mut self, mut call: impl FnMut(&OwnedFd, usize) -> Result<usize, Errno>) -> Sent {
         debug_assert_ne!(self.held_bytes, 0);
-        let Some(ends) = &self.ends else { return Send::Failed };
+        let Some(ends) = &self.ends else { return Sent::Failed };
         let was_partial = mem::take(&mut self.drained_partly);
         loop {
             match call(&ends.read, self.held_bytes as usize) {
-                Ok(0) => return Send::Failed,
+                Ok(0) => return Sent::Failed,
                 Ok(count) => {
                     self.held_bytes -= count as u32;
                     self.drained_partly = self.held_bytes > 0;
-                    return Send::Bytes(count);
+                    return Sent::Bytes(count);
                 }
-                Err(Errno::AGAIN) => return Send::Blocked,
+                Err(Errno::AGAIN) => return Sent::Blocked,
                 Err(Errno::INTR) => {}
                 // As for sending: the peer had ended its direction, or the break was reported before. A splice that fails
                 // half-way reports only what it moved, so behind one of those this may be a reset that nobody reported.
-                Err(Errno::PIPE) if !was_partial => return Send::Refused,
-                Err(_) => return Send::Failed,
+                Err(Errno::PIPE) if !was_partial => return Sent::Refused,
+                Err(_) => return Sent::Failed,
             }
         }
     }
@@ -227,9 +227,9 @@ mod tests {
         let mut pipe = pool.take().unwrap();
         assert_eq!(pipe.fill_with(b"payload"), Some(Recv::Bytes(7)));
         let mut out = [0; 16];
-        assert_eq!(pipe.drain_into(&mut out[..3]), Send::Bytes(3));
+        assert_eq!(pipe.drain_into(&mut out[..3]), Sent::Bytes(3));
         assert_eq!(pipe.held_bytes(), 4);
-        assert_eq!(pipe.drain_into(&mut out[3..]), Send::Bytes(4));
+        assert_eq!(pipe.drain_into(&mut out[3..]), Sent::Bytes(4));
         assert_eq!(&out[..7], b"payload");
     }
 
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(pipe.fill_from(&source), Some(Recv::Blocked));
         near.write_all(b"hello").unwrap();
         assert_eq!(pipe.fill_from(&source), Some(Recv::Bytes(5)));
-        assert_eq!(pipe.drain_to(&sink), Send::Bytes(5));
+        assert_eq!(pipe.drain_to(&sink), Sent::Bytes(5));
         let mut out = [0; 5];
         far.read_exact(&mut out).unwrap();
         assert_eq!(&out, b"hello");

@@ -1,0 +1,117 @@
+//! Cases of the pool: what is kept, what is counted, what is shared.
+
+use super::*;
+
+fn usage(pool: &BufferPool, tier: usize) -> TierUsage {
+    pool.usage()[tier]
+}
+
+#[test]
+fn the_smallest_tier_that_fits_is_chosen() {
+    let pool = BufferPool::new();
+    let sizes = [1, 4096, 4097, 65536, 65537, 131_072].map(|bytes| pool.take(bytes, Loan::Waiting).capacity());
+    assert_eq!(sizes, [4096, 4096, 65536, 65536, 131_072, 131_072]);
+}
+
+#[test]
+fn a_dropped_buffer_comes_back_empty() {
+    let pool = BufferPool::new();
+    let first = pool.take_with(b"secret", Loan::Waiting);
+    assert_eq!((pool.held(), pool.held_bytes()), (1, 4096));
+    drop(first);
+    assert_eq!((pool.held(), pool.held_bytes()), (0, 0));
+    let mut second = pool.take(1, Loan::Waiting);
+    assert!(second.is_empty());
+    assert_eq!(usage(&pool, 0).hits, 2, "the kept buffer was used again");
+    // What the next user fills in is all that the next user can read.
+    assert!(second.append(b"mine"));
+    assert_eq!(second.bytes(), b"mine");
+}
+
+#[test]
+fn every_tier_counts_what_it_lends() {
+    let pool = BufferPool::new();
+    let lent: Vec<_> = (0..3).map(|_| pool.take(100_000, Loan::Waiting)).collect();
+    let expected = TierUsage { lent: 3, lent_peak: 3, hits: 1, misses: 2, returned: 0, kept: 0 };
+    assert_eq!(usage(&pool, 2), expected);
+    drop(lent);
+    assert_eq!(usage(&pool, 2), TierUsage { lent: 0, returned: 3, kept: 3, ..expected });
+}
+
+#[test]
+fn buffers_beyond_the_kept_number_are_freed() {
+    let pool = BufferPool::new();
+    let many: Vec<_> = (0..KEPT_PER_TIER[0] + 10).map(|_| pool.take(1, Loan::Waiting)).collect();
+    drop(many);
+    assert_eq!(usage(&pool, 0).kept, KEPT_PER_TIER[0] as u64);
+}
+
+#[test]
+fn what_a_peak_left_is_freed_bit_by_bit_and_what_is_needed_stays() {
+    let pool = BufferPool::new();
+    let peak: Vec<_> = (0..200).map(|_| pool.take(1, Loan::Waiting)).collect();
+    assert!(!pool.is_grown());
+    drop(peak);
+    pool.shrink();
+    assert_eq!(usage(&pool, 0).kept, 200, "all of them were needed since the pool was made");
+    drop((0..100).map(|_| pool.take(1, Loan::Waiting)).collect::<Vec<_>>());
+    pool.shrink();
+    assert_eq!(usage(&pool, 0).kept, 150, "half of those that were never needed are freed");
+    for _ in 0..20 {
+        pool.shrink();
+    }
+    assert_eq!(usage(&pool, 0).kept, MADE_PER_TIER[0] as u64);
+    assert!(!pool.is_grown());
+}
+
+#[test]
+fn pools_share_their_limit() {
+    let memory = Arc::new(BufferMemory::new(1 << 20, 2));
+    let pools = [BufferPool::with_memory(Arc::clone(&memory)), BufferPool::with_memory(Arc::clone(&memory))];
+    let lent: Vec<_> = (0..6).map(|_| pools[0].take(BUFFER_BYTES_MAX, Loan::Waiting)).collect();
+    assert!(!pools[1].may_begin());
+    drop(lent);
+    assert!(pools[1].may_begin());
+    assert_eq!(memory.lent_bytes(), 0);
+}
+
+#[test]
+fn what_is_kept_and_what_is_lent_fit_the_limit_together() {
+    let bytes_max = 1 << 20;
+    let memory = Arc::new(BufferMemory::new(bytes_max, 1));
+    let pool = BufferPool::with_memory(Arc::clone(&memory));
+    drop((0..300).map(|_| pool.take(1, Loan::Waiting)).collect::<Vec<_>>());
+    drop((0..30).map(|_| pool.take(60_000, Loan::Waiting)).collect::<Vec<_>>());
+    let kept_bytes: usize = pool.usage().iter().zip(TIER_BYTES).map(|(tier, size)| tier.kept as usize * size).sum();
+    assert!(kept_bytes > 0 && kept_bytes <= bytes_max / 8, "{kept_bytes}");
+    let mut lent = Vec::new();
+    while pool.may_begin() {
+        lent.push(pool.take(1, Loan::Waiting));
+    }
+    assert!(memory.lent_bytes() <= bytes_max - bytes_max / 8 - bytes_max / 4 + TIER_BYTES[0]);
+}
+
+#[test]
+fn a_beginning_counts_as_what_it_may_grow_into() {
+    let memory = Arc::new(BufferMemory::new(1 << 20, 1));
+    let pool = BufferPool::with_memory(Arc::clone(&memory));
+    let beginnings = [1, 5000, 100_000].map(|bytes| pool.take(bytes, Loan::Beginning));
+    assert_eq!(memory.lent_bytes(), (64 << 10) + (64 << 10) + (128 << 10));
+    assert_eq!(pool.held_bytes(), (4 << 10) + (64 << 10) + (128 << 10));
+    drop(beginnings);
+    assert_eq!(memory.lent_bytes(), 0);
+}
+
+#[test]
+fn strangers_use_nothing_of_what_users_have() {
+    let memory = Arc::new(BufferMemory::new(1 << 20, 2));
+    let pool = BufferPool::with_memory(Arc::clone(&memory));
+    let strangers: Vec<_> = (0..40).map(|_| pool.take(5000, Loan::Opening)).collect();
+    assert_eq!(pool.opening_bytes(), (40 * (64 << 10), 128 << 10));
+    assert_eq!((memory.lent_bytes(), pool.may_begin()), (0, true));
+    let charge = pool.charge_opening(1000);
+    drop(strangers);
+    assert_eq!((pool.opening_bytes().0, charge.bytes()), (1000, 1000));
+    drop(charge);
+    assert_eq!(pool.opening_bytes().0, 0);
+}
