@@ -14,7 +14,7 @@ use crate::app::exit::{self, Failure};
 use crate::inbound::tls::{Certificate, TlsSettings};
 use crate::io::sockopt::SocketOptions;
 use crate::outbound::connection_pool::PoolSettings;
-use crate::outbound::dial::{DialSettings, Prefer};
+use crate::outbound::dial::{DialRules, Prefer};
 use crate::outbound::policy::DestinationPolicy;
 use crate::outbound::resolve::ResolverSettings;
 use crate::outbound::resolve::lookups::Limits;
@@ -52,8 +52,7 @@ pub fn rules(config: &Config, around: &Surroundings<'_>) -> Result<Rules, Failur
                 sockets_per_user_max: config.performance.udp_sockets_per_user_max,
             },
         },
-        dial: dial(config, around.capacity),
-        pool: pool(config, around.capacity),
+        dial: Arc::new(dial(config, around.capacity)),
         sessions_max: around.capacity.sessions_max(config.monitoring.vless_max_connections),
         observer: Arc::clone(&around.observer),
     })
@@ -120,9 +119,9 @@ fn timeouts(timeouts: &config::Timeouts) -> Timeouts {
     }
 }
 
-fn dial(config: &Config, capacity: Capacity) -> DialSettings {
+fn dial(config: &Config, capacity: Capacity) -> DialRules {
     let outbound = &config.outbound;
-    DialSettings {
+    DialRules {
         connect_timeout: config.connection_pool.connect_timeout,
         prefer: match outbound.prefer {
             config::Prefer::Auto => Prefer::Auto,
@@ -143,6 +142,7 @@ fn dial(config: &Config, capacity: Capacity) -> DialSettings {
             ..ResolverSettings::default()
         },
         options: socket_options(config),
+        pool: pool(config, capacity),
     }
 }
 
@@ -196,7 +196,7 @@ mod tests {
         let session = &rules.session;
         assert_eq!((session.timeouts.idle, session.udp.timeout), (Duration::from_secs(77), Duration::from_secs(11)));
         assert_eq!((session.read_bytes_max, rules.sessions_max), (8192, 12));
-        assert!(session.tls.is_none() && rules.pool.is_none());
+        assert!(session.tls.is_none() && rules.dial.pool.is_none());
         assert_eq!((rules.dial.prefer, rules.dial.bind), (Prefer::Ipv6, Some([127, 0, 0, 1].into())));
         assert_eq!(session.users.iter().map(|user| user.email.as_str()).collect::<Vec<_>>(), ["a@b"]);
     }

@@ -10,7 +10,7 @@ use socket2::{Socket, TcpKeepalive};
 const KEEPALIVE: Duration = Duration::from_secs(45);
 
 /// What is set on clients' and targets' sockets alike.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
     pub nodelay: bool,
     /// SO_RCVBUF in bytes; 0 leaves the size to the kernel, which adapts it to the path.

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::udp::BoundSocket;
+use super::bound_socket::BoundSocket;
 use crate::io::token::Token;
 use crate::session::GlobalId;
 

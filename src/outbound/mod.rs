@@ -4,7 +4,9 @@
 //! the token of whom to answer, and mirrors [`crate::inbound`], which knows clients and no target. Each worker has its
 //! own instance of everything here; only the policy and the table of Global IDs are shared.
 
+pub mod bound_socket;
 pub mod connection_pool;
+pub mod context;
 pub mod dial;
 pub mod global_ids;
 pub mod policy;

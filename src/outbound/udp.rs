@@ -4,10 +4,10 @@
 //! knows them may answer (full cone). Path MTU discovery stays at the kernel's default: longer datagrams are fragmented.
 //!
 //! Invariants: nothing is sent but in `send_to` and `send_run`, and nothing received but in `recv_from`, behind the
-//! policy's check. A socket holds its user's permits and gives them back when it is closed.
+//! policy's check of now: what was judged under earlier rules is judged again.
 
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,60 +16,21 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
-use socket2::{Domain, Protocol, Socket, Type};
 
+use super::bound_socket::BoundSocket;
 use super::global_ids::Claim;
-use super::policy::{DestinationPolicy, canonical};
+use super::policy::canonical;
+use super::policy::judge::Judge;
 use crate::io::datagram::{DatagramSocket, RecvFrom, SendTo};
 use crate::io::token::Token;
-use crate::session::permits::{MuxPermit, UdpPermit};
-
-/// A socket and the permits it counts under; shared only between a session and the table of Global IDs.
-#[derive(Debug)]
-pub struct BoundSocket {
-    socket: UdpSocket,
-    _permit: UdpPermit,
-    _mux_permit: Option<MuxPermit>,
-}
-
-impl BoundSocket {
-    /// Binds to an ephemeral port: of `source`, or of every address of both families.
-    ///
-    /// # Errors
-    /// As the kernel gives them: out of descriptors or ports, or `source` is not an address of this machine.
-    pub fn bind(source: Option<IpAddr>, permit: UdpPermit, mux_permit: Option<MuxPermit>) -> io::Result<Self> {
-        let socket = match source {
-            Some(ip) => bind(SocketAddr::new(ip, 0))?,
-            None => match bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)) {
-                // A kernel without IPv6.
-                Err(error) if is_without_ipv6(&error) => bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0))?,
-                other => other?,
-            },
-        };
-        Ok(Self { socket, _permit: permit, _mux_permit: mux_permit })
-    }
-}
-
-fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
-    let kind = Type::DGRAM.nonblocking().cloexec();
-    let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::UDP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket.into())
-}
-
-fn is_without_ipv6(error: &io::Error) -> bool {
-    let codes = [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL, Errno::EPROTONOSUPPORT];
-    error.raw_os_error().is_some_and(|code| codes.contains(&Errno::from_raw(code)))
-}
 
 /// A socket in a session's hands, watched by its worker's poll.
 pub struct OutboundUdp {
     bound: Arc<BoundSocket>,
     is_ipv4: bool,
-    policy: Arc<DestinationPolicy>,
+    judge: Rc<Judge>,
+    /// What follows was answered under this edition of the rules.
+    edition: u64,
     /// Judged last and found good: asking may cost system calls, and most sessions talk to one peer at a time.
     permitted: Option<SocketAddr>,
     /// Likewise of those who were heard.
@@ -87,18 +48,30 @@ impl OutboundUdp {
     pub fn watch(
         bound: Arc<BoundSocket>,
         claim: Option<Claim>,
-        policy: Arc<DestinationPolicy>,
+        judge: Rc<Judge>,
         registry: &Rc<Registry>,
         token: Token,
     ) -> io::Result<Self> {
-        registry.register(&mut SourceFd(&bound.socket.as_raw_fd()), token.into(), Interest::READABLE)?;
-        let is_ipv4 = bound.socket.local_addr()?.is_ipv4();
-        Ok(Self { bound, is_ipv4, policy, permitted: None, admitted: None, registry: Rc::clone(registry), claim })
+        registry.register(&mut SourceFd(&bound.socket().as_raw_fd()), token.into(), Interest::READABLE)?;
+        let is_ipv4 = bound.socket().local_addr()?.is_ipv4();
+        let (edition, registry) = (judge.edition(), Rc::clone(registry));
+        Ok(Self { bound, is_ipv4, judge, edition, permitted: None, admitted: None, registry, claim })
+    }
+
+    /// Forgets what was answered under earlier rules.
+    fn keep_up(&mut self) {
+        let edition = self.judge.edition();
+        if self.edition != edition {
+            self.edition = edition;
+            self.permitted = None;
+            self.admitted = None;
+        }
     }
 
     fn admit(&mut self, length: usize, source: SocketAddr) -> RecvFrom {
+        self.keep_up();
         if self.admitted != Some(source.ip()) {
-            if self.policy.check_range(source.ip()).is_err() {
+            if self.judge.check_range(source.ip()).is_err() {
                 return RecvFrom::Refused;
             }
             self.admitted = Some(source.ip());
@@ -108,8 +81,9 @@ impl OutboundUdp {
 
     /// Whether `to`, in its canonical form, may be sent to.
     fn permit(&mut self, to: SocketAddr) -> bool {
+        self.keep_up();
         if self.permitted != Some(to) {
-            if self.policy.check(to).is_err() {
+            if self.judge.check(to).is_err() {
                 return false;
             }
             self.permitted = Some(to);
@@ -130,7 +104,7 @@ impl DatagramSocket for OutboundUdp {
     fn recv_from(&mut self, into: &mut [u8]) -> RecvFrom {
         // An error is that of an earlier datagram (ICMP); there are not more of them than datagrams sent.
         for _ in 0..ERRORS_MAX {
-            match self.bound.socket.recv_from(into) {
+            match self.bound.socket().recv_from(into) {
                 Ok((length, source)) => return self.admit(length, canonical(source)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return RecvFrom::Blocked,
                 Err(_) => {}
@@ -145,7 +119,7 @@ impl DatagramSocket for OutboundUdp {
             return SendTo::Refused;
         }
         for _ in 0..ERRORS_MAX {
-            match self.bound.socket.send_to(bytes, self.native(to)) {
+            match self.bound.socket().send_to(bytes, self.native(to)) {
                 Ok(_) => return SendTo::Sent,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Linux tells an earlier datagram's ICMP error here, and has not sent this one.
@@ -163,7 +137,7 @@ impl DatagramSocket for OutboundUdp {
         if !self.permit(to) {
             return SendTo::Refused;
         }
-        let (descriptor, address) = (self.bound.socket.as_raw_fd(), SockaddrStorage::from(self.native(to)));
+        let (descriptor, address) = (self.bound.socket().as_raw_fd(), SockaddrStorage::from(self.native(to)));
         let control = [ControlMessage::UdpGsoSegments(&length)];
         match sendmsg(descriptor, datagrams, &control, MsgFlags::empty(), Some(&address)) {
             Ok(_) => SendTo::Sent,
@@ -183,7 +157,7 @@ impl Drop for OutboundUdp {
     fn drop(&mut self) {
         // Closing takes a socket out of the poll, but this one may live on for its Global ID.
         if Arc::strong_count(&self.bound) > 1 {
-            let _ = self.registry.deregister(&mut SourceFd(&self.bound.socket.as_raw_fd()));
+            let _ = self.registry.deregister(&mut SourceFd(&self.bound.socket().as_raw_fd()));
         }
     }
 }
@@ -193,10 +167,14 @@ const ERRORS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
     use mio::Poll;
 
     use super::*;
     use crate::io::token::Kind;
+    use crate::outbound::policy::DestinationPolicy;
+    use crate::session::permits::UdpPermit;
     use crate::session::{Flow, User};
     use crate::stats::Ledger;
 
@@ -207,10 +185,10 @@ mod tests {
         let bound = Arc::new(BoundSocket::bind(None, permit, None).unwrap());
         let registry = Rc::new(Poll::new().unwrap().registry().try_clone().unwrap());
         let allow = vec!["127.0.0.1/32".parse().unwrap()];
-        let policy = Arc::new(DestinationPolicy::new(false, allow, Vec::new(), Vec::new()));
-        let port = bound.socket.local_addr().unwrap().port();
+        let judge = Judge::new(Arc::new(DestinationPolicy::new(false, allow, Vec::new(), Vec::new())));
+        let port = bound.socket().local_addr().unwrap().port();
         let token = Token::new(Kind::Session, 0, 0, 1);
-        (OutboundUdp::watch(bound, None, policy, &registry, token).unwrap(), port)
+        (OutboundUdp::watch(bound, None, Rc::new(judge), &registry, token).unwrap(), port)
     }
 
     #[test]
@@ -225,6 +203,21 @@ mod tests {
             assert_eq!(room[..length], **datagram);
         }
         assert_eq!(socket.send_run(&run, 3, forbidden.local_addr().unwrap()), SendTo::Refused);
+    }
+
+    #[test]
+    fn a_peer_that_new_rules_refuse_is_neither_sent_to_nor_heard_any_more() {
+        let (mut socket, port) = outbound();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (address, mut room) = (peer.local_addr().unwrap(), [0; 16]);
+        for _ in 0..2 {
+            peer.send_to(b"x", (Ipv4Addr::LOCALHOST, port)).unwrap();
+        }
+        assert_eq!(socket.send_to(b"x", address), SendTo::Sent);
+        assert_eq!(socket.recv_from(&mut room), RecvFrom::Datagram(1, address));
+        socket.judge.adopt(Arc::new(DestinationPolicy::new(false, Vec::new(), Vec::new(), Vec::new())));
+        assert_eq!(socket.send_to(b"x", address), SendTo::Refused);
+        assert_eq!(socket.recv_from(&mut room), RecvFrom::Refused);
     }
 
     #[test]

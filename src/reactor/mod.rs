@@ -22,8 +22,7 @@ use std::time::Duration;
 use self::inbox::{Inbox, Request};
 use self::worker::Worker;
 use crate::io::buffer_memory::BufferMemory;
-use crate::outbound::connection_pool::PoolSettings;
-use crate::outbound::dial::DialSettings;
+use crate::outbound::dial::DialRules;
 use crate::outbound::global_ids::GlobalIds;
 use crate::session::close::CloseReason;
 use crate::session::permits::MuxSockets;
@@ -35,9 +34,7 @@ use crate::stats::Counters;
 #[derive(Clone)]
 pub struct Rules {
     pub session: SessionSettings,
-    pub dial: DialSettings,
-    /// Spare connections to targets, figures for the whole process; `None`: none are kept.
-    pub pool: Option<PoolSettings>,
+    pub dial: Arc<DialRules>,
     /// Sessions at the same time, over all workers.
     pub sessions_max: usize,
     /// Told of every session that ends.

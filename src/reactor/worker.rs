@@ -2,6 +2,7 @@
 
 mod accepting;
 mod memory;
+mod room;
 mod udp;
 mod wishes;
 
@@ -10,8 +11,8 @@ use std::io;
 use std::mem;
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -28,7 +29,8 @@ use crate::io::socket::Readiness;
 use crate::io::splice::PipePool;
 use crate::io::timer::TimerWheel;
 use crate::io::token::{Kind, LEG_LIMIT, Token};
-use crate::outbound::dial::{DialContext, DialId, Dialer};
+use crate::outbound::context::DialContext;
+use crate::outbound::dial::{DialId, Dialer, Part};
 use crate::outbound::udp::OutboundUdp;
 use crate::session::allowance::Allowance;
 use crate::session::close::CloseReason;
@@ -44,9 +46,6 @@ const EVENTS_MAX: usize = 1024;
 
 /// How often those who wait for buffer memory look whether another worker gave some back.
 const STARVED_RETRY: Duration = Duration::from_millis(20);
-
-/// How often other workers are asked to close spares while descriptors are short.
-const SHORTAGE_SHARE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What the poll reports of a stream: besides both directions also urgent data, because splice stops in front of it.
 const STREAM_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
@@ -171,10 +170,8 @@ struct Slot {
 impl Worker {
     pub(super) fn new(Unstarted { parts, poll, inbox, listeners }: Unstarted) -> Self {
         let now = Instant::now();
-        let mut dialer = Dialer::new(parts.rules.dial.clone());
-        if let Some(pool) = &parts.rules.pool {
-            dialer.enable_pool(pool.share(parts.number, parts.shared.workers));
-        }
+        let part = Part { worker: parts.number, workers: parts.shared.workers };
+        let dialer = Dialer::new(Arc::clone(&parts.rules.dial), part);
         Self {
             number: parts.number,
             poll,
@@ -239,7 +236,6 @@ impl Worker {
             self.accept();
             self.watch_growth();
             self.limit_spares();
-            self.share_shortage();
             self.publish();
             self.stop_when_drained();
         }
@@ -254,7 +250,7 @@ impl Worker {
 
     fn warm_up(&mut self) {
         // What each named target gets is shared out among the workers; some may be left without.
-        let pool = self.rules.pool.as_ref().map(|pool| pool.share(self.number, self.shared.workers));
+        let pool = self.rules.dial.pool.as_ref().map(|pool| pool.share(self.number, self.shared.workers));
         if pool.is_some_and(|pool| pool.warm_up_spares > 0) {
             let targets = mem::take(&mut self.warm_up);
             let (dialer, mut cx) = self.dial_context();
@@ -267,20 +263,6 @@ impl Worker {
         let sessions = self.shared.sessions.load(Ordering::Relaxed);
         let room = self.rules.sessions_max.saturating_sub(sessions) / self.shared.workers;
         self.dialer.set_spare_room(room, &self.counters);
-    }
-
-    /// Descriptors ran out and there was no spare to close here: the others close some of theirs for the next who need
-    /// one. They are not asked again before they had the time to.
-    fn share_shortage(&mut self) {
-        let is_due = self.shortage_shared_at.is_none_or(|at| self.now >= at + SHORTAGE_SHARE_INTERVAL);
-        if !self.dialer.take_shortage() || !is_due {
-            return;
-        }
-        self.shortage_shared_at = Some(self.now);
-        let inboxes = self.shared.inboxes.read().unwrap_or_else(PoisonError::into_inner);
-        for (_, inbox) in inboxes.iter().enumerate().filter(|&(number, _)| number != self.number) {
-            inbox.ask(Request::GiveUpSpares);
-        }
     }
 
     fn poll_timeout(&self) -> Option<Duration> {

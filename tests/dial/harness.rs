@@ -13,8 +13,9 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use vless_rust::io::sockopt::SocketOptions;
 use vless_rust::io::timer::TimerWheel;
 use vless_rust::io::token::{Kind, Token};
-use vless_rust::outbound::dial::Prefer;
-use vless_rust::outbound::dial::{DialContext, DialError, DialId, DialSettings, Dialed, Dialer, Finished};
+use vless_rust::outbound::connection_pool::PoolSettings;
+use vless_rust::outbound::context::DialContext;
+use vless_rust::outbound::dial::{DialError, DialId, DialRules, Dialed, Dialer, Finished, Part, Prefer, Room};
 use vless_rust::outbound::policy::DestinationPolicy;
 use vless_rust::outbound::resolve::ResolverSettings;
 use vless_rust::session::{Host, Target};
@@ -28,18 +29,36 @@ pub(crate) struct Reactor {
     timers: TimerWheel<Token>,
     pub(crate) dialer: Dialer,
     pub(crate) counters: Counters,
+    rules: Arc<DialRules>,
+    /// Where there are several workers, the others would have been asked for room.
+    pub(crate) has_asked_others: bool,
     dials: usize,
 }
 
 impl Reactor {
-    pub(crate) fn new(settings: DialSettings) -> Self {
+    pub(crate) fn new(rules: DialRules) -> Self {
+        let rules = Arc::new(rules);
         Self {
             poll: Poll::new().unwrap(),
             timers: TimerWheel::new(Instant::now()),
-            dialer: Dialer::new(settings),
+            dialer: Dialer::new(Arc::clone(&rules), Part::WHOLE),
             counters: Counters::new(0),
+            rules,
+            has_asked_others: false,
             dials: 0,
         }
+    }
+
+    /// Changes the rules.
+    pub(crate) fn adopt(&mut self, change: impl FnOnce(&mut DialRules)) {
+        change(Arc::make_mut(&mut self.rules));
+        let rules = Arc::clone(&self.rules);
+        self.with_context(|dialer, cx| dialer.adopt(rules, cx));
+    }
+
+    /// Keeps spares from now on.
+    pub(crate) fn enable_pool(&mut self, pool: PoolSettings) {
+        self.adopt(|rules| rules.pool = Some(pool));
     }
 
     pub(crate) fn dial(&mut self, target: &Target) -> DialId {
@@ -133,15 +152,23 @@ impl Reactor {
     }
 
     fn with_context<R>(&mut self, call: impl FnOnce(&mut Dialer, &mut DialContext<'_>) -> R) -> R {
-        let Self { poll, timers, dialer, counters, .. } = self;
-        call(dialer, &mut DialContext { registry: poll.registry(), timers, now: Instant::now(), counters })
+        let Self { poll, timers, dialer, counters, has_asked_others, .. } = self;
+        let mut cx = DialContext { registry: poll.registry(), timers, now: Instant::now(), counters };
+        let result = call(dialer, &mut cx);
+        while dialer.is_short() {
+            let had_spares = dialer.give_up_spares(counters);
+            *has_asked_others |= !had_spares;
+            let room = if had_spares || dialer.give_up_slow_attempt() { Room::Made } else { Room::None };
+            dialer.on_room(room, &mut cx);
+        }
+        result
     }
 }
 
 /// Loopback allowed, nobody to resolve names, five seconds.
-pub(crate) fn settings() -> DialSettings {
+pub(crate) fn settings() -> DialRules {
     let allow = vec!["127.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()];
-    DialSettings {
+    DialRules {
         connect_timeout: Duration::from_secs(5),
         prefer: Prefer::Ipv4,
         bind: None,
@@ -152,6 +179,7 @@ pub(crate) fn settings() -> DialSettings {
             ..ResolverSettings::default()
         },
         options: SocketOptions::default(),
+        pool: None,
     }
 }
 
@@ -178,8 +206,10 @@ pub(crate) fn alone(name: &str, body: fn()) {
         return body();
     }
     let mut child = Command::new(env::current_exe().unwrap());
-    let status = child.args(["--exact", name, "--nocapture"]).env(MARK, "1").status();
-    assert!(status.unwrap().success());
+    let output = child.args(["--exact", name, "--nocapture"]).env(MARK, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("1 passed"), "there is no test called {name}");
 }
 
 /// Calls `call` while this process cannot open one more descriptor.

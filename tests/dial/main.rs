@@ -1,5 +1,6 @@
 //! The dialer on real sockets of 127.0.0.0/8 and [::1], with name servers and targets of our own.
 
+mod adopt;
 mod dns;
 mod harness;
 mod pool;
@@ -13,14 +14,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
-use vless_rust::outbound::dial::{DialError, DialSettings, Prefer};
+use vless_rust::outbound::dial::{DialError, DialRules, Prefer};
 use vless_rust::outbound::policy::{DestinationPolicy, Refusal};
 use vless_rust::session::Target;
 
 use dns::{MISDIRECTED_ANSWERS, Manner, NameServer, Zone, silent_server};
 use harness::{PATIENCE, Reactor, closed_address, listener, name, settings};
 
-fn asking(servers: &[SocketAddr]) -> DialSettings {
+fn asking(servers: &[SocketAddr]) -> DialRules {
     let mut settings = settings();
     settings.resolver.servers = servers.to_vec();
     settings
@@ -242,7 +243,7 @@ fn the_preferred_family_wins_where_both_answer() {
     let (_v6, _v4, v6) = listeners_of_both_families();
     let server = NameServer::start("127.0.0.2", &[("both.example.org", &["127.0.0.1", "::1"])], Manner::Plain);
     for (prefer, is_ipv6) in [(Prefer::Ipv6, true), (Prefer::Ipv4, false)] {
-        let mut reactor = Reactor::new(DialSettings { prefer, ..asking(&[server.address]) });
+        let mut reactor = Reactor::new(DialRules { prefer, ..asking(&[server.address]) });
         let dialed = reactor.outcome(&name("both.example.org", v6.port())).unwrap();
         assert_eq!(dialed.peer.is_ipv6(), is_ipv6, "{prefer:?}");
     }
@@ -259,7 +260,7 @@ fn the_other_family_is_the_fallback() {
 #[test]
 fn the_bind_address_is_the_source_and_limits_the_family() {
     let (listener, address) = listener("127.0.0.1");
-    let settings = DialSettings { bind: Some("127.0.0.9".parse().unwrap()), ..settings() };
+    let settings = DialRules { bind: Some("127.0.0.9".parse().unwrap()), ..settings() };
     let mut reactor = Reactor::new(settings);
     let _dialed = reactor.outcome(&address.into()).unwrap();
     assert_eq!(listener.accept().unwrap().1.ip().to_string(), "127.0.0.9");

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use vless_rust::outbound::connection_pool::PoolSettings;
-use vless_rust::outbound::dial::{DialError, DialSettings, Prefer};
+use vless_rust::outbound::dial::{DialError, DialRules, Prefer};
 use vless_rust::outbound::policy::{DestinationPolicy, Refusal};
 
 use super::dns::{Manner, NameServer, Zone, silent_server};
 use super::harness::{Reactor, alone, listener, name, settings, without_descriptors};
 use super::{BlackHole, asking, listeners_of_both_families};
 
-const POOL: PoolSettings = PoolSettings {
+pub(crate) const POOL: PoolSettings = PoolSettings {
     spares_per_target_max: 20,
     spares_max: 100,
     idle_max: Duration::from_secs(300),
@@ -38,7 +38,7 @@ fn an_address_that_does_not_answer_delays_one_dial_and_not_the_next() {
     for pool in [None, Some(POOL)] {
         let mut reactor = Reactor::new(asking(&[server.address]));
         if let Some(pool) = pool {
-            reactor.dialer.enable_pool(pool);
+            reactor.enable_pool(pool);
         }
         let target = name("two.example.org", address.port());
         let first = reactor.outcome(&target).unwrap();
@@ -56,7 +56,7 @@ fn a_family_that_does_not_answer_delays_one_dial_and_not_the_next() {
     let (_listener, address) = listener("127.0.0.5");
     let _hole = BlackHole::at((Ipv6Addr::LOCALHOST, address.port()).into());
     let server = NameServer::start("127.0.0.2", ZONE, Manner::Plain);
-    let mut reactor = Reactor::new(DialSettings { prefer: Prefer::Ipv6, ..asking(&[server.address]) });
+    let mut reactor = Reactor::new(DialRules { prefer: Prefer::Ipv6, ..asking(&[server.address]) });
     let target = name("both.example.org", address.port());
     let first = reactor.outcome(&target).unwrap();
     assert!(first.connect_time >= IN_VAIN, "{first:?}");
@@ -72,8 +72,8 @@ fn a_spare_of_either_family_is_taken_unless_the_operator_prefers_the_other() {
     let server = NameServer::start("127.0.0.2", ZONE, Manner::Plain);
     // Without a route to the internet both families are asked for, IPv6 first.
     for (prefer, expected) in [(Prefer::Auto, v4), (Prefer::Ipv4, v4), (Prefer::Ipv6, v6)] {
-        let mut reactor = Reactor::new(DialSettings { prefer, ..asking(&[server.address]) });
-        reactor.dialer.enable_pool(POOL);
+        let mut reactor = Reactor::new(DialRules { prefer, ..asking(&[server.address]) });
+        reactor.enable_pool(POOL);
         reactor.warm_up(v4);
         // Both answers are known, so that there is something to choose from.
         let target = name("both.example.org", v6.port());
@@ -91,7 +91,7 @@ fn the_time_of_a_dial_that_ends_with_a_spare_includes_the_look_up() {
     let silent = silent_server("127.0.0.3");
     let server = NameServer::start("127.0.0.2", ZONE, Manner::Plain);
     let mut reactor = Reactor::new(asking(&[silent.local_addr().unwrap(), server.address]));
-    reactor.dialer.enable_pool(POOL);
+    reactor.enable_pool(POOL);
     reactor.warm_up(address);
     let began = Instant::now();
     let dialed = reactor.outcome(&name("www.example.org", address.port())).unwrap();
@@ -115,7 +115,7 @@ fn a_spare_that_died_since_the_last_turn_is_not_handed_over_whatever_it_said_bef
     for deed in [Deed::Nothing, Deed::Speak, Deed::End, Deed::Break, Deed::SpeakAndEnd, Deed::SpeakAndBreak] {
         let (listener, address) = listener("127.0.0.1");
         let mut reactor = Reactor::new(settings());
-        reactor.dialer.enable_pool(POOL);
+        reactor.enable_pool(POOL);
         reactor.warm_up(address);
         let (mut accepted, _) = listener.accept().unwrap();
         if matches!(deed, Deed::Speak | Deed::SpeakAndEnd | Deed::SpeakAndBreak) {
@@ -143,7 +143,7 @@ fn dials_of_a_name_are_spread_over_its_addresses_while_they_have_spares() {
     let target = name("three.example.org", listener.local_addr().unwrap().port());
     let server = NameServer::start("127.0.0.2", ZONE, Manner::Plain);
     let mut reactor = Reactor::new(asking(&[server.address]));
-    reactor.dialer.enable_pool(POOL);
+    reactor.enable_pool(POOL);
     let mut dials = BTreeMap::new();
     let mut spares = 0;
     for dial in 0..80 {
@@ -167,7 +167,7 @@ fn a_spare_that_the_policy_keeps_from_clients_is_not_handed_to_one() {
     let mut settings = asking(&[server.address]);
     settings.policy = Arc::new(DestinationPolicy::new(false, Vec::new(), Vec::new(), Vec::new()));
     let mut reactor = Reactor::new(settings);
-    reactor.dialer.enable_pool(POOL);
+    reactor.enable_pool(POOL);
     // The operator may name what clients may not reach.
     reactor.warm_up(address);
     for target in [address.into(), name("www.example.org", address.port())] {
@@ -182,7 +182,7 @@ fn a_spare_that_the_policy_keeps_from_clients_is_not_handed_to_one() {
 fn a_dial_after_the_pool_was_closed_is_a_miss_and_leaves_no_spare() {
     let (_listener, address) = listener("127.0.0.1");
     let mut reactor = Reactor::new(settings());
-    reactor.dialer.enable_pool(POOL);
+    reactor.enable_pool(POOL);
     reactor.warm_up(address);
     reactor.dialer.close_pool(&reactor.counters);
     assert_eq!((reactor.dialer.spares(), reactor.counters.spares_closed_for_room.value()), (0, 1));
@@ -200,15 +200,15 @@ fn look_ups_and_connections_take_the_place_of_spares_when_descriptors_run_out() 
         let (_other, named) = listener("127.0.0.1");
         let server = NameServer::start("127.0.0.2", ZONE, Manner::Plain);
         let mut reactor = Reactor::new(asking(&[server.address]));
-        reactor.dialer.enable_pool(PoolSettings { warm_up_spares: 3, ..POOL });
+        reactor.enable_pool(PoolSettings { warm_up_spares: 3, ..POOL });
         reactor.warm_up(named);
         reactor.run_until(|reactor| reactor.counters.spares_idle.value() == 3);
         let dialed = without_descriptors(|| reactor.outcome(&name("www.example.org", address.port())));
         assert_eq!(dialed.unwrap().peer, address);
         assert_eq!((reactor.counters.spares_closed_for_room.value(), reactor.dialer.spares()), (3, 0));
-        assert!(!reactor.dialer.take_shortage(), "nobody else has to give way");
+        assert!(!reactor.has_asked_others, "nobody else has to give way");
         let refused = without_descriptors(|| reactor.outcome(&address.into()).map(drop));
         assert_eq!(refused, Err(DialError::NoDescriptors));
-        assert!(reactor.dialer.take_shortage(), "now others have to");
+        assert!(reactor.has_asked_others, "now others have to");
     });
 }

@@ -26,7 +26,7 @@ fn a_shortage_of_descriptors_is_reported_and_passes() {
 #[test]
 fn attempts_beside_others_of_their_dial_give_way_to_another_dial() {
     const ZONE: Zone = &[("dead.example.org", &["127.0.0.21", "127.0.0.22", "127.0.0.23"])];
-    alone("attempts_beside_others_of_their_dial_give_way_to_another_dial", || {
+    alone("shortage::attempts_beside_others_of_their_dial_give_way_to_another_dial", || {
         let first = BlackHole::at("127.0.0.21:0".parse().unwrap());
         let port = first.address.port();
         let _others = [22, 23].map(|last| BlackHole::at(SocketAddr::from(([127, 0, 0, last], port))));

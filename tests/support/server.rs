@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 use vless_rust::inbound::tls::{Certificate, TlsAcceptor, TlsSettings};
 use vless_rust::io::sockopt::SocketOptions;
 use vless_rust::outbound::connection_pool::PoolSettings;
-use vless_rust::outbound::dial::{DialSettings, Prefer};
+use vless_rust::outbound::dial::{DialRules, Prefer};
 use vless_rust::outbound::policy::DestinationPolicy;
 use vless_rust::outbound::resolve::ResolverSettings;
 use vless_rust::protocol::vision::SEED_DEFAULT;
@@ -109,9 +109,9 @@ impl Observer for Closed {
 const NO_NAME_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 /// How the server reaches its targets: those on this machine, without asking anybody for names.
-fn dial_settings(connect_timeout: Duration) -> DialSettings {
+fn dial_rules(connect_timeout: Duration, pool: Option<PoolSettings>) -> DialRules {
     let allow = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
-    DialSettings {
+    DialRules {
         connect_timeout,
         prefer: Prefer::Auto,
         bind: None,
@@ -122,6 +122,7 @@ fn dial_settings(connect_timeout: Duration) -> DialSettings {
             ..ResolverSettings::default()
         },
         options: SocketOptions::default(),
+        pool,
     }
 }
 
@@ -161,8 +162,7 @@ impl Server {
                 read_bytes_max: options.read_bytes_max,
                 udp: UdpSettings::default(),
             },
-            dial: dial_settings(options.connect_timeout),
-            pool: options.pool,
+            dial: Arc::new(dial_rules(options.connect_timeout, options.pool)),
             sessions_max: options.sessions_max,
             observer,
         };

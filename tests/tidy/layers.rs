@@ -165,6 +165,12 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        // A worker has one judge, whom all its dials and datagram sockets hold and ask; it lends nothing to anybody.
+        place: "outbound::policy::judge",
+        may_use: &["outbound"],
+        must_not_name: &["rustls", "mio", "std::thread", "RefMut"],
+    },
+    Rule {
         place: "outbound",
         may_use: &["session", "io", "stats", "outbound"],
         must_not_name: &["rustls", "RefCell", "std::thread"],

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use vless_rust::io::sockopt::SocketOptions;
-use vless_rust::outbound::dial::{DialSettings, Prefer};
+use vless_rust::outbound::dial::{DialRules, Prefer};
 use vless_rust::outbound::policy::DestinationPolicy;
 use vless_rust::outbound::resolve::ResolverSettings;
 use vless_rust::reactor::accept::listen;
@@ -78,7 +78,7 @@ impl Server {
                 read_bytes_max: 128 << 10,
                 udp,
             },
-            dial: DialSettings {
+            dial: Arc::new(DialRules {
                 connect_timeout: PATIENCE,
                 prefer: Prefer::Auto,
                 bind: None,
@@ -89,8 +89,8 @@ impl Server {
                     ..ResolverSettings::default()
                 },
                 options: SocketOptions::default(),
-            },
-            pool: None,
+                pool: None,
+            }),
             sessions_max: 10_000,
             observer: Arc::<Closed>::clone(&closed),
         };

@@ -10,14 +10,16 @@
 //! handing over takes it out of both. Spares, ready and connecting, never exceed the room given by
 //! [`ConnectionPool::set_room`].
 
+mod closing;
+mod connector;
 pub mod demand;
 mod settings;
 pub mod target;
 pub mod targets;
 
+pub use self::connector::{ConnectState, Connector, Waiting};
 pub use self::settings::PoolSettings;
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -27,7 +29,7 @@ use self::target::Standing;
 use self::targets::Targets;
 use crate::io::sockopt::is_shortage;
 use crate::io::token::{Kind, Token, next_generation};
-use crate::stats::{Counter, Counters};
+use crate::stats::Counters;
 
 /// The leg that marks a dial's token as a spare's. Connection attempts of dials have much lower ones.
 pub const SPARE_LEG: usize = 4095;
@@ -36,39 +38,6 @@ pub const TICK_LEG: usize = 4094;
 
 /// How often ages, demand and health are looked at while there are spares.
 const TICK: Duration = Duration::from_secs(1);
-
-/// How the pool reaches sockets.
-pub trait Connector {
-    type Socket;
-    /// Starts to connect; events for the socket come with `token`.
-    fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<Self::Socket>;
-    /// Makes events of a connected socket come with `token` from now on.
-    fn watch(&mut self, socket: &mut Self::Socket, token: Token) -> io::Result<()>;
-    /// How a connect is doing.
-    fn state(&mut self, socket: &Self::Socket) -> ConnectState;
-    /// What waits in a connected socket, without reading it.
-    fn look(&mut self, socket: &Self::Socket) -> Waiting;
-    /// Whether the address may have spares: clients may reach it, and the operator does not leave that to luck.
-    fn permits(&self, address: SocketAddr) -> bool;
-}
-
-/// How a connect is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectState {
-    Connected,
-    Pending,
-    Failed,
-}
-
-/// What waits in a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiting {
-    Nothing,
-    /// Bytes of the target, which nobody has read.
-    Bytes,
-    /// The target ended or broke the connection.
-    Ended,
-}
 
 /// What the pool needs in every call.
 pub struct PoolContext<'a, C> {
@@ -87,6 +56,8 @@ pub struct ConnectionPool<S> {
     connecting: usize,
     /// Spares that may be there now, at most `settings.spares_max`.
     room: usize,
+    /// No spare is opened any more, whatever the settings become.
+    is_closed: bool,
 }
 
 struct Spare<S> {
@@ -103,7 +74,34 @@ impl<S> ConnectionPool<S> {
     /// An empty pool; without settings it stays empty.
     pub fn new(settings: Option<PoolSettings>) -> Self {
         let room = settings.as_ref().map_or(0, |settings| settings.spares_max);
-        Self { settings, targets: Targets::default(), spares: Slab::new(), generation: 0, connecting: 0, room }
+        let (targets, spares) = (Targets::default(), Slab::new());
+        Self { settings, targets, spares, generation: 0, connecting: 0, room, is_closed: false }
+    }
+
+    /// Obeys other settings from now on, `None`: keeps no spares. Those beyond and those that may not be are closed; what
+    /// is known of targets stays.
+    pub fn adopt<C: Connector<Socket = S>>(&mut self, settings: Option<PoolSettings>, cx: &mut PoolContext<'_, C>) {
+        if self.is_closed {
+            return;
+        }
+        let was_enabled = self.settings.is_some();
+        let Some(figures) = &settings else {
+            self.close_unneeded(cx.counters);
+            self.settings = None;
+            return;
+        };
+        // What others leave free is known already, unless there was no pool to tell.
+        let room = if was_enabled { self.room } else { figures.spares_max };
+        self.settings = settings;
+        self.set_room(room, cx.counters);
+        for index in 0..self.spares.capacity() {
+            let Some(address) = self.spares.get(index).map(|spare| spare.address) else { continue };
+            let is_named = self.targets.find(address).is_some_and(|target| target.named_spares(cx.now) > 0);
+            if !is_named && !cx.connector.permits(address) {
+                self.close(index, &cx.counters.spares_closed_unneeded, cx.counters);
+            }
+        }
+        self.publish(cx.counters);
     }
 
     /// Spares are kept, as far as demand goes.
@@ -270,36 +268,6 @@ impl<S> ConnectionPool<S> {
         (!self.spares.is_empty()).then_some(now + TICK)
     }
 
-    /// Changes how many spares there may be. Those beyond are closed.
-    pub fn set_room(&mut self, room: usize, counters: &Counters) {
-        let Some(settings) = &self.settings else { return };
-        let room = room.min(settings.spares_max);
-        self.room = room;
-        if self.spares.len() > room {
-            self.give_up(self.spares.len() - room, counters);
-        }
-    }
-
-    /// Closes up to `count` spares because something else needs their descriptors; true if there was one.
-    pub fn give_up(&mut self, count: usize, counters: &Counters) -> bool {
-        let indexes: Vec<usize> = self.spares.iter().map(|(index, _)| index).take(count).collect();
-        for &index in &indexes {
-            self.close(index, &counters.spares_closed_for_room, counters);
-        }
-        if !indexes.is_empty() {
-            self.publish(counters);
-        }
-        !indexes.is_empty()
-    }
-
-    /// Closes all spares and opens no more. Dials still count as misses.
-    pub fn close_all(&mut self, counters: &Counters) {
-        if let Some(settings) = &mut self.settings {
-            settings.spares_max = 0;
-        }
-        self.set_room(0, counters);
-    }
-
     fn on_spare_connected<C: Connector<Socket = S>>(&mut self, index: usize, cx: &mut PoolContext<'_, C>) {
         let Some(spare) = self.spares.get_mut(index) else { return };
         let connect_time = cx.now.saturating_duration_since(spare.since);
@@ -384,24 +352,6 @@ impl<S> ConnectionPool<S> {
     fn next_token(&mut self) -> Token {
         self.generation = next_generation(self.generation);
         Token::new(Kind::Dial, self.generation, self.spares.vacant_key(), SPARE_LEG)
-    }
-
-    /// Drops a spare, which closes its socket in order, and counts that; one that was not connected yet is a failure.
-    fn close(&mut self, index: usize, reason: &Counter, counters: &Counters) {
-        let Some(spare) = self.spares.try_remove(index) else { return };
-        if let Some(target) = self.targets.find(spare.address) {
-            if spare.is_connected {
-                target.idle.retain(|&one| one != index);
-            } else {
-                target.connecting -= 1;
-            }
-        }
-        if spare.is_connected {
-            reason.add(1);
-        } else {
-            self.connecting -= 1;
-            counters.spare_failures.add(1);
-        }
     }
 
     fn publish(&self, counters: &Counters) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::target::Target;
 
-/// The limits, for one worker.
+/// The limits: of the process, or of one worker ([`PoolSettings::share`]).
 #[derive(Clone, Debug)]
 pub struct PoolSettings {
     /// Spares per address.

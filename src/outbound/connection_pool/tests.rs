@@ -3,6 +3,7 @@
 mod names;
 
 use std::collections::HashSet;
+use std::io;
 
 use super::*;
 use crate::io::random::Random;

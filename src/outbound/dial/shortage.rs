@@ -1,42 +1,78 @@
-//! What gives way when descriptors run out: spares first, then attempts that have had their time.
+//! Dials for which there is no descriptor wait here until the worker has made room or says that there is none.
 //!
-//! Sessions are planned with one socket for their target. A dial that races several addresses holds up to four, which is
-//! fine while nobody else needs them.
+//! Making room is the worker's business, because others own descriptors too. What the dialer owns gives way on its word:
+//! spares first, then attempts that have had their time. Sessions are planned with one socket for their target; a dial
+//! that races several addresses holds up to four, which is fine while nobody else needs them.
 
 use std::mem;
+use std::net::IpAddr;
 
-use super::{Dial, Dialer};
+use super::{DialError, Dialer};
+use crate::io::token::Token;
+use crate::outbound::context::DialContext;
+use crate::outbound::resolve::{Family, ResolveError};
 use crate::stats::Counters;
 
+/// Spares closed at a time when descriptors have run out.
+const SPARES_PER_SHORTAGE: usize = 16;
+
+/// What a dial could not do for want of a descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanting {
+    Attempt(IpAddr),
+    LookUp(Family),
+}
+
+/// What the worker says to those who wait for a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// At least one descriptor was freed.
+    Made,
+    /// Nothing is left to give way.
+    None,
+}
+
 impl Dialer {
-    /// Frees descriptors for something that cannot do without, spares first; false if there was nothing to give up. If there
-    /// were no spares, the other workers are to be asked for theirs ([`Dialer::take_shortage`]).
-    pub fn make_room(&mut self, counters: &Counters) -> bool {
-        let had_spares = self.give_up_spares(counters);
-        self.is_short |= !had_spares && self.pool.is_enabled();
-        had_spares || self.give_up_slow_attempt()
+    /// Dials wait for descriptors: the worker is to make room and to say so by [`Dialer::on_room`], until this is false.
+    pub fn is_short(&self) -> bool {
+        !self.short.is_empty()
     }
 
-    /// Descriptors ran out since the last call, and there was no spare to close.
-    pub fn take_shortage(&mut self) -> bool {
-        mem::take(&mut self.is_short)
+    /// Tries again what had no descriptor, or ends it.
+    pub fn on_room(&mut self, room: Room, cx: &mut DialContext<'_>) {
+        for (token, wanting) in mem::take(&mut self.short) {
+            match (room, wanting) {
+                (Room::Made, Wanting::Attempt(ip)) => self.attempt(token, ip, cx),
+                (Room::Made, Wanting::LookUp(family)) => self.ask_again(token, family, cx),
+                (Room::None, Wanting::Attempt(_)) => self.on_attempt_without_descriptor(token, cx),
+                (Room::None, Wanting::LookUp(family)) => {
+                    self.on_answer(token, family, Err(ResolveError::NoDescriptors), cx.now);
+                }
+            }
+            self.drive(token, cx);
+        }
+        self.deliver_answers(cx);
+    }
+
+    /// Closes some spares because somebody needs descriptors; true if there were any.
+    pub fn give_up_spares(&mut self, counters: &Counters) -> bool {
+        self.pool.give_up(SPARES_PER_SHORTAGE, counters)
     }
 
     /// Closes the oldest attempt of the dial that has most: it had a delay of the race for itself and got no answer. Its
-    /// address goes to the end of the race.
-    fn give_up_slow_attempt(&mut self) -> bool {
+    /// address goes to the end of the race. False if every dial has one attempt at most.
+    pub fn give_up_slow_attempt(&mut self) -> bool {
         let dials = self.dials.iter_mut().map(|(_, dial)| dial).filter(|dial| dial.attempts.len() > 1);
-        dials.max_by_key(|dial| dial.attempts.len()).is_some_and(Dial::give_up_oldest_attempt)
+        dials.max_by_key(|dial| dial.attempts.len()).is_some_and(super::under_way::Dial::give_up_oldest_attempt)
     }
-}
 
-impl Dial {
-    fn give_up_oldest_attempt(&mut self) -> bool {
-        let oldest = self.attempts.iter().enumerate().min_by_key(|(_, attempt)| attempt.leg).map(|(place, _)| place);
-        let given_up = oldest.map(|place| self.attempts.swap_remove(place));
-        if let Some(attempt) = &given_up {
-            self.race.on_attempt_given_up(attempt.address.ip());
+    pub(super) fn on_attempt_without_descriptor(&mut self, token: Token, cx: &mut DialContext<'_>) {
+        let Some(dial) = self.find(token) else { return };
+        dial.note(DialError::NoDescriptors);
+        dial.race.on_attempt_failed(cx.now);
+        // No other address would fare better; attempts under way keep their chance.
+        if dial.attempts.is_empty() {
+            self.finish(token, Err(DialError::NoDescriptors), cx);
         }
-        given_up.is_some()
     }
 }

@@ -9,6 +9,7 @@
 //! reserved ranges. The first two cannot be lifted by `allow`.
 
 mod cidr;
+pub mod judge;
 mod local;
 mod ranges;
 

@@ -54,9 +54,7 @@ impl Cache {
         self.next_number += 1;
         self.order.push_back((number, question.clone()));
         self.entries.insert(question, Entry { answer, expires: now + ttl, number });
-        while self.entries.len() > self.entries_max {
-            self.drop_oldest();
-        }
+        self.drop_surplus();
         // Answers replaced again and again leave their old places in the order behind.
         if self.order.len() > 2 * self.entries_max {
             let entries = &self.entries;
@@ -64,10 +62,22 @@ impl Cache {
         }
     }
 
+    /// Changes how many answers are kept; those that came first go first.
+    pub fn set_entries_max(&mut self, entries_max: usize) {
+        self.entries_max = entries_max;
+        self.drop_surplus();
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.entries.clear();
         self.order.clear();
+    }
+
+    fn drop_surplus(&mut self) {
+        while self.entries.len() > self.entries_max {
+            self.drop_oldest();
+        }
     }
 
     fn drop_oldest(&mut self) {

@@ -23,7 +23,7 @@ use crate::stats::Counters;
 pub const SILENT_SERVER_PENALTY: Duration = Duration::from_secs(30);
 
 /// How much may be under way and kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Questions under way; each holds up to two sockets.
     pub lookups_max: usize,
@@ -192,6 +192,17 @@ impl Lookups {
         self.plan.servers = servers;
         self.plan.attempts = attempts;
         self.penalties.clear();
+    }
+
+    /// Changes what a look-up may take, for those that begin.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.plan.timeout = timeout;
+    }
+
+    /// Changes the limits. What is under way beyond them goes on; answers beyond are forgotten.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.cache.set_entries_max(limits.cache_entries_max);
     }
 
     /// Replaces what the hosts file says.

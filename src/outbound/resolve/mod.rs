@@ -34,7 +34,7 @@ use self::query::{Ask, OPEN_TRIES_MAX, Plan};
 use self::resolv_conf::ResolvConf;
 use self::socket::{Received, ServerSocket};
 use self::watched_file::WatchedFile;
-use super::dial::DialContext;
+use super::context::DialContext;
 use crate::io::alarm::Alarm;
 use crate::io::token::Token;
 
@@ -73,7 +73,7 @@ pub enum ResolveError {
 }
 
 /// How to resolve.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolverSettings {
     /// Name servers; empty means those of `resolv_conf`.
     pub servers: Vec<SocketAddr>,
@@ -103,6 +103,7 @@ const ATTEMPTS: u32 = 2;
 
 /// The resolver of one worker.
 pub struct Resolver {
+    settings: ResolverSettings,
     lookups: Lookups,
     lines: HashMap<Token, Line>,
     hosts: WatchedFile,
@@ -126,20 +127,36 @@ struct OpenTry {
 impl Resolver {
     /// Opens nothing yet; the two files are read when the first name is asked for.
     pub fn new(settings: ResolverSettings) -> Self {
-        let resolv_conf = settings.servers.is_empty().then(|| WatchedFile::new(settings.resolv_conf));
-        let plan = if settings.servers.is_empty() {
-            let file = ResolvConf::default();
-            Plan { servers: file.servers, attempts: file.attempts, timeout: settings.timeout }
-        } else {
-            Plan { servers: settings.servers, attempts: ATTEMPTS, timeout: settings.timeout }
-        };
         Self {
-            lookups: Lookups::new(plan, Hosts::default(), settings.limits),
+            lookups: Lookups::new(plan(&settings), Hosts::default(), settings.limits),
             lines: HashMap::new(),
-            hosts: WatchedFile::new(settings.hosts),
-            resolv_conf,
+            hosts: WatchedFile::new(settings.hosts.clone()),
+            resolv_conf: resolv_conf(&settings),
             files_checked: None,
+            settings,
         }
+    }
+
+    /// Resolves by other settings from now on; look-ups under way end as they began. Answers of other servers are
+    /// forgotten.
+    pub fn adopt(&mut self, settings: &ResolverSettings) {
+        let known = std::mem::replace(&mut self.settings, settings.clone());
+        if known == *settings {
+            return;
+        }
+        self.lookups.set_limits(settings.limits);
+        self.lookups.set_timeout(settings.timeout);
+        if known.hosts != settings.hosts {
+            self.hosts = WatchedFile::new(settings.hosts.clone());
+            self.lookups.set_hosts(Hosts::default());
+        }
+        if known.servers != settings.servers || known.resolv_conf != settings.resolv_conf {
+            self.resolv_conf = resolv_conf(settings);
+            let Plan { servers, attempts, .. } = plan(settings);
+            self.lookups.set_servers(servers, attempts);
+            self.lookups.clear_cache();
+        }
+        self.files_checked = None;
     }
 
     /// Asks for the addresses of `name` in one family; `waiter` comes back with the answer.
@@ -243,6 +260,21 @@ impl Resolver {
             self.lookups.clear_cache();
         }
     }
+}
+
+/// Whom to ask before a file has said so.
+fn plan(settings: &ResolverSettings) -> Plan {
+    if settings.servers.is_empty() {
+        let file = ResolvConf::default();
+        Plan { servers: file.servers, attempts: file.attempts, timeout: settings.timeout }
+    } else {
+        Plan { servers: settings.servers.clone(), attempts: ATTEMPTS, timeout: settings.timeout }
+    }
+}
+
+/// The file that names servers where the settings do not.
+fn resolv_conf(settings: &ResolverSettings) -> Option<WatchedFile> {
+    settings.servers.is_empty().then(|| WatchedFile::new(settings.resolv_conf.clone()))
 }
 
 /// A name as it is compared: lower case, without the dot that marks it as complete.

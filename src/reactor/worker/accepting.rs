@@ -44,7 +44,7 @@ impl Worker {
                             self.set_aside(number, &error);
                         }
                     }
-                    Accepted::NoDescriptors(_) if self.dialer.make_room(&self.counters) => {}
+                    Accepted::NoDescriptors(_) if self.make_room() => {}
                     Accepted::NoDescriptors(error) => {
                         self.counters.accept_paused_descriptors.add(1);
                         self.pause_accepting(&error.to_string());

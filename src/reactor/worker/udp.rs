@@ -9,8 +9,9 @@ use mio::Registry;
 use super::{SUB_LEG, SWEEP_LEG, Worker, session_leg, worker_token};
 use crate::io::sockopt::is_shortage;
 use crate::io::token::Token;
+use crate::outbound::bound_socket::BoundSocket;
 use crate::outbound::global_ids::{GRACE, Holder};
-use crate::outbound::udp::{BoundSocket, OutboundUdp};
+use crate::outbound::udp::OutboundUdp;
 use crate::reactor::inbox::Request;
 use crate::session::permits::{MuxPermit, UdpPermit};
 use crate::session::{BindFailure, GlobalId, User};
@@ -40,9 +41,9 @@ impl Worker {
         if claim.is_some() {
             self.sweep_alarm.arm(self.now + GRACE, worker_token(SWEEP_LEG), &mut self.timers, self.now);
         }
-        let policy = Arc::clone(&self.rules.dial.policy);
+        let judge = self.dialer.judge();
         let registry = self.registry().map_err(|error| self.udp_failed(&error))?;
-        OutboundUdp::watch(bound, claim, policy, &registry, token).map_err(|error| self.udp_failed(&error))
+        OutboundUdp::watch(bound, claim, judge, &registry, token).map_err(|error| self.udp_failed(&error))
     }
 
     /// A new socket; where descriptors have run out, spares are the first to go.
@@ -51,7 +52,7 @@ impl Worker {
             let (permit, mux_permit) = self.permit_udp(token, user)?;
             match BoundSocket::bind(self.rules.dial.bind, permit, mux_permit) {
                 Ok(bound) => return Ok(Arc::new(bound)),
-                Err(error) if is_shortage(&error) && self.dialer.make_room(&self.counters) => {}
+                Err(error) if is_shortage(&error) && self.make_room() => {}
                 Err(error) => return Err(self.udp_failed(&error)),
             }
         }

@@ -14,6 +14,8 @@ impl Worker {
         loop {
             if let Some((token, wish)) = self.wishes.pop_front() {
                 self.serve_wish(token, wish);
+            } else if self.dialer.is_short() {
+                self.serve_short_dials();
             } else if let Some(finished) = self.dialer.take_finished() {
                 self.on_dialled(finished);
             } else if let Some(resolved) = self.dialer.take_resolved() {

@@ -1,0 +1,60 @@
+//! Which spares are closed when, other than by age and demand: for room, for new settings, at the end.
+
+use super::ConnectionPool;
+use crate::stats::{Counter, Counters};
+
+impl<S> ConnectionPool<S> {
+    /// Closes all spares: none of them is what would be opened now.
+    pub fn close_unneeded(&mut self, counters: &Counters) {
+        for index in 0..self.spares.capacity() {
+            self.close(index, &counters.spares_closed_unneeded, counters);
+        }
+        self.publish(counters);
+    }
+
+    /// Changes how many spares there may be. Those beyond are closed.
+    pub fn set_room(&mut self, room: usize, counters: &Counters) {
+        let Some(settings) = &self.settings else { return };
+        let room = if self.is_closed { 0 } else { room.min(settings.spares_max) };
+        self.room = room;
+        if self.spares.len() > room {
+            self.give_up(self.spares.len() - room, counters);
+        }
+    }
+
+    /// Closes up to `count` spares because something else needs their descriptors; true if there was one.
+    pub fn give_up(&mut self, count: usize, counters: &Counters) -> bool {
+        let indexes: Vec<usize> = self.spares.iter().map(|(index, _)| index).take(count).collect();
+        for &index in &indexes {
+            self.close(index, &counters.spares_closed_for_room, counters);
+        }
+        if !indexes.is_empty() {
+            self.publish(counters);
+        }
+        !indexes.is_empty()
+    }
+
+    /// Closes all spares and opens no more. Dials still count as misses.
+    pub fn close_all(&mut self, counters: &Counters) {
+        self.is_closed = true;
+        self.set_room(0, counters);
+    }
+
+    /// Drops a spare, which closes its socket in order, and counts that; one that was not connected yet is a failure.
+    pub(super) fn close(&mut self, index: usize, reason: &Counter, counters: &Counters) {
+        let Some(spare) = self.spares.try_remove(index) else { return };
+        if let Some(target) = self.targets.find(spare.address) {
+            if spare.is_connected {
+                target.idle.retain(|&one| one != index);
+            } else {
+                target.connecting -= 1;
+            }
+        }
+        if spare.is_connected {
+            reason.add(1);
+        } else {
+            self.connecting -= 1;
+            counters.spare_failures.add(1);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The dialer's side of the resolver: which families of a name are asked for, and what the answers do to its dial.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::rules::Prefer;
+use super::shortage::Wanting;
+use super::{DialError, Dialer};
+use crate::io::token::Token;
+use crate::outbound::context::DialContext;
+use crate::outbound::resolve::lookups::{Answered, Asked};
+use crate::outbound::resolve::{Answer, Family, ResolveError};
+use crate::session::Host;
+
+impl Dialer {
+    /// The families to look up, the preferred one first.
+    pub(super) fn families(&mut self, now: Instant) -> &'static [Family] {
+        match (self.rules.bind, self.rules.prefer) {
+            (Some(IpAddr::V4(_)), _) => &[Family::V4],
+            (Some(IpAddr::V6(_)), _) => &[Family::V6],
+            (None, Prefer::Ipv4) => &[Family::V4, Family::V6],
+            (None, Prefer::Ipv6) => &[Family::V6, Family::V4],
+            (None, Prefer::Auto) => self.routes.families(now),
+        }
+    }
+
+    pub(super) fn look_up(&mut self, token: Token, name: &str, families: &[Family], cx: &mut DialContext<'_>) {
+        for &family in families {
+            let Some(dial) = self.find(token) else { return };
+            dial.race.expect(family);
+            self.ask(token, name, family, cx);
+        }
+    }
+
+    /// A look-up had no descriptor, and now there are some.
+    pub(super) fn ask_again(&mut self, token: Token, family: Family, cx: &mut DialContext<'_>) {
+        let Some(dial) = self.find(token) else { return };
+        if let Host::Name(name) = dial.target.host.clone() {
+            self.ask(token, &name, family, cx);
+        }
+    }
+
+    fn ask(&mut self, token: Token, name: &str, family: Family, cx: &mut DialContext<'_>) {
+        match self.resolver.ask(name, family, token, cx) {
+            Asked::Ready(answer) => self.on_answer(token, family, answer, cx.now),
+            Asked::Waiting(lookup) => {
+                if let Some(dial) = self.find(token) {
+                    dial.lookups.push((family, lookup));
+                }
+            }
+        }
+    }
+
+    /// Passes on what the resolver found, which may start and end dials.
+    pub(super) fn deliver_answers(&mut self, cx: &mut DialContext<'_>) {
+        while let Some(Answered { waiter, family, answer }) = self.resolver.next_answer() {
+            let Some(dial) = self.find(waiter) else { continue };
+            dial.lookups.retain(|(awaited, _)| *awaited != family);
+            if answer == Err(ResolveError::NoDescriptors) {
+                self.short.push((waiter, Wanting::LookUp(family)));
+                continue;
+            }
+            self.on_answer(waiter, family, answer, cx.now);
+            self.drive(waiter, cx);
+        }
+    }
+
+    pub(super) fn on_answer(&mut self, token: Token, family: Family, answer: Answer, now: Instant) {
+        let dial = self.dials.get_mut(token.index()).filter(|dial| dial.generation == token.generation());
+        let Some(dial) = dial else { return };
+        match answer {
+            Ok(addresses) => {
+                let mut addresses = addresses.to_vec();
+                self.pool.order(&mut addresses, dial.target.port, now);
+                dial.race.on_addresses(family, &addresses, now);
+            }
+            Err(error) => {
+                dial.note(error.into());
+                dial.race.on_addresses(family, &[], now);
+            }
+        }
+    }
+
+    /// The target is an address already.
+    pub(super) fn on_address(&mut self, token: Token, ip: IpAddr, now: Instant) {
+        let bind = self.rules.bind;
+        let Some(dial) = self.find(token) else { return };
+        let ip = ip.to_canonical();
+        if bind.is_some_and(|source| source.is_ipv4() != ip.is_ipv4()) {
+            return dial.note(DialError::Unreachable);
+        }
+        let family = if ip.is_ipv4() { Family::V4 } else { Family::V6 };
+        dial.race.on_addresses(family, &[ip], now);
+    }
+}

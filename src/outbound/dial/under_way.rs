@@ -1,0 +1,87 @@
+//! One dial under way: whose it is, what it is to end with, and how far it has come.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use mio::net::TcpStream;
+
+use super::DialError;
+use super::race::Race;
+use crate::io::alarm::Alarm;
+use crate::io::token::Token;
+use crate::outbound::policy::Refusal;
+use crate::outbound::resolve::Family;
+use crate::session::Target;
+
+pub(super) struct Dial {
+    pub authority: Authority,
+    pub target: Target,
+    pub purpose: Purpose,
+    pub generation: u32,
+    pub started: Instant,
+    pub deadline: Instant,
+    pub alarm: Alarm,
+    pub race: Race,
+    /// Look-ups whose answers are still missing.
+    pub lookups: Vec<(Family, Token)>,
+    pub attempts: Vec<Attempt>,
+    pub next_leg: usize,
+    pub failure: Option<DialError>,
+    /// The policy let an address pass, so that the pool was asked.
+    pub reached_address: bool,
+}
+
+/// On whose word a target is dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Authority {
+    /// A client's; the token is that of its session's leg.
+    Client(Token),
+    /// The operator's, who named the target for warming up.
+    Operator,
+}
+
+/// What a dial is to end with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A connected socket.
+    Connect,
+    /// An address that may be sent to.
+    Address,
+}
+
+pub(super) struct Attempt {
+    pub leg: usize,
+    pub socket: TcpStream,
+    pub address: SocketAddr,
+    pub started: Instant,
+}
+
+impl Authority {
+    /// The policy is for targets that clients ask for; only the server's own listeners are refused to the operator too.
+    /// Clients are judged when they ask for a spare.
+    pub(super) fn pardon(self, refusal: Refusal) -> Result<(), Refusal> {
+        match self {
+            Self::Operator if refusal != Refusal::OwnListener => Ok(()),
+            _ => Err(refusal),
+        }
+    }
+}
+
+impl Dial {
+    /// Remembers why something failed; of several reasons the most telling one stays, among equals the first.
+    pub(super) fn note(&mut self, error: DialError) {
+        if self.failure.is_none_or(|known| known.weight() < error.weight()) {
+            self.failure = Some(error);
+        }
+    }
+
+    /// Closes the oldest attempt, whose address goes to the end of the race; false if there is none.
+    pub(super) fn give_up_oldest_attempt(&mut self) -> bool {
+        let oldest = self.attempts.iter().enumerate().min_by_key(|(_, attempt)| attempt.leg).map(|(place, _)| place);
+        let given_up = oldest.map(|place| self.attempts.swap_remove(place));
+        if let Some(attempt) = &given_up {
+            self.race.on_attempt_given_up(attempt.address.ip());
+        }
+        given_up.is_some()
+    }
+}
