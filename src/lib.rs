@@ -30,4 +30,6 @@ pub mod outbound;
 
 pub mod reactor;
 
+pub mod cluster;
+
 pub mod app;

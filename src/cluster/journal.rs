@@ -1,0 +1,476 @@
+//! What was counted and the engine may not know yet.
+//!
+//! Deltas are added as they are counted. Before they are sent they are sealed into a numbered [`Batch`], which never
+//! changes again: it is sent under its number until the engine says that it was applied. A batch that was applied is
+//! retained for a while, for an engine that comes back from a failure without its latest writes.
+//!
+//! On disk the journal is a list of lines, one JSON object each, only ever appended to; when it has grown it is written
+//! anew with what still counts. A line without its line break was torn by a crash and does not count. Whatever
+//! [`Journal::add`] has returned for survives a crash. The size follows from the number of accounts that had traffic,
+//! not from how long the engine is away.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+/// An account's name inside the cluster. It stays while id, email and everything else of the account change, and is no
+/// credential.
+pub type AccountKey = String;
+
+/// Accounts in a batch at the most: one script call takes some milliseconds of the engine's time then.
+pub const BATCH_ACCOUNTS_MAX: usize = 500;
+
+/// Applied batches that are retained for an engine that forgets.
+const RETAINED_MAX: usize = 64;
+
+/// A journal that has grown by so many bytes is written anew.
+const GROWTH_BYTES_MAX: usize = 1 << 20;
+
+/// Payload bytes of one account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bytes {
+    pub up: u64,
+    pub down: u64,
+}
+
+impl Bytes {
+    pub fn total(self) -> u64 {
+        self.up.saturating_add(self.down)
+    }
+
+    fn add(&mut self, other: Self) {
+        self.up = self.up.saturating_add(other.up);
+        self.down = self.down.saturating_add(other.down);
+    }
+}
+
+/// Deltas under a number. Numbers count from 1 within a boot of the node, without gaps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    pub boot: u64,
+    pub sequence: u64,
+    pub accounts: BTreeMap<AccountKey, Bytes>,
+}
+
+/// Batches that nobody has any more: those of a boot in front of `sequence`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub boot: u64,
+    /// The first batch behind the gap.
+    pub sequence: u64,
+    /// How many are lost.
+    pub lost: u64,
+}
+
+/// Where the lines are kept.
+pub trait Store {
+    /// All that was stored, maybe with a torn end.
+    fn load(&mut self) -> io::Result<Vec<u8>>;
+    /// Appends, and returns when it would survive a crash.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Takes `bytes` for all that was stored, at once or not at all.
+    fn replace(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// Why a stored journal cannot be used.
+#[derive(Debug)]
+pub enum JournalError {
+    Io(io::Error),
+    /// A line that is not the last one cannot be read; lines are numbered from 1.
+    BadLine(usize),
+}
+
+/// The journal of one node.
+#[derive(Debug)]
+pub struct Journal<S> {
+    store: S,
+    boot: u64,
+    /// Of the latest batch of this boot.
+    sequence: u64,
+    /// Counted and in no batch yet.
+    open: BTreeMap<AccountKey, Bytes>,
+    /// Not known to be applied, oldest first.
+    sealed: VecDeque<Batch>,
+    /// Applied, oldest first.
+    retained: VecDeque<Batch>,
+    grown_bytes: usize,
+    /// An append failed, and part of its line may be stored.
+    is_torn: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Boot(u64),
+    Add(BTreeMap<AccountKey, Bytes>),
+    /// What the batch holds is not open any more.
+    Seal(Batch),
+    /// Every batch of the boot up to the sequence was applied.
+    Applied {
+        boot: u64,
+        sequence: u64,
+    },
+    /// A batch that was applied, in a journal that was written anew.
+    Retained(Batch),
+}
+
+impl<S: Store> Journal<S> {
+    /// Opens what is stored and begins a new boot. `boot` must not have been used by this node before.
+    ///
+    /// # Errors
+    /// When the store fails, or holds something else than a journal.
+    pub fn open(store: S, boot: u64) -> Result<Self, JournalError> {
+        let mut journal = Self {
+            store,
+            boot,
+            sequence: 0,
+            open: BTreeMap::new(),
+            sealed: VecDeque::new(),
+            retained: VecDeque::new(),
+            grown_bytes: 0,
+            is_torn: false,
+        };
+        let stored = journal.store.load().map_err(JournalError::Io)?;
+        journal.replay(&stored)?;
+        journal.rewrite().map_err(JournalError::Io)?;
+        Ok(journal)
+    }
+
+    fn replay(&mut self, stored: &[u8]) -> Result<(), JournalError> {
+        let whole =
+            stored.iter().rposition(|&byte| byte == b'\n').map_or(&[][..], |end| stored.get(..end).unwrap_or(&[]));
+        let lines: Vec<_> = whole.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
+        for (number, line) in lines.iter().enumerate() {
+            match serde_json::from_slice(line) {
+                Ok(line) => self.take_line(line),
+                Err(_) => return Err(JournalError::BadLine(number + 1)),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_line(&mut self, line: Line) {
+        match line {
+            Line::Boot(_) => {}
+            Line::Add(deltas) => self.add_open(&deltas),
+            Line::Seal(batch) => {
+                subtract(&mut self.open, &batch.accounts);
+                self.sealed.push_back(batch);
+            }
+            Line::Applied { boot, sequence } => self.move_applied(boot, sequence),
+            Line::Retained(batch) => self.retain(batch),
+        }
+    }
+
+    /// Adds what was counted. Returns when it would survive a crash.
+    ///
+    /// # Errors
+    /// When the store fails; nothing was added then, and the caller offers the same bytes again with the next.
+    pub fn add(&mut self, deltas: &BTreeMap<AccountKey, Bytes>) -> io::Result<()> {
+        if deltas.is_empty() {
+            return Ok(());
+        }
+        self.append(&Line::Add(deltas.clone()))?;
+        self.add_open(deltas);
+        self.rewrite_if_grown()
+    }
+
+    /// The batch to send next: the oldest that is not known to be applied, or a new one of what was counted since.
+    ///
+    /// # Errors
+    /// When the store fails: a batch must not be sent before it would survive a crash.
+    pub fn next_batch(&mut self) -> io::Result<Option<&Batch>> {
+        if self.sealed.is_empty() && !self.open.is_empty() {
+            let first = self.open.iter().take(BATCH_ACCOUNTS_MAX);
+            let accounts = first.map(|(key, bytes)| (key.clone(), *bytes)).collect();
+            self.seal(accounts)?;
+        }
+        Ok(self.sealed.front())
+    }
+
+    /// A new batch without deltas, for an account that only wants a lease.
+    ///
+    /// # Errors
+    /// As for [`Journal::next_batch`].
+    pub fn empty_batch(&mut self) -> io::Result<Option<&Batch>> {
+        if self.sealed.is_empty() {
+            self.seal(BTreeMap::new())?;
+        }
+        Ok(self.sealed.front())
+    }
+
+    fn seal(&mut self, accounts: BTreeMap<AccountKey, Bytes>) -> io::Result<()> {
+        let batch = Batch { boot: self.boot, sequence: self.sequence + 1, accounts };
+        self.append(&Line::Seal(batch.clone()))?;
+        self.sequence = batch.sequence;
+        subtract(&mut self.open, &batch.accounts);
+        self.sealed.push_back(batch);
+        Ok(())
+    }
+
+    /// The engine has applied every batch of `boot` up to `sequence`.
+    ///
+    /// # Errors
+    /// When the store fails. The batches are then sent again after a crash, which the engine notices.
+    pub fn applied(&mut self, boot: u64, sequence: u64) -> io::Result<()> {
+        self.move_applied(boot, sequence);
+        self.append(&Line::Applied { boot, sequence })?;
+        self.rewrite_if_grown()
+    }
+
+    fn move_applied(&mut self, boot: u64, sequence: u64) {
+        while let Some(batch) = self.sealed.front()
+            && batch.boot == boot
+            && batch.sequence <= sequence
+        {
+            if let Some(batch) = self.sealed.pop_front() {
+                self.retain(batch);
+            }
+        }
+    }
+
+    fn retain(&mut self, batch: Batch) {
+        self.retained.push_back(batch);
+        while self.retained.len() > RETAINED_MAX {
+            self.retained.pop_front();
+        }
+    }
+
+    /// Compares with what the engine says is applied, by boot: what it has forgotten is to be sent again. Returns the
+    /// gaps, batches that are neither applied there nor retained here, and so are lost to the engine.
+    pub fn compare(&mut self, applied: &BTreeMap<u64, u64>) -> Vec<Gap> {
+        let known = |boot: u64| applied.get(&boot).copied().unwrap_or(0);
+        let (forgotten, retained) =
+            self.retained.drain(..).partition(|batch: &Batch| batch.sequence > known(batch.boot));
+        self.retained = retained;
+        let later = std::mem::replace(&mut self.sealed, forgotten);
+        self.sealed.extend(later);
+        let mut gaps: Vec<Gap> = Vec::new();
+        for batch in &self.sealed {
+            let is_first = gaps.last().is_none_or(|gap| gap.boot != batch.boot);
+            if is_first {
+                let lost = batch.sequence.saturating_sub(known(batch.boot) + 1);
+                gaps.push(Gap { boot: batch.boot, sequence: batch.sequence, lost });
+            }
+        }
+        gaps.retain(|gap| gap.lost > 0);
+        gaps
+    }
+
+    /// What was counted for `account` since the batch `sequence` of `boot` was sealed.
+    pub fn counted_after(&self, account: &str, boot: u64, sequence: u64) -> u64 {
+        let later = self.sealed.iter().filter(|batch| batch.boot != boot || batch.sequence > sequence);
+        let sealed = later.filter_map(|batch| batch.accounts.get(account)).map(|bytes| bytes.total());
+        sealed.sum::<u64>() + self.open.get(account).map_or(0, |bytes| bytes.total())
+    }
+
+    /// Accounts that were counted and are in no batch yet.
+    pub fn open_accounts(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Batches that are not known to be applied.
+    pub fn sealed_batches(&self) -> usize {
+        self.sealed.len()
+    }
+
+    /// The store, after the node has ended.
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
+    fn add_open(&mut self, deltas: &BTreeMap<AccountKey, Bytes>) {
+        for (key, bytes) in deltas {
+            self.open.entry(key.clone()).or_default().add(*bytes);
+        }
+    }
+
+    fn append(&mut self, line: &Line) -> io::Result<()> {
+        if self.is_torn {
+            // What is appended behind a torn line could not be read.
+            self.rewrite()?;
+        }
+        let bytes = encode(line)?;
+        self.is_torn = true;
+        self.store.append(&bytes)?;
+        self.is_torn = false;
+        self.grown_bytes += bytes.len();
+        Ok(())
+    }
+
+    fn rewrite_if_grown(&mut self) -> io::Result<()> {
+        if self.grown_bytes > GROWTH_BYTES_MAX { self.rewrite() } else { Ok(()) }
+    }
+
+    fn rewrite(&mut self) -> io::Result<()> {
+        let mut bytes = encode(&Line::Boot(self.boot))?;
+        for batch in &self.retained {
+            bytes.extend(encode(&Line::Retained(batch.clone()))?);
+        }
+        // A sealed batch takes its accounts out of what is open, so these are added in front of it.
+        for batch in &self.sealed {
+            bytes.extend(encode(&Line::Add(batch.accounts.clone()))?);
+            bytes.extend(encode(&Line::Seal(batch.clone()))?);
+        }
+        if !self.open.is_empty() {
+            bytes.extend(encode(&Line::Add(self.open.clone()))?);
+        }
+        self.store.replace(&bytes)?;
+        self.grown_bytes = 0;
+        self.is_torn = false;
+        Ok(())
+    }
+}
+
+fn encode(line: &Line) -> io::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(line)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn subtract(open: &mut BTreeMap<AccountKey, Bytes>, taken: &BTreeMap<AccountKey, Bytes>) {
+    for (key, bytes) in taken {
+        if let Some(rest) = open.get_mut(key) {
+            rest.up = rest.up.saturating_sub(bytes.up);
+            rest.down = rest.down.saturating_sub(bytes.down);
+            if rest.total() == 0 {
+                open.remove(key);
+            }
+        }
+    }
+}
+
+impl fmt::Display for JournalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::BadLine(number) => write!(f, "line {number} is not a line of a journal"),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Keeps the lines in memory.
+    #[derive(Clone, Debug, Default)]
+    pub(in crate::cluster) struct Memory(pub Vec<u8>);
+
+    impl Store for Memory {
+        fn load(&mut self) -> io::Result<Vec<u8>> {
+            Ok(self.0.clone())
+        }
+
+        fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.0.extend_from_slice(bytes);
+            Ok(())
+        }
+
+        fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.0 = bytes.to_vec();
+            Ok(())
+        }
+    }
+
+    fn deltas(list: &[(&str, u64, u64)]) -> BTreeMap<AccountKey, Bytes> {
+        list.iter().map(|&(key, up, down)| (key.to_owned(), Bytes { up, down })).collect()
+    }
+
+    fn opened(boot: u64) -> Journal<Memory> {
+        Journal::open(Memory::default(), boot).unwrap()
+    }
+
+    fn reopened(journal: Journal<Memory>, boot: u64) -> Journal<Memory> {
+        Journal::open(journal.into_store(), boot).unwrap()
+    }
+
+    #[test]
+    fn a_batch_stays_as_it_was_sealed_while_more_is_counted() {
+        let mut journal = opened(1);
+        journal.add(&deltas(&[("a", 1, 2), ("b", 3, 4)])).unwrap();
+        let first = journal.next_batch().unwrap().unwrap().clone();
+        journal.add(&deltas(&[("a", 10, 20)])).unwrap();
+        assert_eq!(journal.next_batch().unwrap(), Some(&first));
+        assert_eq!((first.boot, first.sequence, first.accounts), (1, 1, deltas(&[("a", 1, 2), ("b", 3, 4)])));
+        assert_eq!(journal.counted_after("a", 1, 1), 30);
+        journal.applied(1, 1).unwrap();
+        let second = journal.next_batch().unwrap().unwrap();
+        assert_eq!((second.sequence, second.accounts.clone()), (2, deltas(&[("a", 10, 20)])));
+    }
+
+    #[test]
+    fn a_crash_keeps_what_was_added_and_sends_old_batches_under_their_own_numbers() {
+        let mut journal = opened(7);
+        journal.add(&deltas(&[("a", 1, 2)])).unwrap();
+        let sealed = journal.next_batch().unwrap().unwrap().clone();
+        journal.add(&deltas(&[("a", 5, 5)])).unwrap();
+        let mut journal = reopened(journal, 8);
+        assert_eq!(journal.next_batch().unwrap(), Some(&sealed));
+        journal.applied(7, 1).unwrap();
+        let mut journal = reopened(journal, 9);
+        let rest = journal.next_batch().unwrap().unwrap();
+        assert_eq!((rest.boot, rest.sequence, rest.accounts.clone()), (9, 1, deltas(&[("a", 5, 5)])));
+        journal.applied(9, 1).unwrap();
+        assert_eq!(reopened(journal, 10).next_batch().unwrap(), None);
+    }
+
+    #[test]
+    fn a_torn_last_line_does_not_count_and_any_other_bad_line_is_an_error() {
+        let mut journal = opened(1);
+        journal.add(&deltas(&[("a", 1, 2)])).unwrap();
+        let whole = journal.into_store();
+        let mut torn = whole.clone();
+        torn.0.extend_from_slice(b"{\"add\":{\"a\":{\"up\":9");
+        let mut journal = Journal::open(torn, 2).unwrap();
+        assert_eq!(journal.next_batch().unwrap().unwrap().accounts, deltas(&[("a", 1, 2)]));
+        let mut bad = whole;
+        bad.0.splice(0..0, *b"nonsense\n");
+        assert!(matches!(Journal::open(bad, 2), Err(JournalError::BadLine(1))));
+    }
+
+    #[test]
+    fn an_engine_that_forgets_gets_again_what_is_retained_and_is_told_what_is_not() {
+        let mut journal = opened(1);
+        for _ in 0..RETAINED_MAX + 6 {
+            journal.add(&deltas(&[("a", 1, 0)])).unwrap();
+            let sequence = journal.next_batch().unwrap().unwrap().sequence;
+            journal.applied(1, sequence).unwrap();
+        }
+        let last = RETAINED_MAX as u64 + 6;
+        let applied = |sequence| BTreeMap::from([(1, sequence)]);
+        assert_eq!(journal.compare(&applied(last)), []);
+        assert_eq!(journal.sealed_batches(), 0);
+        assert_eq!(journal.compare(&applied(last - 3)), []);
+        assert_eq!(journal.next_batch().unwrap().unwrap().sequence, last - 2);
+        assert_eq!(journal.sealed_batches(), 3);
+        assert_eq!(journal.compare(&BTreeMap::new()), [Gap { boot: 1, sequence: 7, lost: 6 }]);
+        assert_eq!(journal.next_batch().unwrap().unwrap().sequence, 7);
+    }
+
+    #[test]
+    fn batches_are_bounded_and_together_hold_everything() {
+        let mut journal = opened(1);
+        let many: BTreeMap<_, _> =
+            (0..=BATCH_ACCOUNTS_MAX * 2).map(|number| (number.to_string(), Bytes { up: 1, down: 0 })).collect();
+        journal.add(&many).unwrap();
+        let mut sizes = Vec::new();
+        while let Some(batch) = journal.next_batch().unwrap() {
+            sizes.push(batch.accounts.len());
+            let sequence = batch.sequence;
+            journal.applied(1, sequence).unwrap();
+        }
+        assert_eq!(sizes, [BATCH_ACCOUNTS_MAX, BATCH_ACCOUNTS_MAX, 1]);
+    }
+
+    #[test]
+    fn the_size_follows_from_accounts_and_not_from_time() {
+        let mut journal = opened(1);
+        for _ in 0..100_000 {
+            journal.add(&deltas(&[("a", 1, 0), ("b", 0, 1)])).unwrap();
+        }
+        assert!(journal.into_store().0.len() < 2 * GROWTH_BYTES_MAX);
+    }
+}

@@ -1,0 +1,119 @@
+//! What runs inside the engine, and how it is called. Each script changes all it changes at once or nothing.
+//!
+//! Keys, behind the configured prefix:
+//!
+//! | key | type | content |
+//! |---|---|---|
+//! | `version` | number | of the list of accounts; every change counts it up |
+//! | `accounts` | hash | account key to record (JSON) |
+//! | `emails`, `ids` | hash | email, and masked id, to account key: each is unique |
+//! | `quotas` | hash | account key to quota in bytes, 0 for none |
+//! | `log` | stream | the latest changes of the list |
+//! | `use:ACCOUNT` | hash | `up`, `down`: bytes ever; `period`, `base`: start of the quota's period and bytes by then; `lease:NODE`, `ends:NODE`: what is out to a node, and until when |
+//! | `applied:NODE` | hash | boot to the latest batch that was applied |
+//! | `addresses:ACCOUNT` | hash | `NODE\|ADDRESS` to the end of the admission |
+//! | `nodes` | sorted set | node to its last sign of life |
+//! | `node:NODE` | hash | what the node says of itself |
+//!
+//! All times are the engine's, in milliseconds. Numbers in scripts are doubles, exact up to 2^53 bytes (9 PB). The scripts
+//! use nothing that Redis 5 does not have.
+
+use super::journal::{AccountKey, Batch};
+use super::lease::{LEASE_BYTES_MIN, Lease};
+use super::node::Wish;
+
+/// A script by its name in messages, and its text.
+#[derive(Clone, Copy, Debug)]
+pub struct Script {
+    pub name: &'static str,
+    pub text: &'static str,
+}
+
+/// Applies a batch once and grants leases. Keys: `applied:NODE`, `quotas`. Arguments: [`report_arguments`].
+pub const REPORT: Script = Script { name: "report", text: include_str!("script/report.lua") };
+/// Changes one account of the list.
+pub const CHANGE: Script = Script { name: "change", text: include_str!("script/change.lua") };
+/// Admits addresses of accounts that may have a limited number of them.
+pub const ADMIT: Script = Script { name: "admit", text: include_str!("script/admit.lua") };
+/// Registers a node for another while.
+pub const BEAT: Script = Script { name: "beat", text: include_str!("script/beat.lua") };
+
+/// What the engine said to a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportAnswer {
+    pub outcome: ReportOutcome,
+    /// The latest batch of the boot that is applied.
+    pub sequence: u64,
+    /// The engine's clock.
+    pub at_ms: u64,
+    pub leases: Vec<(AccountKey, Lease)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportOutcome {
+    Applied,
+    /// It was applied before, and nothing was counted again.
+    Repeated,
+    /// Batches in front of it are missing, and nothing was applied.
+    Gap,
+}
+
+/// The arguments of [`REPORT`] for `batch`. `skip`: the engine takes this batch although some in front of it are lost.
+/// Accounts come as key, bytes up, bytes down, wanted lease after the batch, start of the quota's period in seconds.
+pub fn report_arguments(
+    head: &ReportHead<'_>,
+    batch: &Batch,
+    skip: bool,
+    wishes: &[(AccountKey, Wish)],
+) -> Vec<String> {
+    let skipped = if skip { batch.sequence } else { 0 };
+    let mut arguments = vec![
+        head.prefix.to_owned(),
+        head.node.to_owned(),
+        batch.boot.to_string(),
+        batch.sequence.to_string(),
+        skipped.to_string(),
+        head.lease_ms.to_string(),
+        LEASE_BYTES_MIN.to_string(),
+    ];
+    let mut push = |key: &str, up: u64, down: u64, wish: Wish| {
+        let numbers = [up, down, wish.target_bytes, wish.period_start];
+        arguments.push(key.to_owned());
+        arguments.extend(numbers.iter().map(ToString::to_string));
+    };
+    for (key, bytes) in &batch.accounts {
+        let wish = wishes.iter().find(|(wished, _)| wished == key).map_or(Wish::default(), |(_, wish)| *wish);
+        push(key, bytes.up, bytes.down, wish);
+    }
+    for (key, wish) in wishes.iter().filter(|(key, _)| !batch.accounts.contains_key(key)) {
+        push(key, 0, 0, *wish);
+    }
+    arguments
+}
+
+/// What every report of a node says of it.
+#[derive(Clone, Copy, Debug)]
+pub struct ReportHead<'a> {
+    pub prefix: &'a str,
+    pub node: &'a str,
+    /// How long a granted lease holds.
+    pub lease_ms: u64,
+}
+
+/// Reads the answer of [`REPORT`]; `None` where it is none.
+pub fn report_answer(words: &[String], lease_ms: u64) -> Option<ReportAnswer> {
+    let [outcome, sequence, at_ms, leases @ ..] = words else { return None };
+    let at_ms = at_ms.parse().ok()?;
+    let outcome = match outcome.as_str() {
+        "applied" => ReportOutcome::Applied,
+        "repeated" => ReportOutcome::Repeated,
+        "gap" => ReportOutcome::Gap,
+        _ => return None,
+    };
+    let leases = leases.chunks_exact(3).map(|words| {
+        let [account, bytes, left] = words else { return None };
+        let ends_at_ms = at_ms + lease_ms;
+        Some((account.clone(), Lease { bytes: bytes.parse().ok()?, left_bytes: left.parse().ok()?, ends_at_ms }))
+    });
+    Some(ReportAnswer { outcome, sequence: sequence.parse().ok()?, at_ms, leases: leases.collect::<Option<_>>()? })
+}
