@@ -5,10 +5,11 @@
 //! one script, so that a change happens once however often it is sent.
 //!
 //! `journal` keeps what was counted until the engine has it, `lease` the parts of quotas that this node may use up,
-//! `node` decides what to send next and what an answer means, `script` is what runs inside the engine. None of these has
+//! `node` decides what to send next and what an answer means (`report`), `script` is what runs inside the engine. None of these has
 //! a socket or a clock, and the simulation drives them against a model of the engine.
 
 pub mod journal;
 pub mod lease;
 pub mod node;
+pub mod report;
 pub mod script;

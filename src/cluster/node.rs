@@ -7,27 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
-use super::journal::{AccountKey, BATCH_ACCOUNTS_MAX, Batch, Bytes, Journal, JournalError, Store};
+use super::journal::{AccountKey, BATCH_ACCOUNTS_MAX, Bytes, Journal, JournalError, Store};
 use super::lease::{Lease, WhenAway};
-use super::script::{ReportAnswer, ReportOutcome};
-
-/// What an account with a quota wants of the engine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wish {
-    /// The lease that this node wants to hold once the batch is applied; 0 gives all of it back.
-    pub target_bytes: u64,
-    /// When the quota's period began, in seconds of the engine's clock; 0 without periods.
-    pub period_start: u64,
-}
-
-/// One call of the engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    pub batch: Batch,
-    /// Batches in front of it are lost, and the engine is to take it nevertheless.
-    pub skip: bool,
-    pub wishes: Vec<(AccountKey, Wish)>,
-}
+use super::report::{Report, ReportAnswer, ReportOutcome, Wish};
 
 /// How a quota stands on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

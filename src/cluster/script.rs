@@ -20,7 +20,7 @@
 
 use super::journal::{AccountKey, Batch};
 use super::lease::{LEASE_BYTES_MIN, Lease};
-use super::node::Wish;
+use super::report::{ReportAnswer, ReportOutcome, Wish};
 
 /// A script by its name in messages, and its text.
 #[derive(Clone, Copy, Debug)]
@@ -37,26 +37,6 @@ pub const CHANGE: Script = Script { name: "change", text: include_str!("script/c
 pub const ADMIT: Script = Script { name: "admit", text: include_str!("script/admit.lua") };
 /// Registers a node for another while.
 pub const BEAT: Script = Script { name: "beat", text: include_str!("script/beat.lua") };
-
-/// What the engine said to a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportAnswer {
-    pub outcome: ReportOutcome,
-    /// The latest batch of the boot that is applied.
-    pub sequence: u64,
-    /// The engine's clock.
-    pub at_ms: u64,
-    pub leases: Vec<(AccountKey, Lease)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReportOutcome {
-    Applied,
-    /// It was applied before, and nothing was counted again.
-    Repeated,
-    /// Batches in front of it are missing, and nothing was applied.
-    Gap,
-}
 
 /// The arguments of [`REPORT`] for `batch`. `skip`: the engine takes this batch although some in front of it are lost.
 /// Accounts come as key, bytes up, bytes down, wanted lease after the batch, start of the quota's period in seconds.

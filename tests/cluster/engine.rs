@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use redis::{Client, Connection, Script as RedisScript};
 use tempfile::TempDir;
 use vless_rust::cluster::journal::{Batch, Bytes};
-use vless_rust::cluster::node::{Report, Wish};
-use vless_rust::cluster::script::{self, ReportAnswer, ReportHead, Script};
+use vless_rust::cluster::report::{Report, ReportAnswer, Wish};
+use vless_rust::cluster::script::{self, ReportHead, Script};
 
 use crate::model;
 use crate::rng::Rng;

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use vless_rust::cluster::journal::AccountKey;
 use vless_rust::cluster::lease::{LEASE_BYTES_MIN, Lease};
-use vless_rust::cluster::node::{Report, Wish};
-use vless_rust::cluster::script::{ReportAnswer, ReportOutcome};
+use vless_rust::cluster::report::{Report, ReportAnswer, ReportOutcome, Wish};
 
 /// The engine's memory.
 #[derive(Clone, Debug, Default)]

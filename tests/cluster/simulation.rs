@@ -11,7 +11,8 @@ use std::rc::Rc;
 
 use vless_rust::cluster::journal::{AccountKey, Bytes, Store};
 use vless_rust::cluster::lease::WhenAway;
-use vless_rust::cluster::node::{Node, Report};
+use vless_rust::cluster::node::Node;
+use vless_rust::cluster::report::Report;
 
 use crate::model::Engine;
 use crate::rng::Rng;

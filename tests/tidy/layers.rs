@@ -191,6 +191,12 @@ const RULES: &[Rule] = &[
         may_use: &["control", "stats", "reactor::Handle", "reactor::handle"],
         must_not_name: &["rustls", "slab", "RefCell"],
     },
+    Rule {
+        // Decisions without socket and clock, but for the thread that speaks to the engine.
+        place: "cluster",
+        may_use: &["cluster", "stats"],
+        must_not_name: &["mio", "rustls", "slab", "RefCell", "TcpStream", "SystemTime"],
+    },
     Rule { place: "app", may_use: &["*"], must_not_name: &[] },
     Rule { place: "main", may_use: &["app"], must_not_name: &["mio", "rustls", "std::thread"] },
     // The list of layers.
