@@ -1,11 +1,11 @@
-//! A byte queue in one piece of memory: `head <= tail <= capacity`, bytes between head and tail are queued.
+//! A byte queue in one piece of memory: `head <= tail <= capacity`. The bytes between head and tail are queued.
 //!
-//! Memory is zeroed when it is made and never again: what lies outside `head..tail` is old and nobody can read it
-//! through this type except by filling over it.
+//! Memory is zeroed when it is made and never again. What lies outside `head..tail` is old: nobody can read it through
+//! this type.
 
 /// A contiguous queue of bytes.
 ///
-/// Positions are kept short because sessions hold several of these.
+/// Positions have 32 bits because sessions hold several of these.
 pub struct Buf {
     storage: Box<[u8]>,
     head: u32,
@@ -24,6 +24,7 @@ impl Buf {
         Self { storage: Box::default(), head: 0, tail: 0 }
     }
 
+    /// The most bytes that fit.
     pub fn capacity(&self) -> usize {
         self.storage.len()
     }
@@ -47,21 +48,22 @@ impl Buf {
 
     /// The queued bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.storage[self.head()..self.tail()]
+        self.storage.get(self.head()..self.tail()).unwrap_or_default()
     }
 
+    /// The queued bytes, to be changed in place.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let queued = self.head()..self.tail();
-        &mut self.storage[queued]
+        self.storage.get_mut(queued).unwrap_or_default()
     }
 
     /// The room behind the queued bytes; follow with [`Buf::fill`].
     pub fn spare_mut(&mut self) -> &mut [u8] {
         let tail = self.tail();
-        &mut self.storage[tail..]
+        self.storage.get_mut(tail..).unwrap_or_default()
     }
 
-    /// Room behind the queued bytes.
+    /// Length of the room behind the queued bytes.
     pub fn spare(&self) -> usize {
         self.storage.len() - self.tail()
     }
@@ -82,7 +84,7 @@ impl Buf {
         }
     }
 
-    /// Queues a copy of `bytes`; false, and nothing queued, where they do not fit behind what is there.
+    /// Queues a copy of `bytes`. False: they do not fit behind what is there, and nothing is queued.
     #[must_use]
     pub fn append(&mut self, bytes: &[u8]) -> bool {
         let tail = self.tail();
@@ -99,11 +101,12 @@ impl Buf {
         self.tail = self.head;
     }
 
-    /// Puts `bytes` in front of the queue; false, and nothing changed, where the headroom is too small.
+    /// Puts a copy of `bytes` in front of the queue. False: the headroom is too small, and nothing is changed.
     #[must_use]
     pub fn prepend(&mut self, bytes: &[u8]) -> bool {
         let Some(head) = self.head().checked_sub(bytes.len()) else { return false };
-        self.storage[head..head + bytes.len()].copy_from_slice(bytes);
+        let Some(room) = self.storage.get_mut(head..head + bytes.len()) else { return false };
+        room.copy_from_slice(bytes);
         self.head = head as u32;
         true
     }

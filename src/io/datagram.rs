@@ -1,54 +1,56 @@
 //! What a session may do with a datagram socket.
 //!
-//! As with [`super::socket::Socket`] outcomes are values. There is no broken datagram socket: what goes wrong with one
-//! datagram (too long, unreachable, refused) is that datagram's fate and says nothing about the next.
+//! Outcomes are values, as with [`super::socket::Socket`]. A datagram socket is never broken: what goes wrong with one
+//! datagram (too long, unreachable, refused) says nothing about the next.
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
 
-/// Datagrams that [`DatagramSocket::send_run`] takes at the most (Linux UDP_MAX_SEGMENTS), and their bytes together.
+/// The most datagrams that [`DatagramSocket::send_run`] takes (Linux UDP_MAX_SEGMENTS).
 pub const RUN_MAX: usize = 64;
+/// The most bytes that they may have together.
 pub const RUN_BYTES_MAX: usize = 65_000;
 
 /// A non-blocking datagram socket that is not connected to anybody.
 pub trait DatagramSocket {
-    /// Receives one datagram into `into`; what does not fit is lost.
+    /// Receives one datagram into `into`. What does not fit is lost.
     fn recv_from(&mut self, into: &mut [u8]) -> RecvFrom;
-    /// Sends one datagram, if `to` may be sent to.
+    /// Sends one datagram, if the policy lets it go to `to`.
     fn send_to(&mut self, bytes: &[u8], to: SocketAddr) -> SendTo;
     /// Sends all of `datagrams`, each `length` bytes long, or none of them.
     fn send_run(&mut self, datagrams: &[IoSlice<'_>], length: u16, to: SocketAddr) -> SendTo {
         let _ = (datagrams, length, to);
         SendTo::NotTogether
     }
-    /// Nobody needs it any more, not even somebody who would come back for it: it is about to be dropped.
+    /// Tells the socket that nobody will come back for it. It is dropped next.
     fn retire(&mut self) {}
 }
 
 /// What came of [`DatagramSocket::recv_from`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecvFrom {
-    /// So many bytes, maybe none, from there.
+    /// So many bytes, perhaps 0, from this sender.
     Datagram(usize, SocketAddr),
-    /// One from where nothing may come; it was thrown away.
+    /// Dropped: the policy does not let this sender through.
     Refused,
-    /// Nothing there now; an event follows when that changes.
+    /// Nothing is there now. An event follows when that changes.
     Blocked,
 }
 
 /// What came of [`DatagramSocket::send_to`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendTo {
+    /// The kernel took it, or all of them.
     Sent,
-    /// The destination policy does not let it go there.
+    /// Dropped: the policy does not let it go there.
     Refused,
-    /// The kernel did not take it: longer than a datagram can be, no route, no room.
+    /// Dropped: the kernel did not take it (longer than a datagram can be, no route, no room).
     Failed,
     /// Datagrams like these are not sent together, neither now nor later.
     NotTogether,
 }
 
-/// Stands where no datagram socket exists; nothing can be done with it because there is none.
+/// The datagram socket of a world without datagrams. No value of it exists.
 #[derive(Debug)]
 pub enum NoDatagrams {}
 

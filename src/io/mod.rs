@@ -1,8 +1,11 @@
 //! Machinery: bytes, buffers, sockets and time, and no protocol.
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![cfg_attr(not(test), deny(clippy::string_slice))]
 
 pub mod alarm;
 pub mod buf;
 pub mod buffer_memory;
+#[expect(clippy::indexing_slicing, reason = "a tier is a number of our own, below TIERS")]
 pub mod buffer_pool;
 pub mod datagram;
 pub mod outcome;
@@ -12,5 +15,6 @@ pub mod sockopt;
 pub mod splice;
 pub mod tally;
 pub mod tiers;
+#[expect(clippy::indexing_slicing, reason = "a slot is a number of our own, below SLOTS")]
 pub mod timer;
 pub mod token;

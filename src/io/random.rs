@@ -1,8 +1,8 @@
-//! Random numbers that nobody can foresee, without a system call each.
+//! Random numbers that nobody can foresee, without a system call for each.
 
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 
-/// A keyed hash (SipHash) of a counter. Good for message ids and padding, not for keys.
+/// A keyed hash (SipHash) of a counter. It is good for message ids and padding, not for keys.
 pub struct Random {
     key: Key,
     count: u64,
@@ -28,6 +28,7 @@ impl Random {
         Self { key: Key::Seed(seed), count: 0 }
     }
 
+    /// Any number.
     pub fn next_u64(&mut self) -> u64 {
         self.count += 1;
         match &self.key {

@@ -1,7 +1,7 @@
-//! Which bytes of an outgoing queue count, when, and as what.
+//! Which bytes of an outgoing queue are payload, and when they count.
 //!
-//! Bytes are counted when the socket takes them. Where content is wrapped (a TLS record around payload) it counts when
-//! the last byte of its wrapping has been taken; bytes that no span covers are payload passed on as it came.
+//! A byte counts when the socket takes it. Payload inside a wrapping (a TLS record) counts when the socket has taken the
+//! last byte of the wrapping. Bytes that no span covers are payload that was passed on as it came.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ pub struct Tally {
     spans: VecDeque<Span>,
 }
 
-/// What counts by bytes being taken.
+/// What was counted because the socket took bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Payload bytes.
@@ -52,7 +52,7 @@ impl Tally {
         }
     }
 
-    /// Gives memory back where nothing waits to be counted. For queues that will hardly need spans again; others keep it,
+    /// Gives the memory of spans back if none waits. For queues that will hardly need spans again: others keep the memory,
     /// so that counting allocates nothing in the long run.
     pub fn shrink(&mut self) {
         if self.spans.is_empty() && self.spans.capacity() > 0 {
@@ -60,7 +60,7 @@ impl Tally {
         }
     }
 
-    /// `count` bytes were taken off the front; returns what counts by that.
+    /// The socket took `count` bytes off the front. Returns what counts now.
     pub fn taken(&mut self, mut count: usize) -> Taken {
         let mut taken = Taken::default();
         while count > 0 {

@@ -1,8 +1,9 @@
-//! A coarse lazy timer wheel: many deadlines that are pushed back often and reached rarely.
+//! A coarse lazy timer wheel, for many deadlines that are pushed back often and reached rarely.
 //!
 //! An entry is armed for a tick and comes out when that tick has passed. Pushing a deadline back does not touch the
-//! wheel: the owner keeps its real deadline, looks at it when the entry comes out and arms again if it came too early.
-//! So one thing needs one entry however busy it is, and an entry whose owner is gone is dropped by its owner's lookup.
+//! wheel: the owner keeps its real deadline, compares when the entry comes out, and arms again if the entry came too
+//! early. So an owner needs one entry, however busy it is. An entry whose owner is gone comes out and is found to belong
+//! to nobody.
 //!
 //! The wheel knows no clock: instants come in as arguments.
 
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 /// thousand idle sessions cost at most sixty wake-ups a second.
 pub const TICK: Duration = Duration::from_millis(16);
 
-/// Slots of the wheel; a deadline further away than all of them is visited once per round, and armed again.
+/// Slots of the wheel. The entry of a deadline further away than all of them comes out once per round, and is armed again.
 const SLOTS: usize = 4096;
 const WORDS: usize = SLOTS / 64;
 /// A slot's memory is given back when it held more entries than this.
@@ -41,8 +42,8 @@ impl<K: Copy> TimerWheel<K> {
         }
     }
 
-    /// Arms one entry: `key` comes out of [`TimerWheel::expire`] at `deadline` at the earliest and a tick later at the
-    /// latest, but after one round of the wheel (65 s) in any case. The owner checks whether it came too early.
+    /// Arms one entry. `key` comes out of [`TimerWheel::expire`] between `deadline` and one tick later, or after one round
+    /// of the wheel (65 s) if that is earlier. The owner checks whether it came too early.
     pub fn arm(&mut self, key: K, deadline: Instant) {
         let tick = self.tick_after(deadline).clamp(self.current, self.current + SLOTS as u64 - 1);
         let slot = tick as usize % SLOTS;
@@ -51,7 +52,7 @@ impl<K: Copy> TimerWheel<K> {
         self.armed += 1;
     }
 
-    /// Takes all entries whose tick has passed at `now` and appends them to `due`.
+    /// Takes out all entries whose tick has passed at `now`, and appends them to `due`.
     pub fn expire(&mut self, now: Instant, due: &mut Vec<K>) {
         // A tick is over when the instant it stands for has been reached.
         let end = (now.saturating_duration_since(self.origin).as_millis() / TICK.as_millis()) as u64 + 1;

@@ -15,12 +15,12 @@
 //! | 2 | L, length of the payload | only with option bit 0 |
 //! | L | payload | only with option bit 0 |
 //!
-//! - Mux.cool numbers its sessions from 1. XUDP is one session, number 0, that is one UDP socket; a destination stands in
-//!   front of every datagram.
-//! - In a TCP session L is the length of a chunk, in a UDP session exactly one datagram.
+//! - Mux.cool numbers its sessions from 1. XUDP has one session, number 0, which is one UDP socket. A destination stands
+//!   in front of every datagram there.
+//! - In a TCP session the payload is a chunk of the stream. In a UDP session it is exactly one datagram.
 //! - The server never sends New. XUDP clients accept from it Keep with N = 4 or with nothing but network and address
 //!   behind, option exactly 1, at most 8192 bytes of payload, and one End: [`keep_header`] and [`end`] write no more.
-//! - A frame may be cut anywhere by the records that carry it.
+//! - The records that carry a frame may cut it anywhere.
 //!
 //! Vectors: `request_mux.hex` and `request_mux_vision.hex` in `tests/vectors`, taken from an Xray-core 26.10.10 client,
 //! and the frames in the tests below.
@@ -109,8 +109,10 @@ pub enum FrameError {
     BadAddress(AddressError),
 }
 
-/// Reads the frame at the front of `bytes`; with it comes its length. `None` while it is not complete, though what is
-/// wrong with its metadata is told as soon as that is complete.
+/// Reads the frame at the front of `bytes`, and its length in bytes. `None`: it is not complete yet.
+///
+/// # Errors
+/// The client is to blame. A fault of the metadata is told before the payload has arrived.
 pub fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
     let mut reader = Reader::new(bytes);
     let Some(metadata_len) = reader.u16() else { return Ok(None) };
@@ -190,7 +192,9 @@ pub fn keep_header(id: u16, source: Option<&Target>, payload_len: usize, out: &m
         }
     }
     let metadata_len = (out.len() - start - 2) as u16;
-    out[start..start + 2].copy_from_slice(&metadata_len.to_be_bytes());
+    if let Some(field) = out.get_mut(start..).and_then(<[u8]>::first_chunk_mut) {
+        *field = metadata_len.to_be_bytes();
+    }
     out.extend_from_slice(&payload_len.to_be_bytes());
     Some(())
 }

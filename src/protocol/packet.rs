@@ -7,8 +7,8 @@
 //! | 0 | 2 | L, length of the payload | 0 to 65535 |
 //! | 2 | L | payload: one datagram | any; L = 0 is ignored |
 //!
-//! No address is carried: every packet of the uplink goes to the target of the request header. Packets may be cut and
-//! merged anywhere by the records that carry them.
+//! A packet carries no address: every packet of the uplink goes to the target of the request header. The records that
+//! carry packets may cut and merge them anywhere.
 //!
 //! Read from Xray-core proxy/vless/encoding/addons.go, revision 2323273e. Xray's client sends at most 8192 bytes in a
 //! packet; others use the full range.
@@ -28,8 +28,7 @@ pub fn decode(bytes: &[u8]) -> Option<(&[u8], usize)> {
 
 /// How many complete packets at the front of `bytes`, up to `max`, are as long as the first one.
 pub fn equal_packets(bytes: &[u8], max: usize) -> usize {
-    let Some((_, length)) = decode(bytes) else { return 0 };
-    let header = &bytes[..HEADER_BYTES];
+    let (Some(header), Some((_, length))) = (bytes.first_chunk::<HEADER_BYTES>(), decode(bytes)) else { return 0 };
     bytes.chunks_exact(length).take(max).take_while(|packet| packet.starts_with(header)).count()
 }
 

@@ -19,7 +19,8 @@
 //! | 16 | 12 or 36 | source and destination address, source and destination port | |
 //! | | | type-length-value fields, which are skipped | |
 //!
-//! Source: "The PROXY protocol, versions 1 and 2" (haproxy.org, doc/proxy-protocol.txt, 2020), and protocol.md 7.5.
+//! Read from "The PROXY protocol, versions 1 and 2" (HAProxy, doc/proxy-protocol.txt).
+//!
 //! Nothing here knows from whom such a header may be believed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -4,6 +4,8 @@
 //! Keeps no content. Once a header is impossible the stream is not TLS, and stays so for good. Cost: one step per
 //! record, not per byte.
 
+use super::take;
+
 /// Position of a byte stream relative to TLS records (RFC 8446 5.1).
 #[derive(Clone, Debug)]
 pub struct Boundary {
@@ -45,27 +47,24 @@ impl Boundary {
     /// [`Scan`] without any data.
     pub fn scan(&mut self, bytes: &[u8]) -> Option<Scan> {
         let mut scan = self.before(bytes)?;
-        let mut at = 0;
-        while at < bytes.len() {
+        let mut rest = bytes;
+        while !rest.is_empty() {
             match &mut self.state {
                 State::Header { bytes: header, have } => {
                     let filled = usize::from(*have);
-                    let taken = (HEADER_BYTES - filled).min(bytes.len() - at);
-                    header[filled..filled + taken].copy_from_slice(&bytes[at..at + taken]);
-                    *have += taken as u8;
-                    at += taken;
-                    if filled + taken == HEADER_BYTES {
+                    let taken = take(&mut rest, HEADER_BYTES - filled);
+                    header.iter_mut().skip(filled).zip(taken).for_each(|(place, &byte)| *place = byte);
+                    *have += taken.len() as u8;
+                    if usize::from(*have) == HEADER_BYTES {
                         self.state = State::from_header(*header);
                         scan.data_opened |= matches!(self.state, State::Body { kind: APPLICATION_DATA, .. });
                     }
                 }
                 State::Body { kind, left } => {
-                    let taken = usize::from(*left).min(bytes.len() - at);
-                    *left -= taken as u16;
-                    at += taken;
+                    *left -= take(&mut rest, usize::from(*left)).len() as u16;
                     if *left == 0 {
                         if *kind == APPLICATION_DATA {
-                            scan.data_end = at;
+                            scan.data_end = bytes.len() - rest.len();
                         }
                         self.state = State::AT_RECORD;
                     }

@@ -11,7 +11,7 @@ const USER: [u8; 16] = *b"0123456789abcdef";
 pub fn fuzz_unpad(data: &[u8]) {
     let Some((&mode, data)) = data.split_first() else { return };
     // The low bits choose how much of a right user id comes first, so that the rest of the format is reached.
-    let prefix = &USER[..usize::from(mode & 0x1f).min(USER.len())];
+    let prefix = USER.get(..usize::from(mode & 0x1f)).unwrap_or(&USER);
     let stream = [prefix, data].concat();
 
     let whole = unpad_all(std::iter::once(&stream[..]));

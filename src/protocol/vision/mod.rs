@@ -152,6 +152,13 @@ pub enum Phase {
     Raw,
 }
 
+/// Splits at most `count` bytes off the front of `input`.
+fn take<'a>(input: &mut &'a [u8], count: usize) -> &'a [u8] {
+    let (taken, rest) = input.split_at_checked(count).unwrap_or((input, &[]));
+    *input = rest;
+    taken
+}
+
 /// What follows a block (VISION-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {

@@ -45,8 +45,9 @@ pub enum Piece<'a> {
 /// [`Self::padding_len`] zeros.
 #[derive(Clone, Debug)]
 pub struct Block<'a> {
+    /// The user id, which only a first block has, and the five bytes of every block.
     header: [u8; USER_BYTES + FIELDS_BYTES],
-    header_len: u8,
+    is_first: bool,
     content: &'a [u8],
     padding_len: u16,
     command: Command,
@@ -202,16 +203,16 @@ impl<'a> Block<'a> {
     fn new(user: Option<[u8; USER_BYTES]>, command: Command, content: &'a [u8], padding_len: u16) -> Self {
         let [c1, c0] = (content.len() as u16).to_be_bytes();
         let [p1, p0] = padding_len.to_be_bytes();
-        let user_len = if user.is_some() { USER_BYTES } else { 0 };
         let mut header = [0; USER_BYTES + FIELDS_BYTES];
-        header[..user_len].copy_from_slice(&user.unwrap_or_default()[..user_len]);
-        header[user_len..user_len + FIELDS_BYTES].copy_from_slice(&[command as u8, c1, c0, p1, p0]);
-        Self { header, header_len: (user_len + FIELDS_BYTES) as u8, content, padding_len, command }
+        let bytes = user.unwrap_or_default().into_iter().chain([command as u8, c1, c0, p1, p0]);
+        header.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
+        Self { header, is_first: user.is_some(), content, padding_len, command }
     }
 
     /// 21 bytes for a direction's first block, 5 for the others.
     pub fn header(&self) -> &[u8] {
-        &self.header[..usize::from(self.header_len)]
+        let start = if self.is_first { 0 } else { USER_BYTES };
+        self.header.get(start..).unwrap_or_default()
     }
 
     /// 1 to 8171 bytes of the batch.
@@ -230,7 +231,8 @@ impl<'a> Block<'a> {
 
     /// Bytes of the whole block, at most [`BLOCK_BYTES_MAX`].
     pub const fn wire_len(&self) -> usize {
-        self.header_len as usize + self.content.len() + self.padding_len as usize
+        let header_len = if self.is_first { USER_BYTES + FIELDS_BYTES } else { FIELDS_BYTES };
+        header_len + self.content.len() + self.padding_len as usize
     }
 }
 
@@ -239,7 +241,7 @@ fn cut(content: &[u8]) -> usize {
     if content.len() < CONTENT_BYTES_MAX {
         return content.len();
     }
-    let window = &content[..content.len().min(CONTENT_BYTES_MAX + DATA_MARKER.len())];
+    let window = content.get(..CONTENT_BYTES_MAX + DATA_MARKER.len()).unwrap_or(content);
     let marker = window.windows(DATA_MARKER.len()).rposition(|bytes| bytes == DATA_MARKER);
     marker.filter(|&index| index >= CUT_BYTES_MIN).unwrap_or(CUT_BYTES)
 }

@@ -81,8 +81,8 @@ impl Sniff {
         if !self.spend_chunks(content) {
             return;
         }
-        if is_server_hello(content) {
-            self.inner = Inner::ServerHello(ServerHello::new(content));
+        if let Some(hello) = ServerHello::at(content) {
+            self.inner = Inner::ServerHello(hello);
         }
         if let Inner::ServerHello(hello) = &mut self.inner {
             match hello.read(content) {
@@ -151,15 +151,15 @@ struct ServerHello {
 }
 
 impl ServerHello {
-    /// From the first bytes of a record, at least its header.
-    fn new(record: &[u8]) -> Self {
-        let body = u16::from_be_bytes([record[3], record[4]]);
-        Self { len: u32::from(body) + 5, seen: 0, session_id_len: 0, suite: [0; 2] }
+    /// The one that `chunk` begins with; nothing of it is read yet.
+    fn at(chunk: &[u8]) -> Option<Self> {
+        let &[0x16, 3, 3, high, low, 2, ..] = chunk else { return None };
+        Some(Self { len: u32::from(u16::from_be_bytes([high, low])) + 5, seen: 0, session_id_len: 0, suite: [0; 2] })
     }
 
     /// Reads the next piece; `None` while neither the marker nor the end of the record was met.
     fn read(&mut self, piece: &[u8]) -> Option<Inner> {
-        let piece = &piece[..piece.len().min((self.len - self.seen) as usize)];
+        let piece = piece.get(..(self.len - self.seen) as usize).unwrap_or(piece);
         let at = |offset: u32| offset.checked_sub(self.seen).and_then(|index| piece.get(index as usize)).copied();
 
         self.session_id_len = at(SESSION_ID_LEN_OFFSET).unwrap_or(self.session_id_len);
@@ -174,10 +174,6 @@ impl ServerHello {
             (self.seen == self.len).then_some(Inner::TlsOnly)
         }
     }
-}
-
-fn is_server_hello(chunk: &[u8]) -> bool {
-    matches!(chunk, [0x16, 3, 3, _, _, 2, ..])
 }
 
 fn is_client_hello(chunk: &[u8]) -> bool {

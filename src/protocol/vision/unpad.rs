@@ -4,7 +4,7 @@
 //! [`Phase::Raw`] what is left of the *current* record is still content, and the bytes behind that record are raw.
 //! Content slices point into the input; nothing is stored but the position and up to 5 header bytes.
 
-use super::{Command, Phase};
+use super::{Command, Phase, take};
 
 /// Takes the padding off one direction, byte-exact under any fragmentation.
 #[derive(Clone, Debug)]
@@ -92,9 +92,9 @@ impl Unpad {
             match &mut self.state {
                 State::Start { user, matched } => {
                     let (user, known) = (*user, usize::from(*matched));
-                    let equal = user[known..].iter().zip(*input).take_while(|(a, b)| a == b).count();
+                    let equal = user.iter().skip(known).zip(*input).take_while(|(a, b)| a == b).count();
                     if known + equal == USER_BYTES {
-                        *input = &input[equal..];
+                        take(input, equal);
                         self.state = State::HEADER;
                     } else if equal == input.len() {
                         *input = &[];
@@ -110,7 +110,7 @@ impl Unpad {
                 State::Header { bytes, have } => {
                     let filled = usize::from(*have);
                     let header = take(input, HEADER_BYTES - filled);
-                    bytes[filled..filled + header.len()].copy_from_slice(header);
+                    bytes.iter_mut().skip(filled).zip(header).for_each(|(place, &byte)| *place = byte);
                     *have += header.len() as u8;
                     if usize::from(*have) == HEADER_BYTES {
                         self.state = State::from_header(*bytes);
@@ -137,7 +137,7 @@ impl Unpad {
 
     fn replayed(&self) -> &[u8] {
         match &self.state {
-            State::Replayed { user, matched } => &user[..usize::from(*matched)],
+            State::Replayed { user, matched } => user.get(..usize::from(*matched)).unwrap_or_default(),
             _ => &[],
         }
     }
@@ -167,13 +167,6 @@ impl State {
             (left, padding, _) => Self::Content { command, left, padding },
         }
     }
-}
-
-/// Splits at most `count` bytes off the front of `input`.
-fn take<'a>(input: &mut &'a [u8], count: usize) -> &'a [u8] {
-    let (taken, rest) = input.split_at(count.min(input.len()));
-    *input = rest;
-    taken
 }
 
 const USER_BYTES: usize = 16;
