@@ -4,6 +4,7 @@
 //! the worker it belongs to, so an update is a relaxed load and a relaxed store: no lock, no shared cache line. Readers
 //! sum the workers; a sum is not a snapshot of one instant, but each counter in it is exact and never runs backwards.
 
+pub mod histogram;
 pub mod ledger;
 pub mod pools;
 
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use self::histogram::{Durations, Histogram};
 pub use self::ledger::{Ledger, Ledgers, SessionPermit, UserTotals};
 use self::pools::TierCounters;
 
@@ -52,6 +54,8 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: Counter,)*
             /// The tiers of the buffer pool, smallest first.
             pub buffer_tiers: [TierCounters; 3],
+            /// How long things take.
+            pub timings: Timings,
             closes: Box<[Counter]>,
         }
 
@@ -61,6 +65,7 @@ macro_rules! counters {
                 Self {
                     $($name: Counter::default(),)*
                     buffer_tiers: Default::default(),
+                    timings: Timings::default(),
                     closes: (0..close_reasons).map(|_| Counter::default()).collect(),
                 }
             }
@@ -226,6 +231,42 @@ counters! {
     pool_targets,
 }
 
+/// Declares [`Timings`] and its sum [`TimingTotals`] from one list.
+macro_rules! timings {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// How long things took at one worker.
+        #[derive(Debug, Default)]
+        pub struct Timings {
+            $($(#[$doc])* pub $name: Histogram,)*
+        }
+
+        /// The sum of all workers' [`Timings`].
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+        pub struct TimingTotals {
+            $($(#[$doc])* pub $name: Durations,)*
+        }
+
+        impl Timings {
+            fn add_to(&self, totals: &mut TimingTotals) {
+                $(totals.$name += self.$name.values();)*
+            }
+        }
+    };
+}
+
+timings! {
+    /// A turn of the worker, from the return of its poll to the next poll.
+    turn,
+    /// From accept to the end of the TLS handshake.
+    handshake,
+    /// From a session's wish to a connected target where a spare connection answered it.
+    dial_pool,
+    /// Likewise where the target had to be connected to.
+    dial_new,
+    /// From an accepted request to the first byte of its target that the client's socket took.
+    first_byte,
+}
+
 impl Counters {
     /// Counts a closed session under its reason's index.
     pub fn count_close(&self, reason: usize) {
@@ -249,8 +290,19 @@ pub fn totals<'a>(workers: impl IntoIterator<Item = &'a Counters>) -> Totals {
     totals
 }
 
+/// Sums the timings of all workers.
+pub fn timings<'a>(workers: impl IntoIterator<Item = &'a Counters>) -> TimingTotals {
+    let mut totals = TimingTotals::default();
+    for worker in workers {
+        worker.timings.add_to(&mut totals);
+    }
+    totals
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -262,6 +314,15 @@ mod tests {
         workers[1].sessions_active.sub(1);
         let totals = totals(&workers);
         assert_eq!((totals.uplink_bytes, totals.sessions_active, totals.downlink_bytes), (7, 1, 0));
+    }
+
+    #[test]
+    fn timings_sum_every_worker() {
+        let workers = [Counters::new(1), Counters::new(1)];
+        workers[0].timings.turn.record(Duration::from_micros(100));
+        workers[1].timings.turn.record(Duration::from_micros(300));
+        let totals = timings(&workers);
+        assert_eq!((totals.turn.count(), totals.turn.max_us, totals.dial_new.count()), (2, 300, 0));
     }
 
     #[test]

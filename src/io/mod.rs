@@ -10,6 +10,7 @@ pub mod buffer_pool;
 pub mod datagram;
 pub mod outcome;
 pub mod random;
+pub mod roster;
 pub mod socket;
 pub mod sockopt;
 pub mod splice;

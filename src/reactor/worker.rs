@@ -238,6 +238,7 @@ impl Worker {
             self.limit_spares();
             self.publish();
             self.stop_when_drained();
+            self.counters.timings.turn.record(self.now.elapsed());
         }
         for index in 0..self.sessions.capacity() {
             if self.sessions.contains(index) {

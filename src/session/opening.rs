@@ -128,6 +128,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     fn note_opening_progress(&mut self, cx: &mut Context<'_>) {
         if matches!(self.phase, Phase::Handshake { .. }) && self.inbound.is_open() {
             cx.counters.tls_handshakes.add(1);
+            cx.counters.timings.handshake.record(cx.means.now.saturating_duration_since(self.accepted_at));
             self.enter(Phase::FirstByte, cx.means.now);
         }
         let (_, payload) = cx.means.scratch.parts();

@@ -67,6 +67,9 @@ impl Worker {
         let leg = session_leg(owner);
         match result {
             Ok(dialed) => {
+                let timings = &self.counters.timings;
+                let dials = if dialed.is_spare { &timings.dial_pool } else { &timings.dial_new };
+                dials.record(dialed.connect_time);
                 let mut socket = dialed.socket;
                 // Registering anew reports readiness that was reported to the dialler already.
                 match self.poll.registry().reregister(&mut socket, owner.into(), STREAM_INTEREST) {
