@@ -1,43 +1,54 @@
 //! The limit on buffer memory that all workers share.
 //!
-//! An eighth of it is for free buffers that pools keep, a quarter for clients that are not admitted yet, so that strangers
-//! cannot take what users need; both are divided among the pools. The rest is for relays, together. Of that, a direction
-//! that holds nothing may begin to receive while some is left. One that holds the beginning of something (a record, a
-//! packet) may always go on, because completing it is what frees its buffer: beginnings count as large as they may grow,
-//! and whoever goes on while nothing is left receives no more than what completes them. So waiting never waits for
-//! itself. What a peer sent before it left is received, too, bit by bit, so that nobody who is gone waits.
+//! The limit has three shares:
 //!
-//! The less is left, the shorter are the reads, so that a reader that stalls in the middle of one holds less: many stalled
-//! readers slow the others down a little instead of making them wait. Asking comes before receiving and taking after it:
-//! what is lent can pass the limit by what one receive per worker leaves over, [`OVERSHOOT_BYTES_MAX`], by one chunk per
-//! Mux connection for a target of it, and by the last words of ending streams.
+//! | share | for | divided |
+//! |---|---|---|
+//! | an eighth | free buffers that pools keep for the next taker | among the pools |
+//! | a quarter | clients that are not admitted yet, so that strangers cannot take what users need | among the pools |
+//! | the rest | relays | not at all |
+//!
+//! Relays follow these rules:
+//!
+//! - A direction that holds nothing begins to receive only while some of the share is left.
+//! - A direction that holds the beginning of something (a record, a packet) always goes on, because completing it is
+//!   what frees its buffer. Waiting would wait for itself. Beginnings count as large as they may grow. While nothing is
+//!   left, the direction receives no more than what completes the beginning.
+//! - What a peer sent before it left is received, too, bit by bit, so that no session waits for somebody who is gone.
+//! - The less is left, the shorter are the reads. A reader that stalls in the middle of one then holds less: many
+//!   stalled readers slow the others down a little instead of making them wait.
+//!
+//! A worker asks before it receives, and takes after that. So what is lent can pass the limit: by what one receive per
+//! worker leaves over ([`OVERSHOOT_BYTES_MAX`]), by one chunk for a target of each Mux connection, and by the last
+//! words of ending streams.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::tiers::{BUFFER_BYTES_MAX, TIER_BYTES};
 
-/// Reads that fit a buffer of the middle and of the smallest size, with what TLS adds to them: whole records where they
-/// are that long.
+/// A read that fits a buffer of the middle size with what TLS adds to it. It holds whole records.
 const SHORTER_READ_BYTES: usize = 48 << 10;
+/// A read that fits a buffer of the smallest size with what TLS adds to it.
 const SHORTEST_READ_BYTES: usize = TIER_BYTES[0] - 256;
 
-/// What one worker may take after it was allowed to receive: what could not be converted and what could not be sent.
+/// The most that one worker takes after it was allowed to receive, in bytes: what it could not convert, and what it
+/// could not send.
 pub const OVERSHOOT_BYTES_MAX: usize = 2 * BUFFER_BYTES_MAX;
 
 /// Bytes lent to relays by all workers' pools, and how many that may be.
 #[derive(Debug)]
 pub struct BufferMemory {
     lent_bytes: AtomicUsize,
-    /// From here on a direction that holds nothing waits.
+    /// From this many on, a direction that holds nothing waits.
     lent_bytes_max: usize,
-    /// What each pool may lend to clients that are no users yet, in bytes.
+    /// The most that each pool lends to clients that are no users yet.
     opening_bytes_max: usize,
-    /// Free buffers that each pool may keep for the next taker, in bytes.
+    /// The most that each pool keeps in free buffers.
     kept_bytes_max: usize,
 }
 
 impl BufferMemory {
-    /// Memory of `bytes_max` for `workers` pools: lent buffers and those kept for the next taker together.
+    /// `bytes_max` for `workers` pools: for lent buffers and kept ones together.
     pub fn new(bytes_max: usize, workers: usize) -> Self {
         let workers = workers.max(1);
         let (kept_bytes, opening_bytes) = (bytes_max / 8, bytes_max / 4);
@@ -59,7 +70,7 @@ impl BufferMemory {
         self.lent_bytes() < self.lent_bytes_max
     }
 
-    /// The most to receive at a time.
+    /// The most to receive at a time, in bytes.
     pub fn read_bytes_max(&self) -> usize {
         let quarter = self.lent_bytes_max / 4;
         match self.lent_bytes() {

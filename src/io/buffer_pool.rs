@@ -1,9 +1,11 @@
 //! The worker's buffer pool: three tiers of buffers that sessions borrow while they have bytes to keep.
 //!
-//! Sockets are read into the worker's scratch memory; a session takes a buffer only for what is left over, and its drop
-//! gives it back. So an idle session holds none, and the pool's size follows the bytes that wait, not the sessions.
-//! Buffers that came back are kept for the next taker up to a number per tier; what a peak left behind is freed again
-//! when nobody needed it for a while. One pool belongs to one thread; nothing in it is locked, only the sum of what is
+//! Sockets are read into the worker's scratch memory. A session takes a buffer only for what is left over; dropping the
+//! buffer gives it back. So an idle session holds none, and the pool's size follows the bytes that wait, not the
+//! sessions.
+//!
+//! The pool keeps returned buffers for the next taker, up to a number per tier. What a peak left behind is freed when
+//! nobody needed it for a while. One pool belongs to one thread, and nothing in it is locked. Only the sum of what is
 //! lent is shared with the other workers.
 
 use std::cell::{Cell, RefCell};
@@ -15,13 +17,13 @@ use crate::io::buf::Buf;
 use crate::io::buffer_memory::BufferMemory;
 pub use crate::io::tiers::{BUFFER_BYTES_MAX, TIER_BYTES, TIERS};
 
-/// Returned buffers kept for the next taker, per tier (5 MiB in all); what comes back beyond is freed.
+/// The most free buffers that are kept, per tier (5 MiB in all). What comes back beyond is freed.
 const KEPT_PER_TIER: [usize; TIERS] = [256, 32, 16];
 
-/// Buffers made at the start, per tier (320 KiB in all), which shrinking leaves alone.
+/// Buffers made at the start, per tier (320 KiB in all). Shrinking leaves as many.
 const MADE_PER_TIER: [usize; TIERS] = [16, 2, 1];
 
-/// Hands out buffers; cheap to clone, all clones share the same shelves.
+/// Hands out buffers. It is cheap to clone: all clones share the same shelves.
 #[derive(Clone)]
 pub struct BufferPool {
     shelves: Rc<Shelves>,
@@ -34,22 +36,22 @@ struct Shelves {
     opening_bytes: Cell<usize>,
 }
 
-/// What a buffer is borrowed for: which limit it counts against, and how much.
+/// What a buffer is borrowed for. This decides which limit it counts against, and with how many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loan {
-    /// Bytes of a client that is no user yet: the pool's share for those.
+    /// Bytes of a client that is no user yet. They count against the pool's share for strangers.
     Opening,
-    /// Bytes that wait to be sent.
+    /// Bytes that wait to be sent. They count against the memory of relays.
     Waiting,
-    /// The beginning of something that is of no use before its rest has come. It counts as the buffer that it may grow
-    /// into, so that growing needs no memory that others may have taken.
+    /// The beginning of something that is of no use before its rest has come. It counts against the memory of relays,
+    /// as the buffer that it may grow into: growing then needs no memory that others may have taken.
     Beginning,
 }
 
 struct Tier {
     free: RefCell<Vec<Buf>>,
     kept_max: usize,
-    /// The least number of free buffers since the last shrinking: so many nobody needed.
+    /// The least number of free buffers since the last shrinking. Nobody needed so many.
     unneeded: Cell<usize>,
     usage: Cell<TierUsage>,
 }
@@ -69,7 +71,7 @@ pub struct TierUsage {
     pub kept: u64,
 }
 
-/// A borrowed buffer; dropping it gives it back.
+/// A borrowed buffer. Dropping it gives it back.
 pub struct PooledBuf {
     /// Empty (no memory) only while it is being dropped.
     buf: Buf,
@@ -79,7 +81,7 @@ pub struct PooledBuf {
     shelves: Rc<Shelves>,
 }
 
-/// Memory outside of the buffers that counts against the share of clients that are not admitted, until it is dropped.
+/// Memory outside of the buffers that counts against the share of strangers until this is dropped.
 pub struct OpeningCharge {
     bytes: usize,
     shelves: Rc<Shelves>,
@@ -125,26 +127,26 @@ impl BufferPool {
         buf
     }
 
-    /// Memory is left for what a receive may leave over. A direction that hears no and holds nothing waits; another turn
-    /// finds out whether that has changed. One that holds the beginning of something receives what completes it.
+    /// Whether memory is left for what a receive may leave over. If not, a direction that holds nothing waits, and asks
+    /// again in another turn; one that holds the beginning of something receives what completes it.
     pub fn may_begin(&self) -> bool {
         self.shelves.memory.may_begin()
     }
 
-    /// Counts `bytes` of memory that the pool did not lend as if it had, with [`Loan::Opening`].
+    /// Counts `bytes` of memory that is not the pool's as if they were lent with [`Loan::Opening`].
     pub fn charge_opening(&self, bytes: usize) -> OpeningCharge {
         let shelves = Rc::clone(&self.shelves);
         shelves.opening_bytes.set(shelves.opening_bytes.get() + bytes);
         OpeningCharge { bytes, shelves }
     }
 
-    /// The most to receive at a time, so that what may be left over fits what is left; also where the answer to
-    /// [`BufferPool::may_begin`] is no and somebody goes on all the same.
+    /// The most to receive at a time, in bytes, so that what may be left over fits the memory that is left. It also
+    /// holds for a direction that goes on although [`BufferPool::may_begin`] says no.
     pub fn read_bytes_max(&self) -> usize {
         self.shelves.memory.read_bytes_max()
     }
 
-    /// Bytes lent to clients that are no users yet, and how many that should be at the most.
+    /// Bytes lent to clients that are no users yet, and the most that this should be.
     pub fn opening_bytes(&self) -> (usize, usize) {
         (self.shelves.opening_bytes.get(), self.shelves.memory.opening_bytes_max())
     }
@@ -164,7 +166,8 @@ impl BufferPool {
         std::array::from_fn(|tier| self.shelves.tiers[tier].usage())
     }
 
-    /// More free buffers are kept than at the start: [`BufferPool::shrink`] may find some that nobody needs.
+    /// Whether more free buffers are kept than at the start, so that [`BufferPool::shrink`] may find some that nobody
+    /// needs.
     pub fn is_grown(&self) -> bool {
         self.shelves.tiers.iter().zip(MADE_PER_TIER).any(|(tier, made)| tier.free.borrow().len() > made)
     }
@@ -254,7 +257,7 @@ impl Drop for OpeningCharge {
 }
 
 impl PooledBuf {
-    /// From here on it is borrowed for something else.
+    /// Counts the buffer from now on as borrowed for something else.
     pub fn lend_as(&mut self, loan: Loan) {
         self.shelves.give_back(self.loan, self.tier.into());
         self.loan = loan;

@@ -1,7 +1,7 @@
 //! Which bytes of an outgoing queue are payload, and when they count.
 //!
-//! A byte counts when the socket takes it. Payload inside a wrapping (a TLS record) counts when the socket has taken the
-//! last byte of the wrapping. Bytes that no span covers are payload that was passed on as it came.
+//! A byte counts when the socket takes it. Payload inside a wrapping (a TLS record) counts when the socket has taken
+//! the last byte of the wrapping. Bytes that no span covers are payload that was passed on as it came.
 
 use std::collections::VecDeque;
 
@@ -52,8 +52,8 @@ impl Tally {
         }
     }
 
-    /// Gives the memory of spans back if none waits. For queues that will hardly need spans again: others keep the memory,
-    /// so that counting allocates nothing in the long run.
+    /// Gives the memory of spans back if none waits. For queues that will hardly need spans again: others keep the
+    /// memory, so that counting allocates nothing in the long run.
     pub fn shrink(&mut self) {
         if self.spans.is_empty() && self.spans.capacity() > 0 {
             self.spans = VecDeque::new();

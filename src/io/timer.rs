@@ -2,8 +2,8 @@
 //!
 //! An entry is armed for a tick and comes out when that tick has passed. Pushing a deadline back does not touch the
 //! wheel: the owner keeps its real deadline, compares when the entry comes out, and arms again if the entry came too
-//! early. So an owner needs one entry, however busy it is. An entry whose owner is gone comes out and is found to belong
-//! to nobody.
+//! early. So an owner needs one entry, however busy it is. An entry whose owner is gone comes out and is found to
+//! belong to nobody.
 //!
 //! The wheel knows no clock: instants come in as arguments.
 
@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 /// thousand idle sessions cost at most sixty wake-ups a second.
 pub const TICK: Duration = Duration::from_millis(16);
 
-/// Slots of the wheel. The entry of a deadline further away than all of them comes out once per round, and is armed again.
+/// Slots of the wheel. The entry of a deadline further away than all of them comes out once per round, and is armed
+/// again.
 const SLOTS: usize = 4096;
 const WORDS: usize = SLOTS / 64;
 /// A slot's memory is given back when it held more entries than this.
@@ -42,8 +43,8 @@ impl<K: Copy> TimerWheel<K> {
         }
     }
 
-    /// Arms one entry. `key` comes out of [`TimerWheel::expire`] between `deadline` and one tick later, or after one round
-    /// of the wheel (65 s) if that is earlier. The owner checks whether it came too early.
+    /// Arms one entry. `key` comes out of [`TimerWheel::expire`] between `deadline` and one tick later, or after one
+    /// round of the wheel (65 s) if that is earlier. The owner checks whether it came too early.
     pub fn arm(&mut self, key: K, deadline: Instant) {
         let tick = self.tick_after(deadline).clamp(self.current, self.current + SLOTS as u64 - 1);
         let slot = tick as usize % SLOTS;

@@ -1,7 +1,7 @@
 //! The addons of a VLESS request (VLESS-1): the subset of protobuf that carries the flow.
 //!
-//! The message has two fields: 1 `Flow` (string) and 2 `Seed` (bytes), and no client in use sends the second. What a
-//! Vision client sends is `0a 10` and the 16 letters of `xtls-rprx-vision`; a client without flow sends no byte.
+//! The message has two fields: 1 `Flow` (string) and 2 `Seed` (bytes). No client in use sends the second. A Vision
+//! client sends `0a 10` and the 16 letters of `xtls-rprx-vision`. A client without flow sends no byte.
 //!
 //! | wire type | read as |
 //! |---|---|
@@ -11,9 +11,9 @@
 //! | 5 | 4 bytes, skipped |
 //! | 3, 4, 6, 7 | malformed |
 //!
-//! Lenient where protobuf is: fields in any order, unknown fields, varints longer than necessary, a repeated field
-//! (the last one counts), a known field with a foreign wire type (skipped as unknown). Strict where it is: a flow must
-//! be UTF-8, a field number is 1 to 2^29 - 1, a varint has at most ten bytes and 64 bits, nothing may be cut off.
+//! As in protobuf, these are accepted: fields in any order, unknown fields, varints longer than necessary, a repeated
+//! field (the last one counts), a known field with a foreign wire type (skipped as unknown). And these are demanded: a
+//! flow is UTF-8, a field number is 1 to 2^29 - 1, a varint has at most ten bytes and 64 bits, nothing is cut off.
 //!
 //! Read from Xray-core proxy/vless/encoding/addons.go, revision 2323273e.
 
@@ -40,7 +40,7 @@ pub enum AddonsError {
     UnknownFlow,
 }
 
-/// Decodes the addons, which are complete: the length byte in front of them said how many bytes they are.
+/// Decodes complete addons: as many bytes as the length byte in front of them said.
 pub fn decode(bytes: &[u8]) -> Result<Flow, AddonsError> {
     match flow_text(bytes).ok_or(AddonsError::Malformed)? {
         "" => Ok(Flow::None),
@@ -76,7 +76,7 @@ fn flow_text(bytes: &[u8]) -> Option<&str> {
     Some(flow)
 }
 
-/// Seven bits per byte, the lowest first, the top bit of a byte says that another one follows.
+/// Reads seven bits per byte, the lowest first. The top bit of a byte says that another byte follows.
 fn varint(reader: &mut Reader<'_>) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {

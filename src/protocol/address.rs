@@ -8,13 +8,15 @@
 //! | 3 | 1 + n | type 2: n and n bytes of name | n from 1 to 255, bytes `0-9 A-Z a-z - . _`, or an IP literal |
 //! | 3 | 16 | type 3: the address | any |
 //!
-//! A name that starts with a digit or `[` and is the text of an IP address is that address, and `::ffff:a.b.c.d` is
-//! the IPv4 address `a.b.c.d`, whichever way it was written: what comes out is what the destination policy must judge.
-//! Only the four-number form is such a text; `127.1` or `0x7f000001` stay names, and a resolver must not read them as
-//! numbers. Port 0 is refused because no dial to it can succeed.
+//! - A name that starts with a digit or `[` and is the text of an IP address becomes that address. `::ffff:a.b.c.d`
+//!   becomes the IPv4 address `a.b.c.d`, whichever way it was written. So the destination policy judges what is really
+//!   dialled.
+//! - Of IPv4, only the form with four numbers is such a text. `127.1` and `0x7f000001` stay names, and a resolver must
+//!   not read them as numbers.
+//! - Port 0 is refused because no dial to it can succeed.
 //!
-//! A [`Target`] is what a client asked for. It owns its domain name, so it outlives the buffer it was read from.
-//! Nothing here looks a name up or knows which targets are allowed.
+//! A [`Target`] owns its domain name, so it outlives the buffer that it was read from. Nothing here looks a name up or
+//! knows which targets are allowed.
 //!
 //! Read from Xray-core common/protocol/address.go, revision 2323273e.
 
@@ -41,8 +43,8 @@ pub enum Host {
 }
 
 impl Target {
-    /// Reads port, type and address. `None` means that they are not complete yet; `reader` has then moved and must be
-    /// thrown away.
+    /// Reads port, type and address. `None`: they are not complete yet. The caller then drops `reader`, which has
+    /// moved.
     ///
     /// # Errors
     /// The client is to blame; nothing that follows can repair it.
@@ -50,7 +52,7 @@ impl Target {
         Self::read(reader, 1)
     }
 
-    /// The same where port 0 is the destination's trouble and not the format's.
+    /// As [`Target::decode`], but port 0 is accepted: Mux.cool has a session for it that fails.
     pub fn decode_any_port(reader: &mut Reader<'_>) -> Result<Option<Self>, AddressError> {
         Self::read(reader, 0)
     }
@@ -65,8 +67,7 @@ impl Target {
 
     /// Appends port, type and address to `out`.
     ///
-    /// Returns `None` and appends nothing for a name that does not fit its length byte, which a decoded target never
-    /// has.
+    /// `None`: the name does not fit its length byte, and nothing is appended. No decoded target has such a name.
     #[must_use]
     pub fn encode(&self, out: &mut Vec<u8>) -> Option<()> {
         let name_len = match &self.host {
@@ -91,11 +92,11 @@ impl Target {
         Some(())
     }
 
-    /// Whether the name stands for a protocol inside the stream and not for a machine: sing-box multiplexing,
-    /// UDP-over-TCP, packetaddr, and the names Xray uses internally for Mux and reverse proxying.
+    /// Whether the name stands for a protocol inside the stream and not for a machine. These are sing-box multiplexing,
+    /// UDP-over-TCP, packetaddr, and the names that Xray uses internally for Mux and reverse proxying.
     ///
-    /// Such a target must not be looked up unless the protocol behind it is implemented; the session is closed at
-    /// once, so that the client reports an error instead of waiting.
+    /// Nobody looks such a name up. The session is closed at once, so that the client reports an error instead of
+    /// waiting.
     pub fn is_reserved_name(&self) -> bool {
         let Host::Name(name) = &self.host else { return false };
         let name = name.strip_suffix('.').unwrap_or(name);
@@ -133,8 +134,8 @@ impl Host {
     }
 }
 
-/// The address that `name` spells, if it starts like one. IPv6 may stand in brackets, as in a URL, and must if it
-/// starts with a letter or a colon: without them those are names with forbidden characters.
+/// The address that `name` spells, if it starts like one. IPv6 may stand in brackets, as in a URL. It must if it starts
+/// with a letter or a colon: without brackets that is a name with forbidden characters.
 fn ip_literal(name: &str) -> Option<IpAddr> {
     if !name.starts_with(|first: char| first.is_ascii_digit() || first == '[') {
         return None;

@@ -1,7 +1,7 @@
 //! A reading position in a slice, for decoders.
 //!
-//! Every read either returns exactly what was asked for or `None` and leaves the position where it was, so running
-//! off the end is impossible instead of checked. All integers on the wire are big-endian.
+//! A read returns exactly what was asked for, or `None` and leaves the position where it was. So running off the end is
+//! impossible instead of checked. All integers on the wire are big-endian.
 
 /// Reads from the front of a slice.
 #[derive(Clone, Debug)]

@@ -6,8 +6,8 @@
 //! - "Need more bytes" is an outcome, not an error. Every prefix of a valid input has it. Nothing is consumed then: the
 //!   caller keeps the bytes, adds what arrives and asks again.
 //! - Errors are small `Copy` enums with one variant per fault. They are final: more bytes cannot repair them.
-//! - The module doc is the specification of the format. Its sections carry tags (`VLESS-1` is the request,
-//!   `VLESS-2` the response, `VLESS-3` a packet of command 2, `VLESS-4` a Mux.cool frame) that the code cites where it checks.
+//! - The module doc is the specification of the format. Its sections carry tags (`VLESS-1` is the request, `VLESS-2`
+//!   the response, `VLESS-3` a packet of command 2, `VLESS-4` a Mux.cool frame) that the code cites where it checks.
 // Network input must not be able to stop the process.
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg_attr(not(test), deny(clippy::string_slice))]

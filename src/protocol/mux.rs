@@ -15,8 +15,8 @@
 //! | 2 | L, length of the payload | only with option bit 0 |
 //! | L | payload | only with option bit 0 |
 //!
-//! - Mux.cool numbers its sessions from 1. XUDP has one session, number 0, which is one UDP socket. A destination stands
-//!   in front of every datagram there.
+//! - Mux.cool numbers its sessions from 1. XUDP has one session, number 0, which is one UDP socket. A destination
+//!   stands in front of every datagram there.
 //! - In a TCP session the payload is a chunk of the stream. In a UDP session it is exactly one datagram.
 //! - The server never sends New. XUDP clients accept from it Keep with N = 4 or with nothing but network and address
 //!   behind, option exactly 1, at most 8192 bytes of payload, and one End: [`keep_header`] and [`end`] write no more.

@@ -1,4 +1,4 @@
-//! The PROXY protocol header (PROXY-1): who the client of a connection really is, told by whoever passed it on.
+//! The PROXY protocol header (PROXY-1): whoever passes a connection on tells in it who the client really is.
 //!
 //! The header is the first thing on a connection and is not repeated. Version 1 is one line of text:
 //!

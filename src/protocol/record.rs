@@ -1,8 +1,8 @@
-//! The header of a TLS record: is one whole record here, and where does it end?
+//! The header of a TLS record: whether one whole record is here, and where it ends.
 //!
-//! The server cuts the client's byte stream into records itself and gives the TLS engine one at a time, because after
-//! Vision's direct command the bytes behind a record are no TLS any more and must never reach the engine (`VISION-4`).
-//! Nothing is decrypted or interpreted here.
+//! The server cuts the client's byte stream into records and gives the TLS engine one at a time. The reason: behind
+//! Vision's direct command the bytes are no TLS any more and must never reach the engine (`VISION-4`). Nothing is
+//! decrypted or interpreted here.
 //!
 //! | offset | size | meaning | accepted |
 //! |---|---|---|---|
@@ -10,8 +10,8 @@
 //! | 1 | 2 | version | first byte 3 |
 //! | 3 | 2 | length of what follows | 0 to 2^14 + 2048 |
 //!
-//! The length limit is that of TLS 1.2 (RFC 5246 6.2.3), because the version is not known yet when the first records
-//! arrive; TLS 1.3 allows 2^14 + 256 (RFC 8446 5.2) and the engine enforces that.
+//! The length limit is that of TLS 1.2 (RFC 5246 6.2.3), because nobody knows the version when the first records
+//! arrive. TLS 1.3 allows 2^14 + 256 (RFC 8446 5.2); the engine enforces that.
 
 use super::cursor::Reader;
 
@@ -30,14 +30,15 @@ pub enum Record {
     NeedMore,
     /// A whole record of this many bytes, header included: `5..=RECORD_WIRE_BYTES_MAX`, all of them present.
     Whole(usize),
-    /// No TLS record starts like this, and more bytes will not change that. The bytes go to the TLS engine as they
-    /// are, so that its own alert answers; if it does not object, the connection must be closed all the same.
+    /// No TLS record starts like this, and more bytes will not change that. The caller gives the bytes to the TLS
+    /// engine as they are, so that its own alert answers. If the engine does not object, the caller closes all the
+    /// same.
     Impossible,
 }
 
 /// Looks at the record that starts at `bytes[0]`.
 ///
-/// A header is judged when its five bytes are there, not earlier: the engine needs that many to write its alert.
+/// It judges a header when all five bytes are there, because the engine needs that many to write its alert.
 pub fn record_len(bytes: &[u8]) -> Record {
     let Some((content_type, version_major, fragment_len)) = header(bytes) else {
         return Record::NeedMore;
@@ -49,8 +50,8 @@ pub fn record_len(bytes: &[u8]) -> Record {
     if bytes.len() < total { Record::NeedMore } else { Record::Whole(total) }
 }
 
-/// How many bytes are missing from the record that starts at `bytes[0]`: as far as its header while that is not whole. At
-/// least 1, also where nothing is missing or can be.
+/// How many bytes are missing from the record that starts at `bytes[0]`, or from its header while that is not whole.
+/// The answer is at least 1, also where nothing is missing.
 pub fn missing_bytes(bytes: &[u8]) -> usize {
     let wanted = header(bytes).map_or(RECORD_HEADER_BYTES, |(_, _, fragment_len)| RECORD_HEADER_BYTES + fragment_len);
     wanted.saturating_sub(bytes.len()).max(1)

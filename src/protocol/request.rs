@@ -1,4 +1,4 @@
-//! VLESS request and response headers. This page is the specification they are read by; no RFC exists.
+//! VLESS request and response headers. This page is their specification: no RFC exists.
 //!
 //! # VLESS-1: request, client to server
 //!
@@ -15,11 +15,10 @@
 //! - The longest header is 18 + 255 + 1 + 2 + 1 + 1 + 255 = 533 bytes.
 //! - Command 3 has no destination: the body follows the command byte.
 //! - Command 4 is Xray's reverse proxy. This server has none, and it is refused like any unknown command.
-//! - The header may arrive one byte at a time, or together with payload, cut anywhere. A verdict is given as soon as
-//!   the bytes allow it: a wrong version after one byte, an unknown user after 17.
-//! - There is no status code: a refused request is answered by closing the connection, without a single byte.
-//! - An error before the user was recognised may lead to a fallback; after that only to closing
-//!   ([`DecodeError::is_stranger`]).
+//! - The header may arrive one byte at a time, or together with payload, cut anywhere. The verdict comes as soon as the
+//!   bytes allow it: on a wrong version after one byte, on an unknown user after 17.
+//! - There is no status code. The server answers a refused request by closing the connection, without a single byte.
+//! - An error before the user was recognised may lead to a fallback. A later one closes ([`DecodeError::is_stranger`]).
 //!
 //! Vectors: `request_*.hex` in `tests/vectors`, taken from an Xray-core 26.10.10 client, except `request_longest.hex`,
 //! which no client sends.
@@ -46,7 +45,7 @@ use super::user_id::UserId;
 pub struct Request {
     /// As received, route bytes and all: Vision must echo these bytes, not the configured ones.
     pub user_id: UserId,
-    /// What the client wants; whether its account permits that is not judged here.
+    /// What the client wants. Whether the user may have it is not judged here.
     pub flow: Flow,
     pub command: Command,
     /// `None` for [`Command::Mux`] and only for it.
@@ -97,8 +96,8 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// Whether the client showed no sign of being one of ours, and may be handed to a fallback. After a known user id
-    /// errors only close: that client is one of ours, and no web server behind a fallback should be shown its id.
+    /// Whether the client showed no sign of being one of ours, and may be handed to a fallback. Behind a known user id
+    /// an error closes: no web server behind a fallback is shown the id of a user.
     pub fn is_stranger(self) -> bool {
         matches!(self, Self::BadVersion(_) | Self::UnknownUser)
     }
@@ -106,22 +105,23 @@ impl DecodeError {
 
 /// The response header of every accepted request.
 ///
-/// Version 0 echoes the request's, the only version there is. The addons stay empty for good: Xray clients parse them
-/// as protobuf and give up on what they cannot read, and there is nothing to say in them. Clients read this header
-/// lazily, so it waits for the first payload and shares its TLS record: one record less, and no sign of acceptance
-/// before the target answers.
+/// Version 0 echoes the request's, the only version there is. The addons are empty: there is nothing to say in them,
+/// and Xray clients give up on addons that they cannot read as protobuf.
+///
+/// The header waits for the first payload and shares its TLS record. Clients read it lazily, so they miss nothing; a
+/// record is saved, and nothing shows that the request was accepted before the target answers.
 pub const RESPONSE: [u8; 2] = [VERSION, 0];
 
 /// The longest valid header: full addons and a domain name of 255 bytes.
 pub const HEADER_BYTES_MAX: usize = 18 + 255 + 1 + 2 + 1 + 1 + 255;
 
-/// Reads a request header from the front of `bytes`, which is everything the client sent so far.
+/// Reads a request header from the front of `bytes`, which are all bytes that the client sent so far.
 ///
-/// `is_known` is asked with the id as received, as soon as its last byte is there. It must compare ids as
-/// [`mask`](super::user_id::mask) leaves them. Nothing is consumed; the caller drops `len` bytes of a request.
+/// `is_known` is asked about the id as received, once its last byte is there. It compares ids as
+/// [`mask`](super::user_id::mask) leaves them. Nothing is consumed: the caller drops the `len` bytes of a request.
 ///
-/// Cost: one look at each byte and one question per call, so that a client that sends its header byte by byte costs
-/// at most [`HEADER_BYTES_MAX`] of them.
+/// Cost: one look at each byte and one question per call. A client that sends its header byte by byte costs at most
+/// [`HEADER_BYTES_MAX`] calls.
 pub fn decode(bytes: &[u8], is_known: impl FnOnce(&UserId) -> bool) -> Result<Decoded, DecodeError> {
     let mut reader = Reader::new(bytes);
     let decoded = match read_request(&mut reader, is_known)? {

@@ -16,9 +16,9 @@
 //! | `type` | `tcp`: older clients do not know its other name `raw` | always |
 //! | `headerType` | `none` | always |
 //!
-//! Grammar, narrower than what importers read: the port always stands there, no `/` between port and `?`, each key
-//! once, every value encoded as JavaScript's `encodeURIComponent` does. A space is `%20` and never `+`, because
-//! importers differ on that. `allowInsecure` and its like are never emitted: current Xray refuses them.
+//! The grammar is narrower than what importers read. The port is always there, no `/` stands between port and `?`, each
+//! key comes once, and every value is encoded as JavaScript's `encodeURIComponent` does. A space is `%20` and never
+//! `+`, because importers differ on that. `allowInsecure` and its like are not written: current Xray refuses them.
 //!
 //! Read from the importers of v2rayN, libXray and mihomo, and from Xray-core discussion 716, where the format was
 //! proposed.

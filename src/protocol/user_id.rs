@@ -6,9 +6,10 @@
 //! | 32 to 36 | hex digits in groups of 8-4-4-4-12, a `-` in front of each group optional |
 //! | 0, 31, more than 36 | refused |
 //!
-//! Version and variant bits of a UUID are not looked at. Bytes 6 and 7 carry a number for routing ("vlessRoute") that
-//! a client may set as it likes, so the look-up of a user ignores them; whatever echoes an id uses it as received.
-//! An id is a credential: it never appears in an error or a log line of this layer.
+//! - Nobody looks at the version and variant bits of a UUID.
+//! - Bytes 6 and 7 carry a number for routing ("vlessRoute") that a client may set as it likes. The look-up of a user
+//!   ignores them. Whatever echoes an id uses it as received.
+//! - An id is a credential: it appears in no error and no log line of this layer.
 //!
 //! Read from Xray-core common/uuid/uuid.go and proxy/vless/validator.go, revision 2323273e.
 
@@ -34,7 +35,7 @@ pub fn parse(text: &str) -> Result<UserId, IdError> {
     }
 }
 
-/// The id with bytes 6 and 7 zeroed: two ids belong to the same user if and only if these are equal.
+/// The id with bytes 6 and 7 zeroed. Two ids belong to the same user if and only if they are equal in this form.
 #[must_use]
 pub fn mask(mut id: UserId) -> UserId {
     [id[6], id[7]] = [0, 0];

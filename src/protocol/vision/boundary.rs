@@ -1,7 +1,7 @@
 //! Follows the records of an inner TLS stream by their 5-byte headers, through any fragmentation.
 //!
-//! Owns one direction's position inside its current record. Must see every byte of that direction, from the first one.
-//! Keeps no content. Once a header is impossible the stream is not TLS, and stays so for good. Cost: one step per
+//! A [`Boundary`] is one direction's position inside its current record. It must see every byte of that direction, from
+//! the first one, and keeps no content. Once a header is impossible, the stream is not TLS for good. Cost: one step per
 //! record, not per byte.
 
 use super::take;
@@ -43,8 +43,8 @@ impl Boundary {
 
     /// Walks over the next bytes of the stream.
     ///
-    /// `None`: these are not TLS records, now and for every later call. An empty slice says nothing, and so gives a
-    /// [`Scan`] without any data.
+    /// `None`: these are not TLS records, now and for every later call. An empty slice gives a [`Scan`] without any
+    /// data.
     pub fn scan(&mut self, bytes: &[u8]) -> Option<Scan> {
         let mut scan = self.before(bytes)?;
         let mut rest = bytes;

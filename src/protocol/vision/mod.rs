@@ -1,8 +1,8 @@
 //! XTLS Vision (`xtls-rprx-vision`): padded blocks, recognition of inner TLS, the switch to raw bytes.
 //!
-//! Owns the bytes *inside* the outer TLS connection after the VLESS headers, both directions, and the decision when a
-//! direction leaves that TLS connection. Knows no socket, no TLS engine, no clock; random draws are an argument.
-//! Nothing here allocates or copies content.
+//! This module owns the bytes *inside* the outer TLS connection after the VLESS headers, in both directions, and
+//! decides when a direction leaves that TLS connection. It knows no socket, no TLS engine and no clock. Random draws
+//! are an argument. Nothing here allocates or copies content.
 //!
 //! | type | does | one per |
 //! |---|---|---|
@@ -11,7 +11,7 @@
 //! | [`Sniff`] | watches content of both directions, says what it is | session |
 //! | [`Boundary`] | follows inner TLS records through any fragmentation | direction |
 //!
-//! The two directions switch independently; each goes through [`Phase`] once and never back.
+//! The two directions switch independently. Each goes through [`Phase`] once and never back.
 //!
 //! ```
 //! use vless_rust::protocol::vision::{Pad, Piece, SEED_DEFAULT, Sniff, Unpad};
@@ -40,7 +40,7 @@
 //!
 //! # VISION-1: block
 //!
-//! A direction starts as blocks without gap, alignment or terminator. Integers are big-endian.
+//! A direction starts as blocks. No gap, alignment or terminator is between them. Integers are big-endian.
 //!
 //! | offset | size | meaning | accepted |
 //! |---|---|---|---|
@@ -51,12 +51,12 @@
 //! | +5 | C | content | anything |
 //! | +5+C | P | padding, ignored; we send zeros | anything |
 //!
-//! *Receiving*: blocks and TLS records are unrelated; content is handed over before its padding has arrived, because a
+//! *Receiving*: blocks and TLS records are unrelated. Content is handed over before its padding has arrived, because a
 //! peer may wait for an answer to it. A stream that does not start with the user id is not padded at all.
 //!
-//! *Sending*: one block per TLS record and at most 8192 bytes per block (8194 with the response header in front of the
-//! first), because receivers misread a block header that is cut by two reads, and read at most 8192 bytes at a time.
-//! With `seed = [a, b, c, d]`, by default 900, 500, 900, 256, and draws uniform from 0:
+//! *Sending*: a block is one TLS record and has at most 8192 bytes (8194 with the response header in front of the
+//! first). The reason: receivers read at most 8192 bytes at a time, and misread a block header that two reads cut. The
+//! padding length comes from `seed = [a, b, c, d]`, by default 900, 500, 900, 256; `draw(n)` is uniform in 0 to n - 1:
 //!
 //! ```text
 //! long and C < a:  P = draw(b) + c - C        long: inner TLS was recognised
@@ -64,8 +64,8 @@
 //! then:            P clamped to 0..=8171 - C  8171 = 8192 - 16 - 5
 //! ```
 //!
-//! Content of 8171 bytes or more is cut at the last `17 03 03` that stands at index 21..=8171, else at 4096, and so
-//! on with the rest.
+//! Content of 8171 bytes or more is cut at the last `17 03 03` that stands at index 21..=8171, else at 4096. The rest
+//! is treated the same way.
 //!
 //! Proof: `tests/vectors/vision_uplink.hex`, `vision_downlink.hex`, `vision_xudp.hex`.
 //!
@@ -78,15 +78,15 @@
 //! | 2 | DIRECT | the rest of this TLS record is content; behind this record come raw bytes without outer TLS |
 //! | other | | error, the session is closed |
 //!
-//! C and P may both be 0 with any command. We put nothing behind DIRECT into TLS.
+//! C and P may both be 0 with any command. This server puts nothing behind DIRECT into TLS.
 //!
 //! Proof: `tests/vectors/vision_downlink.hex`.
 //!
 //! # VISION-3: inner TLS recognition
 //!
-//! A budget of 8 chunks, both directions together, is looked at. A chunk is one piece of content handed to [`Sniff`],
-//! and counts once per started 8192 bytes. The receiver never checks why a sender ended its padding, so this is our
-//! own choice within these rules.
+//! [`Sniff`] looks at a budget of 8 chunks, both directions together. A chunk is one piece of content; it counts once
+//! per started 8192 bytes. A receiver never checks why a sender ended its padding, so these rules are this server's own
+//! choice.
 //!
 //! | what | where | bytes |
 //! |---|---|---|
@@ -95,9 +95,11 @@
 //! | cipher suite | offset 44 + s of that record, s = byte at 43 | `13 01` to `13 04` may go direct |
 //! | TLS 1.3 (RFC 8446 4.2.1) | in that record, within one chunk | `00 2b 00 02 03 04` |
 //!
-//! Record without the last row: TLS 1.2. Suite `13 05` (AES_128_CCM_8) or an unknown one: as TLS 1.2. No ServerHello
-//! when at most one chunk is left: not TLS. The reference looks for either hello in both directions; a target that is
-//! itself the inner TLS client thus never goes direct here.
+//! - A record without the last row is TLS 1.2.
+//! - Suite `13 05` (AES_128_CCM_8) or an unknown one is treated as TLS 1.2.
+//! - Without a ServerHello when at most one chunk is left, the content is not TLS.
+//! - The reference looks for either hello in both directions. Here a target that is itself the inner TLS client never
+//!   goes direct.
 //!
 //! Proof: `tests/vectors/vision_server_hello.hex`.
 //!
@@ -118,8 +120,8 @@
 //! * B3: after 8 batches of B2 a batch need not begin at a record any more: the end of any application-data record in
 //!   it will do. So a download whose reads never coincide with records goes direct, too.
 //!
-//! An incomplete record behind the switch point is sent raw. After DIRECT nothing may be sent through the outer TLS: no
-//! alert, no ticket, no key update.
+//! An incomplete record behind the switch point is sent raw. After DIRECT nothing goes through the outer TLS: no alert,
+//! no ticket, no key update.
 //!
 //! Proof: `tests/vectors/vision_downlink.hex` for the bytes, the seeded streams in this module's tests for the choice.
 //!
@@ -141,7 +143,7 @@ pub use pad::{BLOCK_BYTES_MAX, Block, Pad, Piece, Plan, SEED_DEFAULT, Seed, bloc
 pub use sniff::{Sniff, Verdict};
 pub use unpad::{Unpad, UnpadError};
 
-/// How far a direction has come; it only ever moves from [`Phase::Padded`] to one of the others.
+/// How far a direction has come. It moves once, from [`Phase::Padded`] to one of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Blocks inside the outer TLS connection. An end of stream in this phase is abnormal.

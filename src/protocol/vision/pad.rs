@@ -1,8 +1,8 @@
 //! The downlink: content from the target in, pieces for the client's wire out (VISION-1, VISION-2, VISION-4).
 //!
-//! Owns the choice of block lengths, padding lengths, commands and the switch point. Knows nothing of outer TLS records
-//! beyond the promise that its caller writes each [`Block`] as exactly one. At most one block with END or DIRECT ever
-//! comes out, and it is the last.
+//! [`Pad`] chooses block lengths, padding lengths, commands and the switch point. It knows nothing of outer TLS records
+//! but that its caller writes each [`Block`] as exactly one. At most one block with END or DIRECT ever comes out, and
+//! it is the last.
 
 use super::boundary::DATA_MARKER;
 use super::{Boundary, Command, Phase, Sniff, Verdict};
@@ -61,8 +61,8 @@ pub const SEED_DEFAULT: Seed = [900, 500, 900, 256];
 
 /// Upper limit of the number of blocks that a batch of this many bytes becomes, for reserving room.
 ///
-/// Any two neighbouring blocks but the last carry at least 21 + 4096 bytes together: behind a cut at a marker the next
-/// marker is out of reach of the same window, so the following cut is far away.
+/// Any two neighbouring blocks but the last carry at least 21 + 4096 bytes together: a cut at a marker takes the last
+/// marker of its window, so the following cut is far away.
 pub const fn blocks_max(batch_bytes: usize) -> usize {
     2 * (batch_bytes / (CUT_BYTES_MIN + CUT_BYTES)) + 2
 }
@@ -85,7 +85,7 @@ struct Padded {
 }
 
 impl Pad {
-    /// At the first byte from the target. `user` must be the 16 bytes that the client sent, not the configured ones:
+    /// At the first byte from the target. `user` are the 16 bytes that the client sent, not the configured ones:
     /// clients compare them.
     pub const fn new(user: [u8; USER_BYTES], seed: Seed) -> Self {
         let padded = Padded { user: Some(user), seed, records: Boundary::new(), batches_missed: 0 };
@@ -103,7 +103,7 @@ impl Pad {
 
     /// Decides about one batch: the bytes of one read from the target, any number of them.
     ///
-    /// Shows the batch to `sniff` first, so nobody else should. An empty batch gives no piece and changes nothing.
+    /// It shows the batch to `sniff`, so nobody else should. An empty batch gives no piece and changes nothing.
     pub fn plan<'a>(&mut self, batch: &'a [u8], sniff: &mut Sniff) -> Plan<'a> {
         let padded = match &mut self.state {
             State::Tls => return Plan::unpadded(Unpadded::Tls(batch)),
@@ -176,8 +176,8 @@ enum Length {
 }
 
 impl<'a> Plan<'a> {
-    /// The next piece in wire order. `draw(bound)` must give a uniform number in `0..bound` (`bound` > 0); larger ones
-    /// are taken as `bound - 1`.
+    /// The next piece in wire order. `draw(bound)` gives a uniform number in `0..bound` (`bound` > 0). A larger one
+    /// counts as `bound - 1`.
     pub fn next_piece(&mut self, draw: &mut impl FnMut(u32) -> u32) -> Option<Piece<'a>> {
         if !self.padded.is_empty() {
             let (content, rest) = self.padded.split_at(cut(self.padded));

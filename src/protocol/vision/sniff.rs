@@ -1,7 +1,7 @@
 //! What the content is: not TLS, TLS that must stay inside the outer TLS, or TLS 1.3 that may go direct (VISION-3).
 //!
-//! Owns what was learnt from both directions of one session; shared by both because a ClientHello travels up and its
-//! ServerHello down. Must not know how content is framed or sent. Looks at the first few chunks and keeps none of them.
+//! A [`Sniff`] is what was learnt from both directions of one session: a ClientHello travels up and its ServerHello
+//! down. It does not know how content is framed or sent. It looks at the first few chunks and keeps none of them.
 
 use super::Boundary;
 
@@ -43,7 +43,8 @@ enum Client {
     Handshaking(Boundary),
     /// An encrypted record followed the ServerHello; without early data that is the client's Finished.
     Finished,
-    /// Its stream is no sequence of TLS records (a PROXY header before the hello), so nobody can say when it is finished.
+    /// Its stream is no sequence of TLS records (a PROXY header before the hello), so nobody can say when it is
+    /// finished.
     Unreadable,
 }
 
@@ -52,8 +53,8 @@ impl Sniff {
         Self { chunks_left: CHUNKS_MAX, inner: Inner::Unknown, client: Client::Handshaking(Boundary::new()) }
     }
 
-    /// Shows one piece of uplink content, after unpadding. Call it for all uplink content that passes through memory:
-    /// once nothing is left to learn it costs next to nothing.
+    /// Shows one piece of uplink content, after unpadding. Call it for all uplink content that passes through memory.
+    /// It costs next to nothing once nothing is left to learn.
     pub fn uplink(&mut self, content: &[u8]) {
         if self.spend_chunks(content) && matches!(self.inner, Inner::Unknown) && is_client_hello(content) {
             self.inner = Inner::ClientHello;
@@ -68,8 +69,8 @@ impl Sniff {
         }
     }
 
-    /// The uplink goes on raw and is not seen any more. A client does that behind its handshake only; whether its Finished
-    /// was in the last block or comes raw is for it to say.
+    /// Says that the uplink goes on raw and is not shown any more. A client does that behind its handshake only, so its
+    /// handshake counts as finished.
     pub fn uplink_is_raw(&mut self) {
         if matches!(self.client, Client::Handshaking(_)) {
             self.client = Client::Finished;
@@ -118,11 +119,11 @@ impl Sniff {
         matches!(self.client, Client::Finished)
     }
 
-    /// Takes this content off the budget; false if it is not to be looked at.
+    /// Takes this content off the budget. False: it is not to be looked at.
     ///
     /// The reference counts buffers of up to 8192 bytes. Our pieces may be longer, so they count once per started 8192
-    /// bytes: the padded phase of content that is not TLS is never longer than the reference's. They are looked at as a
-    /// whole, though, so the TLS 1.3 marker is not cut more often than it must be.
+    /// bytes. The padded phase of content that is not TLS is then never longer than the reference's. A piece is looked
+    /// at as a whole, so that the TLS 1.3 marker is not cut more often than it must be.
     fn spend_chunks(&mut self, content: &[u8]) -> bool {
         if content.is_empty() || self.chunks_left == 0 {
             return false;

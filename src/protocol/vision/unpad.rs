@@ -1,8 +1,8 @@
 //! The uplink: plaintext of the outer TLS stream in, content out (VISION-1, VISION-2).
 //!
-//! Owns the position inside the current block. Knows nothing of TLS records, but its caller must: after
-//! [`Phase::Raw`] what is left of the *current* record is still content, and the bytes behind that record are raw.
-//! Content slices point into the input; nothing is stored but the position and up to 5 header bytes.
+//! An [`Unpad`] is the position inside the current block, with up to 5 bytes of its header. Content slices point into
+//! the input; nothing else is stored. It knows nothing of TLS records, but its caller must: after [`Phase::Raw`] what
+//! is left of the *current* record is still content, and the bytes behind that record are raw.
 
 use super::{Command, Phase, take};
 
@@ -67,7 +67,8 @@ impl Unpad {
         }
     }
 
-    /// A stream that ends here is cut: the block under way, or the user id in front of the first one, is not complete.
+    /// Whether a stream that ends here is cut: the block under way, or the user id in front of the first one, is not
+    /// complete.
     pub const fn is_inside_block(&self) -> bool {
         match self.state {
             State::Start { matched, .. } => matched > 0,
@@ -80,9 +81,10 @@ impl Unpad {
     /// Takes the next run of content from the front of `input`; `None` once `input` is used up.
     ///
     /// Call it until `None` for the plaintext of one outer TLS record, then look at [`Self::phase`]. Slices are never
-    /// empty and belong to the target in the order given. A stream that does not start with the user id is content from
-    /// its first byte on, as the reference does it; bytes that did match the id and came with an earlier input are then
-    /// given back first. Cost: a few steps per block and input, whatever their size.
+    /// empty and belong to the target in the order given. Cost: a few steps per block and input, whatever their size.
+    ///
+    /// A stream that does not start with the user id is content from its first byte on, as in the reference. Bytes that
+    /// did match the id and came with an earlier input are then given back first.
     ///
     /// # Errors
     ///
