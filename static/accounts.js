@@ -1,0 +1,229 @@
+// Changes to accounts. Each goes out with the revision it was made on; when somebody was faster, nothing of his is
+// overwritten without the viewer having seen both values.
+
+import { ApiError, loadUsers, request, userPath } from './api.js';
+import { button, h, icon, write } from './dom.js';
+import { t } from './i18n.js';
+import { change, state } from './store.js';
+import { addNotice, attempt, confirm, notify, openDialog } from './ui.js';
+import { fieldName, fieldText } from './views/fields.js';
+
+/** @typedef {import('./types.d.ts').User} User */
+/** @typedef {{ revision: number, user: User }} Base what the viewer saw when he decided */
+
+const UNDO_SECONDS = 10;
+// Changes of others to other accounts may come in between; more often than this is not chance any more.
+const TRIES_MAX = 4;
+
+export const mayChange = () => state.session?.right === 'admin';
+
+/** Fetches the accounts for those parts of the page that need more than the feed has. */
+export async function loadAccounts() {
+  const accounts = await loadUsers();
+  change({ accounts });
+  return accounts;
+}
+
+/**
+ * The account as it is now, to be changed.
+ * @param {string} email
+ * @returns {Promise<Base>}
+ */
+export async function baseOf(email) {
+  const { revision, users } = await loadAccounts();
+  const user = users.find((one) => one.email === email);
+  if (!user) throw new Error(t('user.gone', { name: email }));
+  return { revision, user };
+}
+
+/**
+ * @param {string} email
+ * @param {string} note
+ * @returns {Promise<User>}
+ */
+export async function addUser(email, note) {
+  const { revision } = await loadAccounts();
+  const body = note ? { email, note } : { email };
+  const user = await persist(revision, (current) => request('POST', '/api/users', { body, revision: current }));
+  await loadAccounts();
+  return user;
+}
+
+/**
+ * Changes some fields of one account.
+ * @param {Base} base
+ * @param {Record<string, any>} patch as the API takes it, limits nested
+ * @returns {Promise<boolean>} whether it was done
+ */
+export async function patchUser(base, patch) {
+  const send = (/** @type {number} */ revision) => request('PATCH', userPath(base.user.email), { body: patch, revision });
+  return carryOut(base, send, Object.keys(flat(patch)), patch);
+}
+
+/** @param {Base} base */
+export async function resetUsed(base) {
+  const send = (/** @type {number} */ revision) => request('POST', `${userPath(base.user.email)}/reset`, { revision });
+  if (await carryOut(base, send, [])) notify(t('user.reset.done', { name: base.user.email }));
+}
+
+/** @param {Base} base */
+export async function rotateId(base) {
+  const send = (/** @type {number} */ revision) => request('POST', `${userPath(base.user.email)}/rotate`, { revision });
+  const done = await carryOut(base, send, ['uuid']);
+  if (done) notify(t('user.rotate.done', { name: base.user.email }));
+  return done;
+}
+
+/**
+ * Sends a change; where the list has moved on, looks whether that concerns what the viewer saw.
+ * @param {Base} base
+ * @param {(revision: number) => Promise<any>} send
+ * @param {string[]} fields that the viewer judged by, flat
+ * @param {Record<string, any>} [patch]
+ * @returns {Promise<boolean>}
+ */
+async function carryOut(base, send, fields, patch) {
+  let { revision } = base;
+  for (let tries = 0; tries < TRIES_MAX; tries += 1) {
+    try {
+      await send(revision);
+      await loadAccounts();
+      return true;
+    } catch (error) {
+      if (!(error instanceof ApiError && error.status === 412)) throw error;
+    }
+    const now = await baseOf(base.user.email);
+    const changed = fields.filter((field) => differ(valueOf(now.user, field), valueOf(base.user, field)));
+    if (changed.length) return settle(now, base, changed, patch);
+    revision = now.revision;
+  }
+  throw new Error(t('conflict.busy'));
+}
+
+/**
+ * A change to the list as a whole; what others did to other accounts does not matter to it.
+ * @param {number} revision
+ * @param {(revision: number) => Promise<any>} send
+ */
+async function persist(revision, send) {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      return await send(revision);
+    } catch (error) {
+      if (!(error instanceof ApiError && error.status === 412) || tries === TRIES_MAX) throw error;
+    }
+    ({ revision } = await loadAccounts());
+  }
+}
+
+/**
+ * Shows both values and lets the viewer choose.
+ * @param {Base} now
+ * @param {Base} base
+ * @param {string[]} changed
+ * @param {Record<string, any>} [patch]
+ * @returns {Promise<boolean>}
+ */
+function settle(now, base, changed, patch) {
+  const mine = flat(patch ?? {});
+  const rows = changed.map((field) => h('tr', {},
+    h('th', { scope: 'row', text: fieldName(field) }),
+    h('td', { text: fieldText(field, valueOf(now.user, field)) }),
+    h('td', { text: field in mine ? fieldText(field, mine[field]) : t('conflict.removed') })));
+  return new Promise((resolve, reject) => {
+    let answer = /** @type {'mine' | 'theirs'} */ ('theirs');
+    const keep = button(t('conflict.mine'), () => {
+      answer = 'mine';
+      close();
+    }, { class: 'button danger' });
+    const { close } = openDialog(t('conflict.title'), [
+      h('p', { class: 'dialog-text', text: t('conflict.text', { name: base.user.email }) }),
+      h('table', { class: 'rows conflict' },
+        h('thead', {}, h('tr', {}, [t('conflict.field'), t('conflict.theirs'), t('conflict.yours')].map((text) => h('th', { scope: 'col', text })))),
+        h('tbody', {}, rows)),
+      h('footer', {}, button(t('conflict.leave'), () => close(), { class: 'button primary' }), keep),
+    ], {
+      onClose: () => {
+        const again = answer === 'mine' ? (patch ? patchUser(now, patch) : removeNow(now)) : Promise.resolve(false);
+        again.then(resolve, reject);
+      },
+    });
+  });
+}
+
+/**
+ * Removes an account after ten seconds in which that can be taken back. Until then nothing has happened to him, also
+ * when this page is closed.
+ * @param {Base} base
+ */
+export function removeLater(base) {
+  const { email } = base.user;
+  if (email in state.removing) return;
+  let left = UNDO_SECONDS;
+  const text = h('span');
+  const say = () => write(text, t('remove.pending', { name: email, n: left }));
+  const done = () => {
+    clearInterval(timer);
+    notice.remove();
+    const { [email]: _, ...removing } = state.removing;
+    change({ removing });
+  };
+  const carry = () => {
+    done();
+    attempt(async () => {
+      await removeNow(base);
+    });
+  };
+  const notice = h('div', { class: 'notice pending' }, icon('warn'), text,
+    button(t('remove.undo'), done, { class: 'button primary' }),
+    button(t('remove.now'), carry, { class: 'button quiet' }));
+  const timer = setInterval(() => {
+    left -= 1;
+    say();
+    if (left <= 0) carry();
+  }, 1000);
+  say();
+  addNotice(notice);
+  change({ removing: { ...state.removing, [email]: Date.now() + UNDO_SECONDS * 1000 } });
+}
+
+/** @param {Base} base @returns {Promise<boolean>} */
+async function removeNow(base) {
+  const { email } = base.user;
+  const send = (/** @type {number} */ revision) => request('DELETE', userPath(email), { revision });
+  const done = await carryOut(base, send, ['note', 'enabled', ...LIMITS.map((limit) => `limits.${limit}`)]);
+  if (done) {
+    notify(t('remove.done', { name: email }));
+    if (state.route.page === 'user' && state.route.email === email) location.hash = '#/users';
+  }
+  return done;
+}
+
+/** @param {string} email */
+export function askToRotate(email) {
+  return new Promise((resolve) => {
+    confirm(t('user.rotate'), t('user.rotate.text', { name: email }), t('user.rotate'), () => attempt(async () => {
+      resolve(await rotateId(await baseOf(email)));
+    }));
+  });
+}
+
+export const LIMITS = /** @type {const} */ ([
+  'quota_bytes', 'quota_period', 'quota_day', 'expires_at', 'expires_after_days', 'addresses_max', 'sessions_max',
+  'up_bytes_per_second_max', 'down_bytes_per_second_max',
+]);
+
+/** @param {Record<string, any>} patch */
+function flat(patch) {
+  const { limits = {}, ...others } = patch;
+  return { ...others, ...Object.fromEntries(Object.entries(limits).map(([key, value]) => [`limits.${key}`, value])) };
+}
+
+/** @param {User} user @param {string} field */
+function valueOf(user, field) {
+  const [outer, inner] = field.split('.');
+  return inner ? user.limits?.[/** @type {keyof User['limits']} */ (inner)] : user[/** @type {keyof User} */ (outer)];
+}
+
+/** @param {any} a @param {any} b */
+const differ = (a, b) => JSON.stringify(a ?? null) !== JSON.stringify(b ?? null);

@@ -1,0 +1,91 @@
+// Requests to the API. Every one has a deadline, and every failure is an `ApiError` with the server's own words.
+
+import { change, state } from './store.js';
+
+const DEADLINE_MS = 10_000;
+
+export class ApiError extends Error {
+  /**
+   * @param {number} status 0 where there was no answer
+   * @param {string} message
+   * @param {any} body
+   */
+  constructor(status, message, body) {
+    super(message);
+    this.status = status;
+    this.body = body;
+  }
+}
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {{ body?: unknown, revision?: number, signal?: AbortSignal }} [more]
+ * @returns {Promise<any>} the JSON of the answer, or null where it has none
+ */
+export async function request(method, path, { body, revision, signal } = {}) {
+  /** @type {Record<string, string>} */
+  const headers = { Accept: 'application/json' };
+  if (body !== undefined) headers['Content-Type'] = 'application/json';
+  if (revision !== undefined) headers['If-Match'] = `"${revision}"`;
+  const deadline = AbortSignal.timeout(DEADLINE_MS);
+  const options = {
+    method, headers,
+    body: body === undefined ? undefined : JSON.stringify(body),
+    signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
+  };
+  let response;
+  let answer;
+  try {
+    response = await fetch(path, options);
+    const text = await response.text();
+    answer = text ? JSON.parse(text) : null;
+  } catch (error) {
+    throw new ApiError(response?.status ?? 0, error instanceof Error ? error.message : String(error), null);
+  }
+  if (response.ok) return answer;
+  if (response.status === 401 && path !== '/api/login') askToLogIn();
+  throw new ApiError(response.status, answer?.error?.message ?? `${response.status} ${response.statusText}`, answer);
+}
+
+/** @param {string} path @param {AbortSignal} [signal] */
+export const get = (path, signal) => request('GET', path, { signal });
+
+/** The right has gone (logged out elsewhere, token changed, server restarted): the login is shown. */
+function askToLogIn() {
+  const version = state.session?.version ?? '';
+  change({ session: { right: 'none', login_required: true, version } });
+}
+
+/** Asks who we are; the first thing the page does. */
+export async function loadSession() {
+  try {
+    change({ session: await get('/api/session'), failure: null });
+  } catch (error) {
+    if (!(error instanceof ApiError && error.status === 401)) {
+      change({ failure: error instanceof Error ? error.message : String(error) });
+    }
+  }
+}
+
+/** @param {string} token */
+export async function logIn(token) {
+  await request('POST', '/api/login', { body: { token } });
+  await loadSession();
+}
+
+export async function logOut() {
+  await request('POST', '/api/logout');
+  change({ stats: null, live: [], events: [] });
+  await loadSession();
+}
+
+/** @param {string} email */
+export const userPath = (email) => `/api/users/${encodeURIComponent(email)}`;
+
+/**
+ * The accounts with their revision.
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{ revision: number, users: import('./types.d.ts').User[] }>}
+ */
+export const loadUsers = (signal) => get('/api/users', signal);

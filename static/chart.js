@@ -1,0 +1,210 @@
+// One throughput chart: a figure with a sentence that says what it shows, a cursor by pointer and arrow keys, and the
+// same figures as a table. The drawing is uPlot's; everything around it is made here.
+
+import { attribute, button, fill, h, write } from './dom.js';
+import * as format from './format.js';
+import { t } from './i18n.js';
+import { state } from './store.js';
+
+/** @typedef {{ at: number, up: number | null, down: number | null }} Point bytes per second */
+/** @typedef {import('./vendor/uplot/uPlot.esm.js')} Plot */
+
+const HEIGHT = 240;
+const TABLE_ROWS_MAX = 400;
+// Loaded beside the first figures, not before them.
+const library = import('./vendor/uplot/uPlot.esm.js');
+
+/** @param {{ label: string }} options */
+export function createChart({ label }) {
+  /** @type {Point[]} */
+  let points = [];
+  let step = 1;
+  /** @type {Plot | null} */
+  let plot = null;
+  let drawnAs = '';
+  let asTable = false;
+  let cursor = -1;
+
+  const readout = h('p', { class: 'readout', 'aria-live': 'polite' });
+  const canvas = h('div', { class: 'plot', tabindex: '0', role: 'img' });
+  const table = h('div', { class: 'plot-table', hidden: true, tabindex: '0', role: 'region', 'aria-label': label });
+  const caption = h('figcaption', { class: 'visually-hidden' });
+  const toggle = button(t('chart.table'), () => {
+    asTable = !asTable;
+    write(toggle, t(asTable ? 'chart.chart' : 'chart.table'));
+    attribute(toggle, 'aria-pressed', String(asTable));
+    draw();
+  }, { class: 'button quiet', 'aria-pressed': 'false' });
+  const root = h('figure', { class: 'chart' }, caption, h('div', { class: 'chart-head' }, legend(), readout, toggle), canvas, table);
+
+  canvas.addEventListener('keydown', (event) => {
+    const moves = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
+    const move = moves[/** @type {keyof typeof moves} */ (event.key)];
+    if (move === undefined || !points.length) return;
+    event.preventDefault();
+    const from = cursor < 0 ? points.length : cursor;
+    cursor = Math.min(points.length - 1, Math.max(0, from + move));
+    showCursor();
+  });
+  canvas.addEventListener('blur', () => {
+    cursor = -1;
+    plot?.setCursor({ left: -10, top: -10 }, false);
+    writeReadout(null);
+  });
+  const resized = new ResizeObserver(() => {
+    if (plot && canvas.clientWidth) plot.setSize({ width: canvas.clientWidth, height: HEIGHT });
+  });
+  resized.observe(canvas);
+
+  function showCursor() {
+    const left = plot ? plot.valToPos(points[cursor].at, 'x') : 0;
+    plot?.setCursor({ left, top: 10 }, false);
+    writeReadout(cursor);
+  }
+
+  /** @param {number | null} index */
+  function writeReadout(index) {
+    const point = index === null ? null : points[index];
+    write(readout, point
+      ? t('chart.at', { time: stamp(point.at), up: rateOrGap(point.up), down: rateOrGap(point.down) })
+      : '');
+  }
+
+  /** @param {number} at */
+  const stamp = (at) => (step < 60 ? format.time(at) : step < 86_400 ? format.dateTime(at) : format.date(at));
+
+  /**
+   * @param {Point[]} next
+   * @param {number} stepSeconds
+   * @param {string} summary
+   */
+  function render(next, stepSeconds, summary) {
+    points = next;
+    step = stepSeconds;
+    write(caption, summary);
+    attribute(canvas, 'aria-label', `${label}. ${summary} ${t('chart.keys')}`);
+    draw();
+  }
+
+  async function draw() {
+    canvas.hidden = asTable;
+    table.hidden = !asTable;
+    if (asTable) {
+      writeTable();
+      return;
+    }
+    const { default: uPlot } = await library;
+    const { theme } = document.documentElement.dataset;
+    const look = `${theme} ${state.settings.rates} ${state.settings.lang} ${step}`;
+    if (!canvas.clientWidth) return;
+    if (!plot || look !== drawnAs) {
+      plot?.destroy();
+      drawnAs = look;
+      plot = new uPlot(options(canvas.clientWidth, step, onCursor), data(points), canvas);
+    } else {
+      plot.setData(data(points));
+    }
+    if (cursor >= 0) showCursor();
+  }
+
+  /** @param {number | null | undefined} index */
+  const onCursor = (index) => {
+    if (cursor < 0) writeReadout(index ?? null);
+  };
+
+  function writeTable() {
+    const rows = points.slice(-TABLE_ROWS_MAX).reverse().map((point) => h('tr', {},
+      h('th', { scope: 'row', text: stamp(point.at) }),
+      h('td', { class: 'numeric', text: rateOrGap(point.up) }),
+      h('td', { class: 'numeric', text: rateOrGap(point.down) })));
+    fill(table, h('table', { class: 'rows' },
+      h('thead', {}, h('tr', {}, [t('chart.time'), t('upload'), t('download')].map((text) => h('th', { scope: 'col', text })))),
+      h('tbody', {}, rows)));
+  }
+
+  return {
+    root, render,
+    close() {
+      resized.disconnect();
+      plot?.destroy();
+    },
+  };
+}
+
+function legend() {
+  return h('p', { class: 'legend', 'aria-hidden': 'true' },
+    h('span', { class: 'key down', text: t('download') }), h('span', { class: 'key up', text: t('upload') }));
+}
+
+/** @param {number | null} value */
+const rateOrGap = (value) => (value === null ? '–' : format.rate(value));
+
+/**
+ * @param {Point[]} points
+ * @returns {import('./vendor/uplot/uPlot.esm.js').AlignedData}
+ */
+function data(points) {
+  // Rates in bits have decimal marks on the axis, rates in bytes binary ones.
+  const factor = state.settings.rates === 'bits' ? 8 : 1;
+  const scale = (/** @type {number | null} */ value) => (value === null ? null : value * factor);
+  return [points.map((one) => one.at), points.map((one) => scale(one.down)), points.map((one) => scale(one.up))];
+}
+
+/**
+ * @param {number} width
+ * @param {number} step
+ * @param {(index: number | null | undefined) => void} onCursor
+ * @returns {import('./vendor/uplot/uPlot.esm.js').Options}
+ */
+function options(width, step, onCursor) {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
+  const font = `11px ${style.fontFamily}`;
+  const factor = state.settings.rates === 'bits' ? 8 : 1;
+  const grid = { stroke: colour('--line'), width: 1 };
+  return {
+    width, height: HEIGHT, pxAlign: true,
+    padding: [8, 4, 0, 0],
+    legend: { show: false },
+    cursor: { y: false, points: { size: 7, width: 2 }, drag: { x: false, y: false } },
+    scales: { y: { range: (_, __, max) => [0, niceTop(max, factor)] } },
+    axes: [
+      {
+        stroke: colour('--muted'), font, grid: { show: false }, ticks: { show: false }, size: 26, space: 72,
+        values: (_, splits) => splits.map((at) => axisTime(at, step)),
+      },
+      {
+        stroke: colour('--muted'), font, grid, ticks: { show: false }, size: 76, space: 44,
+        splits: (_, __, ___, max) => [0, 1, 2, 3, 4].map((part) => (max * part) / 4),
+        values: (_, splits) => splits.map((value) => format.rate(value / factor)),
+      },
+    ],
+    series: [
+      {},
+      { stroke: colour('--accent'), width: 1.75, fill: colour('--accent-wash'), points: { show: false } },
+      { stroke: colour('--ink-2'), width: 1.25, points: { show: false }, dash: [4, 3] },
+    ],
+    hooks: { setCursor: [(self) => onCursor(self.cursor.idx)] },
+  };
+}
+
+/**
+ * The top of the axis: a round figure above the highest point that four marks divide well.
+ * @param {number} max
+ * @param {number} factor
+ */
+function niceTop(max, factor) {
+  const least = factor === 8 ? 1000 : 1024;
+  if (!(max > least)) return least;
+  const base = factor === 8 ? 1000 : 1024;
+  const unit = base ** Math.floor(Math.log(max) / Math.log(base));
+  const steps = [1, 2, 4, 8, 12, 16, 20, 40, 60, 80, 100, 120, 160, 200, 400, 600, 800, 1024];
+  return unit * (steps.find((one) => one * unit >= max * 1.02) ?? 1024);
+}
+
+/** @param {number} at @param {number} step */
+function axisTime(at, step) {
+  if (step < 60) return format.time(at);
+  if (step < 3600) return format.hour(at);
+  return step < 86_400 ? format.dayMonth(at) : format.month(at);
+}

@@ -1,0 +1,158 @@
+// Where figures come from: the live feed, and polling while there is none. Owns the connection's life: reconnecting
+// with growing, scattered pauses, noticing silence, and standing still while the page is hidden.
+
+import { get } from './api.js';
+import { change, state } from './store.js';
+
+const PAUSE_FIRST_MS = 1000;
+const PAUSE_MAX_MS = 30_000;
+const EVENTS_MAX = 200;
+// After so many ticks figures are old.
+const TICKS_MISSED = 2;
+
+/** @type {WebSocket | null} */
+let socket = null;
+let running = false;
+let failures = 0;
+let polling = false;
+let retryTimer = 0;
+let pollTimer = 0;
+let silenceTimer = 0;
+
+/** Starts and stops with the page's visibility, from now on. */
+export function followVisibility() {
+  document.addEventListener('visibilitychange', () => (document.hidden ? stop() : start()));
+  // A page that goes into the browser's back/forward cache must not hold its socket.
+  addEventListener('pagehide', stop);
+  addEventListener('pageshow', (event) => event.persisted && start());
+  if (!document.hidden) start();
+}
+
+/** Begins if it may: somebody with the right looks at the page. */
+export function start() {
+  if (running || document.hidden || !state.session || state.session.right === 'none') return;
+  running = true;
+  failures = 0;
+  change({ link: 'connecting', lost: false });
+  listenForSilence();
+  connect();
+}
+
+/** Stops asking. What is shown grows old from here on. */
+export function stop() {
+  if (!running) return;
+  running = false;
+  drop();
+  clearTimeout(retryTimer);
+  clearTimeout(pollTimer);
+  clearTimeout(silenceTimer);
+  polling = false;
+  change({ link: 'paused', stale: true, lost: false });
+}
+
+function connect() {
+  drop();
+  const opened = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/api/ws`);
+  socket = opened;
+  opened.onmessage = (message) => {
+    if (socket === opened) onMessage(message.data);
+  };
+  opened.onclose = () => {
+    if (socket !== opened) return;
+    socket = null;
+    retryLater();
+  };
+}
+
+/** Lets go of the socket without hearing of its end. */
+function drop() {
+  const old = socket;
+  socket = null;
+  old?.close();
+}
+
+function retryLater() {
+  if (!running) return;
+  if (!polling) poll();
+  const pause = Math.min(PAUSE_FIRST_MS * 2 ** failures, PAUSE_MAX_MS);
+  failures += 1;
+  clearTimeout(retryTimer);
+  // Pages that lost one server must not come back in one moment.
+  retryTimer = setTimeout(connect, pause * (0.5 + Math.random() / 2));
+}
+
+/** Fetches the figures until the feed is back: with every tick while that works, else with every try of the feed. */
+async function poll() {
+  polling = true;
+  let succeeded = true;
+  try {
+    onStats(await get('/api/stats'));
+    if (running && polling) change({ link: 'polling' });
+  } catch {
+    succeeded = false;
+  }
+  if (!running || !polling) return;
+  if (state.session?.right === 'none') {
+    stop();
+    return;
+  }
+  const pause = succeeded ? state.tickMs : Math.min(PAUSE_FIRST_MS * 2 ** Math.min(failures, 3), PAUSE_MAX_MS);
+  clearTimeout(pollTimer);
+  pollTimer = setTimeout(poll, pause);
+}
+
+/** @param {string} text */
+function onMessage(text) {
+  const { type, payload } = JSON.parse(text);
+  if (state.link !== 'live') change({ link: 'live' });
+  failures = 0;
+  polling = false;
+  clearTimeout(pollTimer);
+  if (type === 'stats') onStats(payload);
+  if (type === 'history') onHistory(payload);
+  if (type === 'event') change({ events: withEvent(state.events, payload) });
+}
+
+/**
+ * Exported for tests that replay a day.
+ * @param {import('./types.d.ts').Stats} stats
+ */
+export function onStats(stats) {
+  const at = stats.started_at + stats.uptime_seconds;
+  const point = { at, up: stats.upload_bps, down: stats.download_bps };
+  const earlier = state.live.filter((old) => old.at < at && old.at > at - state.liveSeconds);
+  change({
+    stats, live: [...earlier, point], statsAt: performance.now(), statsWallAt: Date.now(), stale: false, lost: false,
+  });
+  listenForSilence();
+}
+
+/** @param {{ history: { timestamp: string, upload_bps: number, download_bps: number }[], duration_seconds: number }} past */
+function onHistory(past) {
+  const start = state.stats?.started_at ?? Date.now() / 1000 - Number(past.history.at(-1)?.timestamp ?? 0);
+  const points = past.history.map((one) => ({
+    at: Math.round(start + Number(one.timestamp)), up: one.upload_bps, down: one.download_bps,
+  }));
+  change({ live: points, liveSeconds: past.duration_seconds });
+}
+
+/**
+ * @param {import('./types.d.ts').Event[]} events newest first
+ * @param {import('./types.d.ts').Event} event
+ */
+function withEvent(events, event) {
+  return [event, ...events.filter((old) => old.id !== event.id)].slice(0, EVENTS_MAX);
+}
+
+/** Counts down to the moment at which what is shown is old. A socket that says nothing for so long is given up. */
+function listenForSilence() {
+  clearTimeout(silenceTimer);
+  if (!running) return;
+  silenceTimer = setTimeout(() => {
+    change({ stale: true, lost: true });
+    if (socket?.readyState === WebSocket.OPEN) {
+      drop();
+      retryLater();
+    }
+  }, TICKS_MISSED * state.tickMs + 500);
+}

@@ -1,0 +1,252 @@
+// A table of any length: only the rows in view are in the document. Columns are sorted by their heads, hidden by the
+// viewer, and dropped on narrow screens. Rows keep their places while somebody points at them, so that a click never
+// meets another row than the one it was meant for.
+
+import { attribute, h, icon, write } from './dom.js';
+import { t } from './i18n.js';
+import { changeSettings } from './settings.js';
+import { state } from './store.js';
+
+/**
+ * @template T
+ * @typedef {import('./types.d.ts').Column<T>} Column
+ */
+
+/**
+ * @template T
+ * @typedef {{ node: HTMLElement, write: (row: T, index: number, isHidden: (column: Column<T>) => boolean) => void }} Row
+ */
+
+// Rows made above and below what is seen, so that a quick scroll does not show a gap.
+const OVERSCAN = 8;
+
+/**
+ * @template T
+ * @param {{ name: string, label: string, columns: Column<T>[], keyOf: (row: T) => string,
+ *   first: { column: string, descending: boolean } }} options
+ */
+export function createTable({ name, label, columns, keyOf, first }) {
+  /** @type {T[]} */
+  let rows = [];
+  /** @type {string[]} */
+  let order = [];
+  /** @type {Map<string, Row<T>>} */
+  let shown = new Map();
+  let rowHeight = 0;
+  let frame = 0;
+  let sortedBy = '';
+
+  const head = h('tr');
+  const above = h('tr', { class: 'spacer', 'aria-hidden': 'true' }, h('td'));
+  const below = h('tr', { class: 'spacer', 'aria-hidden': 'true' }, h('td'));
+  const body = h('tbody', {}, above, below);
+  const table = h('table', { class: 'rows', 'aria-label': label }, h('thead', {}, head), body);
+  const root = h('div', { class: 'table-scroll', tabindex: '0', role: 'region', 'aria-label': label }, table);
+  root.addEventListener('scroll', () => {
+    frame ||= requestAnimationFrame(() => {
+      frame = 0;
+      writeRows();
+    });
+  }, { passive: true });
+  const heads = columns.map((column) => makeHead(column, () => sortBy(column)));
+  head.append(...heads.map((one) => one.node));
+
+  const sort = () => state.settings.sorts[name] ?? first;
+  const isHidden = (/** @type {Column<T>} */ column) => (state.settings.hidden[name] ?? []).includes(column.key);
+
+  /** @param {Column<T>} column */
+  function sortBy(column) {
+    const { column: key, descending } = sort();
+    const turned = key === column.key ? !descending : Boolean(column.numeric);
+    changeSettings({ sorts: { ...state.settings.sorts, [name]: { column: column.key, descending: turned } } });
+  }
+
+  /** @param {T[]} next */
+  function render(next) {
+    rows = next;
+    const { column: key, descending } = sort();
+    for (const one of heads) one.write(key, descending, isHidden(one.column));
+    const wanted = `${key} ${descending}`;
+    if (wanted === sortedBy && isPointedAt()) {
+      keepPlaces();
+    } else {
+      const column = columns.find((one) => one.key === key) ?? columns[0];
+      rows = sorted(rows, column, descending);
+      sortedBy = wanted;
+    }
+    order = rows.map(keyOf);
+    attribute(table, 'aria-rowcount', rows.length + 1);
+    writeRows();
+  }
+
+  const isPointedAt = () => body.matches(':hover') || body.contains(document.activeElement);
+
+  /** The order so far, without the rows that have gone and with the new ones at the end. */
+  function keepPlaces() {
+    const places = new Map(order.map((key, place) => [key, place]));
+    const place = (/** @type {T} */ row) => places.get(keyOf(row)) ?? Infinity;
+    rows = rows.map((row) => ({ row, at: place(row) })).sort((a, b) => (a.at === b.at ? 0 : a.at - b.at)).map(({ row }) => row);
+  }
+
+  function writeRows() {
+    if (!rowHeight && rows.length) measure();
+    const height = rowHeight || 40;
+    const start = Math.max(0, Math.floor(root.scrollTop / height) - OVERSCAN);
+    const end = Math.min(rows.length, Math.ceil((root.scrollTop + root.clientHeight) / height) + OVERSCAN);
+    /** @type {typeof shown} */
+    const next = new Map();
+    let before = /** @type {Element} */ (above);
+    for (let index = start; index < end; index += 1) {
+      const key = order[index];
+      const row = shown.get(key) ?? makeRow(columns);
+      row.write(rows[index], index, isHidden);
+      if (before.nextElementSibling !== row.node) before.after(row.node);
+      before = row.node;
+      next.set(key, row);
+    }
+    for (const [key, row] of shown) {
+      if (!next.has(key)) row.node.remove();
+    }
+    shown = next;
+    setHeight(above, start * height);
+    setHeight(below, (rows.length - end) * height);
+  }
+
+  /** All rows are of one height, which depends on the screen. */
+  function measure() {
+    const probe = makeRow(columns);
+    probe.write(rows[0], 0, isHidden);
+    above.after(probe.node);
+    rowHeight = probe.node.getBoundingClientRect().height;
+    probe.node.remove();
+  }
+
+  const resized = new ResizeObserver(() => {
+    rowHeight = 0;
+    writeRows();
+  });
+  resized.observe(root);
+
+  return { root, render, close: () => resized.disconnect(), columns, isHidden };
+}
+
+/** @param {HTMLElement} row @param {number} height */
+function setHeight(row, height) {
+  const cell = /** @type {HTMLElement} */ (row.firstElementChild);
+  const text = `${height}px`;
+  if (cell.style.height !== text) cell.style.height = text;
+  row.hidden = height === 0;
+}
+
+/**
+ * @template T
+ * @param {T[]} rows
+ * @param {Column<T>} column
+ * @param {boolean} descending
+ */
+function sorted(rows, column, descending) {
+  const collator = new Intl.Collator(undefined, { numeric: true });
+  const sign = descending ? -1 : 1;
+  const keyed = rows.map((row) => ({ row, key: column.sort(row) }));
+  keyed.sort(({ key: a }, { key: b }) => sign
+    * (typeof a === 'number' && typeof b === 'number' ? a - b : collator.compare(String(a), String(b))));
+  return keyed.map(({ row }) => row);
+}
+
+/**
+ * @template T
+ * @param {Column<T>} column
+ * @param {() => void} onClick
+ */
+function makeHead(column, onClick) {
+  const arrow = h('span', { class: 'arrow', 'aria-hidden': 'true' });
+  const content = column.label
+    ? h('button', { type: 'button', class: 'head', on: { click: onClick } }, h('span', { text: column.label }), arrow)
+    : h('span', { class: 'visually-hidden', text: t('table.actions') });
+  const node = h('th', { scope: 'col', class: cellClass(column) }, content);
+  return {
+    node, column,
+    /** @param {string} key @param {boolean} descending @param {boolean} hidden */
+    write(key, descending, hidden) {
+      const direction = descending ? 'descending' : 'ascending';
+      if (column.label) attribute(node, 'aria-sort', key === column.key ? direction : 'none');
+      write(arrow, key === column.key ? (descending ? '↓' : '↑') : '');
+      node.hidden = hidden;
+    },
+  };
+}
+
+/**
+ * @template T
+ * @param {Column<T>[]} columns
+ * @returns {Row<T>}
+ */
+function makeRow(columns) {
+  const cells = columns.map((column) => {
+    const { node, write: fill } = column.cell();
+    const cell = h(column.fixed && column.label ? 'th' : 'td', { class: cellClass(column) }, node);
+    if (column.fixed && column.label) cell.scope = 'row';
+    return { cell, column, fill };
+  });
+  const node = h('tr', {}, cells.map(({ cell }) => cell));
+  return {
+    node,
+    write(row, index, isHidden) {
+      attribute(node, 'aria-rowindex', index + 2);
+      for (const { cell, column, fill } of cells) {
+        const hidden = isHidden(column);
+        if (cell.hidden !== hidden) cell.hidden = hidden;
+        if (!hidden) fill(row);
+      }
+    },
+  };
+}
+
+/**
+ * @template T
+ * @param {Column<T>} column
+ */
+function cellClass(column) {
+  return `c-${column.key} p${column.priority}${column.numeric ? ' numeric' : ''}`;
+}
+
+/**
+ * The menu that shows and hides columns.
+ * @template T
+ * @param {string} name
+ * @param {Column<T>[]} columns
+ */
+export function columnsMenu(name, columns) {
+  const boxes = columns.filter((column) => !column.fixed && column.label).map((column) => {
+    const box = h('input', { type: 'checkbox', checked: !(state.settings.hidden[name] ?? []).includes(column.key) });
+    box.addEventListener('change', () => {
+      const others = (state.settings.hidden[name] ?? []).filter((key) => key !== column.key);
+      const hidden = box.checked ? others : [...others, column.key];
+      changeSettings({ hidden: { ...state.settings.hidden, [name]: hidden } });
+    });
+    return h('label', { class: 'check' }, box, column.label);
+  });
+  return h('details', { class: 'menu' },
+    h('summary', { class: 'button', title: t('table.columns') }, icon('columns'), h('span', { text: t('table.columns') })),
+    h('div', { class: 'popup' }, boxes));
+}
+
+/**
+ * A cell that is a text.
+ * @template T
+ * @param {(row: T) => string} text
+ * @param {(row: T) => string} [title]
+ * @returns {() => { node: HTMLElement, write: (row: T) => void }}
+ */
+export function textCell(text, title) {
+  return () => {
+    const node = h('span', { class: 'text' });
+    return {
+      node,
+      write(row) {
+        write(node, text(row));
+        if (title) attribute(node, 'title', title(row) || null);
+      },
+    };
+  };
+}

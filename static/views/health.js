@@ -1,0 +1,175 @@
+// How the server itself does: totals, sessions and refusals, machine, certificate, last reload.
+
+import { request } from '../api.js';
+import { attribute, button, h, list, show, write } from '../dom.js';
+import * as format from '../format.js';
+import { lookUp, t } from '../i18n.js';
+import { mayChange } from '../accounts.js';
+import { attempt, notify } from '../ui.js';
+import { bothWays, empty, figure, line, meter, panel, serverNow } from './parts.js';
+
+/** @typedef {import('../types.d.ts').State} State */
+/** @typedef {import('../types.d.ts').Certificate} Certificate */
+
+const REASONS_MAX = 6;
+
+/** Totals in a row: today, this month, overall, sessions, uptime. */
+export function totalsView() {
+  const sums = { today: sum(t('today')), month: sum(t('month')), total: sum(t('total')) };
+  const sessions = figure(t('sessions.now'));
+  const uptime = figure(t('uptime'));
+  const root = h('dl', { class: 'totals', 'aria-label': t('totals.title') },
+    Object.values(sums).map((one) => one.node), sessions.node, uptime.node);
+  return {
+    root,
+    /** @param {State} state */
+    render({ stats }) {
+      if (!stats) return;
+      sums.today.write(stats.today);
+      sums.month.write(stats.month);
+      sums.total.write(stats.lifetime);
+      const { active_connections: now, max_connections: limit } = stats;
+      sessions.write(format.number(now), limit > 0 ? t('sessions.of', { limit: format.number(limit) }) : '', String(now));
+      uptime.write(format.duration(stats.uptime_seconds), t('since', { time: format.dateTime(stats.started_at) }));
+    },
+  };
+}
+
+/** @param {string} label */
+function sum(label) {
+  const total = h('dd', { class: 'value' });
+  const ways = bothWays();
+  return {
+    node: h('div', { class: 'figure' }, h('dt', { text: label }), total, h('dd', { class: 'more' }, ways.node)),
+    /** @param {import('../types.d.ts').Both} both */
+    write(both) {
+      const all = both.upload_bytes + both.download_bytes;
+      write(total, format.bytes(all));
+      attribute(total, 'title', format.exactBytes(all));
+      ways.write(both.upload_bytes, both.download_bytes);
+    },
+  };
+}
+
+/** Memory, processor, descriptors, the length of a turn. */
+export function machineView() {
+  const cpu = meter(t('cpu'));
+  const memory = meter(t('memory'));
+  const descriptors = meter(t('descriptors'));
+  const sessions = meter(t('sessions.now'));
+  const turn = line(t('turn'), t('turn.hint'));
+  const threads = line(t('threads'));
+  const { root } = panel(t('machine.title'), 'machine', cpu.node, memory.node, descriptors.node, sessions.node,
+    h('dl', { class: 'lines' }, turn.node, threads.node));
+  return {
+    root,
+    /** @param {State} state */
+    render({ stats }) {
+      if (!stats) return;
+      // Several cores can be busy: 200 % are two of them.
+      cpu.write(stats.cpu_percent / 100, format.percent(stats.cpu_percent / 100, 1));
+      memory.write(stats.memory_bytes / stats.total_memory_bytes,
+        t('x.of', { x: format.bytes(stats.memory_bytes), y: format.bytes(stats.total_memory_bytes) }));
+      const { open, limit } = stats.descriptors;
+      descriptors.write(open / limit, t('x.of', { x: format.number(open), y: format.number(limit) }));
+      const { active_connections: now, max_connections: most } = stats;
+      sessions.write(most > 0 ? now / most : 0, most > 0 ? t('x.of', { x: format.number(now), y: format.number(most) }) : format.number(now));
+      turn.write(`${format.micros(stats.turn.p50_us)} · ${format.micros(stats.turn.p99_us)} · ${format.micros(stats.turn.max_us)}`);
+      threads.write(format.number(stats.threads));
+    },
+  };
+}
+
+/** Who was not served, why, and what can be done about it. */
+export function refusalsView() {
+  const { root, heading } = panel(t('rejected.title'), 'refusals');
+  const count = h('span', { class: 'count' });
+  heading.append(count);
+  const rows = h('ul', { class: 'list reasons' });
+  const none = h('div', {}, empty(t('rejected.none'), t('rejected.none.text')));
+  const more = h('p', { class: 'more-text' });
+  root.append(none, rows, more);
+  return {
+    root,
+    /** @param {State} state */
+    render({ stats }) {
+      if (!stats) return;
+      const reasons = Object.entries(stats.rejected).filter(([, n]) => n > 0).sort(([, a], [, b]) => b - a);
+      write(count, format.number(reasons.reduce((all, [, n]) => all + n, 0)));
+      show(none, reasons.length === 0);
+      list(rows, reasons.slice(0, REASONS_MAX), ([reason]) => reason, reasonRow);
+      const rest = reasons.slice(REASONS_MAX);
+      show(more, rest.length > 0);
+      write(more, rest.map(([reason, n]) => `${reasonName(reason)} ${format.number(n)}`).join(', '));
+    },
+  };
+}
+
+/** @param {[string, number]} entry */
+function reasonRow([reason]) {
+  const amount = h('span', { class: 'amount' });
+  const node = h('li', { class: 'reason' }, h('span', { class: 'reason-name', text: reasonName(reason) }), amount,
+    h('p', { class: 'remedy', text: lookUp(`reason.${reason}.remedy`, t('reason.unknown.remedy')) }));
+  return { node, write: (/** @type {[string, number]} */ [, n]) => write(amount, format.number(n)) };
+}
+
+/** @param {string} reason */
+export const reasonName = (reason) => lookUp(`reason.${reason}`, reason);
+
+/** Certificates, version and the last reload. */
+export function identityView() {
+  const certificates = h('ul', { class: 'certificates' });
+  const plain = h('p', { class: 'muted', text: t('certificate.none') });
+  const version = line(t('version'));
+  const reload = line(t('reload.last'));
+  const changes = h('p', { class: 'muted changes' });
+  const again = button(t('reload.now'), () => attempt(reloadNow), { class: 'button quiet', title: t('reload.hint') });
+  const { root, heading } = panel(t('certificate.title'), 'identity', certificates, plain,
+    h('dl', { class: 'lines' }, version.node, reload.node), changes);
+  heading.append(again);
+  return {
+    root,
+    /** @param {State} state */
+    render({ stats }) {
+      if (!stats) return;
+      show(again, mayChange());
+      show(plain, stats.certificates.length === 0);
+      list(certificates, stats.certificates, (one) => one.pin_sha256, certificateRow);
+      version.write(stats.version);
+      const last = stats.last_reload;
+      reload.write(last ? format.relative(last.at, serverNow()) : t('never'), last ? format.dateTime(last.at) : undefined);
+      show(changes, Boolean(last));
+      write(changes, !last ? '' : last.ok ? (last.changes.join(', ') || t('reload.nothing')) : t('reload.failed'));
+    },
+  };
+}
+
+/** @param {Certificate} _ */
+function certificateRow(_) {
+  const names = h('p', { class: 'certificate-names' });
+  const until = h('span', { class: 'badge' });
+  const issuer = h('p', { class: 'muted' });
+  const pin = h('code', { class: 'pin' });
+  const node = h('li', { class: 'certificate' }, h('div', { class: 'certificate-head' }, names, until), issuer, pin);
+  return {
+    node,
+    /** @param {Certificate} certificate */
+    write(certificate) {
+      write(names, certificate.names.join(', '));
+      attribute(names, 'title', certificate.names.join(', '));
+      write(until, t('days.left', { n: certificate.days_left, amount: certificate.days_left }));
+      attribute(until, 'title', format.dateTime(certificate.not_after));
+      attribute(until, 'data-level', certificate.days_left <= 3 ? 'full' : certificate.days_left <= 14 ? 'high' : null);
+      const until_date = format.date(certificate.not_after);
+      write(issuer, certificate.self_signed ? t('certificate.self', { date: until_date }) : t('certificate.by', { issuer: certificate.issuer, date: until_date }));
+      write(pin, certificate.pin_sha256);
+      attribute(pin, 'title', t('certificate.pin'));
+    },
+  };
+}
+
+async function reloadNow() {
+  const { changes, needs_restart: later } = await request('POST', '/api/reload');
+  const words = changes.join(', ') || t('reload.nothing');
+  notify(later?.length ? t('reload.done.later', { changes: words, later: later.join(', ') }) : t('reload.done', { changes: words }));
+}
