@@ -70,8 +70,10 @@ fn the_reference_says_the_defaults() {
         defaults[example].take();
         reference[example].take();
     }
-    defaults["tls"]["certificates"].take();
-    reference["tls"]["certificates"].take();
+    for (section, example) in [("tls", "certificates"), ("monitoring", "alerts")] {
+        defaults[section][example].take();
+        reference[section][example].take();
+    }
     assert_eq!(reference, defaults);
 }
 

@@ -2,12 +2,13 @@
 //! and what is named or linked exists.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use vless_rust::app::cli;
-use vless_rust::app::config::Config;
+use vless_rust::app::config::{self, Config};
 use vless_rust::session::close::CloseReason;
 use vless_rust::stats::Totals;
 
@@ -59,30 +60,6 @@ fn reference() -> BTreeMap<String, Vec<String>> {
     by_key
 }
 
-/// Paths of all keys that hold a value, with `[]` for the elements of lists of objects.
-fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
-    match value {
-        Value::Object(members) => {
-            let dot = if path.is_empty() { "" } else { "." };
-            for (key, member) in members {
-                leaves(member, &format!("{path}{dot}{key}"), found);
-            }
-        }
-        Value::Array(elements) if elements.iter().any(Value::is_object) => {
-            for element in elements {
-                leaves(element, &format!("{path}[]"), found);
-            }
-        }
-        _ => {
-            found.insert(path.to_owned());
-        }
-    }
-}
-
-fn effective(config: &Config) -> Value {
-    serde_json::from_str(&config.effective_json()).unwrap()
-}
-
 /// A configuration that says `value` for `key` (which is not inside a list) and nothing else of its own.
 fn loads_with(key: &str, value: i64) -> bool {
     let mut names = key.split('.').rev();
@@ -98,24 +75,27 @@ fn limits(range: &str) -> Option<(i64, i64)> {
     Some((least.rsplit(' ').next()?.parse().ok()?, most.parse().ok()?))
 }
 
-#[test]
-fn the_reference_has_every_key_and_no_other() {
-    // conf/reference.json has exactly the keys of the schema; another test holds it to that.
-    let all = Config::load(&root().join("conf/reference.json")).unwrap();
-    let mut wanted = BTreeSet::new();
-    leaves(&effective(&all), "", &mut wanted);
-    assert!(wanted.len() > 65, "{} keys", wanted.len());
-    assert_eq!(reference().into_keys().collect::<BTreeSet<_>>(), wanted);
+/// The two places where every key is written out, as they are and as the keys would have them.
+fn written_out() -> [(PathBuf, String, String); 2] {
+    let (readme, example) = (root().join(REFERENCE), root().join("conf/reference.json"));
+    let text = fs::read_to_string(&readme).unwrap();
+    let start = text.find("| key | default | range | meaning |").expect("the table of keys");
+    let end = start + text[start..].find("\n\n").expect("the end of the table of keys") + 1;
+    let wanted = format!("{}{}{}", &text[..start], config::table(), &text[end..]);
+    let reference = fs::read_to_string(&example).unwrap();
+    [(readme, text, wanted), (example, reference, config::example())]
 }
 
+/// `VLESS_RUST_WRITE_REFERENCE=1 cargo test --test readme reference` writes them.
 #[test]
-fn the_reference_says_the_defaults() {
-    let minimal = json!({ "users": [{ "uuid": ID }] }).to_string();
-    let defaults = effective(&Config::parse(&minimal, Path::new("config.json")).unwrap());
-    for (key, cells) in reference().iter().filter(|(key, _)| !key.contains("[]")) {
-        let real = key.split('.').fold(&defaults, |value, name| &value[name]);
-        let told: Value = serde_json::from_str(cells[0].trim_matches('`')).unwrap_or_else(|_| panic!("{key}"));
-        assert!(*real == told || *real == json!([told]), "{key} is {real} by default, not {told}");
+fn the_reference_is_what_the_keys_say() {
+    for (path, text, wanted) in written_out() {
+        if env::var_os("VLESS_RUST_WRITE_REFERENCE").is_some() {
+            fs::write(&path, &wanted).unwrap();
+        } else {
+            let differ = text.lines().zip(wanted.lines()).find(|(is, should)| is != should);
+            assert!(text == wanted, "{}: {differ:?}; VLESS_RUST_WRITE_REFERENCE=1 writes it anew", path.display());
+        }
     }
 }
 

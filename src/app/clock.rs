@@ -15,7 +15,7 @@ pub fn rfc3339(time: SystemTime) -> String {
 
 /// Year, month and day of the Gregorian calendar, `days` after 1970-01-01. Counts in years that begin in March, so
 /// that the leap day is the last of its year, and in eras of 400 years, which all have the same length.
-fn civil_date(days: u64) -> (u64, u64, u64) {
+pub fn civil_date(days: u64) -> (u64, u64, u64) {
     const DAYS_FROM_MARCH_OF_YEAR_0_TO_1970: u64 = 719_468;
     const DAYS_PER_ERA: u64 = 146_097;
     let days = days + DAYS_FROM_MARCH_OF_YEAR_0_TO_1970;
@@ -28,6 +28,58 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
     let day_of_month = day - (153 * month + 2) / 5 + 1;
     let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
     (year + era * 400, month, day_of_month)
+}
+
+/// Days from 1970-01-01 to a date of the Gregorian calendar; negative before it. The reverse of [`civil_date`].
+pub fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    // As above: years begin in March.
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// Seconds since 1970 of a time such as `2026-01-31T23:59:59Z` or `2026-01-31T23:59:59+02:00`; a date alone means its
+/// first second, UTC. `None` for anything else, and for times before 1970.
+pub fn parse_rfc3339(text: &str) -> Option<u64> {
+    let (date, rest) = text.split_at_checked(10)?;
+    let days = parse_date(date)?;
+    if rest.is_empty() {
+        return u64::try_from(days * 86_400).ok();
+    }
+    let rest = rest.strip_prefix(['T', 't', ' '])?;
+    let (time, rest) = rest.split_at_checked(8)?;
+    let [hour, minute, second] = numbers::<3>(time, ':')?;
+    // A leap second counts as the one before it.
+    let in_range = hour <= 23 && minute <= 59 && second <= 60;
+    let fraction = rest.strip_prefix('.').map_or(0, |rest| 1 + rest.bytes().take_while(u8::is_ascii_digit).count());
+    let offset = parse_offset(rest.get(fraction..)?)?;
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second.min(59) - offset;
+    in_range.then_some(seconds).and_then(|seconds| u64::try_from(seconds).ok())
+}
+
+fn parse_date(text: &str) -> Option<i64> {
+    let [year, month, day] = numbers::<3>(text, '-')?;
+    let days = days_since_1970(year, month, day);
+    let is_real = (1..=12).contains(&month) && day >= 1 && days < days_since_1970(year + month / 12, month % 12 + 1, 1);
+    is_real.then_some(days)
+}
+
+/// Seconds that a place is ahead of UTC.
+fn parse_offset(text: &str) -> Option<i64> {
+    if matches!(text, "Z" | "z") {
+        return Some(0);
+    }
+    let sign = if text.starts_with('-') { -1 } else { 1 };
+    let [hours, minutes] = numbers::<2>(text.strip_prefix(['+', '-'])?, ':')?;
+    (hours <= 23 && minutes <= 59).then_some(sign * (hours * 3600 + minutes * 60))
+}
+
+fn numbers<const N: usize>(text: &str, separator: char) -> Option<[i64; N]> {
+    let is_number = |part: &&str| part.len() >= 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = text.split(separator).map(|part| Some(part).filter(is_number)?.parse().ok());
+    parts.collect::<Option<Vec<_>>>()?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -46,5 +98,44 @@ mod tests {
         assert_eq!(at(4_102_444_800, 0), "2100-01-01T00:00:00.000Z");
         assert_eq!(at(4_107_542_400, 0), "2100-03-01T00:00:00.000Z");
         assert_eq!(rfc3339(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn a_time_that_was_written_is_read_again() {
+        for seconds in [0, 951_782_400, 1_709_251_199, 4_107_542_400] {
+            assert_eq!(parse_rfc3339(&rfc3339(UNIX_EPOCH + Duration::from_secs(seconds))), Some(seconds));
+        }
+    }
+
+    #[test]
+    fn times_may_have_an_offset_a_fraction_or_be_a_date() {
+        let noon = Some(1_769_860_800);
+        for text in ["2026-01-31T12:00:00Z", "2026-01-31t12:00:00.999z", "2026-01-31 14:00:00+02:00"] {
+            assert_eq!(parse_rfc3339(text), noon, "{text}");
+        }
+        assert_eq!(parse_rfc3339("2026-01-31"), Some(1_769_817_600));
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in [
+            "",
+            "tomorrow",
+            "2026-02-29",
+            "2026-13-01",
+            "2026-00-01",
+            "2026-01-00",
+            "2026-01-31T24:00:00Z",
+            "2026-01-31T12:00:00",
+            "2026-01-31T12:00Z",
+            "1969-12-31",
+            "2026-01-31T12:00:00+2:00",
+            "2026-1-31",
+            "20266-01-31",
+            "2026-01-3é",
+        ] {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
+        assert!(parse_rfc3339("2028-02-29").is_some());
     }
 }

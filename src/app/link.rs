@@ -70,7 +70,7 @@ pub fn warnings(config: &Config, host: &LinkHost, certificates: &[LoadedCertific
 }
 
 fn host_with(config: &Config, default_source: impl FnOnce() -> Option<IpAddr>) -> LinkHost {
-    if let Some(host) = &config.server.public_host {
+    if let Some(host) = &config.server.public_ip {
         return LinkHost { host: host.clone(), warning: None };
     }
     let listen = &config.server.listen;

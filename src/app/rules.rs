@@ -136,8 +136,8 @@ fn dial(config: &Config, capacity: Capacity) -> DialRules {
             own_listeners(config),
         )),
         resolver: ResolverSettings {
-            servers: outbound.dns_servers.clone(),
-            timeout: outbound.dns_timeout,
+            servers: outbound.dns.servers.clone(),
+            timeout: outbound.dns.timeout,
             limits: Limits { lookups_max: capacity.lookups_per_worker(), ..Limits::default() },
             ..ResolverSettings::default()
         },
@@ -149,7 +149,7 @@ fn dial(config: &Config, capacity: Capacity) -> DialRules {
 /// Where clients would reach this server itself. The public address may be somebody else's translation of ours, which only
 /// the operator knows.
 fn own_listeners(config: &Config) -> Vec<SocketAddr> {
-    let public = config.server.public_host.as_ref().and_then(|host| host.parse().ok());
+    let public = config.server.public_ip.as_ref().and_then(|host| host.parse().ok());
     let public = public.map(|ip| SocketAddr::new(ip, config.server.port));
     listen_addresses(config).into_iter().chain(public).collect()
 }

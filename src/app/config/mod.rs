@@ -1,17 +1,22 @@
 //! The configuration file: read, checked, and turned into settings the program can use as they are.
 //!
-//! `text.rs` blanks comments; `schema.rs` has the keys and defaults; `check.rs`, with `rules.rs` and `values.rs`, turns
-//! them into the types of `settings.rs`; `locate.rs` finds the line of a complaint and `error.rs` words it;
-//! `not_built.rs` lists what has no effect yet; `print.rs` shows the effective configuration. Nothing here opens any
+//! `keys.rs` has every key once, in the form of `section.rs` and with the kinds of `kinds.rs` and `oddities.rs`; from it
+//! follow schema, defaults, checks, types and reference (`reference.rs`). `check.rs` has the rules between keys.
+//! `text.rs` blanks comments; `locate.rs` finds the line of a complaint and `error.rs` words it; `not_built.rs` lists what
+//! has no effect yet; `print.rs` shows the effective configuration. Nothing here opens any
 //! file but the configuration, or changes it.
 
 mod check;
 mod error;
+mod keys;
+mod kinds;
 mod locate;
 mod not_built;
+mod oddities;
 mod print;
+mod reference;
 mod rules;
-mod schema;
+mod section;
 mod settings;
 mod text;
 mod values;
@@ -21,12 +26,17 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 pub use self::error::{ConfigError, ConfigErrors};
+pub use self::keys::{
+    Alert, CertificateFiles, ConnectionPool, Dns, Log, Monitoring, Outbound, Performance, ProcessLimits, Server,
+    Timeouts, UserLimits,
+};
+pub use self::reference::{example, table};
 pub use self::settings::{
-    CertificateFiles, ConnectionPool, Fallback, FallbackDest, Flow, Log, LogFormat, Monitoring, Outbound, Performance,
-    Prefer, Server, Timeouts, Tls, TlsVersion, User,
+    Fallback, FallbackDest, Flow, LogFormat, Prefer, QuotaPeriod, Receiver, Secret, Tls, TlsVersion, User,
 };
 
 use self::error::Complaint;
+use self::keys::RawFile;
 use self::locate::{KeyPath, Spot, Step};
 use crate::app::exit::{self, Failure};
 use crate::app::files::{folder_of, read_limited};
@@ -41,12 +51,18 @@ pub struct Config {
     pub file: PathBuf,
     /// Listeners and workers.
     pub server: Server,
-    /// At least one; no two with the same email, nor with the same id when bytes 6 and 7 are ignored.
+    /// Those in this file; no two with the same email, nor with the same id when bytes 6 and 7 are ignored.
     pub users: Vec<User>,
+    /// Where more of them are.
+    pub users_file: Option<PathBuf>,
+    /// The flow of users without one of their own; `None` without TLS, where there is none.
+    pub flow_with_tls: Option<Flow>,
     /// None = plain VLESS.
     pub tls: Option<Tls>,
     /// In the order of the file.
     pub fallbacks: Vec<Fallback>,
+    /// For each source of connections.
+    pub limits: ProcessLimits,
     /// The statistics interface.
     pub monitoring: Monitoring,
     /// Sizes and switches of the data path.
@@ -61,7 +77,7 @@ pub struct Config {
     pub log: Log,
     warnings: Vec<String>,
     /// What the file says after defaults; for `effective_json` alone.
-    source: schema::File,
+    source: RawFile,
 }
 
 impl Config {
@@ -131,6 +147,25 @@ fn resolve(config_file: &Path, path: &Path) -> PathBuf {
     folder_of(config_file).join(path)
 }
 
+/// The place on the way `keys` where a list stands for an object. The parser takes such a list and fills the object's
+/// keys in the order of `keys.rs`, so that its complaints would be about keys that nobody wrote.
+fn list_for_object(keys: &KeyPath) -> Option<KeyPath> {
+    let mut file = RawFile::default();
+    file.users.push(keys::RawUser::default());
+    file.tls.certificates.push(keys::RawCertificateFiles::default());
+    file.fallbacks.push(keys::RawFallback::default());
+    file.monitoring.alerts.push(keys::RawAlert::default());
+    let mut meant = &serde_json::to_value(file).ok()?;
+    for (depth, step) in keys.0.iter().enumerate() {
+        meant = match (step, meant) {
+            (Step::Index(_), Value::Object(_)) => return Some(KeyPath(keys.0[..depth].to_vec())),
+            (Step::Index(_), meant) => meant.get(0)?,
+            (Step::Key(key), meant) => meant.get(key)?,
+        };
+    }
+    None
+}
+
 /// Whether `given` has a list somewhere where `meant` has an object; `keys` then is the way there.
 fn find_list_for_object(given: &Value, meant: &Value, keys: &mut KeyPath) -> bool {
     let mut is_below = |step: Step, given: &Value, meant: &Value| {
@@ -162,7 +197,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// Reads `json` into the schema. Each key that does not fit is noted and blanked, so that one pass over the file
     /// tells about all of them.
-    fn structure(&self, json: &mut String) -> Result<schema::File, ConfigErrors> {
+    fn structure(&self, json: &mut String) -> Result<RawFile, ConfigErrors> {
         let mut errors = Vec::new();
         loop {
             let mut parser = serde_json::Deserializer::from_str(json);
@@ -191,7 +226,7 @@ impl Reading<'_> {
     }
 
     /// The parser takes a list for an object and fills its keys in the order of our schema, which nobody means.
-    fn refuse_lists_for_objects(&self, json: &str, file: schema::File) -> Result<schema::File, ConfigErrors> {
+    fn refuse_lists_for_objects(&self, json: &str, file: RawFile) -> Result<RawFile, ConfigErrors> {
         let given = serde_json::from_str(json).unwrap_or_default();
         let meant = serde_json::to_value(&file).unwrap_or_default();
         let mut keys = KeyPath::default();
@@ -209,7 +244,7 @@ impl Reading<'_> {
         error: &serde_path_to_error::Error<serde_json::Error>,
     ) -> (ConfigError, Option<Spot>) {
         let mut keys = keys_of(error.path());
-        if let Some(list) = schema::list_for_object(&keys) {
+        if let Some(list) = list_for_object(&keys) {
             let message = "must be an object { ... }, not a list".to_owned();
             let spot = locate::locate(json, &list);
             let start = spot.as_ref().map_or(0, |spot| spot.value.start);

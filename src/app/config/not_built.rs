@@ -12,14 +12,20 @@ const NOT_BUILT: &[&str] = &[
     "monitoring.listen",
     "monitoring.port",
     "monitoring.token",
+    "monitoring.socket",
+    "monitoring.metrics_users",
+    "monitoring.alerts",
     "monitoring.speed_history_duration",
     "monitoring.broadcast_interval",
     "monitoring.websocket_max_connections",
     "monitoring.websocket_heartbeat_timeout",
     "monitoring.state_file",
     "monitoring.state_interval",
-    "monitoring.socket",
     "performance.stats_batch_size",
+    "limits.sessions_per_user_max",
+    "limits.sessions_per_source_max",
+    "limits.handshakes_per_source_max",
+    "limits.accepts_per_source_per_second_max",
 ];
 
 /// A line for each section of `json` (the file without comments) that says something without effect.

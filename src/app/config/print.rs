@@ -1,20 +1,24 @@
 //! The effective configuration as text, without secrets. Owns what is masked and how.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::schema::File;
+use super::keys::{File, RawFile};
+use super::section::Section;
 use super::settings::User;
 
 /// `file` with the parts that checks computed (`users`), secrets masked, indented.
-pub(super) fn effective_json(file: &File, users: &[User]) -> String {
-    let mut file = file.clone();
-    for token in [&mut file.monitoring.token, &mut file.monitoring.admin_token] {
-        *token = token.take().map(|_| "********".to_owned());
+pub(super) fn effective_json(file: &RawFile, users: &[User]) -> String {
+    let mut value = serde_json::to_value(file).unwrap_or_default();
+    for row in File::rows("").iter().filter(|row| row.is_secret) {
+        let place = row.key.split('.').try_fold(&mut value, |value, name| value.get_mut(name));
+        if let Some(secret) = place.filter(|secret| !secret.is_null()) {
+            *secret = Value::from("********");
+        }
     }
-    let mut value = serde_json::to_value(&file).unwrap_or_default();
-    value["users"] = users
-        .iter()
-        .map(|user| json!({ "uuid": user.masked_id(), "email": user.email, "flow": user.flow.as_str() }))
-        .collect::<Value>();
+    for (shown, user) in value["users"].as_array_mut().into_iter().flatten().zip(users) {
+        shown["uuid"] = user.masked_id().into();
+        shown["email"] = user.email.clone().into();
+        shown["flow"] = user.flow.as_str().into();
+    }
     format!("{value:#}")
 }

@@ -7,10 +7,9 @@ use std::fmt::Display;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::error::{did_you_mean, quoted};
-use super::resolve;
+use super::{resolve, values};
 
 /// One broken rule.
 pub(super) struct Problem {
@@ -27,6 +26,12 @@ pub(super) struct Check<'a> {
     pub(super) warnings: Vec<String>,
 }
 
+impl<'a> Check<'a> {
+    pub(super) fn new(config_file: &'a Path) -> Self {
+        Self { config_file, problems: Vec::new(), warnings: Vec::new() }
+    }
+}
+
 impl Check<'_> {
     pub(super) fn problem(&mut self, path: &str, message: impl Into<String>) {
         self.problems.push(Problem { path: path.to_owned(), message: message.into() });
@@ -40,14 +45,6 @@ impl Check<'_> {
         let space = if unit.is_empty() { "" } else { " " };
         self.problem(key, format!("must be between {} and {}{space}{unit}, not {value}", range.start(), range.end()));
         *range.start()
-    }
-
-    pub(super) fn count(&mut self, key: &str, value: i64, range: RangeInclusive<i64>) -> usize {
-        self.number(key, value, range, "") as usize
-    }
-
-    pub(super) fn seconds(&mut self, key: &str, value: i64, range: RangeInclusive<i64>) -> Duration {
-        Duration::from_secs(self.number(key, value, range, "seconds") as u64)
     }
 
     pub(super) fn port(&mut self, key: &str, value: i64) -> u16 {
@@ -67,11 +64,7 @@ impl Check<'_> {
     }
 
     pub(super) fn ip(&mut self, key: &str, text: &str) -> Option<IpAddr> {
-        self.parsed(
-            key,
-            text.parse::<IpAddr>().map_err(|_| text),
-            "an IP address such as \"0.0.0.0\", \"127.0.0.1\" or \"::\"",
-        )
+        self.parsed(key, values::ip(text), values::IP_EXPECTED)
     }
 
     pub(super) fn path(&mut self, key: &str, text: &str) -> PathBuf {
@@ -97,9 +90,4 @@ impl Check<'_> {
         let refuse = |found: &dyn Display| format!("must be {expected}, not {}", quoted(key, &found.to_string()));
         result.map_err(|found| self.problem(key, refuse(&found))).ok()
     }
-}
-
-/// An empty text means the same as none.
-pub(super) fn non_empty(text: Option<&String>) -> Option<&String> {
-    text.filter(|text| !text.is_empty())
 }

@@ -241,7 +241,7 @@ fn empty_texts_stand_for_none() {
     let config = accepted(&with(
         r#""server": { "public_ip": "" }, "log": { "file": "" }, "outbound": { "bind": "" }, "monitoring": { "token": "" }"#,
     ));
-    assert_eq!(config.server.public_host, None);
+    assert_eq!(config.server.public_ip, None);
     assert_eq!(config.log.file, None);
     assert_eq!(config.outbound.bind, None);
     assert_eq!(config.monitoring.token, None);

@@ -1,48 +1,56 @@
 //! What single texts of the configuration mean: hosts, ports, networks, destinations.
 //!
-//! Pure functions from text to value. On failure most give the text back, because the caller words what was expected.
+//! Pure functions from text to value. On failure most give the text back, because the key words what was expected; the
+//! others give the whole message.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use super::error::quoted;
-use super::settings::FallbackDest;
+use super::settings::{FallbackDest, Receiver};
+use crate::app::clock;
 use crate::outbound::policy::{Cidr, ParseCidrError};
+use crate::protocol::user_id::{self, UserId};
 
 /// The port of DNS.
 const DNS_PORT: u16 = 53;
+/// Long enough for every address, short enough for a log line.
+const EMAIL_CHARS_MAX: usize = 255;
+const NOTE_CHARS_MAX: usize = 1000;
 
 /// A host name or an IP address, without port and brackets.
-pub(super) fn host(text: &str) -> Result<String, &str> {
+pub(super) fn host(text: &str) -> Result<String, String> {
     let valid = text.parse::<IpAddr>().is_ok() || (is_name(text) && !looks_like_ipv4(text));
-    if valid { Ok(text.to_owned()) } else { Err(text) }
+    if valid { Ok(text.to_owned()) } else { Err(text.to_owned()) }
 }
 
 /// A host name as certificates have it, in lower case: the first label may be `*`.
-pub(super) fn certificate_name(text: &str) -> Result<String, &str> {
+pub(super) fn certificate_name(text: &str) -> Result<String, String> {
     let name = text.strip_prefix("*.").unwrap_or(text);
-    if is_name(name) && !looks_like_ipv4(name) { Ok(text.to_lowercase()) } else { Err(text) }
+    if is_name(name) && !looks_like_ipv4(name) { Ok(text.to_lowercase()) } else { Err(text.to_owned()) }
 }
 
 /// `host:port` or `[v6]:port`.
-pub(super) fn host_and_port(text: &str) -> Result<(String, u16), &str> {
-    let (name, port) = text.rsplit_once(':').ok_or(text)?;
-    let port = port_number(port).ok_or(text)?;
+pub(super) fn host_and_port(text: &str) -> Result<(String, u16), String> {
+    let (name, port) = text.rsplit_once(':').ok_or_else(|| text.to_owned())?;
+    let port = port_number(port).ok_or_else(|| text.to_owned())?;
     let inside = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match inside {
-        Some(v6) => v6.parse::<Ipv6Addr>().map(|_| (v6.to_owned(), port)).map_err(|_| text),
-        None if name.contains(':') => Err(text),
-        None => host(name).map(|name| (name, port)).map_err(|_| text),
+        Some(v6) => v6.parse::<Ipv6Addr>().map(|_| (v6.to_owned(), port)).map_err(|_| text.to_owned()),
+        None if name.contains(':') => Err(text.to_owned()),
+        None => host(name).map(|name| (name, port)).map_err(|_| text.to_owned()),
     }
 }
 
 /// An address of a name server, `ip`, `ip:port`, `[v6]` or `[v6]:port`.
-pub(super) fn dns_server(text: &str) -> Result<SocketAddr, &str> {
+pub(super) fn dns_server(text: &str) -> Result<SocketAddr, String> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if let Ok(ip) = bare.parse::<IpAddr>() {
         return Ok(SocketAddr::new(ip, DNS_PORT));
     }
-    text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0).ok_or(text)
+    text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0).ok_or_else(|| text.to_owned())
 }
 
 /// `network/bits`; a bare address is a network of one. On failure the whole message.
@@ -62,10 +70,10 @@ pub(super) fn cidr(text: &str) -> Result<Cidr, String> {
 }
 
 /// Where a fallback leads: a port on this machine, `host:port`, a Unix socket, an abstract socket.
-pub(super) fn fallback_dest(text: &str) -> Result<FallbackDest, &str> {
+pub(super) fn fallback_dest(text: &str) -> Result<FallbackDest, String> {
     // A keyword that Xray recognises and nothing implements; as a host name it would be a surprise.
     if text == "serve-ws-none" || text.contains('\0') {
-        return Err(text);
+        return Err(text.to_owned());
     }
     if text.starts_with('/') {
         return Ok(FallbackDest::Unix(PathBuf::from(text)));
@@ -73,12 +81,88 @@ pub(super) fn fallback_dest(text: &str) -> Result<FallbackDest, &str> {
     if let Some(name) = text.strip_prefix('@') {
         let (name, padded) = name.strip_prefix('@').map_or((name, false), |name| (name, true));
         let named = !name.is_empty();
-        return if named { Ok(FallbackDest::Abstract { name: name.to_owned(), padded }) } else { Err(text) };
+        return if named { Ok(FallbackDest::Abstract { name: name.to_owned(), padded }) } else { Err(text.to_owned()) };
     }
     if let Some(port) = port_number(text) {
         return Ok(FallbackDest::Tcp("localhost".to_owned(), port));
     }
     host_and_port(text).map(|(host, port)| FallbackDest::Tcp(host, port))
+}
+
+/// An IP address.
+pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| text.to_owned())
+}
+
+/// What [`ip`] expects.
+pub(super) const IP_EXPECTED: &str = "an IP address such as \"0.0.0.0\", \"127.0.0.1\" or \"::\"";
+
+/// A user id. The message does not repeat it.
+pub(super) fn user_id(text: &str) -> Result<UserId, String> {
+    user_id::parse(text).map_err(|error| error.to_string())
+}
+
+/// The name of an account.
+pub(super) fn email(text: &str) -> Result<String, String> {
+    one_line(text, EMAIL_CHARS_MAX)
+        .ok_or_else(|| format!("must be 1 to {EMAIL_CHARS_MAX} characters without line breaks or tabs"))
+}
+
+/// A remark about an account.
+pub(super) fn note(text: &str) -> Result<String, String> {
+    one_line(text, NOTE_CHARS_MAX)
+        .ok_or_else(|| format!("must be at most {NOTE_CHARS_MAX} characters without line breaks or tabs"))
+}
+
+fn one_line(text: &str, chars_max: usize) -> Option<String> {
+    (text.chars().count() <= chars_max && !text.chars().any(char::is_control)).then(|| text.to_owned())
+}
+
+/// A point in time, in seconds since 1970.
+pub(super) fn time(text: &str) -> Result<u64, String> {
+    clock::parse_rfc3339(text).ok_or_else(|| text.to_owned())
+}
+
+/// A protocol name of ALPN. RFC 7301 3.1: a name has 1 to 255 bytes.
+pub(super) fn protocol(text: &str) -> Result<String, String> {
+    let is_name = (1..=255).contains(&text.len());
+    if is_name { Ok(text.to_owned()) } else { Err("must be a protocol name such as \"h2\" or \"http/1.1\"".to_owned()) }
+}
+
+/// The path of an HTTP request, or nothing.
+pub(super) fn request_path(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.starts_with('/') { Ok(text.to_owned()) } else { Err(text.to_owned()) }
+}
+
+/// Any text, in lower case.
+#[expect(clippy::unnecessary_wraps, reason = "one of several readers")]
+pub(super) fn lower_case(text: &str) -> Result<String, String> {
+    Ok(text.to_lowercase())
+}
+
+/// Any text.
+#[expect(clippy::unnecessary_wraps, reason = "one of several readers")]
+pub(super) fn anything(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}
+
+/// Who is told of an alert.
+pub(super) fn receiver(value: &Value) -> Option<Receiver> {
+    if value == "log" {
+        return Some(Receiver::Log);
+    }
+    let (name, value) = value.as_object().filter(|object| object.len() == 1)?.iter().next()?;
+    match name.as_str() {
+        "webhook" => {
+            let url = value.as_str().filter(|url| url.starts_with("https://") || url.starts_with("http://"))?;
+            Some(Receiver::Webhook(url.to_owned()))
+        }
+        "command" => {
+            let words = value.as_array().filter(|words| !words.is_empty())?.iter();
+            words.map(|word| word.as_str().map(str::to_owned)).collect::<Option<_>>().map(Receiver::Command)
+        }
+        _ => None,
+    }
 }
 
 fn port_number(text: &str) -> Option<u16> {
@@ -112,7 +196,7 @@ mod tests {
             assert_eq!(host(good).as_deref(), Ok(good));
         }
         for bad in ["", "a b", "1.2.3.400", "example.com:443", "[::1]", "-a.example", "a..b", "http://x", "例え.jp"] {
-            assert_eq!(host(bad), Err(bad));
+            assert_eq!(host(bad), Err(bad.to_owned()));
         }
     }
 
@@ -156,7 +240,7 @@ mod tests {
         assert_eq!(fallback_dest("@web"), Ok(FallbackDest::Abstract { name: "web".into(), padded: false }));
         assert_eq!(fallback_dest("@@web"), Ok(FallbackDest::Abstract { name: "web".into(), padded: true }));
         for bad in ["", "0", "70000", "+80", "host", "host:0", "::1:80", "@", "@@", "serve-ws-none"] {
-            assert_eq!(fallback_dest(bad), Err(bad));
+            assert_eq!(fallback_dest(bad), Err(bad.to_owned()));
         }
     }
 }
