@@ -16,7 +16,6 @@ const LONG_FILES: &[Listed] = &[
     ("session/mod.rs", 450, "still to be split"),
     ("session/transfer.rs", 600, "one direction, buffered and spliced, in one loop"),
     ("reactor/worker.rs", 550, "the loop with everything a worker owns"),
-    ("app/config/check.rs", 450, "still to be split"),
     ("inbound/mod.rs", 450, "still to be split"),
     ("inbound/tls.rs", 450, "still to be split"),
     ("session/udp_leg.rs", 450, "still to be split"),

@@ -8,9 +8,10 @@ use std::path::Path;
 
 use super::Config;
 use super::keys::{CertificateFiles, FallbackKeys, File, Monitoring, RawFile, TlsKeys, UserKeys};
+use super::merged::{Fallback, Tls, User};
 use super::rules::{Check, Problem};
 use super::section::Section;
-use super::settings::{Fallback, Flow, Tls, User};
+use super::settings::Flow;
 use crate::outbound::policy::is_public;
 use crate::protocol::user_id;
 

@@ -11,6 +11,7 @@ mod error;
 mod keys;
 mod kinds;
 mod locate;
+mod merged;
 mod not_built;
 mod oddities;
 mod print;
@@ -30,10 +31,9 @@ pub use self::keys::{
     Alert, CertificateFiles, ConnectionPool, Dns, Log, Monitoring, Outbound, Performance, ProcessLimits, Server,
     Timeouts, UserLimits,
 };
+pub use self::merged::{Fallback, Tls, User};
 pub use self::reference::{example, table};
-pub use self::settings::{
-    Fallback, FallbackDest, Flow, LogFormat, Prefer, QuotaPeriod, Receiver, Secret, Tls, TlsVersion, User,
-};
+pub use self::settings::{FallbackDest, Flow, LogFormat, Prefer, QuotaPeriod, Receiver, Secret, TlsVersion};
 
 use self::error::Complaint;
 use self::keys::RawFile;

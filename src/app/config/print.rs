@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::keys::{File, RawFile};
+use super::merged::User;
 use super::section::Section;
-use super::settings::User;
 
 /// `file` with the parts that checks computed (`users`), secrets masked, indented.
 pub(super) fn effective_json(file: &RawFile, users: &[User]) -> String {
