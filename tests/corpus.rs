@@ -1,11 +1,13 @@
 //! The fuzz targets with their corpus and with what a seeded mutator makes of it, ten seconds for all together.
 //!
 //! `FUZZ_SECONDS=600` gives them more time, `FUZZ_SEED=7` other inputs. An input that breaks something is written to a
-//! file; it belongs into `tests/fuzz/corpus/`, where every run tries it first.
+//! file. It belongs into `tests/fuzz/corpus/`, where every run tries it first. `tests/fuzz/run` hunts with libFuzzer.
 
 #[path = "fuzz/driver.rs"]
 mod driver;
-#[path = "fuzz/targets.rs"]
+#[path = "fuzz/input.rs"]
+mod input;
+#[path = "fuzz/targets/mod.rs"]
 mod targets;
 #[allow(dead_code, reason = "the simulation uses the rest of it")]
 #[path = "support/sim/tls.rs"]
@@ -13,10 +15,12 @@ mod tls;
 
 use std::env;
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use targets::TARGETS;
+
+/// A folder for each target.
+const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus");
 
 /// Fuzzes a target for its share of the time.
 fn fuzz(name: &str) {
@@ -40,16 +44,15 @@ macro_rules! fuzz_tests {
 }
 
 fuzz_tests! {
-    request, addons, user_id, record, boundary, tls_opening, tls_relay, unpad, pad, dns, frames, packets, config, share_link,
+    request, addons, user_id, record, boundary, tls_opening, tls_relay, unpad, pad, dns, frames, packets, proxy_header, config, share_link,
 }
 
 #[test]
 fn every_target_has_a_test_and_a_corpus() {
     let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
     assert_eq!(names, TESTED);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
     let mut folders: Vec<_> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        fs::read_dir(CORPUS).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     folders.sort_unstable();
     let mut sorted = names;
     sorted.sort_unstable();
@@ -59,7 +62,7 @@ fn every_target_has_a_test_and_a_corpus() {
 #[test]
 fn corpus_files_are_small() {
     for target in TARGETS {
-        for (path, input) in driver::corpus(target.name) {
+        for (path, input) in input::corpus(target.name) {
             assert!(input.len() <= 4096, "{} has {} bytes", path.display(), input.len());
         }
     }

@@ -1,25 +1,14 @@
 //! A small mutating fuzzer for stable Rust: seeded, without instrumentation.
 //!
-//! A target is an ordinary function that panics if an input breaks an invariant, and returns the "shape" of what
-//! happened. An input with a new shape joins the pool that later ones are made from, which stands in for coverage.
+//! An input with a new shape joins the pool that later ones are made from. That stands in for coverage.
 
 use std::collections::HashSet;
-use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
-use std::{env, fmt::Debug};
+use std::{env, fs};
 
-/// Something to be fuzzed.
-#[derive(Clone, Copy)]
-pub(crate) struct Target {
-    /// Also the name of its folder of inputs.
-    pub(crate) name: &'static str,
-    pub(crate) run: fn(&[u8]) -> u64,
-    /// Words that mean something there.
-    pub(crate) words: &'static [&'static [u8]],
-}
+use crate::input::{Target, corpus, hex, shape};
 
 const INPUT_BYTES_MAX: usize = 8 << 10;
 const POOL_MAX: usize = 2000;
@@ -47,40 +36,6 @@ pub(crate) fn fuzz(target: Target, time: Duration) {
         count += 1;
     }
     println!("{}: {count} inputs of {} shapes", target.name, shapes.len());
-}
-
-/// A number for everything that a [`Target`] wants told apart.
-pub(crate) fn shape(of: impl Debug) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    format!("{of:?}").hash(&mut hasher);
-    hasher.finish()
-}
-
-/// All inputs kept for a target: `.hex` files hold digits and `#` comments, all others are taken as they are.
-pub(crate) fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    files
-        .into_iter()
-        .map(|path| {
-            let bytes = fs::read(&path).unwrap();
-            let is_hex = path.extension().is_some_and(|extension| extension == "hex");
-            let input = if is_hex { unhex(&String::from_utf8(bytes).unwrap()) } else { bytes };
-            (path, input)
-        })
-        .collect()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let lines = text.lines().map(|line| line.split('#').next().unwrap());
-    let digits: Vec<_> = lines.flat_map(str::chars).filter_map(|digit| digit.to_digit(16)).collect();
-    assert!(digits.len().is_multiple_of(2), "half a byte in {text:?}");
-    digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn attempt(target: Target, input: &[u8]) -> u64 {

@@ -1,0 +1,81 @@
+//! What is fuzzed: everything that reads bytes of strangers, of name servers, or texts of operators.
+//!
+//! Each function takes any bytes and panics if an invariant is broken.
+
+mod answers;
+mod stack;
+mod texts;
+mod vision;
+mod wire;
+
+use crate::input::Target;
+
+pub(crate) const TARGETS: &[Target] = &[
+    Target { name: "request", run: wire::request_header, words: &[FLOW, b"\x02\x0bexample.com", b"\x03", &[0xff; 16]] },
+    Target { name: "addons", run: wire::request_addons, words: &[FLOW, b"\x12\x01\x00", b"\x18\x05", &[0xff; 10]] },
+    Target { name: "user_id", run: wire::user_id_text, words: &[b"-", b"00000000", "我".as_bytes()] },
+    Target { name: "record", run: wire::tls_record, words: &[b"\x17\x03\x03\x00\x05", b"\x16\x03\x01", b"\x40\x00"] },
+    Target { name: "boundary", run: vision::inner_records, words: &[b"\x17\x03\x03\x00\x05", b"\x16\x03\x03\x00\x01"] },
+    Target {
+        name: "tls_opening",
+        run: stack::tls_opening,
+        words: &[b"\x16\x03\x01\x00\x05", b"\x15\x03\x03\x00\x02\x01\x00"],
+    },
+    Target { name: "tls_relay", run: stack::tls_relay, words: &[b"\x17\x03\x03\x00\x20", b"\x02\x00\x00\x00\x00"] },
+    Target {
+        name: "unpad",
+        run: vision::unpad,
+        words: &[b"\x00\x00\x04\x00\x02", b"\x01\x00\x00\x00\x00", b"\x02\x00\x01\x00\x00"],
+    },
+    Target { name: "pad", run: vision::pad, words: &[b"\x16\x03\x01\x02\x00\x01", b"\x17\x03\x03\x00\x05", TLS13] },
+    Target {
+        name: "dns",
+        run: answers::dns_reply,
+        words: &[b"\xc0\x0c", b"\x00\x01\x00\x01", b"\x00\x05\x00\x01", b"\x07example\x03com\x00"],
+    },
+    Target {
+        name: "frames",
+        run: wire::mux_frames,
+        words: &[
+            b"\x00\x04\x00\x01\x03\x00",
+            b"\x00\x04\x00\x00\x02\x01\x00\x01",
+            b"\x00\x0c\x00\x00\x01\x01\x02\x00\x35\x01",
+            b"\x02\x00",
+        ],
+    },
+    Target { name: "packets", run: wire::packets, words: &[b"\x00\x00", b"\x00\x05", b"\xff\xff"] },
+    Target {
+        name: "proxy_header",
+        run: wire::proxy_header,
+        words: &[PROXY, b"PROXY TCP4 ", b"PROXY UNKNOWN", b"\r\n", b" 1.2.3.4", b" 65535"],
+    },
+    Target { name: "config", run: texts::config_text, words: CONFIG_WORDS },
+    Target {
+        name: "share_link",
+        run: texts::share_link,
+        words: &[b"\xff", b"%41", b"[::1]", b"&", b"#", "ü".as_bytes()],
+    },
+];
+
+const FLOW: &[u8] = b"\x0a\x10xtls-rprx-vision";
+const PROXY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c";
+const TLS13: &[u8] = b"\x00\x2b\x00\x02\x03\x04";
+const CONFIG_WORDS: &[&[u8]] = &[
+    b"{}",
+    b"[]",
+    b"null",
+    b"-1",
+    b"1e9",
+    b"\"\"",
+    b"/*",
+    b"*/",
+    b"//",
+    b",",
+    b"\\u0000",
+    b"\"users\":",
+    b"\"tls\":",
+    b"\"timeouts\":",
+    b"true",
+    b"\xef\xbb\xbf",
+    b"18446744073709551616",
+];
