@@ -176,7 +176,7 @@ function options(width, step, onCursor) {
       {
         stroke: colour('--muted'), font, grid, ticks: { show: false }, size: 76, space: 44,
         splits: (_, __, ___, max) => [0, 1, 2, 3, 4].map((part) => (max * part) / 4),
-        values: (_, splits) => splits.map((value) => format.rate(value / factor)),
+        values: (_, splits) => splits.map((value) => format.rate(value / factor, true)),
       },
     ],
     series: [

@@ -118,7 +118,7 @@ function onMessage(text) {
  * @param {import('./types.d.ts').Stats} stats
  */
 export function onStats(stats) {
-  const at = stats.started_at + stats.uptime_seconds;
+  const { now: at } = stats;
   const point = { at, up: stats.upload_bps, down: stats.download_bps };
   const earlier = state.live.filter((old) => old.at < at && old.at > at - state.liveSeconds);
   change({
@@ -127,12 +127,9 @@ export function onStats(stats) {
   listenForSilence();
 }
 
-/** @param {{ history: { timestamp: string, upload_bps: number, download_bps: number }[], duration_seconds: number }} past */
+/** @param {{ history: { at: number, upload_bps: number, download_bps: number }[], duration_seconds: number }} past */
 function onHistory(past) {
-  const start = state.stats?.started_at ?? Date.now() / 1000 - Number(past.history.at(-1)?.timestamp ?? 0);
-  const points = past.history.map((one) => ({
-    at: Math.round(start + Number(one.timestamp)), up: one.upload_bps, down: one.download_bps,
-  }));
+  const points = past.history.map((one) => ({ at: one.at, up: one.upload_bps, down: one.download_bps }));
   change({ live: points, liveSeconds: past.duration_seconds });
 }
 

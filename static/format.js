@@ -47,8 +47,9 @@ export function percent(share, digits = 0) {
  * @param {number} value
  * @param {number} base
  * @param {string[]} units
+ * @param {boolean} [short] without digits that are all zero
  */
-function scaled(value, base, units) {
+function scaled(value, base, units, short = false) {
   let size = Math.abs(value);
   let unit = 0;
   // What would be rounded up to the next unit belongs to it.
@@ -56,7 +57,8 @@ function scaled(value, base, units) {
     size /= base;
     unit += 1;
   }
-  const digits = unit === 0 || size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2;
+  const shown = unit === 0 || size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2;
+  const digits = short && Number.isInteger(size) ? 0 : shown;
   return `${number(Math.sign(value) * size, digits)}\u00a0${units[unit]}`;
 }
 
@@ -68,11 +70,12 @@ export function bytes(value) {
 /**
  * A rate, given in bytes per second.
  * @param {number} value
+ * @param {boolean} [short] as for the marks of an axis
  */
-export function rate(value) {
+export function rate(value, short) {
   return state.settings.rates === 'bits'
-    ? scaled(value * 8, 1000, ['bit/s', 'kbit/s', 'Mbit/s', 'Gbit/s', 'Tbit/s'])
-    : scaled(value, 1024, ['B/s', 'KB/s', 'MB/s', 'GB/s', 'TB/s']);
+    ? scaled(value * 8, 1000, ['bit/s', 'kbit/s', 'Mbit/s', 'Gbit/s', 'Tbit/s'], short)
+    : scaled(value, 1024, ['B/s', 'KB/s', 'MB/s', 'GB/s', 'TB/s'], short);
 }
 
 /**

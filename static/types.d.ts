@@ -110,8 +110,10 @@ export interface Stats {
   average: Rates;
   uptime_seconds: number;
   started_at: number;
+  /** The server's clock. */
+  now: number;
   version: string;
-  state: 'serving' | 'draining';
+  state: 'starting' | 'serving' | 'draining';
   memory_bytes: number;
   total_memory_bytes: number;
   cpu_percent: number;

@@ -5,7 +5,7 @@ import { nearLimits } from '../forecast.js';
 import * as format from '../format.js';
 import { lookUp, t } from '../i18n.js';
 import { sessionsHash } from '../route.js';
-import { addressesText, bar, bothWays, empty, panel, serverNow, userLink } from './parts.js';
+import { addressesText, bar, bothWays, empty, panel, quotaText, serverNow, userLink } from './parts.js';
 
 /** @typedef {import('../types.d.ts').Alert} Alert */
 /** @typedef {import('../types.d.ts').State} State */
@@ -51,8 +51,9 @@ function alertNote(alert) {
 
 /** @param {string} metric @param {number} value */
 function metricValue(metric, value) {
-  if (metric.includes('share')) return format.percent(value <= 1 ? value : value / 100);
-  if (metric.includes('bytes') || metric === 'memory') return format.bytes(value);
+  if (metric.endsWith('_percent')) return format.percent(value / 100);
+  if (metric.endsWith('_seconds')) return format.duration(value);
+  if (metric.endsWith('_milliseconds')) return format.micros(value * 1000);
   return format.number(value, Number.isInteger(value) ? 0 : 1);
 }
 
@@ -77,7 +78,7 @@ function ownNotes(stats) {
       key: `certificate ${certificate.pin_sha256}`,
       title: t('certificate.ending', { name: certificate.names[0] ?? '' }),
       figures: t('certificate.left', { n: certificate.days_left, date: format.date(certificate.not_after) }),
-      remedy: t('remedy.certificate_days'),
+      remedy: t('remedy.certificate_days_left'),
     });
   }
   return notes;
@@ -102,9 +103,7 @@ function alertRow(_) {
 
 /** Who has a session this very second. */
 export function onlineView() {
-  const { root, heading } = panel(t('online.title'), 'online');
-  const count = h('span', { class: 'count' });
-  heading.append(count);
+  const { root, count } = panel(t('online.title'), 'online');
   const rows = h('ul', { class: 'list' });
   const more = h('a', { class: 'more-link', href: '#/users' });
   const nobody = h('div', {}, empty(t('online.none'), t('online.none.text')));
@@ -153,9 +152,7 @@ function onlineRow(_) {
 
 /** Who will soon be refused, and when. */
 export function nearView() {
-  const { root, heading } = panel(t('near.title'), 'near');
-  const count = h('span', { class: 'count' });
-  heading.append(count);
+  const { root, count } = panel(t('near.title'), 'near');
   const rows = h('ul', { class: 'list' });
   const nobody = h('div', {}, empty(t('near.none'), t('near.none.text')));
   const more = h('a', { class: 'more-link', href: '#/users' });
@@ -188,9 +185,7 @@ function nearRow(near) {
     write(now) {
       name.write(now.user.email);
       share?.write(now.share);
-      write(figures, now.kind === 'quota' ? t('quota.of', {
-        used: format.bytes(now.user.quota_used_bytes), quota: format.bytes(now.user.quota_bytes),
-      }) : t('near.expiry'));
+      write(figures, now.kind === 'quota' ? quotaText(now.user) : t('near.expiry'));
       write(words, forecastText(now));
       attribute(node, 'data-reached', now.reached);
     },

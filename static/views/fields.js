@@ -20,7 +20,7 @@ export function fieldText(field, value) {
   if (name === 'expires_at') return value ? format.dateTime(unixSeconds(value)) : t('never');
   if (name.endsWith('_per_second_max')) return value > 0 ? format.rate(value) : t('unlimited');
   if (name === 'addresses_max' || name === 'sessions_max') return value > 0 ? format.number(value) : t('unlimited');
-  if (name === 'flow') return value === '' || value === 'none' ? t('flow.none') : (value ?? t('flow.default'));
+  if (name === 'flow') return value && value !== 'none' ? value : t('flow.none');
   return value === null || value === undefined || value === '' ? '–' : String(value);
 }
 

@@ -82,9 +82,7 @@ export function machineView() {
 
 /** Who was not served, why, and what can be done about it. */
 export function refusalsView() {
-  const { root, heading } = panel(t('rejected.title'), 'refusals');
-  const count = h('span', { class: 'count' });
-  heading.append(count);
+  const { root, count } = panel(t('rejected.title'), 'refusals');
   const rows = h('ul', { class: 'list reasons' });
   const none = h('div', {}, empty(t('rejected.none'), t('rejected.none.text')));
   const more = h('p', { class: 'more-text' });

@@ -17,9 +17,10 @@ import { state } from '../store.js';
 export function panel(title, className, ...children) {
   const id = `h-${(panels += 1)}`;
   const root = h('section', { class: `panel ${className}`, 'aria-labelledby': id });
-  const heading = h('header', { class: 'panel-head' }, h('h2', { id, text: title }));
+  const count = h('span', { class: 'count' });
+  const heading = h('header', { class: 'panel-head' }, h('h2', { id }, title, count));
   append(root, heading, ...children);
-  return { root, heading };
+  return { root, heading, count };
 }
 let panels = 0;
 
@@ -126,12 +127,20 @@ export function userState() {
     node,
     /** @param {User} user */
     write(user) {
-      const kind = user.email in state.removing ? 'removing' : user.state !== 'active' ? user.state : user.online ? 'online' : 'offline';
-      write(node, t(`state.${/** @type {'online'} */ (kind)}`));
-      attribute(node, 'data-state', kind);
+      write(node, stateName(user));
+      attribute(node, 'data-state', stateOf(user));
     },
   };
 }
+
+/** @param {User} user */
+function stateOf(user) {
+  if (user.email in state.removing) return 'removing';
+  return user.state !== 'active' ? user.state : user.online ? 'online' : 'offline';
+}
+
+/** @param {User} user */
+export const stateName = (user) => t(`state.${stateOf(user)}`);
 
 /** A user's name as a link to his page. */
 export function userLink() {
@@ -156,13 +165,15 @@ export function addressesText(addresses) {
 /** @param {User} user */
 export function quotaText(user) {
   if (!(user.quota_bytes > 0)) return t('quota.none');
-  return t('quota.of', { used: format.bytes(user.quota_used_bytes), quota: format.bytes(user.quota_bytes) });
+  const [used, quota] = [format.bytes(user.quota_used_bytes), format.bytes(user.quota_bytes)];
+  // One unit is enough where both have the same.
+  const [figure, unit] = used.split('\u00a0');
+  return t('quota.of', { used: quota.endsWith(`\u00a0${unit}`) ? figure : used, quota });
 }
 
 /** The server's clock, in unix seconds. */
 export function serverNow() {
-  const { stats } = state;
-  return stats ? stats.started_at + stats.uptime_seconds : Math.floor(Date.now() / 1000);
+  return state.stats?.now ?? Math.floor(Date.now() / 1000);
 }
 
 /**

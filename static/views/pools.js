@@ -34,11 +34,12 @@ export function connectionPoolView() {
   const wanted = [
     ['current_active', t('pool.active'), t('pool.active.hint')], ['current_idle', t('pool.idle'), t('pool.idle.hint')],
     ['total_created', t('pool.created'), ''], ['total_reused', t('pool.reused'), t('pool.reused.hint')],
-    ['total_closed', t('pool.closed'), t('pool.closed.hint')], ['cache_hits', t('pool.hits'), ''], ['cache_misses', t('pool.misses'), ''],
+    ['total_closed', t('pool.closed'), t('pool.closed.hint')],
   ];
   const lines = wanted.map(([key, label, hint]) => ({ key, ...line(label, hint || undefined) }));
+  const hits = h('p', { class: 'muted' });
   const times = [line(t('pool.time.with'), t('pool.time.hint')), line(t('pool.time.without'), t('pool.time.hint'))];
-  const { root } = panel(t('pool.title'), 'pool', rate.node, h('dl', { class: 'lines' }, lines.map((one) => one.node), times.map((one) => one.node)));
+  const { root } = panel(t('pool.title'), 'pool', rate.node, hits, h('dl', { class: 'lines' }, lines.map((one) => one.node), times.map((one) => one.node)));
   return {
     root,
     /** @param {State} state */
@@ -46,6 +47,7 @@ export function connectionPoolView() {
       const pool = stats?.connection_pool;
       if (!pool) return;
       rate.write(pool.hit_rate / 100, pool.cache_hits + pool.cache_misses > 0);
+      write(hits, t('pool.counts', { hits: format.number(pool.cache_hits), misses: format.number(pool.cache_misses) }));
       for (const one of lines) one.write(format.number(pool[one.key] ?? 0));
       const given = [pool.connect_time_with_us, pool.connect_time_without_us];
       times.forEach((one, at) => {

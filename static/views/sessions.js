@@ -1,7 +1,7 @@
 // Live sessions: a table that refreshes itself as often as its length allows, filters, and cutting.
 
 import { mayChange } from '../accounts.js';
-import { button, h, icon, show, write } from '../dom.js';
+import { attribute, button, h, icon, show, write } from '../dom.js';
 import * as format from '../format.js';
 import { lookUp, t } from '../i18n.js';
 import { sessionsHash, userHash } from '../route.js';
@@ -155,7 +155,7 @@ function sessionColumns(refresh, ofOne) {
   /** @type {Column[]} */
   const columns = [
     { key: 'user', label: t('field.email'), sort: (one) => one.user, cell: userCell, priority: 1, fixed: true },
-    { key: 'target', label: t('column.target'), sort: (one) => one.target, cell: textCell((one) => one.target, (one) => one.target), priority: 1, fixed: ofOne },
+    { key: 'target', label: t('column.target'), sort: (one) => one.target, cell: textCell((one) => one.target, (one) => one.target), priority: ofOne ? 1 : 2, fixed: ofOne },
     { key: 'client', label: t('column.client'), sort: (one) => one.client, cell: textCell(clientText, clientText), priority: 3 },
     { key: 'mode', label: t('column.mode'), sort: (one) => one.mode, cell: textCell((one) => lookUp(`mode.${one.mode}`, one.mode), (one) => lookUp(`mode.${one.mode}.hint`, one.flow)), priority: 2 },
     { key: 'state', label: t('column.state'), sort: (one) => one.state, cell: textCell((one) => lookUp(`session.${one.state}`, one.state)), priority: 3 },
@@ -186,14 +186,16 @@ function clientText({ client }) {
 }
 
 function userCell() {
-  const node = h('a', { class: 'user-link' });
+  const link = h('a', { class: 'user-link' });
+  const beneath = h('span', { class: 'beneath' });
+  const node = h('span', { class: 'name-cell' }, link, beneath);
   return {
     node,
     /** @param {Connection} one */
     write(one) {
-      write(node, one.user || '–');
-      if (one.user) node.href = userHash(one.user);
-      else node.removeAttribute('href');
+      write(link, one.user || '–');
+      attribute(link, 'href', one.user ? userHash(one.user) : null);
+      write(beneath, one.target);
     },
   };
 }

@@ -15,24 +15,27 @@ import { choice, panel } from './parts.js';
 export function shareView(email, openAtOnce) {
   const content = h('div', { class: 'share' });
   const ask = button(t('share.show'), () => open(), { class: 'button primary' });
-  const { root } = panel(t('share.title'), 'sharing', content);
-  const closed = () => fill(content, h('p', { class: 'muted', text: t('share.text') }), ask);
-  closed();
+  const { root, heading } = panel(t('share.title'), 'sharing', content);
+  const hide = button(t('share.hide'), () => closed(), { class: 'button quiet' });
+  heading.append(hide);
+  const closed = () => {
+    shownId = null;
+    show(hide, false);
+    fill(content, h('p', { class: 'muted', text: t('share.text') }), ask);
+  };
   /** @type {string | null} the id that the content shows */
   let shownId = null;
   let wanted = openAtOnce;
   let uuid = '';
+  closed();
 
   const open = () => attempt(async () => {
     const { link, formats } = await get(`${userPath(email)}/link`);
     shownId = uuid;
     // The id in the address makes the browser ask again after a rotation.
     const image = h('img', { class: 'qr', src: `${userPath(email)}/qr.svg?${encodeURIComponent(uuid)}`, alt: t('share.qr', { name: email }), width: '240', height: '240' });
-    fill(content, image, h('div', { class: 'share-texts' }, h('p', { class: 'muted', text: t('share.scan') }), textBox(t('share.link'), link), clients(formats)),
-      button(t('share.hide'), () => {
-        shownId = null;
-        closed();
-      }, { class: 'button quiet' }));
+    fill(content, image, h('div', { class: 'share-texts' }, h('p', { class: 'muted', text: t('share.scan') }), textBox(t('share.link'), link), clients(formats)));
+    show(hide, true);
   });
 
   return {

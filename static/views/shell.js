@@ -16,7 +16,6 @@ const PAGES = /** @type {const} */ (['overview', 'users', 'sessions', 'events'])
 
 export function headerView() {
   const links = PAGES.map((page) => ({ page, node: h('a', { href: page === 'overview' ? '#/' : `#/${page}`, text: t(`nav.${page}`) }) }));
-  const badge = h('span', { class: 'nav-count' });
   const nav = h('nav', { 'aria-label': t('nav.title') }, links.map((one) => one.node));
   const link = h('span', { class: 'link-state', role: 'status' });
   const right = h('span', { class: 'right' });
@@ -30,7 +29,6 @@ export function headerView() {
     render(now) {
       const { page } = now.route;
       for (const one of links) attribute(one.node, 'aria-current', one.page === page || (one.page === 'users' && page === 'user') ? 'page' : null);
-      write(badge, now.stats ? format.number(now.stats.active_connections) : '');
       const known = now.session?.right ?? 'none';
       show(nav, known !== 'none');
       show(right, known === 'view');
@@ -75,7 +73,9 @@ function settingsMenu() {
     h('div', { class: 'popup' }, choices.map((one) => h('div', { class: 'setting' }, h('p', { text: labels[one.key] }), one.node)), leave));
   const update = () => {
     for (const one of choices) one.write(state.settings[one.key]);
-    show(leave, Boolean(state.session?.login_required) && state.session?.right !== 'none');
+    const { right, login_required: required } = state.session ?? {};
+    // Whoever may look without logging in is logged in only while he may change.
+    show(leave, right === 'admin' || (right === 'view' && required === true));
   };
   menu.addEventListener('toggle', update);
   menu.addEventListener('click', update);

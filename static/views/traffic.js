@@ -10,6 +10,7 @@ import { choice, figure, panel } from './parts.js';
 
 /** @typedef {import('../types.d.ts').State} State */
 /** @typedef {import('../types.d.ts').History} History */
+/** @typedef {import('../types.d.ts').Rates} Rates */
 /** @typedef {import('../chart.js').Point} Point */
 /** @typedef {'live' | '1h' | '24h' | '30d' | '1y'} Range */
 
@@ -24,7 +25,7 @@ export function trafficView({ user } = {}) {
   let range = user ? '24h' : 'live';
   /** @type {History | null} */
   let past = null;
-  let fetchedAt = 0;
+  let fetchedAt = -Infinity;
   let failure = '';
   /** @type {AbortController | null} */
   let asking = null;
@@ -34,7 +35,7 @@ export function trafficView({ user } = {}) {
   const ways = choice(t('range.title'), user ? ranges.slice(1) : ranges, (chosen) => {
     range = chosen;
     past = null;
-    fetchedAt = 0;
+    fetchedAt = -Infinity;
     asking?.abort();
     asking = null;
     if (latest) render(latest);
@@ -69,13 +70,8 @@ export function trafficView({ user } = {}) {
     failure = '';
     figures.down.write(format.rate(stats.download_bps), t('now'));
     figures.up.write(format.rate(stats.upload_bps), t('now'));
-    const peak = maxOf(live);
-    figures.peak.write(format.rate(peak.down), t('traffic.peak.up', { up: format.rate(peak.up) }));
-    const mean = meanOf(live);
-    figures.average.write(format.rate(mean.down), t('traffic.peak.up', { up: format.rate(mean.up) }));
-    chart.render(live, 1, t('traffic.summary', {
-      range: t('range.live.words', { n: liveSeconds }), peak: format.rate(Math.max(peak.down, peak.up)), down: format.rate(mean.down), up: format.rate(mean.up),
-    }));
+    writeExtremes(stats.peak, stats.average);
+    chart.render(live, 1, summary(t('range.live.words', { n: liveSeconds }), stats.peak, stats.average));
   }
 
   function renderPast() {
@@ -87,12 +83,14 @@ export function trafficView({ user } = {}) {
     const sums = past.points.reduce((sum, one) => ({ up: sum.up + one.upload_bytes, down: sum.down + one.download_bytes }), { up: 0, down: 0 });
     figures.down.write(format.bytes(sums.down), t('traffic.sum'), format.exactBytes(sums.down));
     figures.up.write(format.bytes(sums.up), t('traffic.sum'), format.exactBytes(sums.up));
-    figures.peak.write(format.rate(past.peak.download_bps), t('traffic.peak.up', { up: format.rate(past.peak.upload_bps) }));
-    figures.average.write(format.rate(past.average.download_bps), t('traffic.peak.up', { up: format.rate(past.average.upload_bps) }));
-    chart.render(points, past.step_seconds, t('traffic.summary', {
-      range: t(`range.${range}`), peak: format.rate(Math.max(past.peak.download_bps, past.peak.upload_bps)),
-      down: format.rate(past.average.download_bps), up: format.rate(past.average.upload_bps),
-    }));
+    writeExtremes(past.peak, past.average);
+    chart.render(points, past.step_seconds, summary(t(`range.${range}`), past.peak, past.average));
+  }
+
+  /** @param {Rates} peak @param {Rates} average */
+  function writeExtremes(peak, average) {
+    figures.peak.write(format.rate(peak.download_bps), t('traffic.peak.up', { up: format.rate(peak.upload_bps) }));
+    figures.average.write(format.rate(average.download_bps), t('traffic.peak.up', { up: format.rate(average.upload_bps) }));
   }
 
   const query = () => new URLSearchParams({ range, ...(user ? { user } : {}) });
@@ -142,14 +140,15 @@ export function pointsOf({ points, step_seconds: step }, seconds) {
   return shown;
 }
 
-/** @param {{ up: number, down: number }[]} points */
-function maxOf(points) {
-  return points.reduce((most, one) => ({ up: Math.max(most.up, one.up), down: Math.max(most.down, one.down) }), { up: 0, down: 0 });
-}
-
-/** @param {{ up: number, down: number }[]} points */
-function meanOf(points) {
-  const sum = points.reduce((all, one) => ({ up: all.up + one.up, down: all.down + one.down }), { up: 0, down: 0 });
-  const n = Math.max(1, points.length);
-  return { up: sum.up / n, down: sum.down / n };
+/**
+ * What the chart shows, in one sentence.
+ * @param {string} range
+ * @param {Rates} peak
+ * @param {Rates} average
+ */
+function summary(range, peak, average) {
+  return t('traffic.summary', {
+    range, peak: format.rate(Math.max(peak.download_bps, peak.upload_bps)),
+    down: format.rate(average.download_bps), up: format.rate(average.upload_bps),
+  });
 }

@@ -24,7 +24,7 @@ export function openForm(base) {
     account: [textField('email', user.email, { required: true, maxlength: '128' }), textField('note', user.note, { maxlength: '256' }), flowField(user.flow)],
     quota: [
       scaledField('quota_bytes', limits.quota_bytes, GB, 'GB'), periodField(limits.quota_period),
-      numberField('quota_day', limits.quota_day ?? 1, { min: '1', max: String(DAYS_OF_MONTH) }),
+      numberField('quota_day', limits.quota_day || 1, { min: '1', max: String(DAYS_OF_MONTH) }),
     ],
     expiry: [dateField('expires_at', limits.expires_at), numberField('expires_after_days', limits.expires_after_days ?? 0, {}, null)],
     more: [
@@ -143,9 +143,9 @@ function periodField(period) {
 /** @param {string | null | undefined} flow */
 function flowField(flow) {
   return selectField('flow', [
-    ['default', t('flow.default')], ['none', t('flow.none')], ['xtls-rprx-vision', 'xtls-rprx-vision'],
+    ['none', t('flow.none')], ['xtls-rprx-vision', 'xtls-rprx-vision'],
     ['xtls-rprx-vision-udp443', 'xtls-rprx-vision-udp443'],
-  ], flow === '' ? 'none' : flow ?? 'default', (value) => (value === 'default' ? null : value));
+  ], flow || 'none', (value) => value);
 }
 
 /**

@@ -113,7 +113,7 @@ function useView() {
   const { root } = panel(t('user.use'), 'use',
     h('dl', { class: 'figures-row' }, Object.values(sums).map((one) => one.node)),
     h('dl', { class: 'lines' },
-      h('div', { class: 'line' }, h('dt', { text: t('now') }), h('dd', {}, speed.node)),
+      h('div', { class: 'line' }, h('dt', { text: t('speed') }), h('dd', {}, speed.node)),
       h('div', { class: 'line' }, h('dt', { text: t('total') }), h('dd', {}, total.node)),
       Object.values(rows).map((one) => one.node)));
   return {

@@ -9,7 +9,7 @@ import { changeSettings } from '../settings.js';
 import { state } from '../store.js';
 import { columnsMenu, createTable, textCell } from '../table.js';
 import { openDialog } from '../ui.js';
-import { addressesText, bar, empty, quotaText, serverNow, userLink, userState } from './parts.js';
+import { addressesText, bar, empty, quotaText, serverNow, stateName, userLink, userState } from './parts.js';
 
 /** @typedef {import('../types.d.ts').User} User */
 /** @typedef {import('../types.d.ts').Column<User>} Column */
@@ -99,7 +99,7 @@ function userColumns() {
     { key: 'sessions', label: t('nav.sessions'), sort: (user) => user.active_connections, cell: sessionsCell, numeric: true, priority: 2 },
     {
       key: 'addresses', label: t('column.addresses'), sort: (user) => user.addresses.length,
-      cell: textCell((user) => addressesText(user.addresses), (user) => addressesText(user.addresses)), numeric: true, priority: 3,
+      cell: textCell((user) => addressesText(user.addresses), (user) => addressesText(user.addresses)), priority: 3,
     },
     number('down', t('column.down'), (user) => user.download_bps, rateText, 2),
     number('up', t('column.up'), (user) => user.upload_bps, rateText, 2),
@@ -156,8 +156,10 @@ function nameCell() {
     write(user) {
       link.write(user.email);
       show(lock, user.locked);
-      const speed = user.download_bps + user.upload_bps;
-      write(beneath, speed > 0 ? `↓ ${format.rate(user.download_bps)}  ↑ ${format.rate(user.upload_bps)}` : user.note || seenText(user));
+      const speeds = `↓ ${format.rate(user.download_bps)}  ↑ ${format.rate(user.upload_bps)}`;
+      const seen = user.state === 'active' ? seenText(user) : stateName(user);
+      write(beneath, user.download_bps + user.upload_bps > 0 ? speeds : [seen, user.note].filter(Boolean).join(' · '));
+      attribute(node, 'data-state', user.online ? 'online' : user.state);
       attribute(node, 'data-removing', user.email in state.removing);
     },
   };

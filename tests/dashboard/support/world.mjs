@@ -38,12 +38,12 @@ export class World {
     return {
       uuid: `${(0x5783a3e7 + index * 7919).toString(16)}-e373-51cd-8642-c83782b807c5`, email: name, note, enabled: index !== 7,
       state: index === 7 ? 'disabled' : quota && used >= quota ? 'quota_used' : 'active', locked: index === 9,
-      flow: index === 5 ? '' : null, created_at: this.now - 90 * DAY,
+      flow: index === 5 ? '' : 'xtls-rprx-vision', created_at: this.now - 90 * DAY,
       total_upload_bytes: Math.floor(total / 9), total_download_bytes: total, today_bytes: Math.floor(total / 60), month_bytes: Math.floor(total / 4),
       quota_bytes: quota, quota_used_bytes: used, quota_period: index % 2 ? 'month' : 'none', quota_resets_at: quota && index % 2 ? this.now + 11 * DAY : null,
       expires_at: index === 4 ? this.now + 3 * DAY : index === 3 ? this.now + 200 * DAY : null, last_seen_at: index % 3 ? this.now - index * 7000 : null, first_seen_at: this.now - 60 * DAY,
       limits: {
-        quota_bytes: quota, quota_period: index % 2 ? 'month' : 'none', quota_day: 1, expires_at: index === 4 ? iso(this.now + 3 * DAY) : null, expires_after_days: null,
+        quota_bytes: quota, quota_period: index % 2 ? 'month' : 'none', quota_day: 1, expires_at: index === 4 ? iso(this.now + 3 * DAY) : null, expires_after_days: 0,
         addresses_max: index === 2 ? 3 : 0, sessions_max: 0, up_bytes_per_second_max: 0, down_bytes_per_second_max: index === 1 ? 2 * MB : 0,
       },
     };
@@ -56,7 +56,7 @@ export class World {
     const mode = MODES[Math.floor(this.random() ** 2 * MODES.length)];
     return {
       id: `${index % 2}-${index}-1`, user: user.email, client: `203.0.${113 + (at >> 8)}.${1 + (at % 250)}:${40_000 + (index % 20_000)}`, target: TARGETS[index % TARGETS.length],
-      flow: 'xtls-rprx-vision', state: 'relay', mode, upload_bytes: Math.floor(this.random() * 9 * MB), download_bytes: Math.floor(this.random() ** 4 * 3 * GB),
+      flow: 'xtls-rprx-vision', state: 'relaying', mode, upload_bytes: Math.floor(this.random() * 9 * MB), download_bytes: Math.floor(this.random() ** 4 * 3 * GB),
       began: this.now - Math.floor(this.random() ** 3 * 20_000),
     };
   }
@@ -94,7 +94,7 @@ export class World {
     const of = new Map();
     for (const session of this.sessions) of.set(session.user, [...(of.get(session.user) ?? []), session]);
     const share = 1 / Math.max(1, this.sessions.length);
-    const users = this.users.map(({ created_at: _, flow: __, ...user }) => {
+    const users = this.users.map((user) => {
       const sessions = of.get(user.email) ?? [];
       const addresses = [...new Set(sessions.map((one) => one.client.split(':')[0]))];
       return {
@@ -109,14 +109,13 @@ export class World {
       upload_speed: '', upload_bps: speed.up, download_speed: '', download_bps: speed.down, total_traffic: '', total_upload_bytes: up, total_download_bytes: down,
       today: { upload_bytes: Math.floor(up / 50), download_bytes: Math.floor(down / 50) }, month: { upload_bytes: Math.floor(up / 4), download_bytes: Math.floor(down / 4) },
       lifetime: { upload_bytes: up, download_bytes: down }, peak: { upload_bps: 2 * MB, download_bps: 22 * MB, at: this.now - 4000 }, average: { upload_bps: 300_000, download_bps: 3 * MB },
-      uptime: '', uptime_seconds: this.now - this.startedAt, started_at: this.startedAt, version: '0.1.0', state: this.state,
+      uptime: '', uptime_seconds: this.now - this.startedAt, started_at: this.startedAt, now: this.now, version: '0.1.0', state: this.state,
       memory_usage: '', memory_bytes: 21 * MB + this.sessions.length * 3000, total_memory: '', total_memory_bytes: 1 * GB, cpu_percent: 6.4, cpu_seconds: 512.2, threads: 4,
       descriptors: { open: 60 + this.sessions.length * 2, limit: 65_536 }, turn: { p50_us: 38, p99_us: 410, max_us: 2300 },
       active_connections: this.sessions.length, max_connections: 32_000, opened_total: 18_233, rejected: this.rejected, closed: { finished: 18_000 },
       users_online: users.filter((one) => one.online).length, users,
       connection_pool: {
         total_created: 4212, total_reused: 3110, total_closed: 240, current_active: this.sessions.length, current_idle: 9, cache_hits: 3110, cache_misses: 611, hit_rate: 83.58,
-        connect_time_with_us: 45, connect_time_without_us: 23_400,
       },
       memory_pool: {
         small_pool: tier(4096, 6, 40, 90_412, 90_100), medium_pool: tier(65_536, 3, 22, 30_210, 30_020), large_pool: tier(131_072, 0, 9, 400, 260), waits: 0, waiting: 0, held_bytes: 221_184,
@@ -129,7 +128,7 @@ export class World {
 
   speedHistory() {
     return {
-      history: this.live.map((one) => ({ timestamp: String(one.at - this.startedAt), upload_speed: '', download_speed: '', upload_bps: one.up, download_bps: one.down })),
+      history: this.live.map((one) => ({ timestamp: String(one.at - this.startedAt), at: one.at, upload_speed: '', download_speed: '', upload_bps: one.up, download_bps: one.down })),
       duration_seconds: 60,
     };
   }
