@@ -11,4 +11,5 @@ pub mod dial;
 pub mod global_ids;
 pub mod policy;
 pub mod resolve;
+pub mod routes;
 pub mod udp;

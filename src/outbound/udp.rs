@@ -19,8 +19,8 @@ use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 
 use super::bound_socket::BoundSocket;
 use super::global_ids::Claim;
-use super::policy::canonical;
 use super::policy::judge::Judge;
+use super::policy::{Refusal, canonical};
 use crate::io::datagram::{DatagramSocket, RecvFrom, SendTo};
 use crate::io::token::Token;
 
@@ -79,16 +79,17 @@ impl OutboundUdp {
         RecvFrom::Datagram(length, source)
     }
 
-    /// Whether `to`, in its canonical form, may be sent to.
-    fn permit(&mut self, to: SocketAddr) -> bool {
+    /// Whether `to`, in its canonical form, may be sent to; if not, what becomes of the datagram.
+    fn permit(&mut self, to: SocketAddr) -> Result<(), SendTo> {
         self.keep_up();
         if self.permitted != Some(to) {
-            if self.judge.check(to).is_err() {
-                return false;
+            match self.judge.check(to) {
+                Ok(()) => self.permitted = Some(to),
+                Err(Refusal::Undecided) => return Err(SendTo::Failed),
+                Err(_) => return Err(SendTo::Refused),
             }
-            self.permitted = Some(to);
         }
-        true
+        Ok(())
     }
 
     /// The address as this socket's family wants it.
@@ -115,8 +116,8 @@ impl DatagramSocket for OutboundUdp {
 
     fn send_to(&mut self, bytes: &[u8], to: SocketAddr) -> SendTo {
         let to = canonical(to);
-        if !self.permit(to) {
-            return SendTo::Refused;
+        if let Err(fate) = self.permit(to) {
+            return fate;
         }
         for _ in 0..ERRORS_MAX {
             match self.bound.socket().send_to(bytes, self.native(to)) {
@@ -134,8 +135,8 @@ impl DatagramSocket for OutboundUdp {
     /// datagrams that the way to `to` does not take whole; sent by themselves those go in fragments.
     fn send_run(&mut self, datagrams: &[IoSlice<'_>], length: u16, to: SocketAddr) -> SendTo {
         let to = canonical(to);
-        if !self.permit(to) {
-            return SendTo::Refused;
+        if let Err(fate) = self.permit(to) {
+            return fate;
         }
         let (descriptor, address) = (self.bound.socket().as_raw_fd(), SockaddrStorage::from(self.native(to)));
         let control = [ControlMessage::UdpGsoSegments(&length)];
@@ -185,7 +186,7 @@ mod tests {
         let bound = Arc::new(BoundSocket::bind(None, permit, None).unwrap());
         let registry = Rc::new(Poll::new().unwrap().registry().try_clone().unwrap());
         let allow = vec!["127.0.0.1/32".parse().unwrap()];
-        let judge = Judge::new(Arc::new(DestinationPolicy::new(false, allow, Vec::new(), Vec::new())));
+        let judge = Judge::new(Arc::new(DestinationPolicy::new(false, allow, Vec::new(), Vec::new())), None);
         let port = bound.socket().local_addr().unwrap().port();
         let token = Token::new(Kind::Session, 0, 0, 1);
         (OutboundUdp::watch(bound, None, Rc::new(judge), &registry, token).unwrap(), port)
@@ -215,7 +216,7 @@ mod tests {
         }
         assert_eq!(socket.send_to(b"x", address), SendTo::Sent);
         assert_eq!(socket.recv_from(&mut room), RecvFrom::Datagram(1, address));
-        socket.judge.adopt(Arc::new(DestinationPolicy::new(false, Vec::new(), Vec::new(), Vec::new())));
+        socket.judge.adopt(Arc::new(DestinationPolicy::new(false, Vec::new(), Vec::new(), Vec::new())), None);
         assert_eq!(socket.send_to(b"x", address), SendTo::Refused);
         assert_eq!(socket.recv_from(&mut room), RecvFrom::Refused);
     }

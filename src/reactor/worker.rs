@@ -172,6 +172,9 @@ impl Worker {
         let now = Instant::now();
         let part = Part { worker: parts.number, workers: parts.shared.workers };
         let dialer = Dialer::new(Arc::clone(&parts.rules.dial), part);
+        if let Err(error) = dialer.watch_addresses(poll.registry()) {
+            log::warn!("worker {}: changes of this machine's addresses cannot be watched: {error}", parts.number);
+        }
         Self {
             number: parts.number,
             poll,

@@ -37,11 +37,13 @@ pub(crate) struct Reactor {
 
 impl Reactor {
     pub(crate) fn new(rules: DialRules) -> Self {
-        let rules = Arc::new(rules);
+        let (rules, poll) = (Arc::new(rules), Poll::new().unwrap());
+        let dialer = Dialer::new(Arc::clone(&rules), Part::WHOLE);
+        dialer.watch_addresses(poll.registry()).unwrap();
         Self {
-            poll: Poll::new().unwrap(),
+            poll,
             timers: TimerWheel::new(Instant::now()),
-            dialer: Dialer::new(Arc::clone(&rules), Part::WHOLE),
+            dialer,
             counters: Counters::new(0),
             rules,
             has_asked_others: false,

@@ -3,6 +3,7 @@
 mod adopt;
 mod dns;
 mod harness;
+mod network;
 mod pool;
 mod resolve_only;
 mod shortage;

@@ -1,9 +1,12 @@
 //! Without descriptors: what fails, and what gives way.
 
-use vless_rust::outbound::dial::DialError;
+use std::sync::Arc;
+
+use vless_rust::outbound::dial::{DialError, DialRules};
+use vless_rust::outbound::policy::{DestinationPolicy, Refusal};
 
 use super::dns::{Manner, NameServer, Zone, silent_server};
-use super::harness::{Reactor, alone, listener, name, without_descriptors};
+use super::harness::{Reactor, alone, listener, name, settings, without_descriptors};
 use super::{BlackHole, SocketAddr, asking};
 
 #[test]
@@ -21,6 +24,26 @@ fn a_shortage_of_descriptors_is_reported_and_passes() {
         assert_eq!(reactor.counters.dials_no_descriptors.value(), 2);
         assert_eq!(reactor.outcome(&address.into()).unwrap().peer, address);
     });
+}
+
+#[test]
+fn a_dial_to_the_port_that_the_server_listens_on_is_no_matter_for_the_policy_without_descriptors() {
+    alone(
+        "shortage::a_dial_to_the_port_that_the_server_listens_on_is_no_matter_for_the_policy_without_descriptors",
+        || {
+            let own = vec!["[::]:443".parse().unwrap()];
+            let policy = DestinationPolicy::new(false, Vec::new(), Vec::new(), own);
+            let mut reactor = Reactor::new(DialRules { policy: Arc::new(policy), ..settings() });
+            let elsewhere = SocketAddr::from(([9, 9, 9, 9], 443));
+            let failed = without_descriptors(|| reactor.outcome(&elsewhere.into()).map(drop));
+            assert_eq!(failed, Err(DialError::NoDescriptors));
+            let here =
+                without_descriptors(|| reactor.outcome(&SocketAddr::from(([127, 0, 0, 1], 443)).into()).map(drop));
+            assert_eq!(here, Err(DialError::RefusedByPolicy(Refusal::OwnListener)));
+            let resolved = without_descriptors(|| reactor.resolved(&elsewhere.into()));
+            assert_eq!(resolved, Ok(elsewhere), "a datagram needs no descriptor more");
+        },
+    );
 }
 
 #[test]

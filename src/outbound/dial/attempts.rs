@@ -12,7 +12,8 @@ use super::under_way::{Attempt, Purpose};
 use super::{DialError, Dialed, Dialer};
 use crate::io::token::Token;
 use crate::outbound::context::DialContext;
-use crate::outbound::policy::canonical;
+use crate::outbound::policy::{Refusal, canonical};
+use crate::outbound::routes::Way;
 
 impl Dialer {
     /// The only place from which a target is connected to.
@@ -20,13 +21,22 @@ impl Dialer {
         let dial = self.dials.get_mut(token.index()).filter(|dial| dial.generation == token.generation());
         let Some(dial) = dial else { return };
         let address = canonical(SocketAddr::new(ip, dial.target.port));
-        if let Err(refusal) = self.judge.check(address).or_else(|refusal| dial.authority.pardon(refusal)) {
-            log::debug!("target {}: {address} refused by policy: {refusal}", dial.target);
-            dial.note(DialError::RefusedByPolicy(refusal));
-            return dial.race.on_attempt_forbidden(cx.now);
+        match self.judge.check(address).or_else(|refusal| dial.authority.pardon(refusal)) {
+            Ok(()) => {}
+            Err(Refusal::Undecided) => return self.short.push((token, Wanting::Attempt(ip))),
+            Err(refusal) => {
+                log::debug!("target {}: {address} refused by policy: {refusal}", dial.target);
+                dial.note(DialError::RefusedByPolicy(refusal));
+                return dial.race.on_attempt_forbidden(cx.now);
+            }
         }
         if dial.purpose == Purpose::Address {
-            return self.finish_resolved(token, Ok(address), cx);
+            if self.judge.way(ip) != Way::Nowhere {
+                return self.finish_resolved(token, Ok(address), cx);
+            }
+            // Datagrams would be lost; another address or the other family may do better.
+            dial.unroutable.get_or_insert(address);
+            return dial.race.on_attempt_forbidden(cx.now);
         }
         dial.reached_address = true;
         let (authority, started) = (dial.authority, dial.started);
@@ -87,7 +97,7 @@ impl Dialer {
         if error == DialError::NoDescriptors {
             return self.on_attempt_without_descriptor(token, cx);
         }
-        self.pool.on_failed(address, cx.now);
+        self.on_failed(address, error, cx.now);
         let Some(dial) = self.find(token) else { return };
         dial.note(error);
         dial.race.on_attempt_failed(cx.now);

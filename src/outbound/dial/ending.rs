@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::families::family_of;
 use super::outcome::{DialId, Dialed, Finished, Resolved};
 use super::under_way::{Authority, Dial, Purpose};
 use super::{DialError, Dialer, race};
@@ -36,7 +37,7 @@ impl Dialer {
         dial.note(DialError::DnsTimeout);
         let failure = if dial.attempts.is_empty() { dial.failure } else { Some(DialError::TimedOut) };
         for attempt in std::mem::take(&mut dial.attempts) {
-            self.pool.on_failed(attempt.address, cx.now);
+            self.on_failed(attempt.address, DialError::TimedOut, cx.now);
         }
         self.finish(token, Err(failure.unwrap_or(DialError::TimedOut)), cx);
     }
@@ -81,8 +82,29 @@ impl Dialer {
     fn note_overtaken(&mut self, dial: &Dial, now: Instant) {
         let had_its_time = |started| now.saturating_duration_since(started) >= race::ATTEMPT_DELAY;
         for attempt in dial.attempts.iter().filter(|attempt| had_its_time(attempt.started)) {
-            self.pool.on_failed(attempt.address, now);
+            self.on_failed(attempt.address, DialError::TimedOut, now);
         }
+    }
+
+    /// Connecting to `address` failed: the pool knows it of the address, the families of a whole network that is silent.
+    pub(super) fn on_failed(&mut self, address: SocketAddr, error: DialError, now: Instant) {
+        self.pool.on_failed(address, now);
+        match error {
+            DialError::TimedOut | DialError::Unreachable => self.families.on_unanswered(family_of(address.ip()), now),
+            DialError::Refused => self.families.on_answered(family_of(address.ip())),
+            _ => {}
+        }
+    }
+
+    /// No address is left to try, to wait for or to hope for.
+    pub(super) fn on_exhausted(&mut self, token: Token, cx: &mut DialContext<'_>) {
+        let Some(dial) = self.find(token) else { return };
+        if let Some(address) = dial.unroutable {
+            // A route may come up while its socket is there.
+            return self.finish_resolved(token, Ok(address), cx);
+        }
+        let failure = dial.failure.unwrap_or(DialError::NoAddress);
+        self.finish(token, Err(failure), cx);
     }
 
     fn report(&mut self, failure: Option<&DialError>, now: Instant) {

@@ -3,25 +3,21 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::rules::Prefer;
+use super::families::family_of;
 use super::shortage::Wanting;
 use super::{DialError, Dialer};
 use crate::io::token::Token;
 use crate::outbound::context::DialContext;
 use crate::outbound::resolve::lookups::{Answered, Asked};
 use crate::outbound::resolve::{Answer, Family, ResolveError};
+use crate::outbound::routes::Way;
 use crate::session::Host;
 
 impl Dialer {
-    /// The families to look up, the preferred one first.
-    pub(super) fn families(&mut self, now: Instant) -> &'static [Family] {
-        match (self.rules.bind, self.rules.prefer) {
-            (Some(IpAddr::V4(_)), _) => &[Family::V4],
-            (Some(IpAddr::V6(_)), _) => &[Family::V6],
-            (None, Prefer::Ipv4) => &[Family::V4, Family::V6],
-            (None, Prefer::Ipv6) => &[Family::V6, Family::V4],
-            (None, Prefer::Auto) => self.routes.families(now),
-        }
+    /// The families to look up, the one to begin with first.
+    pub(super) fn families(&self, now: Instant) -> &'static [Family] {
+        let (prefer, bind) = (self.rules.prefer, self.rules.bind);
+        self.families.in_order(prefer, bind, |ip| self.judge.way(ip), now)
     }
 
     pub(super) fn look_up(&mut self, token: Token, name: &str, families: &[Family], cx: &mut DialContext<'_>) {
@@ -72,6 +68,8 @@ impl Dialer {
             Ok(addresses) => {
                 let mut addresses = addresses.to_vec();
                 self.pool.order(&mut addresses, dial.target.port, now);
+                // What has no route comes last, in the order that there was.
+                addresses.sort_by_key(|&ip| self.judge.way(ip) == Way::Nowhere);
                 dial.race.on_addresses(family, &addresses, now);
             }
             Err(error) => {
@@ -89,7 +87,6 @@ impl Dialer {
         if bind.is_some_and(|source| source.is_ipv4() != ip.is_ipv4()) {
             return dial.note(DialError::Unreachable);
         }
-        let family = if ip.is_ipv4() { Family::V4 } else { Family::V6 };
-        dial.race.on_addresses(family, &[ip], now);
+        dial.race.on_addresses(family_of(ip), &[ip], now);
     }
 }

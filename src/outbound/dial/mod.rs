@@ -13,11 +13,11 @@ mod attempts;
 mod connector;
 mod ending;
 pub mod error;
+mod families;
 mod look_ups;
 pub mod outcome;
 pub mod race;
 mod report;
-mod routes;
 pub mod rules;
 pub mod shortage;
 mod socket;
@@ -29,16 +29,18 @@ pub use self::outcome::{DialId, Dialed, Finished, Resolved};
 pub use self::rules::{DialRules, Prefer};
 pub use self::shortage::Room;
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use mio::Registry;
 use mio::net::TcpStream;
 use slab::Slab;
 
+use self::families::Families;
 use self::outcome::Outcomes;
 use self::race::{Race, Step};
 use self::report::RefusalReport;
-use self::routes::Routes;
 use self::shortage::Wanting;
 use self::under_way::{Authority, Dial, Purpose};
 use super::connection_pool::{ConnectionPool, SPARE_LEG, TICK_LEG};
@@ -59,13 +61,16 @@ pub struct Dialer {
     generation: u32,
     finished: Outcomes<Finished>,
     resolved: Outcomes<Resolved>,
-    routes: Routes,
+    families: Families,
     refusals: RefusalReport,
     pool: ConnectionPool<TcpStream>,
     pool_alarm: Alarm,
     /// Dials that wait for the worker to make room.
     short: Vec<(Token, Wanting)>,
 }
+
+/// The leg of news about addresses; those of attempts are lower, those of the pool higher.
+const ADDRESSES_LEG: usize = TICK_LEG - 1;
 
 /// Which worker of how many: its part of figures that are meant for the process.
 #[derive(Clone, Copy, Debug)]
@@ -80,16 +85,16 @@ impl Part {
 }
 
 impl Dialer {
-    /// Opens nothing yet.
+    /// Opens nothing but the socket by which the kernel is asked about routes.
     pub fn new(rules: Arc<DialRules>, part: Part) -> Self {
         Self {
-            judge: Rc::new(Judge::new(Arc::clone(&rules.policy))),
+            judge: Rc::new(Judge::new(Arc::clone(&rules.policy), rules.bind)),
             resolver: Resolver::new(rules.resolver.clone()),
             dials: Slab::new(),
             generation: 0,
             finished: Outcomes::default(),
             resolved: Outcomes::default(),
-            routes: Routes::default(),
+            families: Families::default(),
             refusals: RefusalReport::default(),
             pool: ConnectionPool::new(rules.pool.as_ref().map(|pool| pool.share(part.worker, part.workers))),
             pool_alarm: Alarm::default(),
@@ -99,11 +104,19 @@ impl Dialer {
         }
     }
 
+    /// Hears of addresses of this machine that come or go while the dialer is there.
+    ///
+    /// # Errors
+    /// When the kernel cannot watch one more descriptor.
+    pub fn watch_addresses(&self, registry: &Registry) -> io::Result<()> {
+        self.judge.watch(registry, Token::new(Kind::Dial, 0, 0, ADDRESSES_LEG))
+    }
+
     /// Obeys `rules` from now on: dials and look-ups that begin, spares, and every UDP socket that asks this dialer's
     /// [`Judge`]. Dials under way keep their deadline and the addresses they know, but each further address is judged by
     /// the new policy.
     pub fn adopt(&mut self, rules: Arc<DialRules>, cx: &mut DialContext<'_>) {
-        self.judge.adopt(Arc::clone(&rules.policy));
+        self.judge.adopt(Arc::clone(&rules.policy), rules.bind);
         self.resolver.adopt(&rules.resolver);
         let is_other_way = self.rules.bind != rules.bind || self.rules.options != rules.options;
         self.rules = rules;
@@ -130,6 +143,7 @@ impl Dialer {
 
     fn start(&mut self, authority: Authority, target: &Target, purpose: Purpose, cx: &mut DialContext<'_>) -> DialId {
         self.generation = next_generation(self.generation);
+        self.judge.grow_old(cx.now);
         let families = self.families(cx.now);
         let preferred = families.first().copied().unwrap_or(Family::V4);
         let index = self.dials.insert(Dial {
@@ -145,6 +159,7 @@ impl Dialer {
             attempts: Vec::new(),
             next_leg: 1,
             failure: None,
+            unroutable: None,
             reached_address: false,
         });
         let token = Token::new(Kind::Dial, self.generation, index, 0);
@@ -162,6 +177,7 @@ impl Dialer {
         match token.kind() {
             Kind::Resolve => self.resolver.on_event(token, cx),
             Kind::Dial if token.leg() == SPARE_LEG => self.on_spare_event(token, cx),
+            Kind::Dial if token.leg() == ADDRESSES_LEG => self.judge.on_event(),
             Kind::Dial => self.on_attempt_event(token, cx),
             Kind::Worker | Kind::Session => {}
         }
@@ -216,10 +232,7 @@ impl Dialer {
                     let wake_at = at.map_or(dial.deadline, |at| at.min(dial.deadline));
                     return dial.alarm.arm(wake_at, token, cx.timers, cx.now);
                 }
-                Step::Exhausted => {
-                    let failure = dial.failure.unwrap_or(DialError::NoAddress);
-                    return self.finish(token, Err(failure), cx);
-                }
+                Step::Exhausted => return self.on_exhausted(token, cx),
             }
         }
     }

@@ -38,8 +38,8 @@ fn text(count: u64, refusal: Refusal) -> String {
     let way_out = match refusal {
         Refusal::Private(_) => "outbound.allow lets networks through, ",
         Refusal::Port => "outbound.deny_ports lists the ports that are refused, ",
-        // Nothing lifts this rule.
-        Refusal::OwnListener => "",
+        // Nothing lifts this rule; and what is undecided is no refusal.
+        Refusal::OwnListener | Refusal::Undecided => "",
     };
     format!(
         "{count} {dials} refused by the destination policy, the last one because of {refusal}; {way_out}the log level \

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 
 use super::connector::TcpConnector;
+use super::families::family_of;
 use super::race::Begin;
 use super::rules::Prefer;
 use super::under_way::{Authority, Dial, Purpose};
@@ -18,6 +19,7 @@ use crate::io::token::{Kind, Token};
 use crate::outbound::connection_pool::target::Standing;
 use crate::outbound::connection_pool::{ConnectionPool, PoolContext, TICK_LEG};
 use crate::outbound::context::DialContext;
+use crate::outbound::routes::Way;
 use crate::session::Target;
 use crate::stats::Counters;
 
@@ -45,17 +47,21 @@ impl Dialer {
     }
 
     /// Lets a dial to a name begin with the family that is not preferred where that is known to be better: where the
-    /// preferred one's best address failed of late, and, if the operator prefers none, where only the other has a spare.
+    /// preferred one's best address failed of late or has no route, and, if the operator prefers none, where only the other has a spare.
     pub(super) fn choose_family(&mut self, token: Token, now: Instant) {
         let prefer = self.rules.prefer;
         let dial = self.dials.get_mut(token.index()).filter(|dial| dial.generation == token.generation());
-        let Some(dial) = dial.filter(|dial| dial.purpose == Purpose::Connect) else { return };
+        let Some(dial) = dial else { return };
         let Some((preferred, other)) = dial.race.choice() else { return };
-        let standing = |ip| self.pool.standing(SocketAddr::new(ip, dial.target.port), now);
+        let standing = |ip| match self.judge.way(ip) {
+            Way::Nowhere => Standing::Resting,
+            _ => self.pool.standing(SocketAddr::new(ip, dial.target.port), now),
+        };
         let is_better = match (standing(preferred), standing(other)) {
             (Standing::Ready, _) | (_, Standing::Resting) => false,
             (Standing::Resting, _) => true,
-            (_, other) => prefer == Prefer::Auto && other == Standing::Ready,
+            // Datagrams have no use for a spare.
+            (_, other) => dial.purpose == Purpose::Connect && prefer == Prefer::Auto && other == Standing::Ready,
         };
         dial.race.begin(if is_better { Begin::Other } else { Begin::Preferred });
     }
@@ -89,6 +95,7 @@ impl Dialer {
         connect_time: Duration,
         cx: &mut DialContext<'_>,
     ) {
+        self.families.on_answered(family_of(address.ip()));
         if authority != Authority::Operator {
             cx.counters.dials_connected_directly.add(1);
             self.with_pool(cx, |pool, cx| pool.on_dialled(address, Some(connect_time), cx));

@@ -27,6 +27,8 @@ pub(super) struct Dial {
     pub attempts: Vec<Attempt>,
     pub next_leg: usize,
     pub failure: Option<DialError>,
+    /// An address that may be sent to but has no route, for a look-up that finds no better one.
+    pub unroutable: Option<SocketAddr>,
     /// The policy let an address pass, so that the pool was asked.
     pub reached_address: bool,
 }
@@ -61,7 +63,7 @@ impl Authority {
     /// Clients are judged when they ask for a spare.
     pub(super) fn pardon(self, refusal: Refusal) -> Result<(), Refusal> {
         match self {
-            Self::Operator if refusal != Refusal::OwnListener => Ok(()),
+            Self::Operator if matches!(refusal, Refusal::Private(_) | Refusal::Port) => Ok(()),
             _ => Err(refusal),
         }
     }

@@ -6,17 +6,20 @@
 //! fallbacks, warm-up targets, the source address.
 //!
 //! Order of judgement: the server's own listeners, denied ports, the operator's `allow` list, then the private and
-//! reserved ranges. The first two cannot be lifted by `allow`.
+//! reserved ranges, and last the addresses that end on this machine, public ones included: a service behind a host
+//! firewall that trusts the loopback interface is not to be reached through this server. The first two cannot be lifted
+//! by `allow`.
 
 mod cidr;
 pub mod judge;
-mod local;
 mod ranges;
 
 pub use cidr::{Cidr, ParseCidrError};
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+
+use super::routes::Way;
 
 /// Ports refused unless the configuration says otherwise: mail submission between servers, which spammers seek.
 pub const DEFAULT_DENY_PORTS: &[u16] = &[25];
@@ -28,7 +31,6 @@ pub struct DestinationPolicy {
     allow: Vec<Cidr>,
     deny_ports: Vec<u16>,
     own_listeners: Vec<SocketAddr>,
-    is_local: fn(IpAddr) -> bool,
 }
 
 /// Why an address may not be dialled.
@@ -40,6 +42,8 @@ pub enum Refusal {
     OwnListener,
     /// The port is denied.
     Port,
+    /// Nobody can say now where the address ends, for want of a descriptor: no word of the policy.
+    Undecided,
 }
 
 impl DestinationPolicy {
@@ -48,74 +52,82 @@ impl DestinationPolicy {
     /// somebody else's translation (the public address of a cloud machine) cannot be found here: the caller adds it.
     pub fn new(allow_private: bool, allow: Vec<Cidr>, deny_ports: Vec<u16>, own_listeners: Vec<SocketAddr>) -> Self {
         let own_listeners = own_listeners.into_iter().map(canonical).collect();
-        Self { allow_private, allow, deny_ports, own_listeners, is_local: local::is_local }
+        Self { allow_private, allow, deny_ports, own_listeners }
     }
 
-    /// Judges an address that is about to be dialled. Costs three system calls when the port is that of a wildcard
-    /// listener, none otherwise.
+    /// Judges an address that is about to be dialled; `way` says where addresses end.
     ///
     /// # Errors
     ///
     /// The first rule that refuses it.
-    pub fn check(&self, address: SocketAddr) -> Result<(), Refusal> {
+    pub fn check(&self, address: SocketAddr, mut way: impl FnMut(IpAddr) -> Way) -> Result<(), Refusal> {
         let address = canonical(address);
-        let embedded = ranges::embedded_ipv4(address.ip()).map(IpAddr::V4);
-        if self.is_own_listener(address)
-            || embedded.is_some_and(|ip| self.is_own_listener(SocketAddr::new(ip, address.port())))
-        {
-            return Err(Refusal::OwnListener);
+        self.check_listeners(address, &mut way)?;
+        if let Some(ip) = ranges::embedded_ipv4(address.ip()) {
+            self.check_listeners(SocketAddr::new(ip.into(), address.port()), &mut way)?;
         }
         if self.deny_ports.contains(&address.port()) {
             return Err(Refusal::Port);
         }
-        self.check_range(address.ip())
+        self.check_range(address.ip(), way)
     }
 
-    /// Judges an address that clients may hear from: where it lies. Costs no system call.
+    /// Judges an address that clients may hear from: where it lies.
     ///
     /// # Errors
     ///
     /// The range that is refused.
-    pub fn check_range(&self, ip: IpAddr) -> Result<(), Refusal> {
+    pub fn check_range(&self, ip: IpAddr, mut way: impl FnMut(IpAddr) -> Way) -> Result<(), Refusal> {
         let ip = ip.to_canonical();
         if self.allow_private || self.allow.iter().any(|cidr| cidr.contains(ip)) {
             return Ok(());
         }
-        match ranges::reserved_range(ip) {
-            Some(range) => Err(Refusal::Private(range)),
-            None => Ok(()),
+        if let Some(range) = ranges::reserved_range(ip) {
+            return Err(Refusal::Private(range));
         }
+        let embedded = ranges::embedded_ipv4(ip).map(IpAddr::V4);
+        [Some(ip), embedded].into_iter().flatten().try_for_each(|ip| self.check_machine(ip, &mut way))
     }
 
     /// Whether connections to an address that [`DestinationPolicy::check`] lets pass may be made before anybody asks for
     /// them: not into private networks, unless the operator let that network through by name.
-    pub fn may_have_spares(&self, address: SocketAddr) -> bool {
-        let address = canonical(address);
-        let is_admitted = self.allow.iter().any(|cidr| cidr.contains(address.ip()));
-        self.check(address).is_ok() && (is_admitted || is_public(address.ip()))
+    pub fn may_have_spares(&self, address: SocketAddr, mut way: impl FnMut(IpAddr) -> Way) -> bool {
+        let ip = canonical(address).ip();
+        let is_admitted = self.allow.iter().any(|cidr| cidr.contains(ip));
+        self.check(address, &mut way).is_ok() && (is_admitted || (is_public(ip) && way(ip) != Way::Here))
     }
 
-    fn is_own_listener(&self, address: SocketAddr) -> bool {
-        self.own_listeners.iter().any(|listener| {
-            if listener.port() != address.port() {
-                return false;
-            }
-            if !listener.ip().is_unspecified() {
-                // The kernel delivers a connection to the unspecified address to this machine itself.
-                return listener.ip() == address.ip() || (address.ip().is_unspecified() && listener.ip().is_loopback());
-            }
+    fn check_listeners(&self, address: SocketAddr, mut way: impl FnMut(IpAddr) -> Way) -> Result<(), Refusal> {
+        let ip = address.ip();
+        for listener in self.own_listeners.iter().filter(|listener| listener.port() == address.port()) {
+            // The kernel delivers a connection to the unspecified address to this machine itself.
+            let is_it = listener.ip() == ip || (ip.is_unspecified() && listener.ip().is_loopback());
             // An IPv6 wildcard listens on both families unless told otherwise.
             let covers_family = listener.is_ipv6() || address.is_ipv4();
-            covers_family && (address.ip().is_unspecified() || (self.is_local)(address.ip()))
-        })
+            let way = if listener.ip().is_unspecified() && covers_family { way(ip) } else { Way::There };
+            match way {
+                _ if is_it => return Err(Refusal::OwnListener),
+                Way::Here => return Err(Refusal::OwnListener),
+                Way::Unknown => return Err(Refusal::Undecided),
+                Way::There | Way::Nowhere => {}
+            }
+        }
+        Ok(())
     }
 
-    #[cfg(test)]
-    fn with_local_addresses(mut self, is_local: fn(IpAddr) -> bool) -> Self {
-        self.is_local = is_local;
-        self
+    /// Besides what the kernel knows, a listener's own address is one of this machine: that may be a public address which
+    /// somebody else translates.
+    fn check_machine(&self, ip: IpAddr, mut way: impl FnMut(IpAddr) -> Way) -> Result<(), Refusal> {
+        let is_listener = self.own_listeners.iter().any(|listener| listener.ip() == ip);
+        match if is_listener { Way::Here } else { way(ip) } {
+            Way::Here => Err(Refusal::Private(THIS_MACHINE)),
+            Way::Unknown => Err(Refusal::Undecided),
+            Way::There | Way::Nowhere => Ok(()),
+        }
     }
 }
+
+const THIS_MACHINE: &str = "an address of this machine";
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,6 +135,7 @@ impl fmt::Display for Refusal {
             Self::Private(range) => f.write_str(range),
             Self::OwnListener => f.write_str("the server's own listener"),
             Self::Port => f.write_str("the port"),
+            Self::Undecided => f.write_str("nobody can say now where it ends"),
         }
     }
 }
@@ -139,17 +152,6 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
         IpAddr::V6(_) => address,
     }
 }
-
-/// Whether the host has a route that `probe` would take, found without sending anything.
-pub(super) fn has_route(probe: SocketAddr) -> bool {
-    local::source_towards(probe).is_ok()
-}
-
-/// A global IPv4 address to ask the routing table about.
-pub(super) const IPV4_PROBE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), 53);
-/// A global IPv6 address to ask the routing table about.
-pub(super) const IPV6_PROBE: SocketAddr =
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111)), 53);
 
 #[cfg(test)]
 mod tests;

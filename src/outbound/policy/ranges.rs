@@ -3,6 +3,9 @@
 //! The list is that of the IANA special-purpose registries (RFC 6890 and its updates) where they say "not globally
 //! reachable", and holds every range Xray refuses by default. IPv6 addresses that carry an IPv4 address through a
 //! translator or relay are judged by the address they carry.
+//!
+//! Clouds answer machines of theirs at addresses that nobody else has. Nearly all are in these ranges already: metadata at
+//! 169.254.0.0/16, fe80::/10 and fc00::/7, Alibaba's at 100.64.0.0/10. Those that look public are listed by themselves.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -49,6 +52,9 @@ const IPV4: &[(Ipv4Addr, u32, &str)] = &[
     (Ipv4Addr::new(10, 0, 0, 0), 8, "10.0.0.0/8 (private)"),
     (Ipv4Addr::new(100, 64, 0, 0), 10, "100.64.0.0/10 (carrier-grade NAT)"),
     (Ipv4Addr::new(127, 0, 0, 0), 8, "127.0.0.0/8 (loopback)"),
+    (Ipv4Addr::new(161, 26, 0, 0), 16, "161.26.0.0/16 (platform of a cloud)"),
+    (Ipv4Addr::new(166, 8, 0, 0), 14, "166.8.0.0/14 (platform of a cloud)"),
+    (Ipv4Addr::new(168, 63, 129, 16), 32, "168.63.129.16 (platform of a cloud)"),
     (Ipv4Addr::new(169, 254, 0, 0), 16, "169.254.0.0/16 (link-local, cloud metadata)"),
     (Ipv4Addr::new(172, 16, 0, 0), 12, "172.16.0.0/12 (private)"),
     (Ipv4Addr::new(192, 0, 0, 0), 24, "192.0.0.0/24 (protocol assignments)"),

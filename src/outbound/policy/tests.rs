@@ -1,3 +1,5 @@
+use std::net::Ipv4Addr;
+
 use super::*;
 
 fn strict() -> DestinationPolicy {
@@ -9,14 +11,22 @@ fn allowing(ranges: &[&str]) -> DestinationPolicy {
     DestinationPolicy::new(false, allow, DEFAULT_DENY_PORTS.to_vec(), Vec::new())
 }
 
+/// Whether it may be dialled from a machine with loopback and one public address.
 fn check(policy: &DestinationPolicy, ip: &str, port: u16) -> Result<(), Refusal> {
-    policy.check(SocketAddr::new(ip.parse().unwrap(), port))
+    policy.check(SocketAddr::new(ip.parse().unwrap(), port), way)
+}
+
+const OWN: &str = "9.9.9.10";
+
+fn way(ip: IpAddr) -> Way {
+    let is_own = ip.is_loopback() || ip.is_unspecified() || ip.to_string() == OWN;
+    if is_own { Way::Here } else { Way::There }
 }
 
 #[test]
 fn private_and_reserved_ipv4_is_refused_at_both_ends_of_each_range() {
     let refused = "0.0.0.0 0.255.255.255 10.0.0.0 10.255.255.255 100.64.0.0 100.127.255.255 127.0.0.1 127.255.255.255 \
-                   169.254.0.0 169.254.169.254 169.254.255.255 172.16.0.0 172.31.255.255 192.0.0.0 192.0.0.255 \
+                   161.26.0.0 161.26.255.255 166.8.0.0 166.11.255.255 168.63.129.16 169.254.0.0 169.254.169.254 169.254.255.255 172.16.0.0 172.31.255.255 192.0.0.0 192.0.0.255 \
                    192.0.2.0 192.0.2.255 192.88.99.0 192.88.99.255 192.168.0.0 192.168.255.255 198.18.0.0 \
                    198.19.255.255 198.51.100.0 198.51.100.255 203.0.113.0 203.0.113.255 224.0.0.0 239.255.255.255 \
                    240.0.0.0 255.255.255.255";
@@ -36,7 +46,7 @@ fn private_and_reserved_ipv4_is_refused_at_both_ends_of_each_range() {
 #[test]
 fn public_ipv4_passes_in_every_routable_spelling() {
     let passed = "1.0.0.0 1.1.1.1 8.8.8.8 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 \
-                  169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 192.0.1.0 192.0.3.0 192.88.98.255 192.88.100.0 \
+                  161.25.255.255 161.27.0.0 166.7.255.255 166.12.0.0 168.63.129.15 168.63.129.17 169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 192.0.1.0 192.0.3.0 192.88.98.255 192.88.100.0 \
                   192.167.255.255 192.169.0.0 198.17.255.255 198.20.0.0 198.51.99.255 198.51.101.0 203.0.112.255 \
                   203.0.114.0 223.255.255.255";
     for ip in passed.split_whitespace() {
@@ -117,20 +127,43 @@ fn a_listener_on_one_address_is_refused_there_even_when_allowed() {
 
 #[test]
 fn a_wildcard_listener_is_refused_on_every_local_address() {
-    let wildcard = |listener: &str| {
-        DestinationPolicy::new(true, Vec::new(), Vec::new(), vec![listener.parse().unwrap()])
-            .with_local_addresses(|ip| ip.is_loopback() || ip == IpAddr::from([198, 51, 100, 7]))
-    };
+    let wildcard =
+        |listener: &str| DestinationPolicy::new(true, Vec::new(), Vec::new(), vec![listener.parse().unwrap()]);
     let both = wildcard("[::]:443");
-    for ip in ["127.0.0.1", "127.1.2.3", "::1", "198.51.100.7", "::ffff:198.51.100.7", "0.0.0.0", "::"] {
+    for ip in ["127.0.0.1", "127.1.2.3", "::1", OWN, "::ffff:9.9.9.10", "0.0.0.0", "::"] {
         assert_eq!(check(&both, ip, 443), Err(Refusal::OwnListener), "{ip}");
     }
-    assert_eq!(check(&both, "198.51.100.8", 443), Ok(()));
-    assert_eq!(check(&both, "198.51.100.7", 444), Ok(()));
+    assert_eq!(check(&both, "9.9.9.11", 443), Ok(()));
+    assert_eq!(check(&both, OWN, 444), Ok(()));
 
     let ipv4_only = wildcard("0.0.0.0:443");
-    assert_eq!(check(&ipv4_only, "198.51.100.7", 443), Err(Refusal::OwnListener));
+    assert_eq!(check(&ipv4_only, OWN, 443), Err(Refusal::OwnListener));
     assert_eq!(check(&ipv4_only, "::1", 443), Ok(()));
+}
+
+#[test]
+fn addresses_of_this_machine_are_a_reserved_range_that_allow_lifts() {
+    for ip in [OWN, "::ffff:9.9.9.10", "64:ff9b::9.9.9.10", "2002:909:90a::1"] {
+        assert_eq!(check(&strict(), ip, 22), Err(Refusal::Private(THIS_MACHINE)), "{ip}");
+    }
+    assert_eq!(strict().check_range(OWN.parse().unwrap(), way), Err(Refusal::Private(THIS_MACHINE)));
+    assert_eq!(check(&allowing(&[OWN]), OWN, 22), Ok(()));
+    assert_eq!(check(&DestinationPolicy::new(true, Vec::new(), Vec::new(), Vec::new()), OWN, 22), Ok(()));
+    // One that only the operator knows, because somebody else translates it.
+    let public = DestinationPolicy::new(false, Vec::new(), Vec::new(), vec!["9.9.9.12:443".parse().unwrap()]);
+    assert_eq!(check(&public, "9.9.9.12", 22), Err(Refusal::Private(THIS_MACHINE)));
+}
+
+#[test]
+fn what_nobody_can_say_is_no_refusal_of_the_policy() {
+    let unknown = |policy: &DestinationPolicy, ip: &str, port| {
+        policy.check(SocketAddr::new(ip.parse().unwrap(), port), |_| Way::Unknown)
+    };
+    let wildcard = DestinationPolicy::new(true, Vec::new(), vec![25], vec!["[::]:443".parse().unwrap()]);
+    assert_eq!(unknown(&wildcard, "9.9.9.9", 443), Err(Refusal::Undecided));
+    assert_eq!(unknown(&wildcard, "9.9.9.9", 25), Err(Refusal::Port));
+    assert_eq!(unknown(&wildcard, "9.9.9.9", 80), Ok(()), "where it ends does not matter");
+    assert_eq!(unknown(&strict(), "9.9.9.9", 80), Err(Refusal::Undecided));
 }
 
 fn six_to_four(ip: &str) -> String {
