@@ -167,8 +167,8 @@ const RULES: &[Rule] = &[
     Rule {
         // A worker has one judge, whom all its dials and datagram sockets hold and ask; it lends nothing to anybody.
         place: "outbound::policy::judge",
-        may_use: &["outbound"],
-        must_not_name: &["rustls", "mio", "std::thread", "RefMut"],
+        may_use: &["outbound", "io::token"],
+        must_not_name: &["rustls", "std::thread", "RefMut"],
     },
     Rule {
         place: "outbound",
