@@ -4,6 +4,9 @@
 //! Sockets are edge-triggered: an event is delivered only after the session saw "blocked" and something has changed, so
 //! a wake-up that the session loses stays lost and the run ends with bytes missing. `SIM_SEED` runs one seed alone.
 
+#[path = "mux_sim/shortage.rs"]
+mod shortage;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -84,7 +87,7 @@ impl Socket for Stream {
         Send::Bytes(count)
     }
 
-    fn recv_pipe(&mut self, _: &mut KernelPipe) -> Option<Recv> {
+    fn recv_pipe(&mut self, _: &mut KernelPipe, _: usize) -> Option<Recv> {
         unreachable!("there are no pipes here")
     }
 
@@ -161,6 +164,8 @@ struct World {
     script: VecDeque<u8>,
     asked: Vec<Asked>,
     again: bool,
+    /// It waits for buffer memory.
+    starved: bool,
     closed: bool,
 }
 
@@ -202,6 +207,7 @@ impl World {
             script: [&[0], &USER[..], &[0, 3]].concat().into(),
             asked: Vec::new(),
             again: false,
+            starved: false,
             closed: false,
         }
     }
@@ -304,7 +310,18 @@ impl World {
         let wishes = cx.wishes;
         self.wishes.extend(wishes);
         self.again |= next == Next::Again;
+        self.starved |= next == Next::Starved;
         self.closed |= next == Next::Close;
+    }
+
+    /// Another turn for a session that asked for one, or waits for memory that there is now; false if it did not.
+    fn go_on(&mut self) -> bool {
+        let is_fed = self.pool.may_begin() && std::mem::take(&mut self.starved);
+        let goes_on = std::mem::take(&mut self.again) || is_fed;
+        if goes_on {
+            self.call(Session::advance);
+        }
+        goes_on
     }
 
     /// Delivers an event of a stream socket if one is due.

@@ -5,6 +5,8 @@
 #[path = "support/sim/mod.rs"]
 mod sim;
 
+#[path = "session_sim/cuts.rs"]
+mod cuts;
 #[path = "session_sim/half_close.rs"]
 mod half_close;
 #[path = "session_sim/memory.rs"]

@@ -5,15 +5,16 @@
 //! in the same record as the first payload. With Vision each direction may leave TLS for good; when both have, TLS is
 //! dropped. It owns no buffer that lives longer than a call, save what TLS itself keeps.
 
+mod error;
 pub mod fallback;
 pub mod tls;
 pub mod users;
 pub mod vision;
 
-use std::fmt;
 use std::mem;
 
-use self::tls::{RECORD_OVERHEAD_BYTES, RECORD_PAYLOAD_BYTES, TlsAcceptor, TlsEngine, TlsError};
+pub use self::error::InboundError;
+use self::tls::{RECORD_OVERHEAD_BYTES, RECORD_PAYLOAD_BYTES, TlsAcceptor, TlsEngine};
 use self::vision::{PADDED_BYTES_MAX, Padding, Records, Vision};
 use crate::io::buf::Buf;
 use crate::io::random::Random;
@@ -47,39 +48,6 @@ pub enum Step {
     OneRecord,
     /// All that is there.
     Everything,
-}
-
-/// The client broke a protocol; the session is over.
-#[derive(Clone, Debug, PartialEq)]
-pub enum InboundError {
-    /// TLS failed; an alert for the client may wait in the output.
-    Tls(TlsError),
-    /// The client sent what cannot be a TLS record.
-    BadRecord,
-    /// A Vision block has a command that does not exist.
-    BadPadding,
-    /// The stream ended inside a TLS record or a Vision block.
-    Truncated,
-    /// A buffer was smaller than this module's callers promise.
-    NoRoom,
-}
-
-impl fmt::Display for InboundError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tls(error) => error.fmt(f),
-            Self::BadRecord => f.write_str("not a TLS record"),
-            Self::Truncated => f.write_str("the stream ended inside a record or block"),
-            Self::BadPadding => f.write_str("a Vision block with an unknown command"),
-            Self::NoRoom => f.write_str("no room in a buffer"),
-        }
-    }
-}
-
-impl From<TlsError> for InboundError {
-    fn from(error: TlsError) -> Self {
-        Self::Tls(error)
-    }
 }
 
 /// One client's stack.
@@ -143,6 +111,11 @@ impl Inbound {
             Security::TlsUntouched(_) => false,
             Security::Tls(engine) => engine.is_open(),
         }
+    }
+
+    /// The client speaks TLS, and at least one direction needs it.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.security, Security::TlsUntouched(_) | Security::Tls(_))
     }
 
     /// Memory that TLS keeps for the beginning of a handshake message.

@@ -18,9 +18,9 @@ pub trait Socket {
     fn recv(&mut self, into: &mut [u8]) -> Recv;
     /// Sends from `bytes`, which must not be empty; may take only some.
     fn send(&mut self, bytes: &[u8]) -> Send;
-    /// Receives into a kernel pipe, which must be empty. `None`, and nothing received: the kernel does not do that with
-    /// this socket.
-    fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Option<Recv>;
+    /// Receives at most `bytes_max` bytes, which must not be zero, into a kernel pipe, which must be empty. `None`, and
+    /// nothing received: the kernel does not do that with this socket.
+    fn recv_pipe(&mut self, pipe: &mut KernelPipe, bytes_max: usize) -> Option<Recv>;
     /// Sends from a kernel pipe, which must not be empty; may take only some.
     fn send_pipe(&mut self, pipe: &mut KernelPipe) -> Send;
     /// Ends the sending direction in order, after all bytes sent before (TCP: FIN).
@@ -55,8 +55,8 @@ impl Socket for TcpStream {
         }
     }
 
-    fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Option<Recv> {
-        pipe.fill_from(self)
+    fn recv_pipe(&mut self, pipe: &mut KernelPipe, bytes_max: usize) -> Option<Recv> {
+        pipe.fill_from(self, bytes_max)
     }
 
     fn send_pipe(&mut self, pipe: &mut KernelPipe) -> Send {
@@ -135,13 +135,14 @@ impl<S: Socket> Endpoint<S> {
         self.splices
     }
 
-    /// Receives into an empty pipe, and remembers when there is nothing more. `None`: try [`Endpoint::recv`], from now on.
+    /// Receives at most `bytes_max` bytes into an empty pipe, and remembers when there is nothing more. `None`: try
+    /// [`Endpoint::recv`], from now on.
     ///
     /// Splice never passes a byte of urgent data: in front of one it says "would block", and an event that there is
     /// urgent data comes or came; behind the stream's last byte it says "end" (Linux tcp_splice_read). So its "end" is
     /// asked about again. Receiving skips that one byte and goes on.
-    pub fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Option<Recv> {
-        let outcome = self.socket.recv_pipe(pipe).filter(|outcome| *outcome != Recv::End);
+    pub fn recv_pipe(&mut self, pipe: &mut KernelPipe, bytes_max: usize) -> Option<Recv> {
+        let outcome = self.socket.recv_pipe(pipe, bytes_max).filter(|outcome| *outcome != Recv::End);
         self.splices &= outcome.is_some();
         outcome.map(|outcome| self.received(outcome))
     }

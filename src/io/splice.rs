@@ -139,11 +139,12 @@ impl KernelPipe {
         self.held_bytes as usize
     }
 
-    /// Moves bytes from a socket into the pipe, which must be empty: then "would block" is about the socket and not about
+    /// Moves at most `bytes_max` bytes from a socket into the pipe, which must be empty: then "would block" is about the socket and not about
     /// the pipe. It may take less than the socket has, because a pipe's room is counted in pages and not in bytes, and
     /// takes nothing that stands behind urgent data. `None`: the kernel does not splice from this socket, or not now.
-    pub fn fill_from(&mut self, socket: &impl AsFd) -> Option<Recv> {
-        self.fill(|write_end| splice(socket, None, write_end, None, PIPE_BYTES, FLAGS))
+    pub fn fill_from(&mut self, socket: &impl AsFd, bytes_max: usize) -> Option<Recv> {
+        let bytes = bytes_max.min(PIPE_BYTES);
+        self.fill(|write_end| splice(socket, None, write_end, None, bytes, FLAGS))
     }
 
     /// Moves bytes from the pipe, which must not be empty, to a socket.
@@ -242,15 +243,17 @@ mod tests {
         source.set_nonblocking(true).unwrap();
         let pool = PipePool::new();
         let mut pipe = pool.take().unwrap();
-        assert_eq!(pipe.fill_from(&source), Some(Recv::Blocked));
+        assert_eq!(pipe.fill_from(&source, usize::MAX), Some(Recv::Blocked));
         near.write_all(b"hello").unwrap();
-        assert_eq!(pipe.fill_from(&source), Some(Recv::Bytes(5)));
-        assert_eq!(pipe.drain_to(&sink), Sent::Bytes(5));
+        for (bytes_max, moved) in [(3, 3), (1000, 2)] {
+            assert_eq!(pipe.fill_from(&source, bytes_max), Some(Recv::Bytes(moved)));
+            assert_eq!(pipe.drain_to(&sink), Sent::Bytes(moved));
+        }
         let mut out = [0; 5];
         far.read_exact(&mut out).unwrap();
         assert_eq!(&out, b"hello");
         drop(near);
-        assert_eq!(pipe.fill_from(&source), Some(Recv::End));
+        assert_eq!(pipe.fill_from(&source, usize::MAX), Some(Recv::End));
     }
 
     #[test]

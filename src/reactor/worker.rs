@@ -367,6 +367,7 @@ impl Worker {
             wishes: mem::take(&mut self.wish_list),
         };
         let next = call(&mut slot.session, &mut cx);
+        let more_at = cx.allowance.more_at();
         self.wish_list = cx.wishes;
         self.wishes.extend(self.wish_list.drain(..).map(|wish| (token.with_leg(CLIENT_LEG), wish)));
         if next == Next::Close {
@@ -381,9 +382,12 @@ impl Worker {
             self.starved.push_back(token.with_leg(CLIENT_LEG));
             self.starved_sessions += 1;
         }
-        if let Next::Later(at) = next {
-            slot.later = Some(at);
-        }
+        // Whoever waits for memory with one direction may have to wait for its limit with the other.
+        slot.later = match next {
+            Next::Later(at) => Some(at),
+            Next::Starved => more_at,
+            _ => slot.later,
+        };
         let deadline = slot.session.deadline(&self.rules.session);
         if let Some(at) = deadline.into_iter().chain(slot.later).min() {
             slot.alarm.arm(at, token.with_leg(CLIENT_LEG), &mut self.timers, self.now);

@@ -7,6 +7,8 @@
 
 use std::time::Instant;
 
+use super::pause::Pause;
+
 /// Work of one direction in one turn where nobody has a reason for less: a busy session must not starve the others.
 pub const TURN_BYTES_MAX: usize = 1 << 20;
 
@@ -39,16 +41,13 @@ pub struct Limit {
     pub more_at: Instant,
 }
 
-/// Why a direction may receive nothing more in this call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spent {
-    /// The turn is over for it; it goes on in the next.
-    Work,
-    /// It goes on at this instant.
-    Limit(Instant),
-}
-
 impl Allowance {
+    /// When a limit that is used up lets something through again; `None` while none is.
+    pub fn more_at(&self) -> Option<Instant> {
+        let used_up = [self.uplink, self.downlink].into_iter().filter_map(|share| share.limit);
+        used_up.filter(|limit| limit.bytes == 0).map(|limit| limit.more_at).min()
+    }
+
     /// A turn of so much work in each direction, and no limit.
     pub fn turn(work_bytes: usize) -> Self {
         let share = Share { work_bytes, limit: None };
@@ -68,12 +67,12 @@ impl Share {
         self.limit.map_or(self.work_bytes, |limit| limit.bytes.min(self.work_bytes))
     }
 
-    /// What has run out, if anything.
-    pub fn spent(&self) -> Option<Spent> {
-        match self.limit {
-            Some(limit) if limit.bytes == 0 => Some(Spent::Limit(limit.more_at)),
-            _ => (self.work_bytes == 0).then_some(Spent::Work),
+    /// What a direction waits for that may receive nothing more; `None` while it may.
+    pub fn pause(&self) -> Option<Pause> {
+        if self.limit.is_some_and(|limit| limit.bytes == 0) {
+            return Some(Pause::Later);
         }
+        (self.work_bytes == 0).then_some(Pause::Again)
     }
 
     /// So many bytes were received.
@@ -82,6 +81,12 @@ impl Share {
         if let Some(limit) = &mut self.limit {
             limit.bytes = limit.bytes.saturating_sub(bytes);
         }
+    }
+
+    /// One packet, frame or chunk of so many bytes was received.
+    pub fn receive_packet(&mut self, bytes: usize) {
+        self.work(PACKET_COST_BYTES);
+        self.receive(bytes);
     }
 
     /// Work was done for bytes that were received before.
@@ -99,13 +104,14 @@ mod tests {
         let more_at = Instant::now();
         let mut share = Share { work_bytes: 5000, limit: Some(Limit { bytes: 300, more_at }) };
         share.work(PACKET_COST_BYTES);
-        assert_eq!((share.bytes(), share.spent()), (300, None));
+        assert_eq!((share.bytes(), share.pause()), (300, None));
         share.receive(200);
         assert_eq!(share.bytes(), 100);
         share.receive(200);
-        assert_eq!((share.bytes(), share.spent()), (0, Some(Spent::Limit(more_at))));
+        assert_eq!((share.bytes(), share.pause()), (0, Some(Pause::Later)));
+        assert_eq!(Allowance { uplink: share, ..Allowance::default() }.more_at(), Some(more_at));
         share.limit = None;
         share.work(9000);
-        assert_eq!(share.spent(), Some(Spent::Work));
+        assert_eq!(share.pause(), Some(Pause::Again));
     }
 }

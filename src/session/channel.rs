@@ -1,14 +1,19 @@
-//! The client's side of a session whose payload is packets or frames: bytes in, bytes out, nothing about what they mean.
+//! The client's side of a session: its socket, the stack behind it and both directions, borrowed for a turn.
 //!
-//! Uplink: [`Channel::pull`] leaves decoded payload in the scratch output, the caller takes whole packets off its front
-//! and gives the rest back with [`Channel::keep`]. Downlink: the caller fills the scratch input with as many packets as
-//! it has and [`Channel::push`] makes records and one send of them; [`Channel::settle`] says when more may be filled.
-//! As long as something waits to be sent nothing is filled, and so no target's socket is read: that is back-pressure.
+//! For relays whose payload is packets or frames it is bytes in, bytes out, and nothing about what they mean. Uplink:
+//! [`Channel::pull`] gives decoded payload, the caller takes whole packets off its front and gives the rest back with
+//! [`Channel::keep`]. Downlink: the caller fills a batch with as many packets as it has and [`Channel::push`] makes records
+//! and one send of them; [`Channel::settle`] says when more may be filled. As long as something waits to be sent nothing is
+//! filled, and so no target's socket is read: that is back-pressure.
 
-use super::CloseReason;
-use super::transfer::{Means, Moved, Received, Transfer};
+use super::allowance::Share;
+use super::close::CloseReason;
+use super::intake::Received;
+use super::pause::{Ending, Pause};
+use super::transfer::{Means, Transfer};
 use super::transforms::Encode;
 use crate::inbound::{Converted, Inbound, InboundError, Step};
+use crate::io::buf::Buf;
 use crate::io::socket::{Endpoint, Socket};
 
 /// Received at a time. What it decodes to fits the scratch memory together with the longest incomplete frame.
@@ -17,7 +22,7 @@ const READ_BYTES: usize = 32 << 10;
 /// The most payload of one batch towards the client, unless one packet alone is longer.
 const BATCH_BYTES: usize = 40 << 10;
 
-/// A session's client-facing parts, borrowed for a turn.
+/// A session's client-facing parts.
 pub(super) struct Channel<'a, S> {
     pub(super) client: &'a mut Endpoint<S>,
     pub(super) inbound: &'a mut Inbound,
@@ -27,113 +32,71 @@ pub(super) struct Channel<'a, S> {
 
 /// What [`Channel::pull`] found.
 pub(super) enum Pulled {
-    /// The scratch output holds payload, maybe none; so many bytes were received for it.
-    Payload(usize),
-    Blocked,
-    /// There is no buffer memory for what might be left over.
-    Starved,
+    /// Payload, maybe none; the scratch memory it is in goes back with [`Channel::keep`].
+    Payload(Buf),
+    Pause(Pause),
     /// The client's stream ended in order.
     End,
-    Failed,
-    Broken(InboundError),
-}
-
-/// What a turn ended with.
-#[derive(Debug, PartialEq)]
-pub(super) enum Turn {
-    Wait,
-    Again,
-    /// For buffer memory.
-    Starved,
-    /// To be closed in order.
-    Close(CloseReason),
-    /// To be reset.
-    Abort(CloseReason),
-    /// The client broke a protocol below VLESS.
-    Broken(InboundError),
-}
-
-/// What a relay of packets has moved so far; bytes are those of datagrams and streams, without framing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Traffic {
-    pub(super) uplink: Moved,
-    pub(super) downlink: Moved,
-    pub(super) uplink_packets: u64,
-    pub(super) downlink_packets: u64,
-}
-
-impl Traffic {
-    /// A datagram was taken by the socket towards its target.
-    pub(super) fn sent_packet(&mut self, bytes: usize) {
-        self.uplink_packets += 1;
-        self.uplink.payload_bytes += bytes as u64;
-    }
-}
-
-/// What was filled into the downlink and does not count before the client's socket has taken all of it.
-#[derive(Debug, Default)]
-pub(super) struct Ledger {
-    /// Bytes filled so far, framing included.
-    filled_bytes: u64,
-    owed_bytes: u64,
-    owed_packets: u64,
-}
-
-impl Ledger {
-    /// So many bytes were filled; of them `payload_bytes` count, in `packets` datagrams.
-    pub(super) fn fill(&mut self, bytes: usize, payload_bytes: usize, packets: u64) {
-        self.filled_bytes += bytes as u64;
-        self.owed_bytes += payload_bytes as u64;
-        self.owed_packets += packets;
-    }
-
-    /// Counts what is owed once the downlink has delivered everything.
-    pub(super) fn collect(&mut self, downlink: &Transfer, traffic: &mut Traffic) {
-        if downlink.moved().payload_bytes >= self.filled_bytes {
-            traffic.downlink.payload_bytes += std::mem::take(&mut self.owed_bytes);
-            traffic.downlink_packets += std::mem::take(&mut self.owed_packets);
-        }
-    }
 }
 
 impl<S: Socket> Channel<'_, S> {
-    /// Receives and decodes behind what was kept. With `payload_waits` what was kept has not been looked at to its end:
-    /// it comes back without anything being received.
-    pub(super) fn pull(&mut self, payload_waits: &mut bool, means: &mut Means<'_>) -> Pulled {
-        if std::mem::take(payload_waits) {
-            self.uplink.load_output(means);
-            return Pulled::Payload(0);
+    /// Receives and decodes behind what was not digested. Where that was not looked at to its end, it comes back without
+    /// anything being received.
+    pub(super) fn pull(&mut self, share: &mut Share, means: &mut Means<'_>) -> Result<Pulled, Ending> {
+        let intake = &mut self.uplink.intake;
+        if intake.undigested_waits() {
+            let mut payload = means.scratch.take_output();
+            intake.put_back_undigested(&mut payload);
+            return Ok(Pulled::Payload(payload));
         }
         if self.inbound.is_uplink_closed() {
-            return Pulled::End;
+            return Ok(Pulled::End);
         }
+        let mut input = means.scratch.take_input();
         let missing_bytes = |kept: &[u8]| self.inbound.missing_bytes(kept);
-        match self.uplink.receive(self.client, READ_BYTES, missing_bytes, means) {
-            Received::Bytes => {}
-            Received::Blocked => return Pulled::Blocked,
-            Received::Starved => return Pulled::Starved,
-            Received::End if self.inbound.may_uplink_end(self.uplink.kept_input()) => return Pulled::End,
-            Received::End => return Pulled::Broken(InboundError::Truncated),
-            Received::Failed => return Pulled::Failed,
-        }
-        self.uplink.load_output(means);
-        let (input, output) = means.scratch.parts();
-        let received = input.len();
-        match self.inbound.decode(input, output, Step::Everything) {
-            Ok(Converted::Unchanged) => {
-                if !output.append(input.bytes()) {
-                    return Pulled::Broken(InboundError::NoRoom);
-                }
+        let bytes_max = READ_BYTES.min(share.bytes());
+        let received = intake.receive(self.client, bytes_max, missing_bytes, &mut input, means.pool);
+        let pulled = match received {
+            Ok(Received::Bytes(count)) => {
+                share.receive(count);
+                self.decode(&mut input, means).map(Pulled::Payload)
             }
-            Ok(Converted::Moved { again }) => self.uplink.keep_input(again, means),
-            Err(error) => return Pulled::Broken(error),
-        }
-        Pulled::Payload(received)
+            Ok(Received::End) if self.inbound.may_uplink_end(intake.kept()) => Ok(Pulled::End),
+            Ok(Received::End) => Err(Ending::Broken(InboundError::Truncated)),
+            Ok(Received::Failed) => Err(Ending::Abrupt(CloseReason::ClientReset)),
+            Err(pause) => Ok(Pulled::Pause(pause)),
+        };
+        means.scratch.give_input(input);
+        pulled
     }
 
-    /// Keeps what is left in the scratch output for the next [`Channel::pull`].
-    pub(super) fn keep(&mut self, means: &Means<'_>) {
-        self.uplink.keep_output(means);
+    fn decode(&mut self, input: &mut Buf, means: &mut Means<'_>) -> Result<Buf, Ending> {
+        let intake = &mut self.uplink.intake;
+        let mut payload = means.scratch.take_output();
+        intake.put_back_undigested(&mut payload);
+        let decoded =
+            self.inbound.decode(input, &mut payload, Step::Everything).and_then(|converted| match converted {
+                Converted::Unchanged if payload.append(input.bytes()) => Ok(()),
+                Converted::Unchanged => Err(InboundError::NoRoom),
+                Converted::Moved { again } => {
+                    intake.keep(input, again, means.pool);
+                    Ok(())
+                }
+            });
+        match decoded {
+            Ok(()) => Ok(payload),
+            Err(error) => {
+                means.scratch.give_output(payload);
+                Err(Ending::Broken(error))
+            }
+        }
+    }
+
+    /// Keeps what is left in `payload` for the next [`Channel::pull`]; with `waits` it is looked at before anything is
+    /// received.
+    pub(super) fn keep(&mut self, payload: Buf, waits: bool, means: &mut Means<'_>) {
+        self.uplink.intake.keep_undigested(&payload, waits, means.pool);
+        means.scratch.give_output(payload);
     }
 
     /// Sends what waits; true when all of it was sent and more may be filled.
@@ -147,9 +110,17 @@ impl<S: Socket> Channel<'_, S> {
         self.inbound.encode_bytes_max(BATCH_BYTES)
     }
 
-    /// Encodes and sends what was filled into the scratch input.
-    pub(super) fn push(&mut self, means: &mut Means<'_>) {
+    /// Encodes and sends a batch.
+    pub(super) fn push(&mut self, batch: Buf, means: &mut Means<'_>) {
         let mut encode = Encode { inbound: self.inbound, read_bytes_max: BATCH_BYTES };
-        self.downlink.convert_and_send(self.client, &mut encode, means);
+        self.downlink.convert_and_send(self.client, &mut encode, batch, means);
+    }
+
+    /// What the downlink waits for while it cannot settle: nothing, unless the client is gone.
+    pub(super) fn unsettled(&self) -> Result<Pause, Ending> {
+        if self.downlink.delivery.end().is_some() {
+            return Err(Ending::Abrupt(CloseReason::ClientReset));
+        }
+        Ok(Pause::Wait)
     }
 }

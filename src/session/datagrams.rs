@@ -8,12 +8,14 @@ use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::allowance::{PACKET_COST_BYTES, TURN_BYTES_MAX};
-use super::channel::{Channel, Ledger, Pulled, Traffic, Turn};
+use super::allowance::PACKET_COST_BYTES;
+use super::books::Books;
+use super::channel::{Channel, Pulled};
+use super::pause::{Ending, Pause, Turn};
 use super::transfer::Transfer;
 use super::udp_leg::{Outgoing, UdpLeg};
 use super::{CloseReason, Context, SessionSettings, Target};
-use crate::inbound::HEADROOM_BYTES;
+use crate::io::buf::Buf;
 use crate::io::datagram::{DatagramSocket, RUN_BYTES_MAX, RUN_MAX};
 use crate::io::socket::Socket;
 use crate::protocol::packet;
@@ -27,33 +29,20 @@ const DATAGRAMS_PER_BATCH: usize = 512;
 /// The relay of one client and one UDP socket.
 pub(super) struct Datagrams<D> {
     leg: UdpLeg<D>,
-    /// What was kept of the uplink has not been looked at.
-    payload_waits: bool,
     uplink_ended_at: Option<Instant>,
-    ledger: Ledger,
-    traffic: Traffic,
-    /// What of it the counters know.
-    counted: Traffic,
+    pub(super) books: Books,
 }
 
 impl<D: DatagramSocket> Datagrams<D> {
     /// Towards `target`, whose address is known; the socket follows.
     pub(super) fn new(target: &Target, address: SocketAddr, now: Instant) -> Self {
         let to = Target { port: target.port, ..address.into() };
-        Self {
-            leg: UdpLeg::new(to, now),
-            payload_waits: true,
-            uplink_ended_at: None,
-            ledger: Ledger::default(),
-            traffic: Traffic::default(),
-            counted: Traffic::default(),
-        }
+        Self { leg: UdpLeg::new(to, now), uplink_ended_at: None, books: Books::default() }
     }
 
     pub(super) fn on_bound(&mut self, socket: D, cx: &mut Context<'_>) {
-        let mut out =
-            Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic, pool: cx.means.pool };
-        self.leg.on_bound(socket, &mut out);
+        let (leg, mut out) = self.outgoing(cx);
+        leg.on_bound(socket, &mut out);
     }
 
     /// The socket may have something.
@@ -61,26 +50,12 @@ impl<D: DatagramSocket> Datagrams<D> {
         self.leg.readable = true;
     }
 
-    pub(super) fn traffic(&self) -> Traffic {
-        self.traffic
-    }
-
-    /// Takes in what the client's socket has taken of the downlink; the rest as [`Self::take_counted`].
-    pub(super) fn collect(&mut self, downlink: &Transfer) -> Traffic {
-        self.ledger.collect(downlink, &mut self.traffic);
-        self.take_counted()
-    }
-
-    /// What had been counted until now, when the rest is.
-    pub(super) fn take_counted(&mut self) -> Traffic {
-        std::mem::replace(&mut self.counted, self.traffic)
-    }
-
     /// When it ends for lack of traffic, and why.
     pub(super) fn deadline(&self, settings: &SessionSettings, downlink: &Transfer) -> (Instant, CloseReason) {
         let mut first = (self.leg.deadline(&settings.udp), CloseReason::Idle);
         let ended = self.uplink_ended_at.map(|at| (at + LAST_ANSWERS, CloseReason::Finished));
-        let stalled = downlink.stalled_since().map(|at| (at + settings.timeouts.write_stall, CloseReason::WriteStall));
+        let stalled = downlink.delivery.stalled_since();
+        let stalled = stalled.map(|at| (at + settings.timeouts.write_stall, CloseReason::WriteStall));
         for other in [ended, stalled].into_iter().flatten() {
             if other.0 < first.0 {
                 first = other;
@@ -89,94 +64,96 @@ impl<D: DatagramSocket> Datagrams<D> {
         first
     }
 
-    /// Moves what can be moved within one turn's budget.
+    /// Moves what can be moved within its share of this call.
     pub(super) fn turn<S: Socket>(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
-        let mut uplink = Turn::Wait;
+        let mut uplink = Pause::Wait;
         if self.uplink_ended_at.is_none() {
             match self.uplink(channel, cx) {
-                turn @ (Turn::Wait | Turn::Again | Turn::Starved) => uplink = turn,
-                Turn::Close(_) => self.uplink_ended_at = Some(cx.means.now),
-                other => return other,
+                Ok(pause) => uplink = pause,
+                Err(Ending::InOrder(_)) => self.uplink_ended_at = Some(cx.means.now),
+                ending => return ending,
             }
         }
-        match self.downlink(channel, cx) {
-            Turn::Wait => uplink,
-            turn => turn,
-        }
+        Ok(uplink.max(self.downlink(channel, cx)?))
     }
 
     fn uplink<S: Socket>(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
-        let mut budget = TURN_BYTES_MAX;
-        while budget > 0 {
-            match channel.pull(&mut self.payload_waits, &mut cx.means) {
-                Pulled::Payload(received) => budget = budget.saturating_sub(received),
-                Pulled::Blocked => return Turn::Wait,
-                Pulled::Starved => return Turn::Starved,
-                Pulled::End => return Turn::Close(CloseReason::Finished),
-                Pulled::Failed => return Turn::Abort(CloseReason::ClientReset),
-                Pulled::Broken(error) => return Turn::Broken(error),
+        loop {
+            if let Some(pause) = cx.allowance.uplink.pause() {
+                return Ok(pause);
             }
-            let (_, payload) = cx.means.scratch.parts();
-            let mut out =
-                Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic, pool: cx.means.pool };
-            while let Some((datagram, length)) = packet::decode(payload.bytes()) {
-                let sent = send_run(&mut self.leg, payload.bytes(), length, &mut out);
-                if sent == 0 {
-                    let unresolved = self.leg.send(None, datagram, &mut out);
-                    debug_assert!(unresolved.is_none(), "the target is an address");
+            match channel.pull(&mut cx.allowance.uplink, &mut cx.means)? {
+                Pulled::Payload(mut payload) => {
+                    let waits = self.digest(&mut payload, cx);
+                    channel.keep(payload, waits, &mut cx.means);
                 }
-                payload.consume(length * sent.max(1));
-                budget = budget.saturating_sub(PACKET_COST_BYTES * sent.max(1));
-                if budget == 0 {
-                    self.payload_waits = true;
-                    break;
-                }
+                Pulled::Pause(pause) => return Ok(pause),
+                Pulled::End => return Err(Ending::InOrder(CloseReason::Finished)),
             }
-            channel.keep(&cx.means);
         }
-        Turn::Again
+    }
+
+    /// Sends the whole packets at the front of `payload`; true when the turn's work ended before they did.
+    fn digest(&mut self, payload: &mut Buf, cx: &mut Context<'_>) -> bool {
+        while let Some((datagram, length)) = packet::decode(payload.bytes()) {
+            if cx.allowance.uplink.work_bytes == 0 {
+                return true;
+            }
+            let (leg, mut out) = self.outgoing(cx);
+            let sent = send_run(leg, payload.bytes(), length, &mut out);
+            if sent == 0 {
+                let unresolved = leg.send(None, datagram, &mut out);
+                debug_assert!(unresolved.is_none(), "the target is an address");
+            }
+            payload.consume(length * sent.max(1));
+            cx.allowance.uplink.work(PACKET_COST_BYTES * sent.max(1));
+        }
+        false
     }
 
     fn downlink<S: Socket>(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
-        let mut budget = TURN_BYTES_MAX;
         while channel.settle(&mut cx.means) {
-            self.ledger.collect(channel.downlink, &mut self.traffic);
-            if budget == 0 {
-                return Turn::Again;
+            if let Some(pause) = cx.allowance.downlink.pause() {
+                return Ok(pause);
             }
             if self.leg.readable && !cx.means.pool.may_begin() {
-                return Turn::Starved;
+                return Ok(Pause::Starved);
             }
-            let filled = self.fill(channel.batch_bytes_max(), &mut budget, cx);
-            if filled == 0 {
-                return if self.leg.readable { Turn::Again } else { Turn::Wait };
+            let mut batch = cx.means.scratch.take_input();
+            self.fill(&mut batch, channel.batch_bytes_max(), cx);
+            if batch.is_empty() {
+                cx.means.scratch.give_input(batch);
+                return Ok(if self.leg.readable { Pause::Again } else { Pause::Wait });
             }
-            budget = budget.saturating_sub(filled);
-            channel.push(&mut cx.means);
+            channel.push(batch, &mut cx.means);
         }
-        if channel.downlink.end().is_some() { Turn::Abort(CloseReason::ClientReset) } else { Turn::Wait }
+        channel.unsettled()
     }
 
-    /// Fills the scratch input with packets; returns how many bytes.
-    fn fill(&mut self, bytes_max: usize, budget: &mut usize, cx: &mut Context<'_>) -> usize {
+    /// Fills `batch` with packets.
+    fn fill(&mut self, batch: &mut Buf, bytes_max: usize, cx: &mut Context<'_>) {
         let now = cx.means.now;
-        let (input, datagram) = cx.means.scratch.datagram_parts(cx.settings.udp.recv_buffer_bytes);
-        input.reset(HEADROOM_BYTES);
+        let bytes_max = bytes_max.min(cx.allowance.downlink.bytes());
+        let datagram = cx.means.scratch.datagram(cx.settings.udp.recv_buffer_bytes);
         // The last one may exceed the batch: a record more, which the scratch memory has room for.
         for _ in 0..DATAGRAMS_PER_BATCH {
-            if input.len() >= bytes_max {
+            if batch.len() >= bytes_max {
                 break;
             }
             let Some((length, _)) = self.leg.recv(datagram, cx.counters, now) else { break };
-            *budget = budget.saturating_sub(PACKET_COST_BYTES);
+            cx.allowance.downlink.receive_packet(length);
             let Some(header) = packet::header(length).filter(|_| length > 0) else { continue };
-            if !input.append(&header) || !input.append(&datagram[..length]) {
+            if !batch.append(&header) || !batch.append(&datagram[..length]) {
                 cx.counters.udp_dropped_no_room.add(1);
                 break;
             }
-            self.ledger.fill(header.len() + length, length, 1);
+            self.books.fill(header.len() + length, length, true);
         }
-        input.len()
+    }
+
+    fn outgoing<'a>(&'a mut self, cx: &'a Context<'_>) -> (&'a mut UdpLeg<D>, Outgoing<'a>) {
+        let (now, counters, pool) = (cx.means.now, cx.counters, cx.means.pool);
+        (&mut self.leg, Outgoing { now, counters, books: &mut self.books, pool })
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::close::CloseReason;
-use super::{Context, Next, Phase, Relay, Session};
+use super::close::{CloseReason, broken};
+use super::pause::Ending;
+use super::{Context, Next, Phase, Session};
+use crate::inbound::InboundError;
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::{Recv, Socket};
 
@@ -16,6 +18,25 @@ pub(super) const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
 impl<S: Socket, D: DatagramSocket> Session<S, D> {
+    /// Does what a relay's end asks for.
+    pub(super) fn end(&mut self, ending: Ending, cx: &mut Context<'_>) -> Next {
+        match ending {
+            Ending::Settled(reason) => self.finish_or_linger(reason, cx),
+            Ending::InOrder(reason) => self.refuse(reason, cx),
+            Ending::Abrupt(reason) => self.abort(reason),
+            Ending::Broken(error) => {
+                log::debug!("{}: {error}", self.client_address);
+                let is_alerted = matches!(error, InboundError::Tls(_)) && !self.inbound.is_downlink_direct();
+                if is_alerted && self.downlink.delivery.end().is_none() {
+                    // TLS's alert is the last thing the client hears; a reset would overtake it.
+                    self.reset_targets();
+                    return self.say_last_words(broken(&error), cx);
+                }
+                self.abort(broken(&error))
+            }
+        }
+    }
+
     /// Closes without a VLESS byte: TLS says goodbye (or its alert), then the stream ends.
     pub(super) fn refuse(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
         self.inbound.close();
@@ -23,19 +44,22 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     }
 
     /// Sends what TLS still has to say, and then the end of the stream.
-    pub(super) fn say_last_words(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
-        self.uplink.discard();
+    fn say_last_words(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
         let before = self.progress();
         self.send_unasked(cx);
         self.count(before, cx);
-        self.enter(Phase::Lingering { reason, read_bytes: 0, end_due: true }, cx.means.now);
-        self.linger(cx)
+        self.start_lingering(reason, true, cx)
     }
 
     /// Everything was said. Listens on until the client closes too, so that closing does not reset the connection.
     pub(super) fn finish_or_linger(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
+        self.start_lingering(reason, false, cx)
+    }
+
+    fn start_lingering(&mut self, reason: CloseReason, end_due: bool, cx: &mut Context<'_>) -> Next {
         self.uplink.discard();
-        self.enter(Phase::Lingering { reason, read_bytes: 0, end_due: false }, cx.means.now);
+        self.leave_relay();
+        self.enter(Phase::Lingering { reason, read_bytes: 0, end_due }, cx.means.now);
         self.linger(cx)
     }
 
@@ -43,47 +67,81 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         let Phase::Lingering { reason, mut read_bytes, mut end_due } = self.phase else { return Next::Close };
         if end_due {
             let before = self.progress();
-            if self.downlink.flush(&mut self.client, &mut cx.means) {
+            if self.downlink.delivery.flush(&mut self.client, cx.means.now) {
                 self.client.socket.shutdown_write();
                 end_due = false;
             }
             self.count(before, cx);
-            self.count_rest(cx);
         }
-        let (input, _) = cx.means.scratch.parts();
-        input.reset(0);
-        while self.client.readable && read_bytes < LINGER_BYTES_MAX {
-            match self.client.recv(input.spare_mut()) {
+        let mut thrown_away = cx.means.scratch.take_input();
+        let mut is_over = false;
+        while self.client.readable && read_bytes < LINGER_BYTES_MAX && !is_over {
+            match self.client.recv(thrown_away.spare_mut()) {
                 Recv::Bytes(count) => read_bytes += count,
                 Recv::Blocked => {}
                 Recv::End if end_due => break,
-                Recv::End | Recv::Failed => return self.finish(reason),
+                Recv::End | Recv::Failed => is_over = true,
             }
+        }
+        cx.means.scratch.give_input(thrown_away);
+        if is_over {
+            return self.finish(reason);
         }
         // Whoever goes on sending is not listened to any more, but still gets what is on its way.
         self.phase = Phase::Lingering { reason, read_bytes, end_due };
         Next::Wait
     }
 
+    /// Ends the session now, whatever it is doing; TLS still says goodbye if the client takes it at once.
+    pub fn cut(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
+        // Whoever is owed bytes must not take this for the end of the stream, wherever they are.
+        let (uplink_ended, downlink_ended) =
+            (self.uplink.delivery.end().is_some(), self.downlink.delivery.end().is_some());
+        let target_waits = self.uplink.owes_bytes() || (!uplink_ended && self.client.readable);
+        let target_has_more = matches!(&self.phase, Phase::Relaying(relay) if relay.has_more());
+        let client_waits = self.downlink.owes_bytes() || (!downlink_ended && target_has_more);
+        let before = self.progress();
+        if !client_waits && !downlink_ended {
+            self.inbound.close();
+            self.send_unasked(cx);
+        }
+        if client_waits || self.downlink.owes_bytes() {
+            self.client.socket.reset_on_close();
+        }
+        if target_waits {
+            self.reset_targets();
+        }
+        self.count(before, cx);
+        self.finish(reason)
+    }
+
     /// Ends both sides abruptly, as one of them did.
     pub(super) fn abort(&mut self, reason: CloseReason) -> Next {
         self.client.socket.reset_on_close();
-        if let Some(target) = &mut self.target {
-            target.socket.reset_on_close();
-        }
-        if let Relay::Mux(mux) = &mut self.relay {
-            mux.reset_targets();
-        }
+        self.reset_targets();
         self.finish(reason)
     }
 
     pub(super) fn finish(&mut self, reason: CloseReason) -> Next {
-        if let Relay::Mux(mux) = &mut self.relay {
-            mux.reset_owed_targets();
-        }
+        self.leave_relay();
         self.uplink.discard();
         self.downlink.discard();
         self.phase = Phase::Closed(reason);
         Next::Close
+    }
+
+    fn reset_targets(&mut self) {
+        if let Phase::Relaying(relay) = &mut self.phase {
+            relay.reset_targets();
+        }
+    }
+
+    /// The relay is over. What it has counted stays, because what is under way to the client is still to be counted.
+    fn leave_relay(&mut self) {
+        let Phase::Relaying(relay) = &mut self.phase else { return };
+        relay.reset_owed_targets();
+        if let Some(account) = self.party.account_mut() {
+            account.books = relay.books_mut().map(|books| Box::new(std::mem::take(books)));
+        }
     }
 }

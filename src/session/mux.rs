@@ -18,7 +18,9 @@ use std::time::Instant;
 
 use slab::Slab;
 
-use super::channel::{Channel, Ledger, Traffic, Turn};
+use super::books::Books;
+use super::channel::Channel;
+use super::pause::{Pause, Turn};
 use super::tcp_leg::TcpLeg;
 use super::transfer::Transfer;
 use super::udp_leg::{Outgoing, UdpLeg};
@@ -33,7 +35,7 @@ pub const SESSIONS_MAX: usize = 1024;
 /// The relay of one client and all its sessions.
 pub(super) struct Mux<S, D> {
     user: Arc<User>,
-    opening: Opening,
+    first_frame: FirstFrame,
     subs: Slab<Sub<S, D>>,
     by_id: HashMap<u16, usize>,
     /// Memory of what waits for TCP targets.
@@ -44,13 +46,9 @@ pub(super) struct Mux<S, D> {
     orphaned_binds: Vec<usize>,
     /// Frames without payload for the client.
     control: Vec<u8>,
-    payload_waits: bool,
     /// The client's stream ended in order; what it sent before still goes out to its targets.
     is_client_gone: bool,
-    ledger: Ledger,
-    traffic: Traffic,
-    /// What of it the counters know.
-    counted: Traffic,
+    pub(super) books: Books,
     /// The earliest deadline of all sessions, or earlier: activity moves deadlines without telling.
     next_check: Instant,
     /// When the last session ended.
@@ -59,7 +57,7 @@ pub(super) struct Mux<S, D> {
 
 /// What the first frame must be.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Opening {
+pub(super) enum FirstFrame {
     /// Anything.
     Any,
     /// XUDP: the only use of the command without Vision's padding that an account with Vision has.
@@ -81,45 +79,27 @@ enum SubLeg<S, D> {
 
 /// Why the server ends a session.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Ending {
+enum SubEnd {
     InOrder,
     WithError,
 }
 
 impl<S: Socket, D: DatagramSocket> Mux<S, D> {
-    pub(super) fn new(user: Arc<User>, opening: Opening, now: Instant) -> Self {
+    pub(super) fn new(user: Arc<User>, first_frame: FirstFrame, now: Instant) -> Self {
         Self {
             user,
-            opening,
+            first_frame,
             subs: Slab::new(),
             by_id: HashMap::new(),
             held_bytes: 0,
             ready: VecDeque::new(),
             orphaned_binds: Vec::new(),
             control: Vec::new(),
-            payload_waits: true,
             is_client_gone: false,
-            ledger: Ledger::default(),
-            traffic: Traffic::default(),
-            counted: Traffic::default(),
+            books: Books::default(),
             next_check: now,
             empty_since: now,
         }
-    }
-
-    pub(super) fn traffic(&self) -> Traffic {
-        self.traffic
-    }
-
-    /// Takes in what the client's socket has taken of the downlink; the rest as [`Self::take_counted`].
-    pub(super) fn collect(&mut self, downlink: &Transfer) -> Traffic {
-        self.ledger.collect(downlink, &mut self.traffic);
-        self.take_counted()
-    }
-
-    /// What had been counted until now, when the rest is.
-    pub(super) fn take_counted(&mut self) -> Traffic {
-        std::mem::replace(&mut self.counted, self.traffic)
     }
 
     /// The socket of one session may have something, or take something.
@@ -127,26 +107,26 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         if let Some(Sub { leg: SubLeg::Udp(leg), .. }) = self.subs.get_mut(sub) {
             leg.readable |= readiness.readable;
         }
-        self.with_tcp(sub, |leg, traffic| {
+        self.with_tcp(sub, |leg, books| {
             leg.note(readiness);
-            leg.flush(traffic, &cx.means);
+            leg.flush(books, cx.means.now);
         });
         self.check_by(leg_deadline(self.subs.get(sub), cx.settings));
         self.mark_ready(sub);
     }
 
     pub(super) fn on_connected(&mut self, sub: usize, socket: S, cx: &Context<'_>) {
-        if self.with_tcp(sub, |leg, traffic| leg.on_connected(socket, traffic, &cx.means)).is_some() {
+        if self.with_tcp(sub, |leg, books| leg.on_connected(socket, books, cx.means.now)).is_some() {
             self.check_by(leg_deadline(self.subs.get(sub), cx.settings));
             self.mark_ready(sub);
         }
     }
 
     /// Calls the leg of a TCP session for something that may change how much waits for its target.
-    fn with_tcp<T>(&mut self, sub: usize, call: impl FnOnce(&mut TcpLeg<S>, &mut Traffic) -> T) -> Option<T> {
+    fn with_tcp<T>(&mut self, sub: usize, call: impl FnOnce(&mut TcpLeg<S>, &mut Books) -> T) -> Option<T> {
         let Some(Sub { leg: SubLeg::Tcp(leg), .. }) = self.subs.get_mut(sub) else { return None };
         let before = leg.held_bytes();
-        let outcome = call(leg, &mut self.traffic);
+        let outcome = call(leg, &mut self.books);
         self.held_bytes = self.held_bytes - before + leg.held_bytes();
         Some(outcome)
     }
@@ -166,7 +146,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         };
         if let Some(Sub { leg: SubLeg::Udp(leg), .. }) = self.subs.get_mut(sub) {
             let mut out =
-                Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic, pool: cx.means.pool };
+                Outgoing { now: cx.means.now, counters: cx.counters, books: &mut self.books, pool: cx.means.pool };
             leg.on_bound(socket, &mut out);
             self.mark_ready(sub);
         }
@@ -175,13 +155,13 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     /// Neither a connection nor a socket is to be had for this session.
     pub(super) fn on_failed(&mut self, sub: usize, cx: &mut Context<'_>) {
         cx.counters.mux_sessions_failed.add(1);
-        self.end(sub, Ending::WithError, cx);
+        self.end(sub, SubEnd::WithError, cx);
     }
 
     pub(super) fn on_resolved(&mut self, sub: usize, target: &Target, ip: Option<IpAddr>, cx: &Context<'_>) {
         if let Some(Sub { leg: SubLeg::Udp(leg), .. }) = self.subs.get_mut(sub) {
             let mut out =
-                Outgoing { now: cx.means.now, counters: cx.counters, traffic: &mut self.traffic, pool: cx.means.pool };
+                Outgoing { now: cx.means.now, counters: cx.counters, books: &mut self.books, pool: cx.means.pool };
             leg.on_resolved(target, ip, &mut out);
         }
     }
@@ -189,7 +169,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     /// Another connection took this session's socket over, by its Global ID.
     pub(super) fn on_taken(&mut self, sub: usize, global_id: GlobalId, cx: &mut Context<'_>) {
         if self.subs.get(sub).is_some_and(|one| one.global_id == Some(global_id)) {
-            self.end(sub, Ending::InOrder, cx);
+            self.end(sub, SubEnd::InOrder, cx);
         }
     }
 
@@ -224,7 +204,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             // A look at the sessions; what ends a connection that has some can only be the client.
             (self.next_check, CloseReason::WriteStall)
         };
-        if let Some(stalled) = downlink.stalled_since().map(|since| since + settings.timeouts.write_stall)
+        if let Some(stalled) = downlink.delivery.stalled_since().map(|since| since + settings.timeouts.write_stall)
             && stalled < first.0
         {
             first = (stalled, CloseReason::WriteStall);
@@ -235,7 +215,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     /// Ends the sessions whose time is over; false when it is the connection's.
     pub(super) fn expire(&mut self, downlink: &Transfer, cx: &mut Context<'_>) -> bool {
         let now = cx.means.now;
-        if downlink.stalled_since().is_some_and(|since| since + cx.settings.timeouts.write_stall <= now) {
+        if downlink.delivery.stalled_since().is_some_and(|since| since + cx.settings.timeouts.write_stall <= now) {
             return false;
         }
         if self.subs.is_empty() {
@@ -257,45 +237,41 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     fn expire_one(&mut self, sub: usize, cx: &mut Context<'_>) {
         let Some(one) = self.subs.get_mut(sub) else { return };
         let ending = match &mut one.leg {
-            SubLeg::Tcp(leg) if leg.has_pending() => Ending::WithError,
-            SubLeg::Tcp(_) => Ending::InOrder,
+            SubLeg::Tcp(leg) if leg.has_pending() => SubEnd::WithError,
+            SubLeg::Tcp(_) => SubEnd::InOrder,
             SubLeg::Udp(leg) => {
                 leg.retire();
-                Ending::InOrder
+                SubEnd::InOrder
             }
         };
         self.end(sub, ending, cx);
     }
 
-    /// Moves what can be moved within one turn's budget.
+    /// Moves what can be moved within its share of this call.
     pub(super) fn turn(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
         if self.is_client_gone {
             channel.settle(&mut cx.means);
             return self.outlive_client(cx);
         }
-        let uplink = self.uplink(channel, cx);
-        if !matches!(uplink, Turn::Wait | Turn::Again | Turn::Starved) {
-            return uplink;
-        }
+        let uplink = self.uplink(channel, cx)?;
         let before = (self.subs.len(), self.control.len());
-        match self.downlink(channel, cx) {
-            // What the next frame waited for may just have gone.
-            Turn::Wait if self.payload_waits && (self.subs.len() < before.0 || self.control.len() < before.1) => {
-                Turn::Again
-            }
-            Turn::Wait => uplink,
-            turn => turn,
+        let downlink = self.downlink(channel, cx)?;
+        // What the next frame waited for may just have gone.
+        let has_left = self.subs.len() < before.0 || self.control.len() < before.1;
+        if has_left && channel.uplink.intake.undigested_waits() {
+            return Ok(Pause::Again);
         }
+        Ok(uplink.max(downlink))
     }
 
     /// The client ended a session, or took its number for another.
     fn end_by_client(&mut self, sub: usize, cx: &mut Context<'_>) {
         let Some(one) = self.subs.get(sub) else { return };
         self.by_id.remove(&one.id);
-        let is_over = self.with_tcp(sub, |leg, traffic| {
+        let is_over = self.with_tcp(sub, |leg, books| {
             if leg.is_connected() || leg.has_pending() {
                 // What it sent before is not lost: it leaves first.
-                leg.end_uplink(traffic, &cx.means);
+                leg.end_uplink(books, cx.means.now);
                 leg.is_over()
             } else {
                 true
@@ -309,11 +285,11 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     }
 
     /// The server ends a session, and says so to a client that does not know.
-    fn end(&mut self, sub: usize, ending: Ending, cx: &mut Context<'_>) {
+    fn end(&mut self, sub: usize, ending: SubEnd, cx: &mut Context<'_>) {
         let Some(one) = self.subs.get(sub) else { return };
         if self.by_id.get(&one.id) == Some(&sub) {
             self.by_id.remove(&one.id);
-            self.control.extend(mux::end(one.id, ending == Ending::WithError));
+            self.control.extend(mux::end(one.id, ending == SubEnd::WithError));
         }
         self.remove(sub, cx);
     }

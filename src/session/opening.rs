@@ -2,12 +2,19 @@
 //! client wants and whether it may have it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::close::{CloseReason, broken};
-use super::mux::{Mux, Opening};
-use super::transfer::Received;
-use super::{Account, Context, Flow, Leg, Next, Phase, Relay, Session, User, Wish};
+use super::dialling::Dialling;
+use super::intake::Received;
+use super::mux::{FirstFrame, Mux};
+use super::party::{Account, Party};
+use super::pause::{Ending, Pause};
+use super::relay::Relay;
+use super::view::State;
+use super::{Context, Flow, Leg, Next, Phase, Session, Timeouts, User, Wish};
 use crate::inbound::{Converted, InboundError, Step};
+use crate::io::buf::Buf;
 use crate::io::buffer_pool::{Loan, OpeningCharge};
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
@@ -21,138 +28,253 @@ const OPENING_READ_BYTES: usize = 16 << 10;
 /// than their bytes in the relay do.
 const OPENING_READS_PER_TURN: usize = 4;
 
+/// How far an opening has come.
+pub(super) enum Opening {
+    Handshake {
+        /// What TLS keeps of a message that is not whole.
+        held: Option<OpeningCharge>,
+    },
+    FirstByte,
+    Request,
+    /// The request is complete, but there is no memory for what came with it.
+    Admission,
+}
+
+/// What there is to decode, and what was decoded of it: both in the worker's scratch memory.
+struct Opened {
+    rest: Buf,
+    payload: Buf,
+}
+
+impl Opening {
+    /// When the client must have come further, and the reason if it has not. `since` is when this part began.
+    pub(super) fn deadline(&self, accepted_at: Instant, since: Instant, timeouts: &Timeouts) -> (Instant, CloseReason) {
+        match self {
+            Self::Handshake { .. } => (accepted_at + timeouts.tls_handshake, CloseReason::HandshakeTimeout),
+            Self::FirstByte => (since + timeouts.first_byte, CloseReason::FirstByteTimeout),
+            Self::Request | Self::Admission => (since + timeouts.request, CloseReason::RequestTimeout),
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        match self {
+            Self::Handshake { .. } => State::Handshake,
+            Self::FirstByte => State::FirstByte,
+            Self::Request | Self::Admission => State::Request,
+        }
+    }
+
+    /// TLS keeps memory for the beginning of a message.
+    pub(super) fn holds_memory(&self) -> bool {
+        matches!(self, Self::Handshake { held: Some(_) })
+    }
+}
+
 impl<S: Socket, D: DatagramSocket> Session<S, D> {
     /// Handshake and request header: decodes record by record until the header is complete, nothing is left or the turn
     /// is over.
     pub(super) fn open(&mut self, cx: &mut Context<'_>) -> Next {
+        if matches!(self.phase, Phase::Opening(Opening::Admission)) {
+            return self.retry_admission(cx);
+        }
         for _ in 0..OPENING_READS_PER_TURN {
             if !self.send_unasked(cx) {
                 return self.wait_or_abort();
             }
-            match self.uplink.receive(&mut self.client, OPENING_READ_BYTES, |_| OPENING_READ_BYTES, &mut cx.means) {
-                Received::Bytes => {}
-                Received::Blocked => return Next::Wait,
-                Received::Starved => return Next::Starved,
-                Received::End => return self.finish_or_linger(CloseReason::ClientLeft, cx),
-                Received::Failed => return self.abort(CloseReason::ClientReset),
-            }
-            if let Some(next) = self.decode_opening(cx) {
-                return next;
+            let mut rest = cx.means.scratch.take_input();
+            let bytes_max = OPENING_READ_BYTES;
+            match self.uplink.intake.receive(&mut self.client, bytes_max, |_| bytes_max, &mut rest, cx.means.pool) {
+                Ok(Received::Bytes(_)) => {
+                    if let Some(next) = self.decode_opening(rest, cx) {
+                        return next;
+                    }
+                }
+                outcome => {
+                    cx.means.scratch.give_input(rest);
+                    return match outcome {
+                        Ok(Received::End) => self.finish_or_linger(CloseReason::ClientLeft, cx),
+                        Ok(_) => self.abort(CloseReason::ClientReset),
+                        Err(Pause::Starved) => Next::Starved,
+                        Err(_) => Next::Wait,
+                    };
+                }
             }
         }
         cx.counters.turns_cut_by_budget.add(1);
         Next::Again
     }
 
-    /// Decodes what the scratch input holds; `None` when more must arrive.
-    fn decode_opening(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        self.uplink.load_output(&mut cx.means);
+    /// Decodes what was received; `None` when more must arrive.
+    fn decode_opening(&mut self, rest: Buf, cx: &mut Context<'_>) -> Option<Next> {
+        let mut opened = Opened { rest, payload: cx.means.scratch.take_output() };
+        self.uplink.intake.put_back_undigested(&mut opened.payload);
+        let verdict = self.decode_records(&mut opened, cx);
+        match verdict {
+            Ok(Some((request, length))) => Some(self.admit(request, length, opened, cx)),
+            Ok(None) => {
+                self.keep_opened(opened, cx);
+                None
+            }
+            Err(refused) => {
+                self.give_back(opened, cx);
+                Some(match refused {
+                    Ending::Broken(error) => self.refuse_inbound(&error, cx),
+                    ending => self.end(ending, cx),
+                })
+            }
+        }
+    }
+
+    /// Decodes record by record until there is a request, and how long it is; `None` when more must arrive.
+    fn decode_records(
+        &mut self,
+        opened: &mut Opened,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<(Request, usize)>, Ending> {
         loop {
-            let (input, output) = cx.means.scratch.parts();
-            let decoded = self.inbound.decode(input, output, Step::OneRecord);
+            let decoded = self.inbound.decode(&mut opened.rest, &mut opened.payload, Step::OneRecord);
             self.charge_handshake(cx);
-            let (input, output) = cx.means.scratch.parts();
-            let again = match decoded {
-                Ok(Converted::Moved { again }) => again,
-                Ok(Converted::Unchanged) => {
-                    if !output.append(input.bytes()) {
-                        return Some(self.abort(CloseReason::Internal));
-                    }
-                    input.reset(0);
+            let again = match decoded.map_err(Ending::Broken)? {
+                Converted::Moved { again } => again,
+                Converted::Unchanged if opened.payload.append(opened.rest.bytes()) => {
+                    opened.rest.reset(0);
                     false
                 }
-                Err(error) => return Some(self.refuse_inbound(&error, cx)),
+                Converted::Unchanged => return Err(Ending::Broken(InboundError::NoRoom)),
             };
-            self.note_opening_progress(cx);
-            let (_, output) = cx.means.scratch.parts();
-            match request::decode(output.bytes(), |id| cx.settings.users.find(id).is_some()) {
-                Ok(Decoded::Request { request, len }) => return Some(self.admit(request, len, cx)),
+            self.note_opening_progress(!opened.payload.is_empty(), cx);
+            match request::decode(opened.payload.bytes(), |id| cx.settings.users.find(id).is_some()) {
+                Ok(Decoded::Request { request, len }) => return Ok(Some((request, len))),
                 Ok(Decoded::NeedMore) if self.inbound.is_uplink_closed() => {
-                    return Some(self.refuse(CloseReason::ClientLeft, cx));
+                    return Err(Ending::InOrder(CloseReason::ClientLeft));
                 }
                 Ok(Decoded::NeedMore) if again => {}
-                Ok(Decoded::NeedMore) => break,
+                Ok(Decoded::NeedMore) => return Ok(None),
                 Err(error) => {
                     log::debug!("{}: refused: {error:?}", self.client_address);
-                    return Some(self.refuse(close_reason(error), cx));
+                    return Err(Ending::InOrder(close_reason(error)));
                 }
             }
         }
-        self.uplink.keep_output(&cx.means);
-        self.uplink.keep_input(false, &cx.means);
-        None
+    }
+
+    fn keep_opened(&mut self, opened: Opened, cx: &mut Context<'_>) {
+        self.uplink.intake.keep_undigested(&opened.payload, false, cx.means.pool);
+        self.uplink.intake.keep(&opened.rest, false, cx.means.pool);
+        self.give_back(opened, cx);
+    }
+
+    #[expect(clippy::unused_self, reason = "beside the others that end with an opening's buffers")]
+    fn give_back(&self, opened: Opened, cx: &mut Context<'_>) {
+        cx.means.scratch.give_input(opened.rest);
+        cx.means.scratch.give_output(opened.payload);
     }
 
     /// What TLS keeps of a handshake message counts like the buffers of a client that is not admitted.
     fn charge_handshake(&mut self, cx: &Context<'_>) {
-        let Phase::Handshake { held } = &mut self.phase else { return };
+        let Phase::Opening(Opening::Handshake { held }) = &mut self.phase else { return };
         let bytes = self.inbound.handshake_bytes();
         if held.as_ref().map_or(0, OpeningCharge::bytes) != bytes {
             *held = (bytes > 0).then(|| cx.means.pool.charge_opening(bytes));
         }
     }
 
-    /// A complete request, the first `len` bytes of the scratch output: what came behind it is a relay's from here on, and
-    /// waits for memory like everything that a relay begins.
-    fn admit(&mut self, request: Request, len: usize, cx: &mut Context<'_>) -> Next {
-        let (input, output) = cx.means.scratch.parts();
-        let brings_more = output.len() > len || !input.is_empty();
+    /// A complete request, the first `len` bytes of the payload: what came behind it is a relay's from here on, and waits
+    /// for memory like everything that a relay begins.
+    fn admit(&mut self, request: Request, len: usize, mut opened: Opened, cx: &mut Context<'_>) -> Next {
+        let brings_more = opened.payload.len() > len || !opened.rest.is_empty();
         if brings_more && !cx.means.pool.may_begin() {
-            self.uplink.keep_output(&cx.means);
-            self.uplink.keep_input(false, &cx.means);
-            self.phase = Phase::Admission;
+            self.keep_opened(opened, cx);
+            self.phase = Phase::Opening(Opening::Admission);
             return Next::Starved;
         }
-        output.consume(len);
-        self.accept(request, cx)
+        opened.payload.consume(len);
+        self.accept(request, opened, cx)
     }
 
     /// Another look whether there is memory.
-    pub(super) fn retry_admission(&mut self, cx: &mut Context<'_>) -> Next {
+    fn retry_admission(&mut self, cx: &mut Context<'_>) -> Next {
         if self.client.broken {
             return self.abort(CloseReason::ClientReset);
         }
         if !cx.means.pool.may_begin() {
             return Next::Starved;
         }
-        self.uplink.load(&mut cx.means);
-        let (_, output) = cx.means.scratch.parts();
-        match request::decode(output.bytes(), |id| cx.settings.users.find(id).is_some()) {
-            Ok(Decoded::Request { request, len }) => self.admit(request, len, cx),
+        let mut opened = Opened { rest: cx.means.scratch.take_input(), payload: cx.means.scratch.take_output() };
+        self.uplink.intake.put_back_kept(&mut opened.rest);
+        self.uplink.intake.put_back_undigested(&mut opened.payload);
+        match request::decode(opened.payload.bytes(), |id| cx.settings.users.find(id).is_some()) {
+            Ok(Decoded::Request { request, len }) => self.admit(request, len, opened, cx),
             // The users are other ones now.
-            Ok(Decoded::NeedMore) | Err(_) => self.refuse(CloseReason::UnknownUser, cx),
+            Ok(Decoded::NeedMore) | Err(_) => {
+                self.give_back(opened, cx);
+                self.refuse(CloseReason::UnknownUser, cx)
+            }
         }
     }
 
     /// Moves on from the handshake when TLS is open, and from the wait for the first byte when there is one.
-    fn note_opening_progress(&mut self, cx: &mut Context<'_>) {
-        if matches!(self.phase, Phase::Handshake { .. }) && self.inbound.is_open() {
+    fn note_opening_progress(&mut self, has_payload: bool, cx: &mut Context<'_>) {
+        if matches!(self.phase, Phase::Opening(Opening::Handshake { .. })) && self.inbound.is_open() {
             cx.counters.tls_handshakes.add(1);
             cx.counters.timings.handshake.record(cx.means.now.saturating_duration_since(self.accepted_at));
-            self.enter(Phase::FirstByte, cx.means.now);
+            self.enter(Phase::Opening(Opening::FirstByte), cx.means.now);
         }
-        let (_, payload) = cx.means.scratch.parts();
-        if matches!(self.phase, Phase::FirstByte) && !payload.is_empty() {
-            self.enter(Phase::Request, cx.means.now);
+        if matches!(self.phase, Phase::Opening(Opening::FirstByte)) && has_payload {
+            self.enter(Phase::Opening(Opening::Request), cx.means.now);
         }
     }
 
-    /// A well-formed request of a known user: checks what it asks for and wishes for its target. The scratch output holds
-    /// the rest of the request's record, the scratch input what came behind that record.
-    fn accept(&mut self, request: Request, cx: &mut Context<'_>) -> Next {
-        let Some(user) = cx.settings.users.find(&request.user_id) else { return self.abort(CloseReason::Internal) };
-        let user = Arc::clone(user);
-        if let Err(reason) = self.check_request(&user, &request) {
-            log::debug!(
-                "{}: refused: user {} asked for {:?} with flow {:?}",
-                self.client_address,
-                user.email,
-                request.command,
-                request.flow
-            );
-            return self.refuse(reason, cx);
-        }
+    /// A well-formed request of a known user: checks what it asks for and wishes for its target. The payload holds the
+    /// rest of the request's record, the rest what came behind that record.
+    fn accept(&mut self, request: Request, opened: Opened, cx: &mut Context<'_>) -> Next {
+        let user = cx.settings.users.find(&request.user_id).cloned();
+        let checked = user.ok_or(CloseReason::UnknownUser).and_then(|user| {
+            self.check_request(&user, &request)?;
+            Ok(user)
+        });
+        let user = match checked {
+            Ok(user) => user,
+            Err(reason) => {
+                self.give_back(opened, cx);
+                return self.refuse(reason, cx);
+            }
+        };
         let before = self.progress();
+        if let Err(error) = self.begin_uplink(&request, opened, cx) {
+            return self.refuse_inbound(&error, cx);
+        }
+        cx.counters.requests_accepted.add(1);
+        cx.counters.vision_requests.add(u64::from(request.flow == Flow::Vision));
+        self.party = Party::User(Account {
+            _permit: user.ledger.open_session(cx.worker),
+            user: Arc::clone(&user),
+            target: request.target.clone(),
+            flow: request.flow,
+            books: None,
+        });
+        // The first block came with the request.
+        self.count(before, cx);
+        self.enter(Phase::Dialling(Dialling::Stream), cx.means.now);
+        match (request.command, request.target) {
+            (Command::Tcp, Some(target)) => cx.wishes.push(Wish::Dial { leg: Leg::Target, target }),
+            (Command::Udp, Some(target)) => {
+                self.phase = Phase::Dialling(Dialling::Address);
+                cx.wishes.push(Wish::Resolve { leg: Leg::Target, target });
+            }
+            (_, _) => {
+                let is_only_xudp = user.flow == Flow::Vision && request.flow == Flow::None;
+                let first_frame = if is_only_xudp { FirstFrame::Xudp } else { FirstFrame::Any };
+                let mux = Mux::new(user, first_frame, cx.means.now);
+                self.start_relay(Relay::Mux(Box::new(mux)), cx.means.now);
+                return self.relay(cx);
+            }
+        }
+        Next::Wait
+    }
+
+    /// What came behind the request is the beginning of the uplink.
+    fn begin_uplink(&mut self, request: &Request, opened: Opened, cx: &mut Context<'_>) -> Result<(), InboundError> {
         let is_unwrapped = !self.inbound.is_uplink_transparent();
         match request.flow {
             Flow::None => self.inbound.accept_request(),
@@ -160,40 +282,36 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
         self.uplink.admit();
         self.downlink.admit();
-        let (_, rest) = cx.means.scratch.parts();
-        let mut early = cx.means.pool.take(rest.len(), Loan::Waiting);
-        if let Err(error) = self.inbound.decode_first(rest.bytes(), &mut early) {
-            return self.refuse_inbound(&error, cx);
+        let mut early = cx.means.pool.take(opened.payload.len(), Loan::Waiting);
+        let decoded = self.inbound.decode_first(opened.payload.bytes(), &mut early);
+        if decoded.is_ok() && request.command == Command::Tcp {
+            let unwrapped_bytes = if is_unwrapped { early.len() } else { 0 };
+            self.uplink.delivery.begin_with(early, unwrapped_bytes);
+        } else {
+            self.uplink.intake.begin_with(early);
         }
-        let unwrapped_bytes = if is_unwrapped { early.len() } else { 0 };
-        self.uplink.begin_with(early, unwrapped_bytes, &cx.means);
-        cx.counters.requests_accepted.add(1);
-        cx.counters.vision_requests.add(u64::from(request.flow == Flow::Vision));
-        self.account = Some(Account {
-            _permit: user.ledger.open_session(cx.worker),
-            user: Arc::clone(&user),
-            target: request.target.clone(),
-            flow: request.flow,
-        });
-        // The first block came with the request.
-        self.count(before, cx);
-        self.enter(Phase::Dialling, cx.means.now);
-        match (request.command, request.target) {
-            (Command::Tcp, Some(target)) => cx.wishes.push(Wish::Dial { leg: Leg::Target, target }),
-            (Command::Udp, Some(target)) => cx.wishes.push(Wish::Resolve { leg: Leg::Target, target }),
-            (_, _) => {
-                let is_only_xudp = user.flow == Flow::Vision && request.flow == Flow::None;
-                let opening = if is_only_xudp { Opening::Xudp } else { Opening::Any };
-                self.relay = Relay::Mux(Box::new(Mux::new(user, opening, cx.means.now)));
-                self.start_relay(cx.means.now);
-                return self.relay(cx);
-            }
-        }
-        Next::Wait
+        self.uplink.intake.keep(&opened.rest, true, cx.means.pool);
+        self.give_back(opened, cx);
+        decoded
     }
 
     /// What a user may ask for: its own flow, inside TLS 1.3 where that is Vision.
     fn check_request(&self, user: &User, request: &Request) -> Result<(), CloseReason> {
+        let checked = self.check_flow(user, request);
+        if let Err(reason) = checked {
+            log::debug!(
+                "{}: refused ({}): user {} asked for {:?} with flow {:?}",
+                self.client_address,
+                reason.name(),
+                user.email,
+                request.command,
+                request.flow
+            );
+        }
+        checked
+    }
+
+    fn check_flow(&self, user: &User, request: &Request) -> Result<(), CloseReason> {
         match (user.flow, request.flow) {
             (Flow::None, Flow::None) => {}
             (Flow::Vision, Flow::Vision) if request.command == Command::Udp => return Err(CloseReason::FlowRefused),

@@ -1,7 +1,7 @@
 //! What a session has achieved, and how that gets into the counters.
 
-use super::channel::Traffic;
-use super::{Context, Flow, Relay, Session};
+use super::books::{Books, Traffic};
+use super::{Context, Flow, Phase, Session};
 use crate::inbound::vision::Padding;
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
@@ -16,13 +16,18 @@ pub(super) struct Progress {
 }
 
 impl<S: Socket, D: DatagramSocket> Session<S, D> {
-    /// Counts what happened since `before`.
-    pub(super) fn count(&self, before: Progress, cx: &Context<'_>) {
+    /// Counts what happened since `before`; packets, since they were last counted.
+    pub(super) fn count(&mut self, mut before: Progress, cx: &Context<'_>) {
+        let taken_bytes = self.downlink.delivery.moved().payload_bytes;
+        if let Some(books) = self.books_mut() {
+            books.settle(taken_bytes);
+            before.traffic = books.take_counted();
+        }
         let now = self.progress();
         if now == before {
             return;
         }
-        let Some(account) = &self.account else { return };
+        let Some(account) = self.party.account() else { return };
         let lane = account.user.ledger.lane(cx.worker);
         let counters = cx.counters;
         let (up, up_before) = (now.traffic.uplink, before.traffic.uplink);
@@ -49,17 +54,6 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
     }
 
-    /// Counts what became of datagrams and frames since their last turn, when no turn follows.
-    pub(super) fn count_rest(&mut self, cx: &Context<'_>) {
-        let mut before = self.progress();
-        before.traffic = match &mut self.relay {
-            Relay::Stream => return,
-            Relay::Datagrams(datagrams) => datagrams.collect(&self.downlink),
-            Relay::Mux(mux) => mux.collect(&self.downlink),
-        };
-        self.count(before, cx);
-    }
-
     pub(super) fn progress(&self) -> Progress {
         Progress {
             traffic: self.traffic(),
@@ -70,12 +64,24 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     }
 
     pub(super) fn traffic(&self) -> Traffic {
-        match &self.relay {
-            Relay::Stream => {
-                Traffic { uplink: self.uplink.moved(), downlink: self.downlink.moved(), ..Traffic::default() }
-            }
-            Relay::Datagrams(datagrams) => datagrams.traffic(),
-            Relay::Mux(mux) => mux.traffic(),
+        let books = match &self.phase {
+            Phase::Relaying(relay) => relay.books(),
+            _ => self.party.account().and_then(|account| account.books.as_deref()),
+        };
+        books.map_or_else(
+            || Traffic {
+                uplink: self.uplink.delivery.moved(),
+                downlink: self.downlink.delivery.moved(),
+                ..Traffic::default()
+            },
+            Books::traffic,
+        )
+    }
+
+    fn books_mut(&mut self) -> Option<&mut Books> {
+        match &mut self.phase {
+            Phase::Relaying(relay) => relay.books_mut(),
+            _ => self.party.account_mut().and_then(|account| account.books.as_deref_mut()),
         }
     }
 }

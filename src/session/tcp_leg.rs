@@ -7,12 +7,13 @@
 use std::time::{Duration, Instant};
 
 use super::Timeouts;
-use super::channel::Traffic;
+use super::books::Books;
+use super::delivery::Delivery;
 use super::ending::LINGER;
 use super::permits::MuxPermit;
 use super::transfer::Means;
-use crate::io::buffer_pool::{Loan, PooledBuf};
-use crate::io::socket::{Endpoint, Readiness, Recv, Send, Socket};
+use crate::io::buffer_pool::Loan;
+use crate::io::socket::{Endpoint, Readiness, Recv, Socket};
 
 /// Bytes that may wait for one target.
 const PENDING_BYTES_MAX: usize = 64 << 10;
@@ -20,10 +21,10 @@ const PENDING_BYTES_MAX: usize = 64 << 10;
 /// A TCP target of a Mux connection.
 pub(super) struct TcpLeg<S> {
     socket: Option<Endpoint<S>>,
-    pending: Option<PooledBuf>,
+    delivery: Delivery,
     state: State,
-    moved_at: Instant,
-    stalled_since: Option<Instant>,
+    /// When the target last said something.
+    heard_at: Instant,
     _permit: Option<MuxPermit>,
 }
 
@@ -52,7 +53,7 @@ pub(super) enum Heard {
 
 impl<S: Socket> TcpLeg<S> {
     pub(super) fn new(permit: Option<MuxPermit>, now: Instant) -> Self {
-        Self { socket: None, pending: None, state: State::Open, moved_at: now, stalled_since: None, _permit: permit }
+        Self { socket: None, delivery: Delivery::new(now), state: State::Open, heard_at: now, _permit: permit }
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -74,7 +75,7 @@ impl<S: Socket> TcpLeg<S> {
     }
 
     pub(super) fn has_pending(&self) -> bool {
-        self.pending.is_some()
+        self.delivery.owes_bytes()
     }
 
     /// What is sent next waits here, whatever the socket does.
@@ -84,12 +85,13 @@ impl<S: Socket> TcpLeg<S> {
 
     /// The memory that holds what waits for the socket.
     pub(super) fn held_bytes(&self) -> usize {
-        self.pending.as_ref().map_or(0, |pending| pending.capacity())
+        self.delivery.held_bytes()
     }
 
     /// There is room for a chunk of `length` bytes.
     pub(super) fn has_room(&self, length: usize) -> bool {
-        self.pending.as_ref().is_none_or(|pending| pending.len() + length <= PENDING_BYTES_MAX)
+        let owed = self.delivery.owed_bytes();
+        owed == 0 || owed + length <= PENDING_BYTES_MAX
     }
 
     pub(super) fn note(&mut self, readiness: Readiness) {
@@ -104,96 +106,78 @@ impl<S: Socket> TcpLeg<S> {
             return Some(since + LINGER);
         }
         self.socket.as_ref()?;
-        let stalled = self.stalled_since.map(|since| since + timeouts.write_stall);
-        let idle = self.moved_at + if self.state == State::Open { timeouts.idle } else { FLUSH_TIMEOUT };
+        let moved_at = self.heard_at.max(self.delivery.moved_at());
+        let stalled = self.delivery.stalled_since().map(|since| since + timeouts.write_stall);
+        let idle = moved_at + if self.state == State::Open { timeouts.idle } else { FLUSH_TIMEOUT };
         Some(stalled.map_or(idle, |stalled| stalled.min(idle)))
     }
 
     /// The target is connected.
-    pub(super) fn on_connected(&mut self, socket: S, traffic: &mut Traffic, means: &Means<'_>) {
+    pub(super) fn on_connected(&mut self, socket: S, books: &mut Books, now: Instant) {
         let mut endpoint = Endpoint::new(socket);
         // A connection that was just established takes bytes; if it should not, sending tells.
         endpoint.writable = true;
         self.socket = Some(endpoint);
-        self.moved_at = means.now;
-        self.flush(traffic, means);
+        self.heard_at = now;
+        self.delivery.start(now);
+        self.flush(books, now);
     }
 
     /// Sends a chunk, or keeps what is not taken; ask [`TcpLeg::has_room`] before.
-    pub(super) fn send(&mut self, mut chunk: &[u8], traffic: &mut Traffic, means: &Means<'_>) {
+    pub(super) fn send(&mut self, chunk: &[u8], books: &mut Books, means: &Means<'_>) {
         if self.state == State::Broken {
             return;
         }
-        if self.pending.is_none() {
-            let sent = self.send_some(chunk, traffic, means.now);
-            chunk = &chunk[sent..];
+        let mut sent = 0;
+        if !self.has_pending()
+            && let Some(socket) = &mut self.socket
+        {
+            let before = self.delivery.moved().payload_bytes;
+            sent = self.delivery.send_slice(socket, chunk, means.now);
+            books.sent_bytes(self.delivery.moved().payload_bytes - before);
+            self.note_break();
         }
-        if chunk.is_empty() || self.state != State::Open {
-            return;
+        if self.state == State::Open {
+            self.delivery.owe_slice(&chunk[sent..], Loan::Waiting, means.pool);
         }
-        if self.pending.as_mut().is_some_and(|pending| pending.append(chunk)) {
-            return;
-        }
-        let earlier_bytes = self.pending.as_ref().map_or(0, |pending| pending.len());
-        let mut all = means.pool.take(earlier_bytes + chunk.len(), Loan::Waiting);
-        let earlier = self.pending.take();
-        let fits = earlier.is_none_or(|earlier| all.append(earlier.bytes())) && all.append(chunk);
-        debug_assert!(fits, "the caller asked for room");
-        self.pending = Some(all);
     }
 
     /// Sends what waits, and closes when that was all there is.
-    pub(super) fn flush(&mut self, traffic: &mut Traffic, means: &Means<'_>) {
-        if let Some(mut pending) = self.pending.take() {
-            let sent = self.send_some(pending.bytes(), traffic, means.now);
-            pending.consume(sent);
-            if !pending.is_empty() {
-                self.pending = Some(pending);
-            }
-        }
+    pub(super) fn flush(&mut self, books: &mut Books, now: Instant) {
+        let Some(socket) = &mut self.socket else { return };
+        let before = self.delivery.moved().payload_bytes;
+        self.delivery.flush(socket, now);
+        books.sent_bytes(self.delivery.moved().payload_bytes - before);
+        self.note_break();
         if self.state == State::Flushing
-            && self.pending.is_none()
+            && !self.delivery.owes_bytes()
             && let Some(socket) = &mut self.socket
         {
             socket.socket.shutdown_write();
-            self.state = State::Lingering(means.now);
+            self.state = State::Lingering(now);
         }
     }
 
-    /// Takes what the socket takes; a socket that is broken takes everything and ends the session when it is read.
-    fn send_some(&mut self, bytes: &[u8], traffic: &mut Traffic, now: Instant) -> usize {
-        let Some(socket) = &mut self.socket else { return 0 };
-        let mut sent = 0;
-        while sent < bytes.len() && socket.writable {
-            match socket.send(&bytes[sent..]) {
-                Send::Bytes(count) => {
-                    sent += count;
-                    traffic.uplink.payload_bytes += count as u64;
-                    self.moved_at = now;
-                    self.stalled_since = None;
-                }
-                Send::Blocked => {}
-                Send::Failed | Send::Refused => {
-                    // Reading tells the same, after what had arrived before.
-                    socket.readable = true;
-                    self.stalled_since = None;
-                    self.state = if self.state == State::Open { State::Broken } else { State::Over };
-                    return bytes.len();
-                }
-            }
+    /// A target that takes no more is read to its end, which tells how it broke after what had arrived before.
+    fn note_break(&mut self) {
+        if self.delivery.end().is_none() {
+            return;
         }
-        if sent < bytes.len() {
-            self.stalled_since.get_or_insert(now);
+        let Some(socket) = &mut self.socket else { return };
+        match self.state {
+            State::Open => self.state = State::Broken,
+            State::Flushing => self.state = State::Over,
+            State::Broken | State::Lingering(_) | State::Over => return,
         }
-        sent
+        socket.readable = true;
     }
 
     /// The client ended the session: nothing more is passed on to it, what it sent before still goes out.
-    pub(super) fn end_uplink(&mut self, traffic: &mut Traffic, means: &Means<'_>) {
+    pub(super) fn end_uplink(&mut self, books: &mut Books, now: Instant) {
         if self.state == State::Open {
             self.state = State::Flushing;
-            self.moved_at = means.now;
-            self.flush(traffic, means);
+            self.heard_at = now;
+            self.flush(books, now);
         }
     }
 
@@ -202,7 +186,7 @@ impl<S: Socket> TcpLeg<S> {
         let Some(socket) = self.socket.as_mut().filter(|socket| socket.readable) else { return Heard::Nothing };
         match socket.recv(into) {
             Recv::Bytes(count) => {
-                self.moved_at = now;
+                self.heard_at = now;
                 Heard::Bytes(count)
             }
             Recv::Blocked => Heard::Nothing,

@@ -46,6 +46,30 @@ fn endless_data_is_moved_in_turns_of_bounded_size() {
 }
 
 #[test]
+fn a_limit_lets_through_what_it_says_and_the_rest_later() {
+    const BYTES: usize = 300_000;
+    for kind in KINDS {
+        for pipes in [false, true] {
+            let mut world = wide(kind, pipes);
+            world.bytes_per_ms = Some(1000);
+            let started = world.now;
+            let (upload, answer) = (world.rng.bytes(BYTES), world.rng.bytes(BYTES));
+            world.runs[0].client.script.extend([Op::Say(upload), Op::Fin]);
+            world.runs[0].target.script.extend([Op::Say(answer), Op::Fin]);
+            world.pass(Duration::from_millis(100));
+            let record = |world: &World| (world.counters.uplink_bytes.value(), world.counters.downlink_bytes.value());
+            let (up, down) = record(&world);
+            assert!((50_000..=101_000).contains(&up), "{kind:?}: {up} bytes up");
+            assert!((50_000..=101_000).contains(&down), "{kind:?}: {down} bytes down");
+            world.run();
+            assert!(world.now - started >= Duration::from_millis(295), "{kind:?}: over too soon");
+            assert_eq!(record(&world), (BYTES as u64, BYTES as u64), "{kind:?}");
+            world.verify();
+        }
+    }
+}
+
+#[test]
 fn an_opening_is_read_in_turns_too() {
     for kind in KINDS {
         let mut world = World::new(1, kind.is_some());

@@ -1,11 +1,11 @@
 //! The downlink of a Mux connection: what its sessions have to say, in frames, each in its turn.
 
-use super::super::allowance::{PACKET_COST_BYTES, TURN_BYTES_MAX};
-use super::super::channel::{Channel, Turn};
+use super::super::channel::Channel;
+use super::super::pause::{Ending, Pause, Turn};
 use super::super::tcp_leg::Heard;
 use super::super::{CloseReason, Context};
-use super::{Ending, Mux, Sub, SubLeg};
-use crate::inbound::HEADROOM_BYTES;
+use super::{Mux, Sub, SubEnd, SubLeg};
+use crate::io::buf::Buf;
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
 use crate::protocol::mux;
@@ -19,85 +19,85 @@ const FRAME_ROOM: usize = mux::KEEP_HEADER_BYTES_MAX + mux::SEND_PAYLOAD_BYTES_M
 
 impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     pub(super) fn downlink(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
-        let mut budget = TURN_BYTES_MAX;
         while channel.settle(&mut cx.means) {
-            self.ledger.collect(channel.downlink, &mut self.traffic);
-            if budget == 0 {
-                return Turn::Again;
+            if let Some(pause) = cx.allowance.downlink.pause() {
+                return Ok(pause);
             }
             if !self.ready.is_empty() && !cx.means.pool.may_begin() {
-                return Turn::Starved;
+                return Ok(Pause::Starved);
             }
-            let filled = self.fill(channel.batch_bytes_max(), &mut budget, cx);
-            if filled == 0 {
-                return if self.ready.is_empty() { Turn::Wait } else { Turn::Again };
+            let mut batch = cx.means.scratch.take_input();
+            self.fill(&mut batch, channel.batch_bytes_max(), cx);
+            if batch.is_empty() {
+                cx.means.scratch.give_input(batch);
+                return Ok(if self.ready.is_empty() { Pause::Wait } else { Pause::Again });
             }
-            budget = budget.saturating_sub(filled);
-            channel.push(&mut cx.means);
+            channel.push(batch, &mut cx.means);
         }
-        if channel.downlink.end().is_some() { Turn::Abort(CloseReason::ClientReset) } else { Turn::Wait }
+        channel.unsettled()
     }
 
-    /// Fills the scratch input with frames, every session that has something in its turn; returns how many bytes.
-    fn fill(&mut self, bytes_max: usize, budget: &mut usize, cx: &mut Context<'_>) -> usize {
-        let (input, _) = cx.means.scratch.parts();
-        input.reset(HEADROOM_BYTES);
+    /// Fills `batch` with frames, every session that has something in its turn.
+    fn fill(&mut self, batch: &mut Buf, bytes_max: usize, cx: &mut Context<'_>) {
         for _ in 0..self.ready.len() {
-            if *budget == 0 || cx.means.scratch.parts().0.len() + FRAME_ROOM + self.control.len() > bytes_max {
+            if cx.allowance.downlink.pause().is_some() || !self.has_room(batch, bytes_max) {
                 break;
             }
             let Some(sub) = self.ready.pop_front() else { break };
             let Some(one) = self.subs.get_mut(sub) else { continue };
             one.is_ready = false;
             let has_more = match &one.leg {
-                SubLeg::Tcp(_) if self.by_id.get(&one.id) != Some(&sub) => self.drain(sub, budget, cx),
-                SubLeg::Tcp(_) => self.fill_chunks(sub, bytes_max, budget, cx),
-                SubLeg::Udp(_) => self.fill_datagrams(sub, bytes_max, budget, cx),
+                SubLeg::Tcp(_) if self.by_id.get(&one.id) != Some(&sub) => self.drain(sub, cx),
+                SubLeg::Tcp(_) => self.fill_chunks(sub, batch, bytes_max, cx),
+                SubLeg::Udp(_) => self.fill_datagrams(sub, batch, bytes_max, cx),
             };
             if has_more {
                 self.mark_ready(sub);
             }
         }
-        let (input, _) = cx.means.scratch.parts();
-        let control = self.control.len().min(bytes_max.saturating_sub(input.len()));
-        if control > 0 && input.append(&self.control[..control]) {
-            self.ledger.fill(control, 0, 0);
+        let control = self.control.len().min(bytes_max.saturating_sub(batch.len()));
+        if control > 0 && batch.append(&self.control[..control]) {
+            self.books.fill(control, 0, false);
             self.control.drain(..control);
             if self.control.is_empty() {
                 self.control = Vec::new();
             }
         }
-        input.len()
+    }
+
+    /// One more frame fits, and the End frames that wait behind it.
+    fn has_room(&self, batch: &Buf, bytes_max: usize) -> bool {
+        batch.len() + FRAME_ROOM + self.control.len() <= bytes_max
     }
 
     /// Serves the targets of a client that has ended its stream until they have what it sent, and have closed or had the
     /// time to.
     pub(super) fn outlive_client(&mut self, cx: &mut Context<'_>) -> Turn {
-        let mut budget = TURN_BYTES_MAX;
         for _ in 0..self.ready.len() {
-            if budget == 0 {
+            if cx.allowance.downlink.pause().is_some() {
                 break;
             }
             let Some(sub) = self.ready.pop_front() else { break };
             let Some(one) = self.subs.get_mut(sub) else { continue };
             one.is_ready = false;
-            if self.drain(sub, &mut budget, cx) {
+            if self.drain(sub, cx) {
                 self.mark_ready(sub);
             }
         }
-        match (self.subs.is_empty(), self.ready.is_empty()) {
-            (true, _) => Turn::Close(CloseReason::Finished),
-            (false, true) => Turn::Wait,
-            (false, false) => Turn::Again,
+        if self.subs.is_empty() {
+            return Err(Ending::InOrder(CloseReason::Finished));
         }
+        let pause = cx.allowance.downlink.pause().unwrap_or(Pause::Again);
+        Ok(if self.ready.is_empty() { Pause::Wait } else { pause })
     }
 
     /// Reads on for a session that the client has left; true when there may be more.
-    fn drain(&mut self, sub: usize, budget: &mut usize, cx: &mut Context<'_>) -> bool {
-        let (_, spare) = cx.means.scratch.parts();
-        spare.reset(0);
+    fn drain(&mut self, sub: usize, cx: &mut Context<'_>) -> bool {
         let Some(Sub { leg: SubLeg::Tcp(leg), .. }) = self.subs.get_mut(sub) else { return false };
-        *budget = budget.saturating_sub(leg.drain(spare.spare_mut(), cx.means.now));
+        let mut spare = cx.means.scratch.take_output();
+        let read_bytes = leg.drain(spare.spare_mut(), cx.means.now);
+        cx.means.scratch.give_output(spare);
+        cx.allowance.downlink.receive(read_bytes);
         if leg.is_over() {
             self.remove(sub, cx);
             return false;
@@ -105,31 +105,31 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         leg.is_readable()
     }
 
-    fn fill_chunks(&mut self, sub: usize, bytes_max: usize, budget: &mut usize, cx: &mut Context<'_>) -> bool {
+    fn fill_chunks(&mut self, sub: usize, batch: &mut Buf, bytes_max: usize, cx: &mut Context<'_>) -> bool {
         for _ in 0..CHUNKS_PER_VISIT {
-            let (input, _) = cx.means.scratch.parts();
-            let Some(Sub { id, leg: SubLeg::Tcp(leg), .. }) = self.subs.get_mut(sub) else { return false };
-            if input.len() + FRAME_ROOM + self.control.len() > bytes_max {
+            if !self.has_room(batch, bytes_max) {
                 return true;
             }
-            let room = mux::CHUNK_HEADER_BYTES..mux::CHUNK_HEADER_BYTES + mux::SEND_PAYLOAD_BYTES_MAX;
-            let Some(room) = input.spare_mut().get_mut(room) else { return true };
-            *budget = budget.saturating_sub(PACKET_COST_BYTES);
+            let Some(Sub { id, leg: SubLeg::Tcp(leg), .. }) = self.subs.get_mut(sub) else { return false };
+            let length = cx.allowance.downlink.bytes().min(mux::SEND_PAYLOAD_BYTES_MAX);
+            let room = mux::CHUNK_HEADER_BYTES..mux::CHUNK_HEADER_BYTES + length;
+            let Some(room) = batch.spare_mut().get_mut(room).filter(|room| !room.is_empty()) else { return true };
             match leg.recv(room, cx.means.now) {
                 Heard::Bytes(count) => {
+                    cx.allowance.downlink.receive_packet(count);
                     let header = mux::chunk_header(*id, count as u16);
-                    input.spare_mut()[..header.len()].copy_from_slice(&header);
-                    input.fill(header.len() + count);
-                    self.ledger.fill(header.len() + count, count, 0);
+                    batch.spare_mut()[..header.len()].copy_from_slice(&header);
+                    batch.fill(header.len() + count);
+                    self.books.fill(header.len() + count, count, false);
                 }
                 Heard::Nothing => return false,
                 Heard::End => {
-                    self.end(sub, Ending::InOrder, cx);
+                    self.end(sub, SubEnd::InOrder, cx);
                     return false;
                 }
                 Heard::Failed => {
                     leg.reset();
-                    self.end(sub, Ending::WithError, cx);
+                    self.end(sub, SubEnd::WithError, cx);
                     return false;
                 }
             }
@@ -137,29 +137,29 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         true
     }
 
-    fn fill_datagrams(&mut self, sub: usize, bytes_max: usize, budget: &mut usize, cx: &mut Context<'_>) -> bool {
+    fn fill_datagrams(&mut self, sub: usize, batch: &mut Buf, bytes_max: usize, cx: &mut Context<'_>) -> bool {
         let now = cx.means.now;
-        let (input, datagram) = cx.means.scratch.datagram_parts(cx.settings.udp.recv_buffer_bytes);
-        let Some(Sub { id, leg: SubLeg::Udp(leg), .. }) = self.subs.get_mut(sub) else { return false };
         let mut header = Vec::with_capacity(mux::KEEP_HEADER_BYTES_MAX);
         for _ in 0..DATAGRAMS_PER_VISIT {
-            if input.len() + FRAME_ROOM + self.control.len() > bytes_max {
+            if !self.has_room(batch, bytes_max) {
                 return true;
             }
+            let Some(Sub { id, leg: SubLeg::Udp(leg), .. }) = self.subs.get_mut(sub) else { return false };
+            let datagram = cx.means.scratch.datagram(cx.settings.udp.recv_buffer_bytes);
             let Some((length, source)) = leg.recv(datagram, cx.counters, now) else { return false };
-            *budget = budget.saturating_sub(PACKET_COST_BYTES);
+            cx.allowance.downlink.receive_packet(length);
             header.clear();
             if length == 0 {
                 continue;
             }
             if mux::keep_header(*id, Some(&leg.name_of(source)), length, &mut header).is_none()
-                || !input.append(&header)
-                || !input.append(&datagram[..length])
+                || !batch.append(&header)
+                || !batch.append(&datagram[..length])
             {
                 cx.counters.udp_dropped_too_long.add(1);
                 continue;
             }
-            self.ledger.fill(header.len() + length, length, 1);
+            self.books.fill(header.len() + length, length, true);
         }
         true
     }

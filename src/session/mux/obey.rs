@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::super::allowance::{PACKET_COST_BYTES, TURN_BYTES_MAX};
-use super::super::channel::{Channel, Pulled, Turn};
+use super::super::allowance::PACKET_COST_BYTES;
+use super::super::channel::{Channel, Pulled};
+use super::super::pause::{Ending, Pause, Turn};
 use super::super::permits::MuxPermit;
 use super::super::tcp_leg::TcpLeg;
 use super::super::udp_leg::{Outgoing, UdpLeg};
 use super::super::{CloseReason, Context, Flow, GlobalId, Leg, Target, Wish};
-use super::{Mux, Opening, SESSIONS_MAX, Sub, SubLeg, leg_deadline};
+use super::{FirstFrame, Mux, SESSIONS_MAX, Sub, SubLeg, leg_deadline};
 use crate::io::buf::Buf;
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
@@ -23,18 +24,8 @@ const ORPHANS_MAX: usize = 64;
 /// Bytes of End frames that wait before the client's frames are not read any more.
 const CONTROL_BYTES_MAX: usize = 4096;
 
-/// What became of a frame.
-#[derive(Debug, PartialEq)]
-pub(super) enum Obeyed {
-    Yes,
-    /// Not yet: something must leave first.
-    Later,
-    /// Not in this turn.
-    NextTurn,
-    /// Not before there is buffer memory for what its target does not take.
-    Starved,
-    Never(CloseReason),
-}
+/// What came of obeying: all frames that are there were obeyed, or what the next one waits for.
+pub(super) type Obeyed = Result<Option<Pause>, Ending>;
 
 /// What a frame asks for that opens a session.
 struct Asked {
@@ -45,82 +36,66 @@ struct Asked {
 
 impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     pub(super) fn uplink(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
-        let mut budget = TURN_BYTES_MAX;
-        while budget > 0 {
-            match channel.pull(&mut self.payload_waits, &mut cx.means) {
-                Pulled::Payload(received) => budget = budget.saturating_sub(received),
-                Pulled::Blocked => return Turn::Wait,
-                Pulled::Starved => return Turn::Starved,
-                Pulled::End if channel.uplink.has_output() => {
+        loop {
+            if let Some(pause) = cx.allowance.uplink.pause() {
+                return Ok(pause);
+            }
+            let mut payload = match channel.pull(&mut cx.allowance.uplink, &mut cx.means)? {
+                Pulled::Payload(payload) => payload,
+                Pulled::Pause(pause) => return Ok(pause),
+                Pulled::End if channel.uplink.intake.has_undigested() => {
                     // In the middle of a frame.
                     self.reset_targets();
-                    return Turn::Close(CloseReason::Truncated);
+                    return Err(Ending::InOrder(CloseReason::Truncated));
                 }
                 Pulled::End => return self.end_by_eof(cx),
-                Pulled::Failed => return Turn::Abort(CloseReason::ClientReset),
-                Pulled::Broken(error) => return Turn::Broken(error),
-            }
-            let (_, payload) = cx.means.scratch.parts();
-            // Out of the scratch memory while its frames are obeyed, which may need the rest of it.
-            let mut payload = std::mem::replace(payload, Buf::new(0));
-            let obeyed = self.obey_all(&mut payload, &mut budget, cx);
-            *cx.means.scratch.parts().1 = payload;
-            channel.keep(&cx.means);
+            };
+            let obeyed = self.obey_all(&mut payload, cx);
+            channel.keep(payload, matches!(obeyed, Ok(Some(_))), &mut cx.means);
             match obeyed {
-                Obeyed::Yes => {}
+                Ok(None) => {}
                 // Nobody receives from a client that has to wait, so only its event tells that it is gone.
-                Obeyed::Later | Obeyed::Starved if channel.client.broken => {
-                    return Turn::Abort(CloseReason::ClientReset);
+                Ok(Some(Pause::Wait | Pause::Starved)) if channel.client.broken => {
+                    return Err(Ending::Abrupt(CloseReason::ClientReset));
                 }
-                Obeyed::Later => {
-                    self.payload_waits = true;
-                    return Turn::Wait;
-                }
-                Obeyed::NextTurn => {
-                    self.payload_waits = true;
-                    return Turn::Again;
-                }
-                Obeyed::Starved => {
-                    self.payload_waits = true;
-                    return Turn::Starved;
-                }
-                Obeyed::Never(reason) => {
+                Ok(Some(pause)) => return Ok(pause),
+                Err(ending) => {
                     self.reset_targets();
-                    return Turn::Close(reason);
+                    return Err(ending);
                 }
             }
         }
-        Turn::Again
     }
 
     /// Obeys whole frames off the front of `payload`.
-    pub(super) fn obey_all(&mut self, payload: &mut Buf, budget: &mut usize, cx: &mut Context<'_>) -> Obeyed {
-        if self.opening == Opening::Xudp {
+    pub(super) fn obey_all(&mut self, payload: &mut Buf, cx: &mut Context<'_>) -> Obeyed {
+        if self.first_frame == FirstFrame::Xudp {
             match mux::is_xudp(payload.bytes()) {
-                None => return Obeyed::Yes,
-                Some(false) => return Obeyed::Never(CloseReason::FlowRefused),
-                Some(true) => self.opening = Opening::Any,
+                None => return Ok(None),
+                Some(false) => return Err(Ending::InOrder(CloseReason::FlowRefused)),
+                Some(true) => self.first_frame = FirstFrame::Any,
             }
         }
         loop {
             if self.control.len() > CONTROL_BYTES_MAX {
-                return Obeyed::Later;
+                return Ok(Some(Pause::Wait));
             }
-            if *budget == 0 || cx.wishes.len() >= WISHES_MAX || self.orphaned_binds.len() >= ORPHANS_MAX {
-                return Obeyed::NextTurn;
+            let is_busy = cx.wishes.len() >= WISHES_MAX || self.orphaned_binds.len() >= ORPHANS_MAX;
+            if cx.allowance.uplink.work_bytes == 0 || is_busy {
+                return Ok(Some(Pause::Again));
             }
             match mux::decode(payload.bytes()) {
-                Ok(None) => return Obeyed::Yes,
-                Ok(Some((frame, length))) => match self.obey(frame, cx) {
-                    Obeyed::Yes => {
-                        payload.consume(length);
-                        *budget = budget.saturating_sub(PACKET_COST_BYTES);
+                Ok(None) => return Ok(None),
+                Ok(Some((frame, length))) => {
+                    if let Some(pause) = self.obey(frame, cx)? {
+                        return Ok(Some(pause));
                     }
-                    other => return other,
-                },
+                    payload.consume(length);
+                    cx.allowance.uplink.work(PACKET_COST_BYTES);
+                }
                 Err(error) => {
                     log::debug!("user {}: {error:?}", self.user.email);
-                    return Obeyed::Never(CloseReason::BadFrame);
+                    return Err(Ending::InOrder(CloseReason::BadFrame));
                 }
             }
         }
@@ -129,24 +104,25 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     fn obey(&mut self, frame: Frame<'_>, cx: &mut Context<'_>) -> Obeyed {
         match frame.status {
             Status::New { network, target, global_id } => {
-                self.open(frame.id, Asked { network, target, global_id }, frame.payload.unwrap_or_default(), cx)
+                let asked = Asked { network, target, global_id };
+                self.open(frame.id, asked, frame.payload.unwrap_or_default(), cx)
             }
             Status::Keep { target } => match (self.by_id.get(&frame.id), frame.payload) {
-                (_, None) => Obeyed::Yes,
-                (Some(&sub), Some(payload)) => self.pass_on(sub, target.as_ref(), payload, cx),
+                (_, None) => Ok(None),
+                (Some(&sub), Some(payload)) => Ok(self.pass_on(sub, target.as_ref(), payload, cx)),
                 (None, Some(_)) => {
                     cx.counters.mux_frames_astray.add(1);
                     self.control.extend(mux::end(frame.id, false));
-                    Obeyed::Yes
+                    Ok(None)
                 }
             },
             Status::End { .. } => {
                 if let Some(sub) = self.by_id.get(&frame.id) {
                     self.end_by_client(*sub, cx);
                 }
-                Obeyed::Yes
+                Ok(None)
             }
-            Status::KeepAlive => Obeyed::Yes,
+            Status::KeepAlive => Ok(None),
         }
     }
 
@@ -163,14 +139,14 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     fn open(&mut self, id: u16, asked: Asked, payload: &[u8], cx: &mut Context<'_>) -> Obeyed {
         let Asked { network, target, global_id } = asked;
         if network == Network::Tcp && self.user.flow == Flow::Vision {
-            return Obeyed::Never(CloseReason::FlowRefused);
+            return Err(Ending::InOrder(CloseReason::FlowRefused));
         }
         if network == Network::Tcp && !payload.is_empty() {
             if self.held_bytes > HELD_BYTES_MAX {
-                return Obeyed::Later;
+                return Ok(Some(Pause::Wait));
             }
             if self.must_wait_for_memory(cx) {
-                return Obeyed::Starved;
+                return Ok(Some(Pause::Starved));
             }
         }
         if let Some(sub) = self.by_id.get(&id) {
@@ -180,7 +156,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         if self.subs.len() >= SESSIONS_MAX || is_nowhere {
             cx.counters.mux_sessions_refused.add(1);
             self.control.extend(mux::end(id, true));
-            return Obeyed::Yes;
+            return Ok(None);
         }
         // A UDP socket's is taken where the socket is made, which may exist already.
         let mut permit = None;
@@ -190,7 +166,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
                 cx.counters.mux_sockets_refused.add(1);
                 cx.counters.mux_sessions_refused.add(1);
                 self.control.extend(mux::end(id, true));
-                return Obeyed::Yes;
+                return Ok(None);
             }
         }
         cx.counters.mux_sessions_opened.add(1);
@@ -200,7 +176,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         let leg = match network {
             Network::Tcp => {
                 let mut leg = TcpLeg::new(permit, now);
-                leg.send(payload, &mut self.traffic, &cx.means);
+                leg.send(payload, &mut self.books, &cx.means);
                 cx.wishes.push(Wish::Dial { leg: Leg::Sub(sub as u16), target });
                 SubLeg::Tcp(leg)
             }
@@ -208,7 +184,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
                 let leg = Leg::Sub(sub as u16);
                 let mut udp = UdpLeg::new(target, now);
                 cx.wishes.push(Wish::BindUdp { leg, user: Arc::clone(&self.user), global_id });
-                let mut out = Outgoing { now, counters: cx.counters, traffic: &mut self.traffic, pool: cx.means.pool };
+                let mut out = Outgoing { now, counters: cx.counters, books: &mut self.books, pool: cx.means.pool };
                 if let Some(target) = udp.send(None, payload, &mut out) {
                     cx.wishes.push(Wish::Resolve { leg, target });
                 }
@@ -221,7 +197,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         entry.insert(Sub { id, leg, global_id, is_ready: false });
         self.by_id.insert(id, sub);
         self.check_by(leg_deadline(self.subs.get(sub), cx.settings));
-        Obeyed::Yes
+        Ok(None)
     }
 
     /// Nothing more may be kept for targets before some of it has left. A connection that keeps nothing for any target need
@@ -230,20 +206,20 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         self.held_bytes > 0 && !cx.means.pool.may_begin()
     }
 
-    fn pass_on(&mut self, sub: usize, to: Option<&Target>, payload: &[u8], cx: &mut Context<'_>) -> Obeyed {
+    fn pass_on(&mut self, sub: usize, to: Option<&Target>, payload: &[u8], cx: &mut Context<'_>) -> Option<Pause> {
         let is_full = self.held_bytes > HELD_BYTES_MAX;
         let must_wait = self.must_wait_for_memory(cx);
-        let Some(one) = self.subs.get_mut(sub) else { return Obeyed::Yes };
+        let one = self.subs.get_mut(sub)?;
         match &mut one.leg {
-            SubLeg::Tcp(_) if is_full => return Obeyed::Later,
+            SubLeg::Tcp(_) if is_full => return Some(Pause::Wait),
             SubLeg::Tcp(leg) => {
                 if !leg.has_room(payload.len()) {
-                    return Obeyed::Later;
+                    return Some(Pause::Wait);
                 }
                 if leg.must_keep() && must_wait {
-                    return Obeyed::Starved;
+                    return Some(Pause::Starved);
                 }
-                self.with_tcp(sub, |leg, traffic| leg.send(payload, traffic, &cx.means));
+                self.with_tcp(sub, |leg, books| leg.send(payload, books, &cx.means));
                 if self.subs.get(sub).is_some_and(|one| matches!(&one.leg, SubLeg::Tcp(leg) if leg.is_readable())) {
                     self.mark_ready(sub);
                 }
@@ -251,19 +227,15 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
                 self.check_by(leg_deadline(self.subs.get(sub), cx.settings));
             }
             // The socket comes before the next turn.
-            SubLeg::Udp(leg) if !leg.is_bound() => return Obeyed::NextTurn,
+            SubLeg::Udp(leg) if !leg.is_bound() => return Some(Pause::Again),
             SubLeg::Udp(leg) => {
-                let mut out = Outgoing {
-                    now: cx.means.now,
-                    counters: cx.counters,
-                    traffic: &mut self.traffic,
-                    pool: cx.means.pool,
-                };
+                let mut out =
+                    Outgoing { now: cx.means.now, counters: cx.counters, books: &mut self.books, pool: cx.means.pool };
                 if let Some(target) = leg.send(to, payload, &mut out) {
                     cx.wishes.push(Wish::Resolve { leg: Leg::Sub(sub as u16), target });
                 }
             }
         }
-        Obeyed::Yes
+        None
     }
 }

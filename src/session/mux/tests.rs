@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::super::pause::Ending;
 use super::obey::Obeyed;
 use super::*;
 use crate::inbound::users::Users;
@@ -45,7 +46,7 @@ impl Socket for Stream {
         if count == 0 { Send::Blocked } else { Send::Bytes(count) }
     }
 
-    fn recv_pipe(&mut self, _: &mut KernelPipe) -> Option<Recv> {
+    fn recv_pipe(&mut self, _: &mut KernelPipe, _: usize) -> Option<Recv> {
         None
     }
 
@@ -100,7 +101,7 @@ impl Bench {
             write_stall: Duration::from_mins(1),
         };
         Self {
-            mux: Mux::new(Arc::new(user), Opening::Any, now),
+            mux: Mux::new(Arc::new(user), FirstFrame::Any, now),
             settings: SessionSettings {
                 tls: None,
                 users: Arc::new(Users::new([]).unwrap()),
@@ -132,7 +133,7 @@ impl Bench {
             settings: &self.settings,
             mux_sockets: &self.mux_sockets,
             worker: 0,
-            allowance: Allowance::default(),
+            allowance: Allowance::turn(usize::MAX),
             wishes: Vec::new(),
         };
         let outcome = call(&mut self.mux, &mut cx);
@@ -140,12 +141,16 @@ impl Bench {
         outcome
     }
 
+    /// The client sends frames, and all of them are obeyed.
+    fn obeys(&mut self, frames: &[u8]) {
+        assert_eq!(self.client_says(frames), (Ok(None), 0));
+    }
+
     /// The client sends frames; returns what became of the last and how many bytes are left over.
     fn client_says(&mut self, frames: &[u8]) -> (Obeyed, usize) {
         let mut payload = Buf::new(BUFFER_BYTES_MAX);
         assert!(payload.append(frames));
-        let mut budget = usize::MAX;
-        let obeyed = self.with(|mux, cx| mux.obey_all(&mut payload, &mut budget, cx));
+        let obeyed = self.with(|mux, cx| mux.obey_all(&mut payload, cx));
         (obeyed, payload.len())
     }
 }
@@ -168,9 +173,9 @@ const UDP_TARGET: &[u8] = &[2, 0, 53, 1, 192, 0, 2, 1];
 fn sessions_that_come_and_go_while_the_client_does_not_read_leave_nothing_behind() {
     let mut bench = Bench::new();
     for _ in 0..1000 {
-        bench.client_says(&frame(1, 1, UDP_TARGET, Some(b"x")));
+        bench.obeys(&frame(1, 1, UDP_TARGET, Some(b"x")));
         bench.with(|mux, cx| mux.on_bound(0, Some(Peer), cx));
-        bench.client_says(&frame(1, 3, &[], None));
+        bench.obeys(&frame(1, 3, &[], None));
     }
     assert!(bench.mux.subs.is_empty() && bench.mux.ready.is_empty(), "{} marks", bench.mux.ready.len());
 }
@@ -180,7 +185,7 @@ const TCP_TARGET: &[u8] = &[1, 0, 80, 1, 192, 0, 2, 1];
 impl Bench {
     /// A session with this number whose target is connected and takes so many bytes.
     fn connected(&mut self, id: u16, room: usize) -> Rc<RefCell<Wire>> {
-        self.client_says(&frame(id, 1, TCP_TARGET, Some(b"")));
+        self.obeys(&frame(id, 1, TCP_TARGET, Some(b"")));
         let Some(Wish::Dial { leg: Leg::Sub(sub), .. }) = self.wishes.pop() else { panic!("no dial") };
         let wire = Rc::new(RefCell::new(Wire { room, ..Wire::default() }));
         let socket = Stream(Rc::clone(&wire));
@@ -210,7 +215,7 @@ impl Bench {
 fn a_target_that_takes_nothing_is_reset_in_time_and_ends_with_an_error() {
     let mut bench = Bench::new();
     let wire = bench.connected(1, 10);
-    assert_eq!(bench.client_says(&frame(1, 2, &[], Some(&[7; 1000]))), (Obeyed::Yes, 0));
+    assert_eq!(bench.client_says(&frame(1, 2, &[], Some(&[7; 1000]))), (Ok(None), 0));
     bench.wait_for(bench.settings.timeouts.write_stall);
     assert_eq!(bench.control(), mux::end(1, true));
     let wire = wire.borrow();
@@ -231,7 +236,7 @@ fn what_the_client_sent_before_its_end_is_flushed_or_cut_short_with_a_reset() {
     let mut bench = Bench::new();
     let (late, prompt) = (bench.connected(1, 0), bench.connected(2, 2000));
     for id in [1, 2] {
-        bench.client_says(&[frame(id, 2, &[], Some(&[7; 1000])), frame(id, 3, &[], None)].concat());
+        bench.obeys(&[frame(id, 2, &[], Some(&[7; 1000])), frame(id, 3, &[], None)].concat());
     }
     assert!(prompt.borrow().is_shut && !late.borrow().is_shut);
     // A client that breaks off harms only what is not complete.
@@ -248,25 +253,25 @@ fn targets_get_all_that_a_client_sent_before_it_ended_its_stream() {
     let mut bench = Bench::new();
     let (ended, open) = (bench.connected(1, 0), bench.connected(2, 0));
     let data = [frame(1, 2, &[], Some(&[7; 1000])), frame(1, 3, &[], None), frame(2, 2, &[], Some(&[7; 500]))];
-    bench.client_says(&data.concat());
-    assert_eq!(bench.with(Mux::end_by_eof), Turn::Wait);
+    bench.obeys(&data.concat());
+    assert_eq!(bench.with(Mux::end_by_eof), Ok(Pause::Wait));
     for (sub, wire) in [&ended, &open].into_iter().enumerate() {
         wire.borrow_mut().room = 5000;
         bench.writable(sub);
         assert!(wire.borrow().is_shut && !wire.borrow().is_reset);
-        assert_eq!(bench.with(Mux::outlive_client), Turn::Wait, "they may not have read it yet");
+        assert_eq!(bench.with(Mux::outlive_client), Ok(Pause::Wait), "they may not have read it yet");
         wire.borrow_mut().incoming.push_back(Recv::End);
         bench.with(|mux, cx| mux.on_ready(sub, Readiness { readable: true, ..Readiness::default() }, cx));
     }
     assert_eq!((ended.borrow().taken, open.borrow().taken), (1000, 500));
-    assert_eq!(bench.with(Mux::outlive_client), Turn::Close(CloseReason::Finished));
+    assert_eq!(bench.with(Mux::outlive_client), Err(Ending::InOrder(CloseReason::Finished)));
 }
 
 #[test]
 fn a_connection_that_ends_resets_the_targets_it_owes_bytes() {
     let mut bench = Bench::new();
     let (owed, satisfied) = (bench.connected(1, 0), bench.connected(2, 1000));
-    bench.client_says(&[frame(1, 2, &[], Some(b"x")), frame(2, 2, &[], Some(b"x"))].concat());
+    bench.obeys(&[frame(1, 2, &[], Some(b"x")), frame(2, 2, &[], Some(b"x"))].concat());
     bench.mux.reset_owed_targets();
     assert!(owed.borrow().is_reset && !satisfied.borrow().is_reset);
 }
@@ -276,10 +281,10 @@ fn port_zero_costs_only_the_session_or_the_datagram() {
     let mut bench = Bench::new();
     let nowhere =
         [frame(1, 1, &[1, 0, 0, 1, 192, 0, 2, 1], Some(b"x")), frame(2, 1, &[2, 0, 0, 2, 1, b'a'], Some(b"x"))];
-    assert_eq!(bench.client_says(&nowhere.concat()), (Obeyed::Yes, 0));
+    assert_eq!(bench.client_says(&nowhere.concat()), (Ok(None), 0));
     assert_eq!(bench.control(), mux::end(1, true));
     bench.with(|mux, cx| mux.on_bound(0, Some(Peer), cx));
-    assert_eq!(bench.client_says(&frame(2, 2, &[2, 0, 0, 1, 192, 0, 2, 1], Some(b"x"))), (Obeyed::Yes, 0));
+    assert_eq!(bench.client_says(&frame(2, 2, &[2, 0, 0, 1, 192, 0, 2, 1], Some(b"x"))), (Ok(None), 0));
     assert!(bench.control().is_empty());
 }
 
@@ -295,25 +300,25 @@ fn what_waits_is_known_at_every_moment_and_without_memory_nothing_more_is_taken(
     };
     let wire = bench.connected(1, 100);
     for bytes in [50, 100, 3000, 2000] {
-        bench.client_says(&frame(1, 2, &[], Some(&vec![7; bytes])));
+        bench.obeys(&frame(1, 2, &[], Some(&vec![7; bytes])));
         check(&bench);
     }
     assert_eq!(check(&bench), 64 << 10);
     wire.borrow_mut().room = 10_000;
     bench.writable(0);
     assert_eq!((check(&bench), wire.borrow().taken), (0, 5150));
-    bench.client_says(&frame(2, 1, TCP_TARGET, Some(b"waits for its dial")));
+    bench.obeys(&frame(2, 1, TCP_TARGET, Some(b"waits for its dial")));
     assert_eq!(check(&bench), 4 << 10);
-    bench.client_says(&frame(2, 1, TCP_TARGET, Some(b"another")));
+    bench.obeys(&frame(2, 1, TCP_TARGET, Some(b"another")));
     assert_eq!(check(&bench), 8 << 10, "the first one's bytes still leave");
 
     let memory = Arc::new(BufferMemory::new(64 << 10, 1));
     bench.pool = BufferPool::with_memory(Arc::clone(&memory));
     let lent: Vec<_> = (0..16).map(|_| bench.pool.take(1, Loan::Waiting)).collect();
     let data = frame(1, 2, &[], Some(b"x"));
-    assert_eq!(bench.client_says(&data), (Obeyed::Yes, 0), "its target takes it at once");
+    assert_eq!(bench.client_says(&data), (Ok(None), 0), "its target takes it at once");
     let new = frame(3, 1, TCP_TARGET, Some(b"x"));
-    assert_eq!(bench.client_says(&new), (Obeyed::Starved, new.len()));
+    assert_eq!(bench.client_says(&new), (Ok(Some(Pause::Starved)), new.len()));
     drop(lent);
-    assert_eq!(bench.client_says(&new), (Obeyed::Yes, 0));
+    assert_eq!(bench.client_says(&new), (Ok(None), 0));
 }

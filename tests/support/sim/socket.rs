@@ -249,13 +249,13 @@ impl Socket for SimSocket {
         }
     }
 
-    fn recv_pipe(&mut self, pipe: &mut KernelPipe) -> Option<Recv> {
+    fn recv_pipe(&mut self, pipe: &mut KernelPipe, bytes_max: usize) -> Option<Recv> {
         let mut link = self.0.borrow_mut();
         if link.manners.block_chance > 0 && link.rng.percent(1) {
             // Urgent data, or a kernel that does not want to.
             return None;
         }
-        match link.room_to_receive(usize::MAX) {
+        match link.room_to_receive(bytes_max) {
             Ok(count) => {
                 let outcome = pipe.fill_with(&link.coming[link.received..link.received + count]);
                 if let Some(Recv::Bytes(count)) = outcome {

@@ -14,13 +14,13 @@ use vless_rust::io::random::Random;
 use vless_rust::io::socket::Readiness;
 use vless_rust::io::splice::PipePool;
 use vless_rust::protocol::vision::SEED_DEFAULT;
-use vless_rust::session::allowance::Allowance;
+use vless_rust::session::allowance::{Allowance, Limit};
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::permits::MuxSockets;
 use vless_rust::session::transfer::{Means, Scratch};
 use vless_rust::session::{
     Context, DialFailure, Flow, Leg, Next, Session, SessionRecord, SessionSettings, Target, Timeouts, UdpSettings,
-    User, Users, Wish,
+    User, Users, View, Wish,
 };
 use vless_rust::stats::{Counters, Ledger};
 
@@ -80,6 +80,8 @@ pub(crate) struct Run {
     alarm: Option<Instant>,
     /// It goes on at this instant, when its user's limit lets something through again.
     later: Option<Instant>,
+    /// What the limits of its user leave, uplink and downlink, and since when.
+    limits: [Limit; 2],
     pub(crate) record: Option<SessionRecord>,
     pub(crate) reasons: Vec<CloseReason>,
 }
@@ -101,6 +103,8 @@ pub(crate) struct World {
     pub(crate) steps: usize,
     /// Times a session answered [`Next::Starved`].
     pub(crate) starvations: usize,
+    /// Bytes that each direction of each session may receive per millisecond.
+    pub(crate) bytes_per_ms: Option<usize>,
 }
 
 #[derive(Clone, Copy)]
@@ -154,6 +158,7 @@ impl World {
             spurious: false,
             steps: 0,
             starvations: 0,
+            bytes_per_ms: None,
         }
     }
 
@@ -185,6 +190,7 @@ impl World {
             agains: 0,
             longest_turn: 0,
             later: None,
+            limits: [Limit { bytes: 0, more_at: self.now }; 2],
             record: None,
             reasons: plan.reasons,
         });
@@ -234,6 +240,11 @@ impl World {
     /// The reason a session has ended with, if it has.
     pub(crate) fn ended(&self, number: usize) -> Option<CloseReason> {
         self.runs[number].record.as_ref().map(|record| record.reason)
+    }
+
+    /// What a session says of itself, while it lives.
+    pub(crate) fn view(&self, number: usize) -> Option<View> {
+        self.runs[number].session.as_ref().map(|session| session.view(self.now))
     }
 
     /// One thing happens; false if nothing can without time.
@@ -359,6 +370,14 @@ impl World {
     fn call(&mut self, number: usize, call: impl FnOnce(&mut Session<SimSocket>, &mut Context<'_>) -> Next) {
         let run = &mut self.runs[number];
         let Some(session) = &mut run.session else { return };
+        let mut allowance = Allowance::default();
+        if let Some(bytes) = self.bytes_per_ms {
+            for limit in run.limits.iter_mut().filter(|limit| limit.more_at <= self.now) {
+                *limit = Limit { bytes, more_at: self.now + Duration::from_millis(1) };
+            }
+            allowance.uplink.limit = Some(run.limits[0]);
+            allowance.downlink.limit = Some(run.limits[1]);
+        }
         let mut cx = Context {
             means: Means {
                 now: self.now,
@@ -371,11 +390,15 @@ impl World {
             settings: &self.settings,
             mux_sockets: &self.mux_sockets,
             worker: 0,
-            allowance: Allowance::default(),
+            allowance,
             wishes: Vec::new(),
         };
         let before = run.client.link.borrow().moved() + run.target.link.borrow().moved();
         let next = call(session, &mut cx);
+        for (limit, share) in run.limits.iter_mut().zip([cx.allowance.uplink, cx.allowance.downlink]) {
+            *limit = share.limit.unwrap_or(*limit);
+        }
+        let more_at = cx.allowance.more_at();
         let moved = run.client.link.borrow().moved() + run.target.link.borrow().moved() - before;
         run.longest_turn = run.longest_turn.max(moved);
         for wish in cx.wishes {
@@ -394,8 +417,9 @@ impl World {
             Next::Starved => {
                 run.starved = true;
                 self.starvations += 1;
+                run.later = more_at.or(run.later);
             }
-            Next::Later(at) => run.later = Some(run.later.map_or(at, |earlier| earlier.min(at))),
+            Next::Later(at) => run.later = Some(at),
             Next::Wait => {}
         }
         if let Some(deadline) = session.deadline(&self.settings) {

@@ -1,0 +1,304 @@
+//! The sending half of a direction: what its sink has not taken yet, what it took, and how the direction ended.
+
+use std::time::Instant;
+
+use crate::inbound::InboundError;
+use crate::io::buf::Buf;
+use crate::io::buffer_pool::{BufferPool, Loan, PooledBuf};
+use crate::io::outcome::Sent;
+use crate::io::socket::{Endpoint, Socket};
+use crate::io::splice::KernelPipe;
+use crate::io::tally::Tally;
+
+/// One direction's bytes on their way to its sink.
+pub(super) struct Delivery {
+    owed: Owed,
+    tally: Tally,
+    state: State,
+    moved: Moved,
+    /// When the last payload byte was taken.
+    moved_at: Instant,
+    /// While something is owed: when the sink last took a byte or began to refuse.
+    stalled_since: Option<Instant>,
+}
+
+/// What the sink has not taken yet.
+enum Owed {
+    Nothing,
+    /// Converted bytes.
+    Bytes(PooledBuf),
+    /// Bytes that were received by splicing.
+    Pipe(KernelPipe),
+}
+
+/// What a direction's sink took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    pub payload_bytes: u64,
+    /// Of these, the ones that were passed on as they came.
+    pub unchanged_bytes: u64,
+    /// Of those, the ones that came through a kernel pipe.
+    pub spliced_bytes: u64,
+}
+
+/// How a direction ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// Every byte up to the source's end of stream was taken by the sink, and the sink was told the end.
+    Finished,
+    /// The source's connection broke; what had arrived was sent on.
+    SourceFailed,
+    /// The sink's connection broke or it reads no more.
+    SinkFailed,
+    /// The client broke its protocol; what had been decoded was sent on.
+    Broken(InboundError),
+}
+
+enum State {
+    Open,
+    /// Nothing more follows; ends this way once everything that is owed was taken.
+    Draining(End),
+    Ended(End),
+}
+
+impl Delivery {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            owed: Owed::Nothing,
+            tally: Tally::default(),
+            state: State::Open,
+            moved: Moved::default(),
+            moved_at: now,
+            stalled_since: None,
+        }
+    }
+
+    /// Starts with `payload` owed, of which the first `unwrapped_bytes` did not come as they stand there.
+    pub(super) fn begin_with(&mut self, payload: PooledBuf, unwrapped_bytes: usize) {
+        self.tally.unwrapped(unwrapped_bytes);
+        if !payload.is_empty() {
+            self.owed = Owed::Bytes(payload);
+        }
+    }
+
+    /// Which of the bytes given to [`Delivery::send`] next count, and as what.
+    pub(super) fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+
+    /// Sends what is owed, and ends where that was all. True when nothing is owed and more may be given.
+    pub(super) fn settle<S: Socket>(&mut self, sink: &mut Endpoint<S>, now: Instant) -> bool {
+        if self.end().is_some() || !self.flush(sink, now) {
+            return false;
+        }
+        let State::Draining(end) = &self.state else { return true };
+        if *end == End::Finished {
+            sink.socket.shutdown_write();
+        }
+        self.end_with(end.clone(), now);
+        false
+    }
+
+    /// Sends what is owed; true when nothing is and the sink takes more.
+    pub(super) fn flush<S: Socket>(&mut self, sink: &mut Endpoint<S>, now: Instant) -> bool {
+        match std::mem::replace(&mut self.owed, Owed::Nothing) {
+            Owed::Nothing => return true,
+            Owed::Bytes(mut bytes) => {
+                let taken = self.send_slice(sink, bytes.bytes(), now);
+                bytes.consume(taken);
+                if !bytes.is_empty() {
+                    self.owed = Owed::Bytes(bytes);
+                }
+            }
+            Owed::Pipe(pipe) => self.send_pipe(sink, pipe, now),
+        }
+        matches!(self.owed, Owed::Nothing) && self.end().is_none()
+    }
+
+    /// Sends from the front of `bytes` until the sink takes no more, and takes them off. A sink that fails ends the
+    /// direction, and takes everything.
+    pub(super) fn send<S: Socket>(&mut self, sink: &mut Endpoint<S>, bytes: &mut Buf, now: Instant) {
+        let taken = self.send_slice(sink, bytes.bytes(), now);
+        bytes.consume(taken);
+    }
+
+    /// The same with bytes that stay where they are; returns how many were taken.
+    pub(super) fn send_slice<S: Socket>(&mut self, sink: &mut Endpoint<S>, bytes: &[u8], now: Instant) -> usize {
+        let mut sent = 0;
+        while sent < bytes.len() && sink.writable {
+            match sink.send(&bytes[sent..]) {
+                Sent::Bytes(count) => {
+                    sent += count;
+                    self.count(count, now);
+                }
+                Sent::Blocked => {}
+                Sent::Failed | Sent::Refused => {
+                    self.end_with(End::SinkFailed, now);
+                    self.stalled_since = None;
+                    return bytes.len();
+                }
+            }
+        }
+        self.note_stall(sent < bytes.len(), now);
+        sent
+    }
+
+    /// Sends what is in `pipe`, and owes the rest. The pipe goes back as soon as it is empty.
+    pub(super) fn send_pipe<S: Socket>(&mut self, sink: &mut Endpoint<S>, mut pipe: KernelPipe, now: Instant) {
+        while pipe.held_bytes() > 0 && sink.writable {
+            match sink.send_pipe(&mut pipe) {
+                Sent::Bytes(count) => {
+                    self.count(count, now);
+                    self.moved.spliced_bytes += count as u64;
+                }
+                Sent::Blocked => {}
+                Sent::Failed | Sent::Refused => return self.end_with(End::SinkFailed, now),
+            }
+        }
+        self.note_stall(pipe.held_bytes() > 0, now);
+        if pipe.held_bytes() > 0 {
+            self.owed = Owed::Pipe(pipe);
+        }
+    }
+
+    /// Owes what is left in `rest`; nothing may be owed already.
+    pub(super) fn owe(&mut self, rest: &Buf, loan: Loan, pool: &BufferPool) {
+        debug_assert!(!self.owes_bytes());
+        if !rest.is_empty() && self.end().is_none() {
+            self.owed = Owed::Bytes(pool.take_with(rest.bytes(), loan));
+        }
+    }
+
+    /// Owes `bytes` behind what is owed already.
+    pub(super) fn owe_slice(&mut self, bytes: &[u8], loan: Loan, pool: &BufferPool) {
+        if bytes.is_empty() {
+            return;
+        }
+        if let Owed::Bytes(owed) = &mut self.owed
+            && owed.append(bytes)
+        {
+            return;
+        }
+        let mut all = pool.take(self.owed_bytes() + bytes.len(), loan);
+        let earlier = std::mem::replace(&mut self.owed, Owed::Nothing);
+        let fits = match &earlier {
+            Owed::Bytes(earlier) => all.append(earlier.bytes()),
+            Owed::Nothing | Owed::Pipe(_) => true,
+        };
+        let fits = fits && all.append(bytes);
+        debug_assert!(fits, "the caller asked for room");
+        self.owed = Owed::Bytes(all);
+    }
+
+    /// Appends to what is owed what `write` adds to `output`, which must be empty.
+    pub(super) fn owe_more<T>(
+        &mut self,
+        output: &mut Buf,
+        loan: Loan,
+        pool: &BufferPool,
+        write: impl FnOnce(&mut Buf, &mut Tally) -> T,
+    ) -> T {
+        match std::mem::replace(&mut self.owed, Owed::Nothing) {
+            Owed::Nothing => {}
+            Owed::Bytes(owed) => {
+                let fits = output.append(owed.bytes());
+                debug_assert!(fits, "a kept buffer is larger than the scratch memory");
+            }
+            // What passes unchanged is never followed by words of the stack.
+            Owed::Pipe(pipe) => self.owed = Owed::Pipe(pipe),
+        }
+        let outcome = write(output, &mut self.tally);
+        if matches!(self.owed, Owed::Nothing) && !output.is_empty() {
+            self.owed = Owed::Bytes(pool.take_with(output.bytes(), loan));
+        }
+        outcome
+    }
+
+    /// Nothing follows what is owed: ends like this when that was taken.
+    pub(super) fn drain(&mut self, end: End) {
+        if self.end().is_none() {
+            self.state = State::Draining(end);
+        }
+    }
+
+    /// Ending is progress too: the time allowed to the other direction counts from here.
+    fn end_with(&mut self, end: End, now: Instant) {
+        self.state = State::Ended(end);
+        self.moved_at = now;
+    }
+
+    fn count(&mut self, taken: usize, now: Instant) {
+        self.stalled_since = None;
+        let taken = self.tally.taken(taken);
+        if taken.payload_bytes > 0 {
+            self.moved.payload_bytes += taken.payload_bytes as u64;
+            self.moved.unchanged_bytes += taken.unchanged_bytes as u64;
+            self.moved_at = now;
+        }
+    }
+
+    fn note_stall(&mut self, is_stalled: bool, now: Instant) {
+        if is_stalled {
+            self.stalled_since.get_or_insert(now);
+        } else {
+            self.stalled_since = None;
+        }
+    }
+
+    /// The client is admitted: from here on what is owed counts as a relay's.
+    pub(super) fn admit(&mut self) {
+        if let Owed::Bytes(owed) = &mut self.owed {
+            owed.lend_as(Loan::Waiting);
+        }
+    }
+
+    /// Bytes owed, those in a pipe left out.
+    pub(super) fn owed_bytes(&self) -> usize {
+        if let Owed::Bytes(owed) = &self.owed { owed.len() } else { 0 }
+    }
+
+    /// The memory that what is owed takes.
+    pub(super) fn held_bytes(&self) -> usize {
+        if let Owed::Bytes(owed) = &self.owed { owed.capacity() } else { 0 }
+    }
+
+    pub(super) fn owes_bytes(&self) -> bool {
+        !matches!(self.owed, Owed::Nothing)
+    }
+
+    /// Forgets what is owed.
+    pub(super) fn discard(&mut self) {
+        self.owed = Owed::Nothing;
+    }
+
+    /// How the direction ended, if it has.
+    pub(super) fn end(&self) -> Option<&End> {
+        match &self.state {
+            State::Ended(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    /// What the sink took so far.
+    pub(super) fn moved(&self) -> Moved {
+        self.moved
+    }
+
+    /// When the sink last took a payload byte, or the direction ended; the start of the relay before that.
+    pub(super) fn moved_at(&self) -> Instant {
+        self.moved_at
+    }
+
+    /// The relay begins: idle time counts from here.
+    pub(super) fn start(&mut self, now: Instant) {
+        self.moved_at = now;
+        if self.stalled_since.is_some() {
+            self.stalled_since = Some(now);
+        }
+    }
+
+    /// While something is owed: since when the sink has taken none of it.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        self.stalled_since
+    }
+}

@@ -1,0 +1,46 @@
+//! Who is on the other side of a session, and whose counters its bytes go to.
+
+use std::sync::Arc;
+
+use super::books::Books;
+use super::{Flow, Target, User};
+use crate::stats::SessionPermit;
+
+/// The other side of a session.
+pub(super) enum Party {
+    /// Nobody we know: not yet, or not any more after a refusal.
+    Stranger,
+    /// The client of a user whose request was accepted.
+    User(Account),
+}
+
+/// What is known of a client once its request was accepted.
+pub(super) struct Account {
+    pub(super) user: Arc<User>,
+    /// `None` where every session inside has its own.
+    pub(super) target: Option<Target>,
+    pub(super) flow: Flow,
+    /// What a relay of packets has counted, once it is over.
+    pub(super) books: Option<Box<Books>>,
+    pub(super) _permit: SessionPermit,
+}
+
+impl Party {
+    pub(super) fn account(&self) -> Option<&Account> {
+        match self {
+            Self::Stranger => None,
+            Self::User(account) => Some(account),
+        }
+    }
+
+    pub(super) fn account_mut(&mut self) -> Option<&mut Account> {
+        match self {
+            Self::Stranger => None,
+            Self::User(account) => Some(account),
+        }
+    }
+
+    pub(super) fn is_stranger(&self) -> bool {
+        matches!(self, Self::Stranger)
+    }
+}

@@ -1,0 +1,91 @@
+//! Packets and frames where buffer memory is short: nobody waits for what it holds itself.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use vless_rust::io::buffer_memory::BufferMemory;
+use vless_rust::io::buffer_pool::BufferPool;
+use vless_rust::io::socket::Readiness;
+use vless_rust::session::{Leg, Wish};
+
+use super::{Datagrams, Net, USER, World};
+
+const TARGET: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 1000);
+
+/// Far more packets than a turn's work sends.
+const PACKETS: usize = 5000;
+
+/// A world in which one buffer of any size is all there is, and whose client has sent `opening`.
+fn short_of_memory(opening: &[u8]) -> (World, Rc<RefCell<Net>>) {
+    let mut world = World::new(1);
+    world.pool = BufferPool::with_memory(Arc::new(BufferMemory::new(6000, 1)));
+    world.client.borrow_mut().room = usize::MAX;
+    let net = Rc::new(RefCell::new(Net::default()));
+    world.script = VecDeque::new();
+    hear(&mut world, opening);
+    loop {
+        match world.wishes.pop_front() {
+            Some(Wish::Resolve { leg, target }) => {
+                world.call(|session, cx| session.on_resolved(leg, &target, Ok(TARGET), cx));
+            }
+            Some(Wish::BindUdp { leg, .. }) => {
+                let socket = Datagrams(Rc::clone(&net));
+                world.call(|session, cx| session.on_bound(leg, Ok(socket), cx));
+            }
+            Some(wish) => panic!("wished for {wish:?}"),
+            None if !world.go_on() => break,
+            None => {}
+        }
+    }
+    (world, net)
+}
+
+/// The client sends `bytes`, and the session hears of it.
+fn hear(world: &mut World, bytes: &[u8]) {
+    world.client.borrow_mut().incoming.extend(bytes);
+    let client = Rc::clone(&world.client);
+    world.event(Leg::Client, &client);
+}
+
+/// The client has sent the beginning of a packet, and then `rest` arrives together with an answer: the turn's work does
+/// not suffice for all of it, and the answer waits for memory that the rest still holds.
+fn work_runs_out_beside_a_shortage(opening: &[u8], beginning: &[u8], rest: &[u8], leg: Leg) -> (World, usize) {
+    let (mut world, net) = short_of_memory(opening);
+    hear(&mut world, beginning);
+    assert!(!world.pool.may_begin(), "the beginning takes all the memory there is");
+    while world.go_on() {}
+    let sent_before = net.borrow().sent.len();
+    net.borrow_mut().incoming.push_back((b"answer".to_vec(), TARGET));
+    world.client.borrow_mut().incoming.extend(rest);
+    world.call(|session, cx| session.on_ready(leg, Readiness { readable: true, ..Readiness::default() }, cx));
+    let client = Rc::clone(&world.client);
+    world.event(Leg::Client, &client);
+    while world.go_on() {}
+    let sent = net.borrow().sent.len() - sent_before;
+    (world, sent)
+}
+
+#[test]
+fn a_datagram_relay_never_waits_for_the_packets_it_holds() {
+    let opening = [&[0], &USER[..], &[0, 2, 3, 0xe8, 1, 10, 0, 0, 1], b"\0\x01w"].concat();
+    let rest = [&b"\x01x"[..], &b"\0\x01x".repeat(PACKETS - 1)].concat();
+    let (world, sent) = work_runs_out_beside_a_shortage(&opening, b"\0", &rest, Leg::Target);
+    assert_eq!(sent, PACKETS);
+    assert!(world.client.borrow().sent.ends_with(b"\0\x06answer"));
+    assert_eq!(world.pool.held(), 0);
+}
+
+#[test]
+fn a_mux_relay_never_waits_for_the_frames_it_holds() {
+    let new = [&[0, 12, 0, 1, 1, 1, 2, 3, 0xe8, 1, 10, 0, 0, 1], &b"\0\x01w"[..]].concat();
+    let opening = [&[0], &USER[..], &[0, 3], &new].concat();
+    let frame = [0, 4, 0, 1, 2, 1, 0, 1, b'x'];
+    let rest = [&frame[1..], &frame.repeat(PACKETS - 1)].concat();
+    let (world, sent) = work_runs_out_beside_a_shortage(&opening, &frame[..1], &rest, Leg::Sub(0));
+    assert_eq!(sent, PACKETS);
+    assert!(world.client.borrow().sent.ends_with(b"\0\x06answer"));
+    assert_eq!(world.pool.held(), 0);
+}
