@@ -2,7 +2,7 @@
 //!
 //! Owns the calendar: RFC 3339 both ways and days since 1970. Knows no clock; every time is an argument.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// `time` in UTC as RFC 3339 has it, with milliseconds: `2026-01-31T23:59:59.007Z`.
 pub fn rfc3339(time: SystemTime) -> String {
@@ -11,6 +11,12 @@ pub fn rfc3339(time: SystemTime) -> String {
     let (year, month, day) = civil_date(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+}
+
+/// Seconds since 1970 as RFC 3339 has them, in whole seconds: `2026-01-31T23:59:59Z`.
+pub fn rfc3339_seconds(seconds: u64) -> String {
+    let text = rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
+    text.replace(".000Z", "Z")
 }
 
 /// Year, month and day of the Gregorian calendar, `days` after 1970-01-01. Counts in years that begin in March, so
@@ -85,8 +91,6 @@ fn numbers<const N: usize>(text: &str, separator: char) -> Option<[i64; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    use std::time::Duration;
 
     #[test]
     fn times_are_utc_with_leap_years_and_milliseconds() {

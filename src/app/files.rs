@@ -1,7 +1,7 @@
-//! Creating a file whole or not at all, and reading one within bounds.
+//! Creating or replacing a file whole or not at all, and reading one within bounds.
 //!
 //! Owns the one way this program makes a new file that must never replace an existing one (configuration, key,
-//! certificate). A reader sees either no file or all of it, also after a crash in between.
+//! certificate), and the one way it replaces its own. A reader sees either no file or all of it, also after a crash in between.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -26,6 +26,22 @@ pub fn create_new(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
         return result;
     }
     // The new name must survive a crash too. Some file systems cannot sync a folder; the file is there all the same.
+    let _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+/// Puts `contents` in the place of what is at `path`, if anything: a reader sees the old or the new, also after a crash.
+///
+/// # Errors
+/// What the system said; then `path` is as it was, and no temporary file is left behind.
+pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = temporary_beside(path);
+    let _ = fs::remove_file(&temporary);
+    let result = write_synced(&temporary, contents, mode).and_then(|()| fs::rename(&temporary, path));
+    if result.is_err() {
+        let _ = fs::remove_file(&temporary);
+        return result;
+    }
     let _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
     Ok(())
 }
@@ -129,6 +145,17 @@ mod tests {
         let error = create_new(&path, b"second", 0o600).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        for contents in ["first", "second, longer"] {
+            replace(&path, contents.as_bytes(), 0o600).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), contents);
+        }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

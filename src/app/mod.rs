@@ -3,6 +3,7 @@
 //! The only layer that knows all others. Everything that talks to the operator is here.
 
 pub mod access;
+pub mod accounts;
 pub mod capacity;
 pub mod certs;
 pub mod cli;

@@ -25,6 +25,11 @@ pub struct Ledger {
     mux_sockets: AtomicUsize,
     /// The sum of all payload bytes at which `used_bytes` was 0, modulo 2^64.
     used_since: AtomicU64,
+    /// Seconds since 1970 of the first and the last use; 0: never.
+    first_seen: AtomicU64,
+    last_seen: AtomicU64,
+    /// Seconds since 1970 when the period of the quota began; 0: there was none.
+    period_start: AtomicU64,
 }
 
 /// What one worker counts for one user.
@@ -60,6 +65,9 @@ impl Ledger {
             udp_sockets: AtomicUsize::new(0),
             mux_sockets: AtomicUsize::new(0),
             used_since: AtomicU64::new(0),
+            first_seen: AtomicU64::new(0),
+            last_seen: AtomicU64::new(0),
+            period_start: AtomicU64::new(0),
         }
     }
 
@@ -127,6 +135,40 @@ impl Ledger {
     /// Says how many bytes count as used now: 0 for a new period, else what a former process counted.
     pub fn set_used_bytes(&self, bytes: u64) {
         self.used_since.store(self.payload_bytes().wrapping_sub(bytes), Ordering::Relaxed);
+    }
+
+    /// Notes a use at `now`, in seconds since 1970.
+    pub fn note_seen(&self, now: u64) {
+        // Whoever has the clock is one thread, so a look before the write is enough.
+        if self.first_seen.load(Ordering::Relaxed) == 0 {
+            self.first_seen.store(now, Ordering::Relaxed);
+        }
+        self.last_seen.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// When the user was first seen, in seconds since 1970.
+    pub fn first_seen(&self) -> Option<u64> {
+        Some(self.first_seen.load(Ordering::Relaxed)).filter(|&at| at > 0)
+    }
+
+    /// When the user was last seen, in seconds since 1970.
+    pub fn last_seen(&self) -> Option<u64> {
+        Some(self.last_seen.load(Ordering::Relaxed)).filter(|&at| at > 0)
+    }
+
+    /// Begins a period of the quota: nothing is used, unless this or a later period has begun already. A clock that is set
+    /// back renews nothing. Says whether it did.
+    pub fn begin_period(&self, start: u64) -> bool {
+        let known = self.period_start.load(Ordering::Relaxed);
+        if start <= known {
+            return false;
+        }
+        self.period_start.store(start, Ordering::Relaxed);
+        // The first period that is known of does not renew: what was used before belongs to it.
+        if known > 0 {
+            self.set_used_bytes(0);
+        }
+        known > 0
     }
 
     fn payload_bytes(&self) -> u64 {
@@ -241,6 +283,27 @@ mod tests {
         assert_eq!(ledger.used_bytes(), 5007);
         ledger.set_used_bytes(0);
         assert_eq!((ledger.used_bytes(), ledger.totals().uplink_bytes), (0, 100), "totals are not touched");
+    }
+
+    #[test]
+    fn a_new_period_renews_once_and_never_backwards() {
+        let ledger = Ledger::new(1);
+        ledger.lane(0).uplink_bytes.add(100);
+        assert!(!ledger.begin_period(1000) && ledger.used_bytes() == 100);
+        assert!(ledger.begin_period(2000) && ledger.used_bytes() == 0);
+        ledger.lane(0).uplink_bytes.add(5);
+        assert!(!ledger.begin_period(2000) && !ledger.begin_period(1000));
+        assert_eq!(ledger.used_bytes(), 5);
+    }
+
+    #[test]
+    fn the_first_use_stays_and_the_last_moves_on() {
+        let ledger = Ledger::new(1);
+        assert_eq!((ledger.first_seen(), ledger.last_seen()), (None, None));
+        for now in [50, 70, 60] {
+            ledger.note_seen(now);
+        }
+        assert_eq!((ledger.first_seen(), ledger.last_seen()), (Some(50), Some(70)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::Config;
 use super::keys::{CertificateFiles, FallbackKeys, File, Monitoring, RawFile, TlsKeys, UserKeys};
-use super::merged::{Fallback, Tls, User};
+use super::merged::{Fallback, Origin, Tls, User};
 use super::rules::{Check, Problem};
 use super::section::Section;
 use super::settings::Flow;
@@ -24,7 +24,8 @@ pub(super) fn check(raw: RawFile, path: &Path) -> (Config, Vec<Problem>) {
     check.somebody("users", &file);
     let config = Config {
         file: path.to_owned(),
-        users: check.users("users", file.users, flow_with_tls),
+        users: check.users(Origin::Configuration, file.users, flow_with_tls),
+        users_revision: 0,
         users_file: file.users_file,
         fallbacks: check.fallbacks(file.fallbacks),
         performance: file.performance,
@@ -55,16 +56,16 @@ fn tls(tls: TlsKeys) -> Tls {
 }
 
 impl Check<'_> {
-    /// The accounts of the list at `list`; `flow_with_tls` is what those get who have none of their own, if there is TLS.
-    pub(super) fn users(&mut self, list: &str, users: Vec<UserKeys>, flow_with_tls: Option<Flow>) -> Vec<User> {
+    /// The accounts of a file; `flow_with_tls` is what those get who have none of their own, if there is TLS.
+    pub(super) fn users(&mut self, origin: Origin, users: Vec<UserKeys>, flow_with_tls: Option<Flow>) -> Vec<User> {
         let mut known = Vec::with_capacity(users.len());
         let mut by_email = HashMap::new();
         let mut by_id = HashMap::new();
         for (position, user) in users.into_iter().enumerate() {
-            let key = |name: &str| format!("{list}[{position}].{name}");
+            let key = |name: &str| format!("users[{position}].{name}");
             let email = user.email.unwrap_or_else(|| format!("user-{}", position + 1));
             if let Some(first) = by_email.insert(email.clone(), position) {
-                let message = format!("\"{email}\" is also the email of {list}[{first}]; each user needs its own");
+                let message = format!("\"{email}\" is also the email of users[{first}]; each user needs its own");
                 self.problem(&key("email"), message);
             }
             // An id that could not be read has been complained about.
@@ -84,8 +85,17 @@ impl Check<'_> {
                 let message = format!("{text} needs TLS: set tls.enabled to true, or this to \"\" for no flow");
                 self.problem(&key("flow"), message);
             }
-            let (enabled, note, limits) = (user.enabled, user.note, user.limits);
-            known.push(User { id: user.uuid, email, flow, enabled, note, limits, created_at: user.created_at });
+            known.push(User {
+                id: user.uuid,
+                email,
+                flow,
+                given_flow: user.flow,
+                enabled: user.enabled,
+                note: user.note,
+                limits: user.limits,
+                created_at: user.created_at,
+                origin,
+            });
         }
         known
     }

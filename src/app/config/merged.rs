@@ -16,6 +16,8 @@ pub struct User {
     pub email: String,
     /// What the file says, or what follows from `tls`.
     pub flow: Flow,
+    /// What the file says.
+    pub given_flow: Option<Flow>,
     /// Switched off, it is refused exactly as an unknown id is.
     pub enabled: bool,
     /// For people.
@@ -24,6 +26,17 @@ pub struct User {
     pub limits: UserLimits,
     /// Seconds since 1970, if that was written.
     pub created_at: Option<u64>,
+    /// Which file it is in.
+    pub origin: Origin,
+}
+
+/// Which file an account is in, and so who may change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The configuration, which only people change.
+    Configuration,
+    /// The users file, which commands, the API and the page change.
+    UsersFile,
 }
 
 impl User {

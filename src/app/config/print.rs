@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::keys::{File, RawFile};
 use super::merged::User;
 use super::section::Section;
+use super::users_file::user_json;
 
 /// `file` with the parts that checks computed (`users`), secrets masked, indented.
 pub(super) fn effective_json(file: &RawFile, users: &[User]) -> String {
@@ -15,10 +16,14 @@ pub(super) fn effective_json(file: &RawFile, users: &[User]) -> String {
             *secret = Value::from("********");
         }
     }
-    for (shown, user) in value["users"].as_array_mut().into_iter().flatten().zip(users) {
-        shown["uuid"] = user.masked_id().into();
-        shown["email"] = user.email.clone().into();
-        shown["flow"] = user.flow.as_str().into();
-    }
+    value["users"] = users
+        .iter()
+        .map(|user| {
+            let mut shown = user_json(user);
+            shown["uuid"] = user.masked_id().into();
+            shown["flow"] = user.flow.as_str().into();
+            shown
+        })
+        .collect();
     format!("{value:#}")
 }

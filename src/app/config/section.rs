@@ -19,6 +19,11 @@ pub(super) trait Kind {
 
     fn default_raw(&self) -> Self::Raw;
 
+    /// As the default, with one element in each list of objects.
+    fn sample_raw(&self) -> Self::Raw {
+        self.default_raw()
+    }
+
     /// The value of `raw`, which stands at `key`. Breaches are noted in `check`; then the value is something harmless.
     fn value(&self, key: &str, raw: &Self::Raw, check: &mut Check<'_>) -> Self::Value;
 
@@ -54,6 +59,9 @@ pub(super) trait Section: Sized {
     fn check(raw: &Self::Raw, path: &str, check: &mut Check<'_>) -> Self;
 
     fn rows(path: &str) -> Vec<Row>;
+
+    /// The defaults, with one element in each list of objects.
+    fn sample() -> Self::Raw;
 }
 
 /// One line of the reference.
@@ -96,6 +104,10 @@ impl<T: Section> Kind for Group<T> {
         T::Raw::default()
     }
 
+    fn sample_raw(&self) -> T::Raw {
+        T::sample()
+    }
+
     fn value(&self, key: &str, raw: &T::Raw, check: &mut Check<'_>) -> T {
         T::check(raw, key, check)
     }
@@ -114,6 +126,10 @@ impl<T: Section> Kind for Entries<T> {
 
     fn default_raw(&self) -> Vec<T::Raw> {
         Vec::new()
+    }
+
+    fn sample_raw(&self) -> Vec<T::Raw> {
+        vec![T::sample()]
     }
 
     fn value(&self, key: &str, raw: &Vec<T::Raw>, check: &mut Check<'_>) -> Vec<T> {
@@ -173,6 +189,10 @@ macro_rules! section {
 
             fn check(raw: &$raw, path: &str, check: &mut Check<'_>) -> Self {
                 Self { $($key: <$kind as Kind>::value(&$make, &member(path, stringify!($key)), &raw.$key, check),)* }
+            }
+
+            fn sample() -> $raw {
+                $raw { $($key: <$kind as Kind>::sample_raw(&$make),)* }
             }
 
             fn rows(path: &str) -> Vec<Row> {

@@ -1,3 +1,4 @@
+use super::reading::PROBLEMS_MAX;
 use super::*;
 
 use std::fs;
@@ -196,7 +197,7 @@ fn secrets_are_masked_where_the_configuration_is_shown() {
     for text in [&shown, &debug] {
         assert!(!text.contains("very-secret") && !text.contains("301b-52bb"), "{text}");
     }
-    let value: Value = serde_json::from_str(&shown).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(value["timeouts"]["idle"], 300);
     assert_eq!(value["users"][0]["email"], "user-1");
 }

@@ -123,6 +123,11 @@ pub(super) fn time(text: &str) -> Result<u64, String> {
     clock::parse_rfc3339(text).ok_or_else(|| text.to_owned())
 }
 
+/// The reverse of [`time`].
+pub(super) fn time_text(seconds: u64) -> String {
+    clock::rfc3339_seconds(seconds)
+}
+
 /// A protocol name of ALPN. RFC 7301 3.1: a name has 1 to 255 bytes.
 pub(super) fn protocol(text: &str) -> Result<String, String> {
     let is_name = (1..=255).contains(&text.len());

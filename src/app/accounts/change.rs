@@ -1,0 +1,296 @@
+//! What may be done to accounts.
+//!
+//! Pure: from the accounts as they are and a wish to the accounts as they should be, or a refusal. A wish that is
+//! fulfilled already changes nothing, so every operation but a new id may be repeated.
+
+use serde_json::{Map, Value, json};
+
+use crate::app::clock::rfc3339_seconds;
+use crate::app::config::{Config, Origin, User, UsersFile, user_json};
+
+/// One operation on one account.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A new account: the keys of a user as in the files. Without `uuid` it gets a random one.
+    Add(Value),
+    /// Some keys of a user, with their new values; those of `limits` likewise.
+    Set {
+        /// Whose.
+        email: String,
+        /// An object.
+        patch: Value,
+    },
+    /// Gives the account a new id; the old one is unknown from then on.
+    Rotate {
+        /// Whose.
+        email: String,
+    },
+    /// Removes the account.
+    Remove {
+        /// Whose.
+        email: String,
+    },
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such account.
+    NotFound(String),
+    /// There is such an account already.
+    Exists(String),
+    /// The account is in the configuration file, which nobody but people changes.
+    Locked(String),
+    /// The wish breaks a rule.
+    Invalid(String),
+    /// Somebody else was faster: the revision of the file is this.
+    Stale(u64),
+}
+
+impl Refusal {
+    /// For people.
+    pub fn message(&self, config: &Config) -> String {
+        match self {
+            Self::NotFound(email) => format!("there is no user \"{email}\""),
+            Self::Exists(email) => format!("there is a user \"{email}\" already; `vless-rust user set` changes one"),
+            Self::Locked(email) => format!(
+                "{email} is in {0}, which only people change: edit it there, then `vless-rust reload -c {0}`",
+                config.file.display()
+            ),
+            Self::Invalid(message) => message.clone(),
+            Self::Stale(revision) => {
+                format!("somebody else changed the accounts meanwhile (revision {revision}); look again, then repeat")
+            }
+        }
+    }
+}
+
+/// What came of a wish.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Changed {
+    /// The file as it should be; `None`: the wish is fulfilled already.
+    pub file: Option<UsersFile>,
+    /// The account after the change; `None` when it was removed.
+    pub user: Option<User>,
+    /// What was done, for log and events, such as `user anna added`.
+    pub said: String,
+}
+
+/// Applies `change` to `file`, the present contents of the users file of `config`. `now` is in seconds since 1970,
+/// `new_id` a random id in case one is needed.
+///
+/// # Errors
+/// Why not; then nothing changes.
+pub fn apply(
+    config: &Config,
+    file: &UsersFile,
+    change: &Change,
+    now: u64,
+    new_id: uuid::Uuid,
+) -> Result<Changed, Refusal> {
+    let mut users: Vec<Value> = file.users.iter().map(user_json).collect();
+    let (email, said) = match change {
+        Change::Add(user) => {
+            let (email, user) = new_user(config, file, user, now, new_id)?;
+            users.push(user);
+            (email, "added")
+        }
+        Change::Set { email, patch } => {
+            let place = find(config, file, email)?;
+            (set(&mut users[place], patch)?.unwrap_or_else(|| email.clone()), "changed")
+        }
+        Change::Rotate { email } => {
+            let place = find(config, file, email)?;
+            users[place]["uuid"] = new_id.to_string().into();
+            (email.clone(), "given a new id")
+        }
+        Change::Remove { email } => {
+            users.remove(find(config, file, email)?);
+            (email.clone(), "removed")
+        }
+    };
+    let next = checked(config, file, &users)?;
+    let user = next.users.iter().find(|user| user.email == email).cloned();
+    let said = describe(change, &email, said);
+    let is_new = next.users != file.users;
+    Ok(Changed { file: is_new.then_some(next), user, said })
+}
+
+/// `Set` says which keys, but not their values: a note may be private.
+fn describe(change: &Change, email: &str, said: &str) -> String {
+    let Change::Set { patch: Value::Object(patch), .. } = change else { return format!("user {email} {said}") };
+    match patch.get("enabled").filter(|_| patch.len() == 1) {
+        Some(Value::Bool(true)) => format!("user {email} enabled"),
+        Some(_) => format!("user {email} disabled"),
+        None => {
+            let keys = patch.iter().flat_map(|(key, value)| match value {
+                Value::Object(inner) => inner.keys().cloned().collect::<Vec<_>>(),
+                _ => vec![key.clone()],
+            });
+            format!("user {email} {said}: {}", keys.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+fn new_user(
+    config: &Config,
+    file: &UsersFile,
+    user: &Value,
+    now: u64,
+    new_id: uuid::Uuid,
+) -> Result<(String, Value), Refusal> {
+    let mut user = object(user)?.clone();
+    let email = match user.get("email") {
+        Some(Value::String(email)) if !email.is_empty() => email.clone(),
+        _ => return Err(Refusal::Invalid("email: a name is needed, which no other user has".to_owned())),
+    };
+    let known = config.users.iter().filter(|known| known.origin == Origin::Configuration).chain(&file.users);
+    if known.into_iter().any(|known| known.email == email) {
+        return Err(Refusal::Exists(email));
+    }
+    user.entry("uuid").or_insert_with(|| new_id.to_string().into());
+    user.insert("created_at".to_owned(), rfc3339_seconds(now).into());
+    Ok((email, Value::Object(user)))
+}
+
+/// Puts the keys of `patch` into `user`. Returns the new email if there is one.
+fn set(user: &mut Value, patch: &Value) -> Result<Option<String>, Refusal> {
+    for (key, value) in object(patch)? {
+        match (key.as_str(), value) {
+            ("uuid" | "created_at", _) => {
+                return Err(Refusal::Invalid(format!("{key}: cannot be set; `vless-rust user rotate` gives a new id")));
+            }
+            ("limits", Value::Object(limits)) => {
+                for (name, limit) in limits {
+                    user["limits"][name] = limit.clone();
+                }
+            }
+            _ => user[key] = value.clone(),
+        }
+    }
+    Ok(patch.get("email").and_then(Value::as_str).map(str::to_owned))
+}
+
+fn object(value: &Value) -> Result<&Map<String, Value>, Refusal> {
+    value.as_object().ok_or_else(|| Refusal::Invalid("an object { ... } with the keys of a user is needed".to_owned()))
+}
+
+fn find(config: &Config, file: &UsersFile, email: &str) -> Result<usize, Refusal> {
+    if let Some(place) = file.users.iter().position(|user| user.email == email) {
+        return Ok(place);
+    }
+    let locked = config.users.iter().any(|user| user.email == email && user.origin == Origin::Configuration);
+    Err(if locked { Refusal::Locked(email.to_owned()) } else { Refusal::NotFound(email.to_owned()) })
+}
+
+/// The list as a file, by the rules that a file must obey.
+fn checked(config: &Config, file: &UsersFile, users: &[Value]) -> Result<UsersFile, Refusal> {
+    let text = json!({ "version": 1, "revision": file.revision + 1, "users": users }).to_string();
+    let path = config.users_file.clone().unwrap_or_default();
+    let next = UsersFile::parse(&text, &path, config.flow_with_tls).map_err(|errors| {
+        // Places are those of a text that nobody sees, and the number of the user says nothing.
+        let lines = errors.0.iter().map(|error| {
+            let key = error.path.split_once("].").map_or(error.path.as_str(), |(_, key)| key);
+            format!("{key}: {}", error.message)
+        });
+        Refusal::Invalid(lines.collect::<Vec<_>>().join("\n"))
+    })?;
+    config.clone().with_users(next.clone()).map_err(|failure| Refusal::Invalid(failure.message))?;
+    Ok(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::path::Path;
+
+    use uuid::Uuid;
+
+    fn config() -> Config {
+        let text = r#"{ "users": [ { "uuid": "example", "email": "locked@x" } ], "tls": { "enabled": true } }"#;
+        Config::parse(text, Path::new("/etc/vless/config.json")).unwrap()
+    }
+
+    fn applied(file: &UsersFile, change: &Change) -> Result<Changed, Refusal> {
+        apply(&config(), file, change, 1_769_860_800, Uuid::from_u128(7))
+    }
+
+    fn with_anna() -> UsersFile {
+        applied(&UsersFile::default(), &Change::Add(json!({ "email": "anna" }))).unwrap().file.unwrap()
+    }
+
+    fn set(patch: Value) -> Change {
+        Change::Set { email: "anna".to_owned(), patch }
+    }
+
+    #[test]
+    fn a_new_user_has_an_id_a_date_and_the_next_revision() {
+        let file = with_anna();
+        assert_eq!((file.revision, file.users.len()), (1, 1));
+        assert_eq!(file.users[0].id, *Uuid::from_u128(7).as_bytes());
+        assert_eq!(file.users[0].created_at, Some(1_769_860_800));
+    }
+
+    #[test]
+    fn names_and_ids_of_both_files_are_taken() {
+        let add = |user: Value| applied(&with_anna(), &Change::Add(user)).unwrap_err();
+        assert_eq!(add(json!({ "email": "anna" })), Refusal::Exists("anna".into()));
+        assert_eq!(add(json!({ "email": "locked@x" })), Refusal::Exists("locked@x".into()));
+        let Refusal::Invalid(message) = add(json!({ "email": "b", "uuid": "example" })) else { panic!() };
+        assert!(message.contains("same id as users[0] (locked@x) of /etc/vless/config.json"), "{message}");
+        assert!(matches!(add(json!({})), Refusal::Invalid(_)));
+        assert!(matches!(add(json!([])), Refusal::Invalid(_)));
+    }
+
+    #[test]
+    fn keys_are_set_one_by_one_and_a_repetition_changes_nothing() {
+        let file = with_anna();
+        let change = set(json!({ "note": "n", "limits": { "quota_bytes": 5 } }));
+        let changed = applied(&file, &change).unwrap();
+        assert_eq!(changed.said, "user anna changed: quota_bytes, note");
+        let file = changed.file.unwrap();
+        assert_eq!((file.revision, file.users[0].limits.quota_bytes), (2, 5));
+        assert_eq!(applied(&file, &change).unwrap().file, None);
+        let again = applied(&file, &set(json!({ "limits": { "sessions_max": 3 } }))).unwrap().file.unwrap();
+        assert_eq!((again.users[0].limits.quota_bytes, again.users[0].limits.sessions_max), (5, 3));
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_told_by_its_key_alone() {
+        let refused = |patch: Value| match applied(&with_anna(), &set(patch)).unwrap_err() {
+            Refusal::Invalid(message) => message,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            refused(json!({ "limits": { "quota_day": 29 } })),
+            "limits.quota_day: must be between 1 and 28, not 29"
+        );
+        assert!(refused(json!({ "limits": { "quotabytes": 1 } })).contains("did you mean \"quota_bytes\"?"));
+        assert!(refused(json!({ "uuid": "x" })).contains("user rotate"));
+        assert!(refused(json!({ "email": "a\nb" })).contains("email: must be 1 to 255 characters"));
+        assert!(refused(json!({ "email": "locked@x" })).contains("same email as users[0]"));
+    }
+
+    #[test]
+    fn a_user_may_be_renamed_rotated_disabled_and_removed() {
+        let file = with_anna();
+        let renamed = applied(&file, &set(json!({ "email": "anne" }))).unwrap();
+        assert_eq!(renamed.user.as_ref().map(|user| user.email.as_str()), Some("anne"));
+        let disabled = applied(&file, &set(json!({ "enabled": false }))).unwrap();
+        assert_eq!((disabled.said.as_str(), disabled.user.unwrap().enabled), ("user anna disabled", false));
+        let rotated = apply(&config(), &file, &Change::Rotate { email: "anna".into() }, 0, Uuid::from_u128(8)).unwrap();
+        assert_ne!(rotated.user.unwrap().id, file.users[0].id);
+        let removed = applied(&file, &Change::Remove { email: "anna".into() }).unwrap();
+        assert_eq!((removed.file.unwrap().users.len(), removed.user), (0, None));
+    }
+
+    #[test]
+    fn the_accounts_of_the_configuration_are_locked_and_others_unknown() {
+        let remove = |email: &str| applied(&with_anna(), &Change::Remove { email: email.to_owned() }).unwrap_err();
+        assert_eq!(remove("locked@x"), Refusal::Locked("locked@x".into()));
+        assert_eq!(remove("nobody"), Refusal::NotFound("nobody".into()));
+        let message = remove("locked@x").message(&config());
+        assert!(message.contains("vless-rust reload -c /etc/vless/config.json"), "{message}");
+    }
+}
