@@ -4,6 +4,8 @@
 //! is payload as it stands behind the request header, and the downlink starts with the two bytes of the response header,
 //! in the same record as the first payload. With Vision each direction may leave TLS for good; when both have, TLS is
 //! dropped. It owns no buffer that lives longer than a call, save what TLS itself keeps.
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![cfg_attr(not(test), deny(clippy::string_slice))]
 
 mod error;
 pub mod fallback;
@@ -174,7 +176,8 @@ impl Inbound {
                 Record::Whole(length) => length,
                 Record::Impossible => return Err(self.refuse_record(wire)),
             };
-            self.decode_record(&mut wire.bytes_mut()[..length], payload)?;
+            let record = wire.bytes_mut().get_mut(..length).ok_or(InboundError::NoRoom)?;
+            self.decode_record(record, payload)?;
             wire.consume(length);
             // Behind a record that ended in DIRECT the bytes are raw and must not enter TLS.
             if step == Step::OneRecord || self.is_uplink_transparent() {
@@ -385,7 +388,7 @@ fn seal_all(
         if wire.spare() < length + RECORD_OVERHEAD_BYTES || engine.has_outgoing() {
             return Ok(Converted::Moved { again: true });
         }
-        let sealed = engine.seal(&payload.bytes()[..length], wire)?;
+        let sealed = engine.seal(payload.front(length), wire)?;
         payload.consume(length);
         tally.wrap(sealed, length - mem::take(&mut headers));
     }
@@ -394,8 +397,9 @@ fn seal_all(
 
 fn take_outgoing(engine: &mut TlsEngine, wire: &mut Buf, tally: &mut Tally) {
     let outgoing = engine.outgoing();
-    let length = outgoing.len().min(wire.spare());
-    if length == 0 || !wire.append(&outgoing[..length]) {
+    let taken = outgoing.get(..wire.spare()).unwrap_or(outgoing);
+    let length = taken.len();
+    if length == 0 || !wire.append(taken) {
         return;
     }
     tally.wrap(length, 0);

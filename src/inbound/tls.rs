@@ -181,7 +181,8 @@ impl TlsEngine {
             let Stage::Records(records) = &mut engine.stage else { return engine.feed_rustls(record, on_payload) };
             let opened = records.open_in_place(record);
             if let Opened::Payload(length @ 1..) = engine.settle(opened)? {
-                on_payload(&record[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + length]);
+                let behind_header = record.get(RECORD_HEADER_BYTES..).unwrap_or_default();
+                on_payload(behind_header.get(..length).unwrap_or_default());
             }
             Ok(())
         })
@@ -246,7 +247,7 @@ impl TlsEngine {
     fn feed_rustls(&mut self, record: &mut [u8], on_payload: impl FnMut(&[u8])) -> Result<(), TlsError> {
         if self.pending.is_empty() {
             let used = self.advance(record, on_payload)?;
-            self.pending.extend_from_slice(&record[used..]);
+            self.pending.extend_from_slice(record.get(used..).unwrap_or_default());
         } else {
             let mut pending = mem::take(&mut self.pending);
             pending.extend_from_slice(record);
@@ -270,7 +271,8 @@ impl TlsEngine {
         };
         let mut start = 0;
         loop {
-            let UnbufferedStatus { discard, state } = connection.process_tls_records(&mut input[start..]);
+            let UnbufferedStatus { discard, state } =
+                connection.process_tls_records(input.get_mut(start..).unwrap_or_default());
             let mut wants_more = false;
             match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
@@ -357,7 +359,8 @@ impl TlsEngine {
         if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
             let start = self.outgoing.len();
             self.outgoing.resize(start + CONTROL_BYTES, 0);
-            let length = traffic.queue_close_notify(&mut self.outgoing[start..]).unwrap_or(0);
+            let room = self.outgoing.get_mut(start..).unwrap_or_default();
+            let length = traffic.queue_close_notify(room).unwrap_or(0);
             self.outgoing.truncate(start + length);
         }
     }
@@ -417,7 +420,8 @@ fn append_encoded<D>(
         Ok(_) | Err(EncodeError::AlreadyEncoded) => return Err(TlsError::from(rustls::Error::EncryptError)),
     };
     outgoing.resize(start + size, 0);
-    let length = data.encode(&mut outgoing[start..]).map_err(|_| TlsError::from(rustls::Error::EncryptError))?;
+    let room = outgoing.get_mut(start..).unwrap_or_default();
+    let length = data.encode(room).map_err(|_| TlsError::from(rustls::Error::EncryptError))?;
     outgoing.truncate(start + length);
     Ok(())
 }

@@ -119,13 +119,17 @@ impl Vision {
                     let mut plaintext = [0; RESPONSE.len() + BLOCK_BYTES_MAX];
                     let mut length = 0;
                     for part in [header, block.header(), block.content()] {
-                        plaintext[length..length + part.len()].copy_from_slice(part);
+                        let Some(room) = plaintext.get_mut(length..length + part.len()) else {
+                            return Err(InboundError::NoRoom);
+                        };
+                        room.copy_from_slice(part);
                         length += part.len();
                     }
                     // The padding: zeros, as the array has them.
                     length += usize::from(block.padding_len());
                     header = &[];
-                    records.seal(&plaintext[..length], block.content().len())?;
+                    let plaintext = plaintext.get(..length).ok_or(InboundError::NoRoom)?;
+                    records.seal(plaintext, block.content().len())?;
                     self.padding.downlink_bytes += (block.wire_len() - block.content().len()) as u64;
                 }
                 Piece::Tls(rest) => {

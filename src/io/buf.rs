@@ -51,6 +51,12 @@ impl Buf {
         self.storage.get(self.head()..self.tail()).unwrap_or_default()
     }
 
+    /// The first `count` queued bytes, or all if there are fewer.
+    pub fn front(&self, count: usize) -> &[u8] {
+        let bytes = self.bytes();
+        bytes.get(..count).unwrap_or(bytes)
+    }
+
     /// The queued bytes, to be changed in place.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let queued = self.head()..self.tail();

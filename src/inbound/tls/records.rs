@@ -171,15 +171,17 @@ impl RecordLayer {
         if plaintext.len() > CONTENT_BYTES_MAX + 1 {
             return Err(Refusal::oversized());
         }
-        let Some(length) = plaintext.iter().rposition(|&byte| byte != 0) else { return Err(Refusal::unexpected()) };
-        let (content, content_type) = (&plaintext[..length], plaintext[length]);
+        let end = plaintext.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        let Some((&content_type, content)) = plaintext.get(..end).and_then(<[u8]>::split_last) else {
+            return Err(Refusal::unexpected());
+        };
         match content_type {
             // A handshake message may not be interrupted (RFC 8446 5.1).
             APPLICATION_DATA if self.handshake.is_empty() => {
-                if length > 0 {
+                if !content.is_empty() {
                     self.key_updates = 0;
                 }
-                Ok(Opened::Payload(length))
+                Ok(Opened::Payload(content.len()))
             }
             ALERT if self.handshake.is_empty() && !content.is_empty() => alert(content),
             HANDSHAKE if !content.is_empty() => self.on_handshake(content),
@@ -190,8 +192,8 @@ impl RecordLayer {
     fn on_handshake(&mut self, content: &[u8]) -> Result<Opened, Refusal> {
         self.handshake.extend_from_slice(content);
         let message = &self.handshake;
-        let known = message.len().min(KEY_UPDATE.len());
-        if message[..known] != KEY_UPDATE[..known] || message.len() > KEY_UPDATE.len() + 1 {
+        let is_key_update = message.iter().zip(&KEY_UPDATE).all(|(byte, expected)| byte == expected);
+        if !is_key_update || message.len() > KEY_UPDATE.len() + 1 {
             return Err(Refusal::unexpected());
         }
         let Some(&wanted) = message.get(KEY_UPDATE.len()) else { return Ok(Opened::Control) };
@@ -258,14 +260,15 @@ impl RecordLayer {
 
 /// Header and body of a record that can be a protected one.
 fn split(record: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
-    let Some((header, body)) = record.split_at_checked(RECORD_HEADER_BYTES) else {
+    let Some((header, body)) = record.split_first_chunk::<RECORD_HEADER_BYTES>() else {
         return Err(Refusal::unexpected());
     };
-    if header[0] != APPLICATION_DATA {
+    let [content_type, _, _, high, low] = *header;
+    if content_type != APPLICATION_DATA {
         return Err(Refusal::unexpected());
     }
     // What the header announces: of a record that is too long for anybody only the beginning is given.
-    if usize::from(u16::from_be_bytes([header[3], header[4]])) > BODY_BYTES_MAX {
+    if usize::from(u16::from_be_bytes([high, low])) > BODY_BYTES_MAX {
         return Err(Refusal::oversized());
     }
     if body.len() <= TAG_BYTES {
