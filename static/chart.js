@@ -115,10 +115,10 @@ export function createChart({ label }) {
   function writeTable() {
     const rows = points.slice(-TABLE_ROWS_MAX).reverse().map((point) => h('tr', {},
       h('th', { scope: 'row', text: stamp(point.at) }),
-      h('td', { class: 'numeric', text: rateOrGap(point.up) }),
-      h('td', { class: 'numeric', text: rateOrGap(point.down) })));
+      h('td', { class: 'numeric', text: rateOrGap(point.down) }),
+      h('td', { class: 'numeric', text: rateOrGap(point.up) })));
     fill(table, h('table', { class: 'rows' },
-      h('thead', {}, h('tr', {}, [t('chart.time'), t('upload'), t('download')].map((text) => h('th', { scope: 'col', text })))),
+      h('thead', {}, h('tr', {}, [t('chart.time'), t('download'), t('upload')].map((text, at) => h('th', { scope: 'col', class: at ? 'numeric' : '', text })))),
       h('tbody', {}, rows)));
   }
 
@@ -164,7 +164,7 @@ function options(width, step, onCursor) {
   const grid = { stroke: colour('--line'), width: 1 };
   return {
     width, height: HEIGHT, pxAlign: true,
-    padding: [8, 4, 0, 0],
+    padding: [8, 18, 0, 0],
     legend: { show: false },
     cursor: { y: false, points: { size: 7, width: 2 }, drag: { x: false, y: false } },
     scales: { y: { range: (_, __, max) => [0, niceTop(max, factor)] } },

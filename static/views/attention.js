@@ -1,5 +1,6 @@
 // What needs somebody: alerts with what to do about each, who is online now, and who is near a limit.
 
+import { mayChange } from '../accounts.js';
 import { attribute, h, icon, list, show, write } from '../dom.js';
 import { nearLimits } from '../forecast.js';
 import * as format from '../format.js';
@@ -52,6 +53,7 @@ function alertNote(alert) {
 /** @param {string} metric @param {number} value */
 function metricValue(metric, value) {
   if (metric.endsWith('_percent')) return format.percent(value / 100);
+  if (metric.endsWith('_days_left')) return format.duration(value * 86_400);
   if (metric.endsWith('_seconds')) return format.duration(value);
   if (metric.endsWith('_milliseconds')) return format.micros(value * 1000);
   return format.number(value, Number.isInteger(value) ? 0 : 1);
@@ -64,6 +66,7 @@ function metricValue(metric, value) {
  */
 function ownNotes(stats) {
   const notes = [];
+  if (stats.users.length === 0) notes.push({ key: 'users', title: t('users.none'), figures: '', remedy: t(mayChange() ? 'users.none.text' : 'users.none.view') });
   const reload = stats.last_reload;
   if (reload && !reload.ok) {
     notes.push({

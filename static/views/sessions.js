@@ -131,7 +131,7 @@ export function sessionsView() {
   const root = h('div', { class: 'page' },
     h('div', { class: 'page-head' }, h('h1', { tabindex: '-1' }, t('nav.sessions'), count),
       h('div', { class: 'tools' }, inputs, names, h('label', { class: 'check' }, mask, t('addresses.mask')), columnsMenu('sessions', table.columns), table.cut)),
-    h('section', { class: 'panel flush', 'aria-label': t('nav.sessions') }, table.root));
+    h('div', { class: 'panel flush' }, table.root));
   let named = 0;
   return {
     root,

@@ -36,7 +36,7 @@ export function usersView() {
       h('div', { class: 'tools' },
         h('label', { class: 'search' }, icon('search'), search),
         h('label', { class: 'check' }, mask, t('addresses.mask')), columnsMenu('users', columns), add)),
-    h('section', { class: 'panel flush', 'aria-label': t('nav.users') }, table.root, none));
+    h('div', { class: 'panel flush' }, table.root, none));
 
   /** @param {import('../types.d.ts').State} now */
   function render({ stats }) {

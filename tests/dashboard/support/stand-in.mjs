@@ -19,6 +19,8 @@ export class StandIn {
   /** @param {{ world?: World, right?: 'none' | 'view' | 'admin', token?: string, tickMs?: number }} [options] */
   constructor({ world = new World(), right = 'admin', token = '', tickMs = 1000 } = {}) {
     Object.assign(this, { world, right, token, tickMs });
+    // As if the wire were cut, and as if there were too many listeners of the feed.
+    Object.assign(this, { cutOff: false, refuseFeed: false });
     this.sockets = new Set();
     this.requests = [];
     this.server = createServer((request, response) => this.answer(request, response).catch((error) => send(response, 500, { error: { code: 'internal', message: error.message } })));
@@ -42,7 +44,7 @@ export class StandIn {
 
   tick() {
     this.world.tick();
-    if (this.silent) return;
+    if (this.cutOff) return;
     this.say('stats', this.world.stats());
   }
 
@@ -58,7 +60,7 @@ export class StandIn {
   }
 
   upgrade(request, socket) {
-    if (this.refuseFeed || this.right === 'none') {
+    if (this.cutOff || this.refuseFeed || this.right === 'none') {
       socket.destroy();
       return;
     }
@@ -74,6 +76,10 @@ export class StandIn {
   }
 
   async answer(request, response) {
+    if (this.cutOff) {
+      response.destroy();
+      return;
+    }
     const url = new URL(request.url, 'http://x');
     const path = decodeURIComponent(url.pathname);
     this.requests.push(`${request.method} ${path}`);

@@ -1,0 +1,156 @@
+// A page that stays open: with a thousand users and ten thousand sessions it does not stutter, after a day it is no
+// larger than before, and it asks little of the processor.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+
+import { Browser, finish } from './support/browser.mjs';
+import { StandIn } from './support/stand-in.mjs';
+import { until } from './support/wait.mjs';
+import { World } from './support/world.mjs';
+
+const MB = 1024 ** 2;
+
+describe('scale', { timeout: 240_000 }, () => {
+  /** @type {Browser} */
+  let browser;
+  before(async () => {
+    browser = await Browser.start();
+  });
+  after(() => browser.stop());
+
+  async function open(t, options, hash = '') {
+    const server = new StandIn({ world: new World(options) });
+    const url = await server.start();
+    const page = await browser.page();
+    t.after(async () => {
+      await finish(page);
+      await server.stop();
+    });
+    await page.addInitScript(() => {
+      globalThis.longTasks = [];
+      new PerformanceObserver((list) => globalThis.longTasks.push(...list.getEntries().map((one) => Math.round(one.duration)))).observe({ type: 'longtask', buffered: true });
+      // The moment at which the first figure was there to be painted.
+      globalThis.firstFigure = 0;
+      new MutationObserver((_, observer) => {
+        if (!document.querySelector('.totals .value')?.textContent) return;
+        observer.disconnect();
+        requestAnimationFrame(() => setTimeout(() => {
+          globalThis.firstFigure = performance.now();
+        }));
+      }).observe(document, { childList: true, subtree: true, characterData: true });
+    });
+    await page.goto(`${url}/${hash}`);
+    return { page, server, url };
+  }
+  const longTasks = (page) => page.evaluate(() => globalThis.longTasks.splice(0));
+
+  test('figures are painted within 300 ms', async (t) => {
+    const { page, url } = await open(t, {});
+    const times = [];
+    for (let round = 0; round < 5; round += 1) {
+      await page.goto('about:blank');
+      await page.goto(url);
+      times.push(await until('the first figure', () => page.evaluate(() => globalThis.firstFigure)));
+    }
+    const median = times.sort((a, b) => a - b)[2];
+    console.log(`    first figures after ${times.map(Math.round).join(', ')} ms`);
+    assert.ok(median < 300, `${median} ms`);
+  });
+
+  test('a thousand users and ten thousand sessions make no long tasks', async (t) => {
+    const { page, server, url } = await open(t, { users: 1000, sessions: 10_000 });
+    await page.locator('.plot canvas').waitFor();
+    await longTasks(page);
+    const seen = {};
+    const watch = async (what, act) => {
+      await act();
+      seen[what] = await longTasks(page);
+    };
+    await watch('overview', () => ticks(page, server, 4));
+    await watch('users', async () => {
+      await page.goto(`${url}/#/users`);
+      await ticks(page, server, 3);
+    });
+    await watch('users sorted and searched', async () => {
+      await page.getByRole('button', { name: 'Total' }).click();
+      await page.getByRole('searchbox').fill('user-0999');
+      await page.getByText('user-0999').waitFor();
+    });
+    await watch('sessions', async () => {
+      await page.goto(`${url}/#/sessions`);
+      await page.getByText('10,000').waitFor();
+      await ticks(page, server, 3);
+    });
+    await watch('sessions scrolled', async () => {
+      for (let step = 1; step <= 40; step += 1) {
+        await page.locator('.table-scroll').evaluate((node, share) => node.scrollTo(0, node.scrollHeight * share), step / 40);
+      }
+    });
+    const rows = await page.locator('.table-scroll tbody tr').count();
+    console.log(`    long tasks in ms: ${JSON.stringify(seen)}; ${rows} rows of 10,000 in the document`);
+    assert.ok(rows < 100);
+    for (const [what, tasks] of Object.entries(seen)) assert.ok(tasks.every((task) => task < 100), `${what}: ${tasks}`);
+  });
+
+  test('after a day of ticks the page is no larger', async (t) => {
+    const { page, server } = await open(t, { users: 40, sessions: 60 });
+    await page.locator('.plot canvas').waitFor();
+    clearInterval(server.timer);
+    const sizes = [];
+    for (let hour = 0; hour < 24; hour += 1) {
+      server.world.tick();
+      await page.evaluate(replayAnHour, server.world.stats());
+      sizes.push(await heap(page));
+    }
+    const [early, late] = [Math.max(...sizes.slice(1, 5)), Math.min(...sizes.slice(-4))];
+    const nodes = await page.evaluate(() => document.querySelectorAll('*').length);
+    console.log(`    heap after each hour in MB: ${sizes.map((size) => (size / MB).toFixed(1)).join(' ')}; ${nodes} elements`);
+    assert.ok(late < early * 1.1 + MB / 2, `${early} before, ${late} after`);
+  });
+
+  test('at one tick a second the tab needs less than 2 % of a core', async (t) => {
+    const { page } = await open(t, { users: 20, sessions: 50 });
+    await page.locator('.plot canvas').waitFor();
+    const client = await page.context().newCDPSession(page);
+    // The processor's time of the thread, not the clock's: other programs may run beside.
+    await client.send('Performance.enable', { timeDomain: 'threadTicks' });
+    const busy = async () => (await client.send('Performance.getMetrics')).metrics.find((one) => one.name === 'TaskDuration').value;
+    await page.waitForTimeout(3000);
+    const [from, at] = [await busy(), Date.now()];
+    await page.waitForTimeout(15_000);
+    const share = (await busy() - from) / ((Date.now() - at) / 1000);
+    console.log(`    main thread busy: ${(share * 100).toFixed(2)} %`);
+    assert.ok(share < 0.02, `${share}`);
+  });
+});
+
+/** Waits for so many further ticks to be shown. */
+async function ticks(page, server, count) {
+  const end = server.world.now + count;
+  await until(`${count} ticks`, () => server.world.now >= end);
+  await page.waitForTimeout(100);
+}
+
+/** In the page: 3,600 ticks, each written into the document. */
+async function replayAnHour(stats) {
+  const path = document.querySelector('script[type=module]').src.replace('app.js', 'feed.js');
+  const { onStats } = await import(path);
+  for (let second = 0; second < 3600; second += 1) {
+    stats.now += 1;
+    stats.uptime_seconds += 1;
+    stats.download_bps = Math.floor(Math.random() * 1e7);
+    const users = stats.users.map((user) => ({ ...user, download_bps: Math.floor(Math.random() * 1e6) }));
+    onStats({ ...stats, users });
+    // Every sixtieth tick gets a frame of its own; all others share one with their neighbours.
+    if (second % 60 === 0) await new Promise((resolve) => requestAnimationFrame(resolve));
+  }
+}
+
+async function heap(page) {
+  const client = await page.context().newCDPSession(page);
+  await client.send('HeapProfiler.collectGarbage');
+  const { usedSize } = await client.send('Runtime.getHeapUsage');
+  await client.detach();
+  return usedSize;
+}

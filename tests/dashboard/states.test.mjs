@@ -1,0 +1,229 @@
+// Every state that the page can be in, against the stand-in, which can be brought into all of them.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+
+import { Browser, finish } from './support/browser.mjs';
+import { StandIn } from './support/stand-in.mjs';
+import { until } from './support/wait.mjs';
+import { World } from './support/world.mjs';
+
+describe('states of the page', { timeout: 240_000 }, () => {
+  /** @type {Browser} */
+  let browser;
+  before(async () => {
+    browser = await Browser.start();
+  });
+  after(() => browser.stop());
+
+  /** A page on a stand-in of its own; both end with the test. */
+  async function open(t, { hash = '', look, world, ...options } = {}) {
+    const server = new StandIn({ world: new World(world), ...options });
+    const url = await server.start();
+    const page = await browser.page(look);
+    t.after(async () => {
+      await finish(page);
+      await server.stop();
+    });
+    await page.goto(`${url}/${hash}`);
+    return { page, server, url };
+  }
+  const text = (page, selector) => page.locator(selector).innerText();
+
+  test('without a right there is a login, and a wrong token is refused', async (t) => {
+    const { page } = await open(t, { right: 'none', token: 'right' });
+    await page.locator('input[name=token]').fill('wrong');
+    await page.getByRole('button', { name: 'Log in' }).click();
+    await page.getByText('This token is not the right one.').waitFor();
+    await page.locator('input[name=token]').fill('right');
+    await page.getByRole('button', { name: 'Log in' }).click();
+    await page.getByText('Online now').waitFor();
+  });
+
+  test('a token in the address logs in and disappears from it', async (t) => {
+    const { page, url } = await open(t, { right: 'none', token: 'right' });
+    await page.getByRole('heading', { name: 'Log in' }).waitFor();
+    await page.goto('about:blank');
+    await page.goto(`${url}/#token=right`);
+    await page.getByText('Online now').waitFor();
+    assert.equal(page.url(), `${url}/`);
+  });
+
+  test('who may only look sees nothing that changes', async (t) => {
+    const { page, url } = await open(t, { right: 'view' });
+    await page.getByText('View only').waitFor();
+    for (const hash of ['#/users', '#/users/ann', '#/sessions']) {
+      await page.goto(`${url}/${hash}`);
+      await page.locator('tbody tr:not(.spacer)').first().waitFor();
+      for (const name of ['Add user', 'Edit', 'Remove', 'Disable', 'Cut', 'Cut these', 'Show link and QR code']) {
+        assert.equal(await page.getByRole('button', { name, exact: true }).filter({ visible: true }).count(), 0, `${hash} ${name}`);
+      }
+    }
+  });
+
+  test('a server that falls silent is said loudly, and its figures turn grey', async (t) => {
+    const { page, server } = await open(t);
+    await page.locator('[data-link=live]').waitFor();
+    const colour = () => page.locator('.totals .value').first().evaluate((node) => getComputedStyle(node).color);
+    const fresh = await colour();
+    server.cutOff = true;
+    await page.locator('.banner.bad').waitFor();
+    assert.match(await text(page, '.banner.bad'), /No contact with the server\. The figures are those of \d\d:\d\d:\d\d/);
+    assert.notEqual(await colour(), fresh);
+    server.cutOff = false;
+    await page.locator('[data-link=live]').waitFor();
+    assert.equal(await page.locator('.banner.bad').isVisible(), false);
+    assert.equal(await colour(), fresh);
+  });
+
+  test('without the feed the figures are polled, with growing pauses between tries of the feed', async (t) => {
+    const { page, server } = await open(t);
+    await page.locator('[data-link=live]').waitFor();
+    server.refuseFeed = true;
+    for (const socket of server.sockets) socket.destroy();
+    await page.locator('[data-link=polling]').waitFor();
+    const asked = server.requests.length;
+    await until('several polls', () => server.requests.slice(asked).filter((one) => one === 'GET /api/stats').length >= 3);
+    const uptime = await text(page, '.totals .figure:last-child .value');
+    assert.ok(uptime);
+    server.refuseFeed = false;
+    await page.locator('[data-link=live]').waitFor();
+  });
+
+  test('nothing is fetched while the page is hidden', async (t) => {
+    const { page, server } = await open(t, { hash: '#/sessions' });
+    await page.locator('tbody tr:not(.spacer)').first().waitFor();
+    const hide = (hidden) => page.evaluate((value) => {
+      Object.defineProperty(document, 'hidden', { value, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, hidden);
+    await hide(true);
+    await until('the feed is given up', () => server.sockets.size === 0);
+    const asked = server.requests.length;
+    // Time in which an attentive page would have asked again and again.
+    await page.waitForTimeout(4000);
+    assert.deepEqual(server.requests.slice(asked), []);
+    await hide(false);
+    await page.locator('[data-link=live]').waitFor();
+  });
+
+  test('alerts say what to do, draining is said, a failed reload too', async (t) => {
+    const { page, server } = await open(t);
+    const { world } = server;
+    await page.getByText('Nothing needs your attention.').waitFor();
+    world.state = 'draining';
+    world.alerts = [{ name: 'certificate_expires', metric: 'certificate_days_left', value: 6, limit: 14, since: world.now - 7200, remedy_code: 'certificate_days_left' }];
+    world.lastReload = { at: world.now, ok: false, changes: [], error: 'config.json: line 3' };
+    await page.getByText('The server is draining').waitFor();
+    await page.getByText('Renew the certificate, then reload.').waitFor();
+    await page.getByText('The last reload failed').first().waitFor();
+    await page.getByText('config.json: line 3').waitFor();
+  });
+
+  test('an empty server says what to do next', async (t) => {
+    const { page, url } = await open(t, { world: { users: 0, sessions: 0 } });
+    await page.getByText('No users yet').waitFor();
+    await page.getByText('Nobody is online').waitFor();
+    await page.goto(`${url}/#/users`);
+    await page.getByText('Add the first one').waitFor();
+    await page.goto(`${url}/#/sessions`);
+    await page.getByText('No live sessions').waitFor();
+  });
+
+  test('two changes of one field meet: both values are shown and nothing is lost', async (t) => {
+    const { page, server } = await open(t, { hash: '#/users/ben' });
+    const ben = server.world.users.find((user) => user.email === 'ben');
+    await page.getByRole('button', { name: 'Edit' }).click();
+    await page.locator('input[name=note]').fill('mine');
+    ben.note = 'theirs';
+    server.world.revision += 1;
+    await page.getByRole('button', { name: 'Save' }).click();
+    await page.getByText('Changed meanwhile').waitFor();
+    assert.match(await text(page, '.conflict tbody'), /Note\s+theirs\s+mine/);
+    assert.equal(ben.note, 'theirs');
+    await page.getByRole('button', { name: 'Use mine' }).click();
+    await until('the chosen value', () => ben.note === 'mine');
+  });
+
+  test('changes of different accounts do not meet', async (t) => {
+    const { page, server } = await open(t, { hash: '#/users/ben' });
+    await page.getByRole('button', { name: 'Edit' }).click();
+    await page.locator('input[name=note]').fill('mine');
+    server.world.users[0].note = 'theirs';
+    server.world.revision += 1;
+    await page.getByRole('button', { name: 'Save' }).click();
+    await page.getByText('Saved: ben.').waitFor();
+    assert.equal(server.world.users.find((user) => user.email === 'ben').note, 'mine');
+    assert.equal(server.world.users[0].note, 'theirs');
+  });
+
+  test('a removal can be undone for ten seconds', async (t) => {
+    const { page, server } = await open(t, { hash: '#/users/ben' });
+    await page.getByRole('button', { name: 'Remove', exact: true }).click();
+    await page.getByText(/ben is removed in \d+ seconds/).waitFor();
+    await page.getByText('Being removed').waitFor();
+    await page.getByRole('button', { name: 'Undo' }).click();
+    assert.ok(!server.requests.includes('DELETE /api/users/ben'));
+    await page.getByRole('button', { name: 'Remove', exact: true }).click();
+    await until('removed after ten seconds', () => server.requests.includes('DELETE /api/users/ben'));
+    await page.getByText('ben was removed.').waitFor();
+    assert.ok(page.url().endsWith('#/users'));
+  });
+
+  test('cutting asks first and says afterwards what happened', async (t) => {
+    const { page, server } = await open(t, { hash: '#/sessions?user=ann' });
+    const before = server.world.sessions.filter((one) => one.user === 'ann').length;
+    await page.getByRole('button', { name: 'Cut these' }).click();
+    await page.getByRole('button', { name: `Cut ${before} sessions` }).click();
+    await page.getByText(`${before} sessions of ann cut in 12 ms.`).waitFor();
+    assert.equal(server.world.sessions.filter((one) => one.user === 'ann').length, 0);
+    assert.ok(server.world.sessions.length > 0);
+  });
+
+  test('language, theme, columns and order are remembered', async (t) => {
+    const { page, url } = await open(t, { hash: '#/users', look: { lang: 'zh-CN', theme: 'dark' } });
+    await page.getByRole('heading', { name: '用户' }).waitFor();
+    assert.equal(await page.locator('html').getAttribute('data-theme'), 'dark');
+    await page.locator('.settings summary').click();
+    await page.getByRole('button', { name: 'English' }).click();
+    await page.getByRole('heading', { name: 'Users' }).waitFor();
+    await page.locator('.settings summary').click();
+    await page.getByRole('button', { name: 'Light' }).click();
+    await page.getByRole('button', { name: 'Bits' }).click();
+    await page.keyboard.press('Escape');
+    await page.locator('.page-head .menu summary').click();
+    await page.getByRole('checkbox', { name: 'Note' }).uncheck();
+    await page.keyboard.press('Escape');
+    await page.getByRole('button', { name: 'Total' }).click();
+    await page.goto('about:blank');
+    await page.goto(`${url}/#/users`);
+    await page.getByRole('heading', { name: 'Users' }).waitFor();
+    assert.equal(await page.locator('html').getAttribute('data-theme'), 'light');
+    assert.equal(await page.locator('thead .c-note').isVisible(), false);
+    assert.equal(await page.locator('thead .c-total').getAttribute('aria-sort'), 'descending');
+    await page.getByText(/bit\/s/).first().waitFor();
+  });
+
+  test('addresses can be covered', async (t) => {
+    const { page } = await open(t, { hash: '#/users' });
+    await page.getByText('203.0.113.1', { exact: true }).waitFor();
+    await page.getByLabel('Mask addresses').check();
+    await page.getByText('203.0.•.•').first().waitFor();
+    assert.equal(await page.getByText('203.0.113.1', { exact: true }).count(), 0);
+    assert.doesNotMatch(await page.locator('main').evaluate((node) => node.outerHTML), /203\.0\.113/);
+  });
+
+  test('rows keep their places while somebody points at them', async (t) => {
+    const { page, server } = await open(t, { hash: '#/users' });
+    await page.getByRole('button', { name: 'Today' }).click();
+    const first = () => text(page, 'tbody tr:not(.spacer) .user-link >> nth=0');
+    const was = await first();
+    await page.locator('tbody tr:not(.spacer)').nth(2).hover();
+    const other = server.world.users.find((user) => user.email !== was);
+    other.today_bytes = 10 ** 15;
+    await page.getByText(/PB|TB/).first().waitFor();
+    assert.equal(await first(), was, 'nothing moves under the pointer');
+    await page.mouse.move(2, 2);
+    await until('sorted again', async () => (await first()) === other.email);
+  });
+});
