@@ -1,0 +1,225 @@
+//! What is answered: a pure function of the request, the client's right and the view.
+//!
+//! `routes.rs` knows the paths, their methods and the right they need; `orders.rs` reads what clients want done, and
+//! words what came of it. Nothing here touches a socket, a clock or a lock.
+
+pub mod orders;
+pub mod routes;
+
+use serde::Serialize;
+use serde_json::json;
+
+use self::routes::{Need, Route};
+use super::assets;
+use super::backend::Order;
+use super::events::Kind;
+use super::guard::{Access, Right};
+use super::history::book::Key;
+use super::history::csv::csv;
+use super::history::series::Range;
+use super::http::connection::Request;
+use super::http::head::{Method, Upgrade};
+use super::http::response::{JSON, Reply};
+use super::metrics::text::{Format, exposition};
+use super::report::overview::overview;
+use super::report::{parts, users};
+use super::sample::ServerState;
+use super::view::View;
+
+/// What to do with a request.
+#[derive(Debug)]
+pub enum Answer {
+    Reply(Reply),
+    /// The bytes of `/api/stats` as they were written for the feed.
+    Overview,
+    /// Have this done, then answer.
+    Order(Order),
+    /// Go over to the feed, with this key of the handshake.
+    Feed(String),
+    /// Log in with this token.
+    Login(String),
+    Logout,
+}
+
+/// The answer to `request`.
+pub fn answer(request: &Request, access: &Access, view: &View) -> Answer {
+    let head = &request.head;
+    let Some(route) = routes::find(&head.segments) else {
+        return reply(Reply::error(404, "not_found", "there is nothing at this path"));
+    };
+    let methods = route.methods();
+    if head.method == Method::Options {
+        return reply(Reply::empty(204).with("Allow", allow(methods)));
+    }
+    let method = if head.method == Method::Head { Method::Get } else { head.method };
+    if !methods.contains(&method) {
+        let refused =
+            Reply::error(405, "method_not_allowed", "this path knows other methods only, see the field Allow");
+        return reply(refused.with("Allow", allow(methods)));
+    }
+    if let Some(refused) = refused(route.need(method), access) {
+        return reply(refused);
+    }
+    if head.upgrade != Upgrade::None && !matches!(route, Route::Feed) {
+        return reply(Reply::error(400, "bad_request", "only /api/ws and /ws speak WebSocket"));
+    }
+    serve(route, method, request, access, view)
+}
+
+fn serve(route: Route<'_>, method: Method, request: &Request, access: &Access, view: &View) -> Answer {
+    let head = &request.head;
+    let json = |body: &dyn erased::Body| Answer::Reply(Reply::new(200, JSON, body.bytes()));
+    match route {
+        Route::Asset(name) => reply(assets::reply(name, head.if_none_match.as_deref(), head.accepts_gzip)),
+        Route::Health => reply(Reply::new(200, TEXT, &b"ok\n"[..])),
+        Route::Ready => reply(ready(view)),
+        Route::Metrics => {
+            let format = Format::wanted(&head.accept);
+            reply(Reply::new(200, format.content_type(), exposition(view, format).into_bytes()))
+        }
+        Route::Feed => match &head.upgrade {
+            Upgrade::WebSocket(key) => Answer::Feed(key.clone()),
+            Upgrade::None | Upgrade::BrokenWebSocket => reply(
+                Reply::error(426, "upgrade_required", "this path speaks WebSocket, version 13")
+                    .with("Sec-WebSocket-Version", "13"),
+            ),
+        },
+        Route::Session => json(&json!({
+            "right": access.right.name(),
+            "login_required": access.login_required,
+            "version": env!("CARGO_PKG_VERSION"),
+            "lang_hint": null,
+        })),
+        Route::Login => orders::login(&request.body).map_or_else(reply, Answer::Login),
+        Route::Logout => Answer::Logout,
+        Route::Overview => Answer::Overview,
+        Route::UserStats => json(&users::users(view)),
+        Route::SpeedHistory => json(&parts::speed_history(view)),
+        Route::Config => json(&parts::limits(view)),
+        Route::Performance => json(&parts::performance(view)),
+        Route::ConnectionPool => json(&view.sample.connection_pool),
+        Route::MemoryPool => json(&view.sample.memory_pool),
+        Route::History => reply(history(request, view)),
+        Route::Events => reply(events(request, view)),
+        Route::Users if method == Method::Get => {
+            let ids = if access.right == Right::Admin { users::Ids::Whole } else { users::Ids::Masked };
+            let revision = format!("\"{}\"", view.sample.users_revision);
+            reply(Reply::json(200, &users::list(view, ids)).with("ETag", revision))
+        }
+        Route::Connections | Route::Connection(_) | Route::Users | Route::User(..) | Route::Reload => {
+            orders::read(&route, method, request, &access.by).map_or_else(reply, Answer::Order)
+        }
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+fn reply(reply: Reply) -> Answer {
+    Answer::Reply(reply)
+}
+
+/// The answer to a client whose right does not reach; `None` if it does.
+fn refused(need: Need, access: &Access) -> Option<Reply> {
+    let needed = match need {
+        Need::Nothing => return None,
+        Need::View => Right::View,
+        Need::Admin | Need::Change => Right::Admin,
+    };
+    if access.right == Right::None {
+        let message = "a token is needed: Authorization: Bearer TOKEN, or log in on the page";
+        return Some(Reply::error(401, "token_needed", message).with("WWW-Authenticate", "Bearer"));
+    }
+    if access.right < needed {
+        let message = "this needs the admin token, or the socket on the machine itself";
+        return Some(Reply::error(403, "admin_needed", message));
+    }
+    // Secrets and changes do not go over the open network in plain text.
+    let message =
+        "over the network this needs TLS in front: put a proxy there and set VLESS_MONITOR_ORIGIN to its address";
+    (need != Need::View && !access.is_private).then(|| Reply::error(403, "tls_needed", message))
+}
+
+fn allow(methods: &[Method]) -> String {
+    let mut words = Vec::new();
+    for method in methods {
+        words.push(match method {
+            Method::Get => "GET, HEAD",
+            Method::Post => "POST",
+            Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
+            Method::Head | Method::Options | Method::Other => continue,
+        });
+    }
+    words.push("OPTIONS");
+    words.join(", ")
+}
+
+fn ready(view: &View) -> Reply {
+    match view.sample.state {
+        ServerState::Serving => Reply::new(200, TEXT, &b"ready\n"[..]),
+        ServerState::Starting => Reply::new(503, TEXT, &b"starting\n"[..]),
+        ServerState::Draining => Reply::new(503, TEXT, &b"draining\n"[..]),
+    }
+}
+
+fn history(request: &Request, view: &View) -> Reply {
+    let head = &request.head;
+    let Some(range) = Range::named(head.parameter("range").unwrap_or("1h")) else {
+        return Reply::error(400, "bad_request", "range is one of 1h, 24h, 30d, 1y");
+    };
+    let series = match head.parameter("user") {
+        None => Some(&view.series),
+        Some(email) => match view.sample.users.iter().find(|user| &*user.email == email) {
+            // Nothing was counted yet where there is no entry.
+            Some(user) => view.book.entry(Key::of(&user.ledger_id)).map(|entry| &entry.series),
+            None => return Reply::error(404, "not_found", "there is no such user"),
+        },
+    };
+    let empty = super::history::series::Series::new(super::history::series::Subject::User);
+    let extract = series.unwrap_or(&empty).extract(range, view.clock.unix_time);
+    match head.parameter("format").unwrap_or("json") {
+        "json" => Reply::json(200, &extract),
+        "csv" => Reply::new(200, "text/csv; charset=utf-8", csv(&extract).into_bytes())
+            .with("Content-Disposition", format!("attachment; filename=\"history-{}.csv\"", range.name())),
+        _ => Reply::error(400, "bad_request", "format is json or csv"),
+    }
+}
+
+/// Events on one page at the most.
+const EVENTS_PAGE_MAX: usize = 500;
+
+fn events(request: &Request, view: &View) -> Reply {
+    let head = &request.head;
+    let number = |name: &str| head.parameter(name).map(str::parse::<u64>).transpose();
+    let (Ok(limit), Ok(before)) = (number("limit"), number("before")) else {
+        return Reply::error(400, "bad_request", "limit and before are numbers");
+    };
+    let kind = match head.parameter("kind").map(Kind::named) {
+        None => None,
+        Some(Some(kind)) => Some(kind),
+        Some(None) => return Reply::error(400, "bad_request", "there is no such kind of event"),
+    };
+    let limit = usize::try_from(limit.unwrap_or(100)).unwrap_or(usize::MAX).min(EVENTS_PAGE_MAX);
+    Reply::json(200, &json!({ "events": view.events.list(kind, before, limit) }))
+}
+
+/// The body of `/api/stats`, for everybody who wants it until the next tick.
+pub fn overview_bytes(view: &View) -> Vec<u8> {
+    serde_json::to_vec(&overview(view)).unwrap_or_default()
+}
+
+/// Lets bodies of different types take the same way.
+mod erased {
+    use super::Serialize;
+
+    pub(super) trait Body {
+        fn bytes(&self) -> Vec<u8>;
+    }
+
+    impl<T: Serialize> Body for T {
+        fn bytes(&self) -> Vec<u8> {
+            // What is shown here always becomes JSON.
+            serde_json::to_vec(self).unwrap_or_default()
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Everything of the control plane that is not a socket: it takes samples, judges alerts, keeps events and state, and
+//! answers requests.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::alerts::deliver::Deliverer;
+use super::api::{self, Answer, orders};
+use super::backend::{Backend, Denied, Done, Order};
+use super::events::{Event, Kind, Level};
+use super::feed::{self, Shared};
+use super::guard::{Guard, Refused};
+use super::http::connection::Request;
+use super::http::response::{JSON, Reply};
+use super::http::stream::Peer;
+use super::process::ProcessReader;
+use super::report::parts;
+use super::settings::Settings;
+use super::state::writer::Writer;
+use super::view::View;
+
+/// What to do with a request.
+pub enum Verdict {
+    /// Send this, after a while.
+    Reply(Reply, Duration),
+    Order(Order),
+    /// Go over to the feed, with this key of the handshake.
+    Feed(String),
+}
+
+pub struct Desk {
+    pub view: View,
+    guard: Guard,
+    backend: Arc<dyn Backend>,
+    process: ProcessReader,
+    deliverer: Deliverer,
+    writer: Option<Writer>,
+    state: StateWatch,
+    /// Events of other threads.
+    reported: Receiver<Event>,
+    /// The body of `/api/stats` and the feed's message with it, made when first wanted after a tick.
+    overview: Option<(Arc<[u8]>, Shared)>,
+    /// Messages for all readers of the feed.
+    news: Vec<Shared>,
+}
+
+/// What was last offered for writing, and how that went.
+#[derive(Default)]
+struct StateWatch {
+    offered_at: Option<Instant>,
+    fingerprint: Option<(u64, u64, usize, Value)>,
+    failing: bool,
+}
+
+/// Everything a desk needs.
+pub struct Parts {
+    pub view: View,
+    pub backend: Arc<dyn Backend>,
+    pub deliverer: Deliverer,
+    pub writer: Option<Writer>,
+    pub reported: Receiver<Event>,
+}
+
+impl Desk {
+    pub fn new(parts: Parts) -> Self {
+        let guard = Guard::new(parts.view.settings.keys.clone());
+        Self {
+            view: parts.view,
+            guard,
+            backend: parts.backend,
+            process: ProcessReader::new(),
+            deliverer: parts.deliverer,
+            writer: parts.writer,
+            state: StateWatch::default(),
+            reported: parts.reported,
+            overview: None,
+            news: Vec::new(),
+        }
+    }
+
+    /// Once a second: a new sample and what follows from it.
+    pub fn tick(&mut self, now: Instant) {
+        let process = self.process.read(now);
+        self.view.tick(self.backend.sample(), process, now, unix_time());
+        self.overview = None;
+        self.take_reported();
+        self.judge(now);
+        self.watch_state(now);
+    }
+
+    /// Takes the events that other threads reported.
+    pub fn take_reported(&mut self) {
+        while let Ok(event) = self.reported.try_recv() {
+            self.report(event);
+        }
+    }
+
+    fn report(&mut self, event: Event) {
+        let event = self.view.events.push(event, unix_time());
+        let message = json!({ "type": "event", "payload": event }).to_string();
+        self.news.push(feed::encode(message.into_bytes()));
+    }
+
+    /// The messages that readers of the feed have not been offered yet.
+    pub fn take_news(&mut self) -> Vec<Shared> {
+        std::mem::take(&mut self.news)
+    }
+
+    fn judge(&mut self, now: Instant) {
+        let mut watch = std::mem::take(&mut self.view.watch);
+        let notices = watch.judge(|metric| self.view.metric(metric), now, self.view.clock.unix_time);
+        self.view.watch = watch;
+        for (notice, recipients) in notices {
+            self.deliverer.tell(&notice, &recipients);
+            let level = if notice.state == "fired" { Level::Warn } else { Level::Info };
+            let data = serde_json::to_value(&notice).unwrap_or_default();
+            self.report(Event::new(Kind::Alert, level, notice.text).with(data));
+        }
+        self.view.own.alert_failures_total = self.deliverer.failures();
+    }
+
+    fn watch_state(&mut self, now: Instant) {
+        let Some(writer) = &self.writer else { return };
+        let own = &mut self.view.own;
+        own.state_writes_total = writer.writes_total();
+        own.state_write_errors_total = writer.errors_total();
+        own.state_write_errors_in_a_row = writer.errors_in_a_row();
+        let failing = own.state_write_errors_in_a_row > 0;
+        if failing != self.state.failing {
+            self.state.failing = failing;
+            let event = match writer.last_error().filter(|_| failing) {
+                Some(error) => {
+                    log::warn!("state: cannot be written, totals would be lost in a crash: {error}");
+                    Event::new(Kind::State, Level::Error, format!("the state file cannot be written: {error}"))
+                }
+                None => Event::new(Kind::State, Level::Info, "the state file is written again"),
+            };
+            self.report(event);
+        }
+        let interval = self.view.settings.state_interval;
+        if self.state.offered_at.is_none_or(|at| now.saturating_duration_since(at) >= interval) {
+            self.state.offered_at = Some(now);
+            self.offer_state();
+        }
+    }
+
+    /// Has the state written, if something changed or the last attempt failed.
+    fn offer_state(&mut self) {
+        let Some(writer) = &self.writer else { return };
+        let accounts = self.backend.accounts_state();
+        let lifetime = self.view.lifetime();
+        let last_event = self.view.events.list(None, None, 1).first().map_or(0, |event| event.id);
+        let online = self.view.sample.users.iter().filter(|user| user.totals.sessions_active > 0).count();
+        let fingerprint = (lifetime.total(), last_event, online, accounts);
+        let is_changed = self.state.fingerprint.as_ref() != Some(&fingerprint);
+        // Whoever is online is seen at every moment.
+        if is_changed || online > 0 || self.state.failing {
+            writer.offer(self.view.save(fingerprint.3.clone()));
+            self.state.fingerprint = Some(fingerprint);
+        }
+    }
+
+    /// The last sample and the last state, at the end.
+    pub fn finish(&mut self, now: Instant) {
+        self.take_reported();
+        let process = self.process.read(now);
+        self.view.tick(self.backend.sample(), process, now, unix_time());
+        self.state.fingerprint = None;
+        self.offer_state();
+    }
+
+    pub fn adopt(&mut self, settings: Settings) {
+        self.guard.adopt(settings.keys.clone());
+        self.view.adopt(settings);
+        self.overview = None;
+    }
+
+    /// The answer to a request, or what has to be done first.
+    pub fn answer(&mut self, request: &Request, now: Instant) -> Verdict {
+        self.view.own.requests_total += 1;
+        let access = match self.guard.check(request, now) {
+            Ok(access) => access,
+            Err(refused) => return self.refuse(refused),
+        };
+        match api::answer(request, &access, &self.view) {
+            Answer::Reply(reply) => at_once(reply),
+            Answer::Overview => at_once(Reply::new(200, JSON, self.overview().0.to_vec())),
+            Answer::Order(order) => Verdict::Order(order),
+            Answer::Feed(key) => Verdict::Feed(key),
+            Answer::Login(token) => match self.guard.login(&token, request.peer, now) {
+                Ok(cookie) => at_once(Reply::empty(204).with("Set-Cookie", cookie)),
+                Err(refused) => self.refuse(refused),
+            },
+            Answer::Logout => at_once(Reply::empty(204).with("Set-Cookie", self.guard.logout(request))),
+        }
+    }
+
+    fn refuse(&mut self, refused: Refused) -> Verdict {
+        self.view.own.auth_failures_total = self.guard.failures_total();
+        // The first failure may be a slip; then only every tenfold number is worth an event.
+        if let Some((Peer::Ip(source), count)) = refused.failure
+            && matches!(count, 3 | 10 | 100 | 1000 | 10_000 | 100_000)
+        {
+            log::warn!("monitoring: {count} wrong tokens from {source}");
+            let text = format!("{count} wrong tokens from {source}");
+            self.report(Event::new(Kind::Auth, Level::Warn, text).by(source.to_string()));
+        }
+        Verdict::Reply(refused.reply, refused.delay)
+    }
+
+    /// The answer to an order that was obeyed or not.
+    pub fn finished(&mut self, order: &Order, result: Result<Done, Denied>) -> Reply {
+        if !matches!(order, Order::Sessions(_) | Order::Link { .. } | Order::QrCode { .. }) {
+            // Whoever asks next must see what was changed.
+            self.view.refresh(self.backend.sample());
+            self.overview = None;
+            self.take_reported();
+        }
+        orders::finished(result)
+    }
+
+    /// The body of `/api/stats`, and the same as a message of the feed.
+    fn overview(&mut self) -> &(Arc<[u8]>, Shared) {
+        self.overview.get_or_insert_with(|| {
+            let body = api::overview_bytes(&self.view);
+            let message = [&br#"{"type":"stats","payload":"#[..], &body, b"}"].concat();
+            (body.into(), feed::encode(message))
+        })
+    }
+
+    pub fn snapshot(&mut self) -> Shared {
+        Arc::clone(&self.overview().1)
+    }
+
+    /// The first message of a new reader.
+    pub fn history(&self) -> Shared {
+        let message = json!({ "type": "history", "payload": parts::speed_history(&self.view) });
+        feed::encode(message.to_string().into_bytes())
+    }
+}
+
+fn at_once(reply: Reply) -> Verdict {
+    Verdict::Reply(reply, Duration::ZERO)
+}
+
+/// Seconds since 1970; 0 where the clock is before that.
+pub fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
+}

@@ -1,0 +1,72 @@
+//! Orders that take time, obeyed one after the other on a thread of their own.
+//!
+//! The control thread leaves an order and goes on; the answer comes back with a wake-up. At most [`ORDERS_MAX`] wait.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::thread::{self, JoinHandle};
+
+use mio::Waker;
+
+use super::backend::{Backend, Denied, Done, Order};
+
+/// Orders that wait at the most; the next one is answered with 503.
+pub const ORDERS_MAX: usize = 64;
+
+/// An answer, and whose it is.
+pub struct Finished {
+    pub client: usize,
+    pub order: Order,
+    pub result: Result<Done, Denied>,
+}
+
+pub struct Errands {
+    orders: Option<SyncSender<(usize, Order)>>,
+    finished: Receiver<Finished>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Errands {
+    pub fn start(backend: Arc<dyn Backend>, waker: Arc<Waker>) -> io::Result<Self> {
+        let (orders, waiting) = mpsc::sync_channel::<(usize, Order)>(ORDERS_MAX);
+        let (done, finished) = mpsc::channel();
+        let thread = thread::Builder::new().name("errands".to_owned()).spawn(move || {
+            for (client, order) in waiting {
+                // In a debug build a bug in one order must not leave all later ones without an answer.
+                let result = catch_unwind(AssertUnwindSafe(|| backend.execute(order.clone())))
+                    .unwrap_or_else(|_| Err(Denied::new(500, "internal", "the order failed; the log says more")));
+                if done.send(Finished { client, order, result }).is_err() {
+                    return;
+                }
+                let _ = waker.wake();
+            }
+        })?;
+        Ok(Self { orders: Some(orders), finished, thread: Some(thread) })
+    }
+
+    /// Leaves an order of the client with this number; false when too many wait.
+    pub fn leave(&self, client: usize, order: Order) -> bool {
+        let Some(orders) = &self.orders else { return false };
+        match orders.try_send((client, order)) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        }
+    }
+
+    /// The next answer, if there is one.
+    pub fn take(&self) -> Option<Finished> {
+        self.finished.try_recv().ok()
+    }
+}
+
+impl Drop for Errands {
+    fn drop(&mut self) {
+        self.orders = None;
+        // The order under way may wait for somebody who waits for us; its thread ends with it.
+        if let Some(thread) = self.thread.take().filter(JoinHandle::is_finished) {
+            let _ = thread.join();
+        }
+    }
+}

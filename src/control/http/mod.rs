@@ -1,0 +1,9 @@
+//! HTTP/1.1 as the control plane speaks it: one request at a time, everything bounded.
+//!
+//! `head.rs` reads request heads from bytes; `connection.rs` is one client from accept to close; `response.rs` turns
+//! answers into bytes; `stream.rs` is the socket, TCP or Unix. Nothing here knows what is being asked for.
+
+pub mod connection;
+pub mod head;
+pub mod response;
+pub mod stream;

@@ -1,0 +1,379 @@
+//! The loop of the control thread: listeners, clients, deadlines, ticks.
+//!
+//! One thread serves everybody and never waits for anybody: sockets do not block, orders and deliveries and the state file
+//! have threads of their own. The number of clients is bounded; a new one takes the place of the one that has been silent
+//! the longest.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use mio::event::Event as Readiness;
+use mio::{Events, Poll, Token, Waker};
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::clients::{Client, Clients};
+use super::desk::{Desk, Verdict};
+use super::errands::Errands;
+use super::events::{Event, Kind, Level};
+use super::feed::{Gone, Reader};
+use super::handshake;
+use super::http::connection::{Connection, Progress, Request};
+use super::http::response::Reply;
+use super::http::stream::{Peer, Stream};
+use super::listeners::{self, Listeners};
+use super::settings::Settings;
+
+/// Readers of the feed beyond their limit that are being told so.
+const SURPLUS_READERS_MAX: usize = 64;
+/// Clients accepted in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+const TICK: Duration = Duration::from_secs(1);
+/// Deadlines are looked at so often at the most.
+const SWEEP: Duration = Duration::from_millis(20);
+/// A place that could not be listened at is tried again after this.
+const LISTEN_RETRY: Duration = Duration::from_secs(5);
+/// At the end, for readers to get their close frame.
+const GOODBYE: Duration = Duration::from_millis(200);
+
+pub const WAKER: Token = Token(2);
+const FIRST_CLIENT: usize = 3;
+
+/// What the rest of the server tells the loop.
+pub enum Message {
+    Adopt(Box<Settings>),
+    Stop,
+}
+
+pub struct Plane {
+    pub poll: Poll,
+    pub listeners: Listeners,
+    pub desk: Desk,
+    pub errands: Errands,
+    pub messages: Receiver<Message>,
+    clients: Clients,
+    times: Times,
+    is_stopped: bool,
+}
+
+/// When what is due.
+struct Times {
+    tick: Instant,
+    broadcast: Instant,
+    ping: Instant,
+    sweep: Instant,
+    listen: Instant,
+    /// Some clients wait to be accepted.
+    accept: [bool; 2],
+    listen_failed: bool,
+}
+
+impl Plane {
+    pub fn new(poll: Poll, listeners: Listeners, desk: Desk, errands: Errands, messages: Receiver<Message>) -> Self {
+        let now = Instant::now();
+        let times = Times {
+            tick: now,
+            broadcast: now,
+            ping: now,
+            sweep: now,
+            listen: now + LISTEN_RETRY,
+            accept: [true; 2],
+            listen_failed: false,
+        };
+        let clients = Clients::new(FIRST_CLIENT);
+        Self { poll, listeners, desk, errands, messages, clients, times, is_stopped: false }
+    }
+
+    /// Serves until told to stop.
+    pub fn run(&mut self) {
+        let mut events = Events::with_capacity(256);
+        while !self.is_stopped {
+            if let Err(error) = self.poll.poll(&mut events, Some(self.poll_timeout()))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                log::error!("monitoring: the poll failed, nothing is served any more: {error}");
+                return;
+            }
+            let now = Instant::now();
+            for event in &events {
+                self.dispatch(event, now);
+            }
+            self.take_messages();
+            self.take_finished(now);
+            self.accept(now);
+            self.on_time(now);
+        }
+        self.say_goodbye(&mut events);
+    }
+
+    fn poll_timeout(&self) -> Duration {
+        let now = Instant::now();
+        let mut due = self.times.tick;
+        if self.times.accept.contains(&true) {
+            due = now;
+        }
+        if let Some(next) = self.clients.next_deadline() {
+            due = due.min(next.max(self.times.sweep));
+        }
+        due.saturating_duration_since(now)
+    }
+
+    fn dispatch(&mut self, event: &Readiness, now: Instant) {
+        match event.token() {
+            listeners::TCP => self.times.accept[0] = true,
+            listeners::UNIX => self.times.accept[1] = true,
+            WAKER => {}
+            Token(client) => {
+                let readable = event.is_readable() || event.is_read_closed() || event.is_error();
+                self.serve(client, readable, now);
+            }
+        }
+    }
+
+    fn serve(&mut self, number: usize, readable: bool, now: Instant) {
+        match self.clients.get(number) {
+            Some(Client::Http { connection, .. }) => {
+                let progress = connection.on_ready(readable, now);
+                self.proceed(number, progress, now);
+            }
+            Some(Client::Feed(reader)) => {
+                let result = reader.on_ready(readable, now);
+                self.keep_reader(number, result);
+            }
+            None => {}
+        }
+    }
+
+    /// Does what an HTTP client's progress asks for, until it waits.
+    fn proceed(&mut self, number: usize, mut progress: Progress, now: Instant) {
+        loop {
+            let request = match progress {
+                Progress::Wait => return,
+                Progress::Close => {
+                    self.clients.remove(number);
+                    self.listeners.refill_reserve();
+                    return;
+                }
+                Progress::Request(request) => request,
+            };
+            let Some((reply, delay)) = self.answer(number, &request, now) else { return };
+            let Some(Client::Http { connection, was_served }) = self.clients.get(number) else { return };
+            *was_served = true;
+            progress = connection.answer(&reply, delay, now);
+        }
+    }
+
+    /// The answer, unless it comes later or the client becomes a reader of the feed.
+    fn answer(&mut self, number: usize, request: &Request, now: Instant) -> Option<(Reply, Duration)> {
+        match self.desk.answer(request, now) {
+            Verdict::Reply(reply, delay) => Some((reply, delay)),
+            Verdict::Order(order) => {
+                let busy = || Reply::error(503, "busy", "too many orders wait; try again").with("Retry-After", "1");
+                (!self.errands.leave(number, order)).then(|| (busy(), Duration::ZERO))
+            }
+            Verdict::Feed(key)
+                if self.clients.readers() < self.desk.view.settings.feed_clients_max + SURPLUS_READERS_MAX =>
+            {
+                self.subscribe(number, &key, now);
+                None
+            }
+            Verdict::Feed(_) => {
+                let reply = Reply::error(503, "busy", "too many readers of the feed").with("Retry-After", "10");
+                Some((reply, Duration::ZERO))
+            }
+        }
+    }
+
+    fn subscribe(&mut self, number: usize, key: &str, now: Instant) {
+        let is_surplus = self.clients.readers() >= self.desk.view.settings.feed_clients_max;
+        let Some(Client::Http { connection, .. }) = self.clients.remove(number) else { return };
+        let (stream, early) = connection.into_upgraded();
+        let mut reader = Reader::new(stream, handshake::accept(key), early, now);
+        if is_surplus {
+            reader.close(CloseCode::Again, "too many readers", now);
+        } else {
+            reader.offer(&self.desk.history());
+            reader.offer_snapshot(&self.desk.snapshot());
+        }
+        let result = reader.on_ready(true, now);
+        self.clients.insert(number, Client::Feed(Box::new(reader)));
+        self.keep_reader(number, result);
+    }
+
+    fn keep_reader(&mut self, number: usize, result: Result<(), Gone>) {
+        if let Err(gone) = result {
+            self.clients.remove(number);
+            self.listeners.refill_reserve();
+            self.desk.view.own.feed_clients_dropped_total += u64::from(gone == Gone::Silent);
+        }
+    }
+
+    fn take_messages(&mut self) {
+        while let Ok(message) = self.messages.try_recv() {
+            match message {
+                Message::Adopt(settings) => self.desk.adopt(*settings),
+                Message::Stop => self.is_stopped = true,
+            }
+        }
+        self.desk.take_reported();
+        self.tell_news(Instant::now());
+    }
+
+    fn tell_news(&mut self, now: Instant) {
+        for message in self.desk.take_news() {
+            self.tell_readers(now, |reader| {
+                reader.offer(&message);
+            });
+        }
+    }
+
+    fn tell_readers(&mut self, now: Instant, mut tell: impl FnMut(&mut Reader)) {
+        for number in self.clients.reader_numbers() {
+            if let Some(Client::Feed(reader)) = self.clients.get(number) {
+                tell(reader);
+                let result = reader.on_ready(false, now);
+                self.keep_reader(number, result);
+            }
+        }
+    }
+
+    fn take_finished(&mut self, now: Instant) {
+        while let Some(finished) = self.errands.take() {
+            let reply = self.desk.finished(&finished.order, finished.result);
+            if let Some(Client::Http { connection, was_served }) = self.clients.get(finished.client) {
+                *was_served = true;
+                let progress = connection.answer(&reply, Duration::ZERO, now);
+                self.proceed(finished.client, progress, now);
+            }
+        }
+    }
+
+    fn accept(&mut self, now: Instant) {
+        for (index, token) in [listeners::TCP, listeners::UNIX].into_iter().enumerate() {
+            for _ in 0..ACCEPTS_PER_TURN {
+                if !self.times.accept[index] {
+                    break;
+                }
+                match self.listeners.accept(token) {
+                    Some((stream, peer)) => self.admit(stream, peer, now),
+                    None => self.times.accept[index] = false,
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, mut stream: Stream, peer: Peer, now: Instant) {
+        if self.clients.is_full() {
+            if !self.clients.evict() {
+                return;
+            }
+            self.desk.view.own.clients_evicted_total += 1;
+        }
+        let number = self.clients.number();
+        if stream.register(self.poll.registry(), Token(number)).is_err() {
+            return;
+        }
+        let connection = Box::new(Connection::new(stream, peer, now));
+        self.clients.insert(number, Client::Http { connection, was_served: false });
+        self.serve(number, true, now);
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        if now >= self.times.sweep {
+            self.times.sweep = now + SWEEP;
+            self.sweep(now);
+        }
+        if now < self.times.tick {
+            return;
+        }
+        // After a long pause the missed ticks are left out.
+        self.times.tick = (self.times.tick + TICK).max(now + TICK / 2);
+        let readers = self.clients.readers();
+        self.desk.view.own.clients = self.clients.count() as u64;
+        self.desk.view.own.feed_clients = readers as u64;
+        self.desk.tick(now);
+        self.tell_news(now);
+        self.listeners.refill_reserve();
+        // What a lack of descriptors left in the queue.
+        self.times.accept = [true; 2];
+        if now >= self.times.broadcast {
+            let interval = self.desk.view.settings.broadcast_interval;
+            self.times.broadcast = (self.times.broadcast + interval).max(now + interval / 2);
+            if readers > 0 {
+                let snapshot = self.desk.snapshot();
+                self.tell_readers(now, |reader| reader.offer_snapshot(&snapshot));
+            }
+        }
+        if now >= self.times.ping {
+            self.times.ping = now + self.desk.view.settings.heartbeat_timeout / 3;
+            self.tell_readers(now, Reader::ping);
+        }
+        if now >= self.times.listen {
+            self.times.listen = now + LISTEN_RETRY;
+            self.open_listeners();
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        let heartbeat = self.desk.view.settings.heartbeat_timeout;
+        for number in self.clients.due(heartbeat, now) {
+            match self.clients.get(number) {
+                Some(Client::Http { connection, .. }) => {
+                    let progress = connection.on_deadline(now);
+                    self.proceed(number, progress, now);
+                }
+                Some(Client::Feed(reader)) => {
+                    let result = reader.check(heartbeat, now);
+                    self.keep_reader(number, result);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Opens the listeners that are not open, and tells about those that cannot be.
+    pub fn open_listeners(&mut self) {
+        let failed = self.listeners.open_missing(self.poll.registry());
+        if !failed.is_empty() && !self.times.listen_failed {
+            for (place, error) in &failed {
+                log::warn!(
+                    "monitoring: cannot listen on {place}: {error}; trying again every {} s",
+                    LISTEN_RETRY.as_secs()
+                );
+            }
+        }
+        if failed.is_empty() && self.times.listen_failed {
+            log::info!("monitoring: listening now");
+        }
+        self.times.listen_failed = !failed.is_empty();
+    }
+
+    fn say_goodbye(&mut self, events: &mut Events) {
+        let now = Instant::now();
+        self.desk.finish(now);
+        self.tell_readers(now, |reader| reader.close(CloseCode::Away, "the server stops", now));
+        let deadline = now + GOODBYE;
+        while self.clients.readers() > 0 && Instant::now() < deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.poll.poll(events, Some(left)).is_err() {
+                return;
+            }
+            for event in &*events {
+                if event.token().0 >= FIRST_CLIENT {
+                    self.dispatch(event, Instant::now());
+                }
+            }
+        }
+    }
+}
+
+/// The event that a server has started.
+pub fn started() -> Event {
+    Event::new(Kind::Start, Level::Info, format!("vless-rust {} started", env!("CARGO_PKG_VERSION")))
+}
+
+/// Wakes the loop.
+pub fn waker(poll: &Poll) -> io::Result<Arc<Waker>> {
+    Waker::new(poll.registry(), WAKER).map(Arc::new)
+}

@@ -1,0 +1,106 @@
+//! The accounts as they are shown.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::control::format;
+use crate::control::history::book::{Entry, Key};
+use crate::control::sample::{UserLimits, UserSample, UserState};
+use crate::control::view::View;
+
+#[derive(Serialize)]
+pub struct UserShown<'a> {
+    uuid: String,
+    email: &'a str,
+    note: &'a str,
+    flow: &'a str,
+    enabled: bool,
+    state: UserState,
+    locked: bool,
+    upload_speed: String,
+    upload_bps: u64,
+    download_speed: String,
+    download_bps: u64,
+    total_traffic: String,
+    total_upload_bytes: u64,
+    total_download_bytes: u64,
+    today_bytes: u64,
+    month_bytes: u64,
+    active_connections: u64,
+    online: bool,
+    addresses: &'a [IpAddr],
+    quota_bytes: u64,
+    quota_used_bytes: u64,
+    quota_period: &'a str,
+    quota_resets_at: Option<u64>,
+    expires_at: Option<u64>,
+    created_at: Option<u64>,
+    first_seen_at: Option<u64>,
+    last_seen_at: Option<u64>,
+    limits: &'a UserLimits,
+}
+
+/// `/api/users`.
+#[derive(Serialize)]
+pub struct UserList<'a> {
+    revision: u64,
+    users: Vec<UserShown<'a>>,
+}
+
+/// How much of an id is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ids {
+    Masked,
+    Whole,
+}
+
+/// All accounts with masked ids.
+pub fn users(view: &View) -> Vec<UserShown<'_>> {
+    view.sample.users.iter().map(|user| shown(view, user, Ids::Masked)).collect()
+}
+
+pub fn list(view: &View, ids: Ids) -> UserList<'_> {
+    let users = view.sample.users.iter().map(|user| shown(view, user, ids)).collect();
+    UserList { revision: view.sample.users_revision, users }
+}
+
+pub fn shown<'a>(view: &View, user: &'a UserSample, ids: Ids) -> UserShown<'a> {
+    let entry = view.book.entry(Key::of(&user.ledger_id));
+    let lifetime = entry.map(Entry::lifetime).unwrap_or_default();
+    let (today, month) = entry.map(|entry| entry.series.today_and_month(view.clock.unix_time)).unwrap_or_default();
+    let (up_bps, down_bps) = entry.map_or((0, 0), |entry| (entry.up_bps, entry.down_bps));
+    UserShown {
+        uuid: match ids {
+            Ids::Masked => format::masked_id(&user.id),
+            Ids::Whole => format::id(&user.id),
+        },
+        email: &user.email,
+        note: &user.note,
+        flow: user.flow,
+        enabled: user.enabled,
+        state: user.state,
+        locked: user.locked,
+        upload_speed: format::speed(up_bps),
+        upload_bps: up_bps,
+        download_speed: format::speed(down_bps),
+        download_bps: down_bps,
+        total_traffic: format::bytes(lifetime.total()),
+        total_upload_bytes: lifetime.up_bytes,
+        total_download_bytes: lifetime.down_bytes,
+        today_bytes: today.total(),
+        month_bytes: month.total(),
+        active_connections: user.totals.sessions_active,
+        online: user.totals.sessions_active > 0,
+        addresses: &user.addresses,
+        quota_bytes: user.limits.quota_bytes,
+        quota_used_bytes: user.quota_used_bytes,
+        quota_period: if user.limits.quota_period.is_empty() { "none" } else { user.limits.quota_period },
+        quota_resets_at: user.quota_resets_at,
+        expires_at: user.expires_at,
+        created_at: user.created_at,
+        first_seen_at: entry.and_then(|entry| entry.first_seen_at),
+        last_seen_at: entry.and_then(|entry| entry.last_seen_at),
+        limits: &user.limits,
+    }
+}

@@ -1,0 +1,124 @@
+//! What the control plane shows, as plain data taken from the rest once a second.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::stats::pools::{ConnectionPoolStats, MemoryPoolStats};
+use crate::stats::{TimingTotals, Totals, UserTotals};
+
+/// The state of the server at one moment. Every counter began at 0 with the process.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    pub totals: Totals,
+    pub memory_pool: MemoryPoolStats,
+    pub connection_pool: ConnectionPoolStats,
+    /// Sessions that ended, by reason. Every known reason is there.
+    pub closes: Vec<(&'static str, u64)>,
+    /// Clients that were not served, by reason. Every known reason is there.
+    pub rejected: Vec<(&'static str, u64)>,
+    /// Sessions alive now, and how many there may be.
+    pub sessions: u64,
+    pub sessions_max: u64,
+    pub users: Vec<UserSample>,
+    /// Changes with every change of an account.
+    pub users_revision: u64,
+    pub state: ServerState,
+    pub workers: u64,
+    pub certificates: Vec<CertificateSample>,
+    pub last_reload: Option<ReloadSample>,
+    pub timings: TimingTotals,
+    /// Log lines that were dropped because the log could not follow.
+    pub log_lines_dropped: u64,
+}
+
+/// Whether the server takes new clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerState {
+    /// The workers are not all up yet.
+    #[default]
+    Starting,
+    Serving,
+    Draining,
+}
+
+/// One account.
+#[derive(Clone, Debug, Default)]
+pub struct UserSample {
+    /// The credential. Shown whole to the admin right alone.
+    pub id: [u8; 16],
+    /// The id in the form under which what was used is kept.
+    pub ledger_id: [u8; 16],
+    pub email: Arc<str>,
+    pub note: Arc<str>,
+    pub flow: &'static str,
+    pub enabled: bool,
+    pub state: UserState,
+    /// The account is in the configuration file, which nobody but the operator writes.
+    pub locked: bool,
+    pub totals: UserTotals,
+    /// Where live sessions come from.
+    pub addresses: Vec<IpAddr>,
+    pub quota_used_bytes: u64,
+    pub quota_resets_at: Option<u64>,
+    pub created_at: Option<u64>,
+    pub expires_at: Option<u64>,
+    pub limits: UserLimits,
+}
+
+/// Whether an account is served, and if not, why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UserState {
+    #[default]
+    Active,
+    Disabled,
+    Expired,
+    QuotaUsed,
+}
+
+impl UserState {
+    pub const ALL: [(Self, &str); 4] = [
+        (Self::Active, "active"),
+        (Self::Disabled, "disabled"),
+        (Self::Expired, "expired"),
+        (Self::QuotaUsed, "quota_used"),
+    ];
+}
+
+/// What an account may use; 0 is no limit.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct UserLimits {
+    pub quota_bytes: u64,
+    /// `none`, `day`, `week` or `month`.
+    pub quota_period: &'static str,
+    pub quota_day: u8,
+    /// RFC 3339.
+    pub expires_at: Option<String>,
+    pub expires_after_days: u64,
+    pub addresses_max: u64,
+    pub sessions_max: u64,
+    pub up_bytes_per_second_max: u64,
+    pub down_bytes_per_second_max: u64,
+}
+
+/// One certificate shown to clients.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateSample {
+    pub names: Vec<String>,
+    pub issuer: String,
+    pub self_signed: bool,
+    pub not_after: u64,
+    pub pin_sha256: String,
+}
+
+/// How the last reload went.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ReloadSample {
+    pub at: u64,
+    pub ok: bool,
+    pub changes: Vec<String>,
+    pub error: Option<String>,
+}

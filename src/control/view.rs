@@ -1,0 +1,218 @@
+//! All that is shown, as of the last tick: the sample, what was computed from it, and what is remembered.
+//!
+//! Plain data that the pure functions of `report`, `metrics` and `api` read. [`View::tick`] is the only place where
+//! counters become speeds and history.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::alerts::{Metric, Watch};
+use super::events::Events;
+use super::history::book::Book;
+use super::history::ring::Moved;
+use super::history::series::{Series, Subject};
+use super::history::{SpeedPoint, Speeds, speeds};
+use super::process::ProcessFigures;
+use super::sample::Sample;
+use super::settings::Settings;
+use super::state::Saved;
+use crate::stats::histogram::Durations;
+
+pub struct View {
+    pub settings: Settings,
+    pub sample: Sample,
+    pub process: ProcessFigures,
+    pub speeds: Speeds,
+    pub series: Series,
+    pub book: Book,
+    pub events: Events,
+    pub watch: Watch,
+    pub clock: Clock,
+    /// Payload that former processes counted.
+    base: Moved,
+    counted: Moved,
+    moved_at: Instant,
+    recent: Recent,
+    pub own: OwnCounters,
+}
+
+/// The two clocks of the last tick.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    pub started: Instant,
+    pub now: Instant,
+    /// Unix times.
+    pub started_at: u64,
+    pub unix_time: u64,
+}
+
+impl Clock {
+    pub fn uptime(&self) -> Duration {
+        self.now.saturating_duration_since(self.started)
+    }
+}
+
+/// What the control plane counts of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnCounters {
+    pub feed_clients: u64,
+    pub feed_clients_dropped_total: u64,
+    pub clients: u64,
+    pub requests_total: u64,
+    pub clients_evicted_total: u64,
+    pub auth_failures_total: u64,
+    pub state_writes_total: u64,
+    pub state_write_errors_total: u64,
+    pub state_write_errors_in_a_row: u64,
+    pub alert_failures_total: u64,
+}
+
+impl View {
+    pub fn new(settings: Settings, saved: Saved, clock: Clock) -> Self {
+        Self {
+            speeds: Speeds::new(settings.speed_history_s),
+            series: Series::restore(Subject::Overall, saved.history),
+            book: Book::restore(saved.users),
+            events: Events::restore(saved.events),
+            watch: Watch::new(settings.rules.clone()),
+            settings,
+            sample: Sample::default(),
+            process: ProcessFigures::default(),
+            clock,
+            base: Moved { up_bytes: saved.upload_bytes, down_bytes: saved.download_bytes },
+            counted: Moved::default(),
+            moved_at: clock.now,
+            recent: Recent::default(),
+            own: OwnCounters::default(),
+        }
+    }
+
+    /// Takes a new sample.
+    pub fn tick(&mut self, sample: Sample, process: ProcessFigures, now: Instant, unix_time: u64) {
+        let passed = now.saturating_duration_since(self.clock.now);
+        (self.clock.now, self.clock.unix_time) = (now, unix_time);
+        let counted = Moved { up_bytes: sample.totals.uplink_bytes, down_bytes: sample.totals.downlink_bytes };
+        let moved = Moved {
+            up_bytes: counted.up_bytes.saturating_sub(self.counted.up_bytes),
+            down_bytes: counted.down_bytes.saturating_sub(self.counted.down_bytes),
+        };
+        if moved.total() > 0 {
+            self.moved_at = now;
+        }
+        self.counted = counted;
+        let speeds = speeds(moved, passed);
+        let uptime_s = self.clock.uptime().as_secs();
+        self.speeds.push(SpeedPoint { uptime_s, at: unix_time, up_bps: speeds.0, down_bps: speeds.1 });
+        self.series.add(unix_time, moved, speeds);
+        self.book.update(&sample.users, unix_time, passed);
+        self.recent.push(now, rejected(&sample), sample.timings.turn);
+        self.sample = sample;
+        self.process = process;
+    }
+
+    /// A new look between two ticks, after something was changed: speeds and history are left to the next tick.
+    pub fn refresh(&mut self, sample: Sample) {
+        self.sample.users = sample.users;
+        self.sample.users_revision = sample.users_revision;
+        self.sample.certificates = sample.certificates;
+        self.sample.last_reload = sample.last_reload;
+        self.sample.state = sample.state;
+    }
+
+    pub fn adopt(&mut self, settings: Settings) {
+        self.speeds.resize(settings.speed_history_s);
+        self.watch.adopt(settings.rules.clone());
+        self.settings = settings;
+    }
+
+    /// Payload of all time.
+    pub fn lifetime(&self) -> Moved {
+        Moved {
+            up_bytes: self.base.up_bytes + self.counted.up_bytes,
+            down_bytes: self.base.down_bytes + self.counted.down_bytes,
+        }
+    }
+
+    pub fn save(&self, accounts: serde_json::Value) -> Saved {
+        Saved {
+            saved_at: self.clock.unix_time,
+            upload_bytes: self.lifetime().up_bytes,
+            download_bytes: self.lifetime().down_bytes,
+            history: self.series.save(),
+            users: self.book.save(),
+            events: self.events.save(),
+            accounts,
+        }
+    }
+
+    /// The workers' turns of the last minute.
+    pub fn recent_turns(&self) -> Durations {
+        let oldest = self.recent.marks.front().map(|mark| &mark.turns);
+        oldest.map_or_else(Durations::default, |before| self.sample.timings.turn.since(before))
+    }
+
+    /// The figure that an alert watches; `None` where the server has none.
+    pub fn metric(&self, metric: Metric) -> Option<f64> {
+        let percent = |part: u64, whole: u64| (whole > 0).then(|| part as f64 * 100.0 / whole as f64);
+        match metric {
+            Metric::CertificateDaysLeft => {
+                let first = self.sample.certificates.iter().map(|certificate| certificate.not_after).min()?;
+                Some((first as f64 - self.clock.unix_time as f64) / 86_400.0)
+            }
+            Metric::DescriptorsPercent => percent(self.process.descriptors, self.process.descriptors_max),
+            Metric::MemoryPercent => percent(self.process.memory_bytes, self.process.total_memory_bytes),
+            Metric::SessionsPercent => percent(self.sample.sessions, self.sample.sessions_max),
+            Metric::RejectedPerMinute => Some(self.recent.rejected_per_minute(self.clock.now)),
+            Metric::NoTrafficSeconds => Some(self.clock.now.saturating_duration_since(self.moved_at).as_secs_f64()),
+            Metric::QuotaPercent => {
+                let limited = self.sample.users.iter().filter(|user| user.limits.quota_bytes > 0);
+                limited.filter_map(|user| percent(user.quota_used_bytes, user.limits.quota_bytes)).reduce(f64::max)
+            }
+            Metric::StateWriteErrors => Some(self.own.state_write_errors_in_a_row as f64),
+            Metric::TurnMilliseconds => {
+                let turns = self.recent_turns();
+                (turns.count() > 0).then(|| turns.percentile_us(99) as f64 / 1000.0)
+            }
+            Metric::ClusterAwaySeconds => None,
+        }
+    }
+}
+
+fn rejected(sample: &Sample) -> u64 {
+    sample.rejected.iter().map(|(_, count)| count).sum()
+}
+
+/// Counters some seconds back, for figures over the last minute.
+#[derive(Default)]
+struct Recent {
+    /// One every ten seconds, oldest first.
+    marks: VecDeque<Mark>,
+    rejected: u64,
+}
+
+struct Mark {
+    at: Instant,
+    rejected: u64,
+    turns: Durations,
+}
+
+impl Recent {
+    const STEP: Duration = Duration::from_secs(10);
+    const MARKS_MAX: usize = 7;
+
+    fn push(&mut self, now: Instant, rejected: u64, turns: Durations) {
+        self.rejected = rejected;
+        if self.marks.back().is_none_or(|last| now >= last.at + Self::STEP) {
+            if self.marks.len() >= Self::MARKS_MAX {
+                self.marks.pop_front();
+            }
+            self.marks.push_back(Mark { at: now, rejected, turns });
+        }
+    }
+
+    fn rejected_per_minute(&self, now: Instant) -> f64 {
+        let Some(oldest) = self.marks.front() else { return 0.0 };
+        let passed = now.saturating_duration_since(oldest.at).as_secs_f64().max(60.0);
+        (self.rejected - oldest.rejected.min(self.rejected)) as f64 * 60.0 / passed
+    }
+}
