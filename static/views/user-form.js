@@ -26,7 +26,7 @@ export function openForm(base) {
       scaledField('quota_bytes', limits.quota_bytes, GB, 'GB'), periodField(limits.quota_period),
       numberField('quota_day', limits.quota_day || 1, { min: '1', max: String(DAYS_OF_MONTH) }),
     ],
-    expiry: [dateField('expires_at', limits.expires_at), numberField('expires_after_days', limits.expires_after_days ?? 0, {}, null)],
+    expiry: [dateField('expires_at', limits.expires_at), numberField('expires_after_days', limits.expires_after_days ?? 0)],
     more: [
       speedField('down_bytes_per_second_max', limits.down_bytes_per_second_max), speedField('up_bytes_per_second_max', limits.up_bytes_per_second_max),
       numberField('sessions_max', limits.sessions_max ?? 0), numberField('addresses_max', limits.addresses_max ?? 0),
@@ -98,12 +98,11 @@ function textField(key, value, more) {
  * @param {string} key
  * @param {number} value
  * @param {Record<string, any>} [more]
- * @param {null | 0} [none] what stands for no limit
  */
-function numberField(key, value, more = {}, none = 0) {
+function numberField(key, value, more = {}) {
   const input = h('input', { type: 'number', min: '0', step: '1', inputmode: 'numeric', name: key, ...more });
   input.value = String(value);
-  return field(key, [input], () => Number(input.value) || none);
+  return field(key, [input], () => Number(input.value));
 }
 
 /** @param {string} key @param {number | undefined} value @param {number} unit @param {string} name */

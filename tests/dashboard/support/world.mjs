@@ -108,7 +108,7 @@ export class World {
     return {
       upload_speed: '', upload_bps: speed.up, download_speed: '', download_bps: speed.down, total_traffic: '', total_upload_bytes: up, total_download_bytes: down,
       today: { upload_bytes: Math.floor(up / 50), download_bytes: Math.floor(down / 50) }, month: { upload_bytes: Math.floor(up / 4), download_bytes: Math.floor(down / 4) },
-      lifetime: { upload_bytes: up, download_bytes: down }, peak: { upload_bps: 2 * MB, download_bps: 22 * MB, at: this.now - 4000 }, average: { upload_bps: 300_000, download_bps: 3 * MB },
+      lifetime: { upload_bytes: up, download_bytes: down }, ...this.extremes(),
       uptime: '', uptime_seconds: this.now - this.startedAt, started_at: this.startedAt, now: this.now, version: '0.1.0', state: this.state,
       memory_usage: '', memory_bytes: 21 * MB + this.sessions.length * 3000, total_memory: '', total_memory_bytes: 1 * GB, cpu_percent: 6.4, cpu_seconds: 512.2, threads: 4,
       descriptors: { open: 60 + this.sessions.length * 2, limit: 65_536 }, turn: { p50_us: 38, p99_us: 410, max_us: 2300 },
@@ -123,6 +123,17 @@ export class World {
       xtls_vision: { sessions_direct_up: 14_020, sessions_direct_down: 14_911, spliced_bytes: Math.floor(down * 0.72), copied_bytes: Math.floor(down * 0.06), tls_bytes: Math.floor(down * 0.22), padding_bytes: 61 * MB },
       certificates: [{ names: ['vpn.example.com'], issuer: 'Example CA R3', self_signed: false, not_after: this.now + 61 * DAY, days_left: 61, pin_sha256: '9f2c3b5d0a7e41c86f1d92ab33e07c5418b6d0f97a2ce5134408dd91e6b7a350' }],
       alerts: this.alerts, last_reload: this.lastReload,
+    };
+  }
+
+  /** Over the last minute, as the server keeps them. */
+  extremes() {
+    const of = (key) => this.live.map((one) => one[key]);
+    const most = (key) => Math.max(...of(key));
+    const mean = (key) => Math.floor(of(key).reduce((all, one) => all + one, 0) / this.live.length);
+    return {
+      peak: { upload_bps: most('up'), download_bps: most('down'), at: this.now },
+      average: { upload_bps: mean('up'), download_bps: mean('down') },
     };
   }
 
