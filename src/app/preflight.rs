@@ -9,16 +9,27 @@ use crate::app::certs;
 use crate::app::config::Config;
 use crate::app::exit::{self, Failure};
 use crate::app::files::may_write;
+use crate::outbound::resolve::ResolverSettings;
+use crate::outbound::resolve::hosts_file::HostsFile;
 
 /// # Errors
-/// 69 if `outbound.bind` is not an address of this machine, 73 or 77 for a log file that cannot be opened, and those of
+/// 69 if `outbound.bind` is not an address of this machine or the hosts file too long, 73 or 77 for a log file that cannot be opened, and those of
 /// [`certs::may_generate`].
 pub fn check(config: &Config) -> Result<(), Failure> {
     if let Some(path) = &config.log.file {
         may_write(path).map_err(|error| Failure::writing(path, &error))?;
     }
     certs::may_generate(config)?;
+    hosts_file(&ResolverSettings::default().hosts)?;
     source_address(config)
+}
+
+/// Whether the hosts file can be read whole: a part of it could open names that the rest of it closes.
+///
+/// # Errors
+/// 69 if it is too long.
+pub fn hosts_file(file: &HostsFile) -> Result<(), Failure> {
+    file.read().map_err(|error| Failure::new(exit::UNAVAILABLE, format!("{error}; shorten it")))
 }
 
 /// Whether connections to targets can leave from `outbound.bind`: if not, every dial fails, and nothing else shows it.

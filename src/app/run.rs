@@ -71,6 +71,7 @@ fn start(config: Config, log: LogHandle) -> Result<Supervisor, Failure> {
     let around =
         Surroundings { certificates: &certificates, ledgers: &ledgers, capacity, observer: Arc::new(observer) };
     let rules = Arc::new(rules::rules(&config, &around)?);
+    preflight::hosts_file(&rules.dial.resolver.hosts)?;
     let reactor = start_reactor(&config, capacity, &rules)?;
     let reporter = Reporter::start().map_err(|error| Failure::writing("/dev/stderr".as_ref(), &error))?;
     Ok(Supervisor { config, rules, reactor, ledgers, log, reporter, orders, started, is_draining: false })

@@ -12,4 +12,5 @@ pub mod global_ids;
 pub mod policy;
 pub mod resolve;
 pub mod routes;
+mod segmentation;
 pub mod udp;

@@ -21,6 +21,7 @@ use super::bound_socket::BoundSocket;
 use super::global_ids::Claim;
 use super::policy::judge::Judge;
 use super::policy::{Refusal, canonical};
+use super::segmentation::{KERNEL, Segmentation};
 use crate::io::datagram::{DatagramSocket, RecvFrom, SendTo};
 use crate::io::token::Token;
 
@@ -36,6 +37,7 @@ pub struct OutboundUdp {
     /// Likewise of those who were heard.
     admitted: Option<IpAddr>,
     registry: Rc<Registry>,
+    kernel: &'static Segmentation,
     /// Kept while this session owns a Global ID; giving it up starts the id's grace.
     claim: Option<Claim>,
 }
@@ -55,7 +57,8 @@ impl OutboundUdp {
         registry.register(&mut SourceFd(&bound.socket().as_raw_fd()), token.into(), Interest::READABLE)?;
         let is_ipv4 = bound.socket().local_addr()?.is_ipv4();
         let (edition, registry) = (judge.edition(), Rc::clone(registry));
-        Ok(Self { bound, is_ipv4, judge, edition, permitted: None, admitted: None, registry, claim })
+        let kernel = &KERNEL;
+        Ok(Self { bound, is_ipv4, judge, edition, permitted: None, admitted: None, registry, kernel, claim })
     }
 
     /// Forgets what was answered under earlier rules.
@@ -138,6 +141,9 @@ impl DatagramSocket for OutboundUdp {
         if let Err(fate) = self.permit(to) {
             return fate;
         }
+        if !self.kernel.is_offered(self.bound.socket()) {
+            return SendTo::NotTogether;
+        }
         let (descriptor, address) = (self.bound.socket().as_raw_fd(), SockaddrStorage::from(self.native(to)));
         let control = [ControlMessage::UdpGsoSegments(&length)];
         match sendmsg(descriptor, datagrams, &control, MsgFlags::empty(), Some(&address)) {
@@ -204,6 +210,20 @@ mod tests {
             assert_eq!(room[..length], **datagram);
         }
         assert_eq!(socket.send_run(&run, 3, forbidden.local_addr().unwrap()), SendTo::Refused);
+    }
+
+    #[test]
+    fn where_the_kernel_knows_no_runs_none_is_sent() {
+        static OLD: Segmentation = Segmentation::unasked();
+        let (mut socket, _) = outbound();
+        // Not a UDP socket: it has no such option.
+        assert!(!OLD.is_offered(&std::fs::File::open("/dev/null").unwrap()));
+        socket.kernel = &OLD;
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let run = ["one", "two"].map(|text| IoSlice::new(text.as_bytes()));
+        assert_eq!(socket.send_run(&run, 3, peer.local_addr().unwrap()), SendTo::NotTogether);
+        peer.set_nonblocking(true).unwrap();
+        assert!(peer.recv(&mut [0; 16]).is_err());
     }
 
     #[test]

@@ -139,8 +139,9 @@ fn answer(query: &[u8], zone: Zone, is_truncated: bool) -> Vec<u8> {
     assert_eq!(query.questions.len(), 1);
     let question = query.questions[0].clone();
     let mut packet = Packet::new_reply(query.id());
+    packet.set_flags(PacketFlag::RECURSION_AVAILABLE);
     let name = question.qname.clone();
-    match zone.iter().find(|(known, _)| *known == name.to_string()) {
+    match zone.iter().find(|(known, _)| name.to_string().eq_ignore_ascii_case(known)) {
         None => *packet.rcode_mut() = RCODE::NameError,
         Some(_) if is_truncated => packet.set_flags(PacketFlag::TRUNCATION),
         Some((_, addresses)) => {

@@ -360,8 +360,9 @@ fn the_hosts_file_answers_without_a_query() {
     let (_listener, address) = listener("127.0.0.8");
     let folder = tempfile::tempdir().unwrap();
     let mut settings = settings();
-    settings.resolver.hosts = folder.path().join("hosts");
-    std::fs::write(&settings.resolver.hosts, "127.0.0.8 here.lan\n").unwrap();
+    let path = folder.path().join("hosts");
+    std::fs::write(&path, "127.0.0.8 here.lan\n").unwrap();
+    settings.resolver.hosts = path.into();
     let mut reactor = Reactor::new(settings);
     assert_eq!(reactor.outcome(&name("here.lan", address.port())).unwrap().peer, address);
     assert_eq!(reactor.counters.dns_queries.value(), 0);

@@ -85,7 +85,7 @@ impl Server {
                 policy: Arc::new(DestinationPolicy::new(false, allow, Vec::new(), Vec::new())),
                 resolver: ResolverSettings {
                     servers: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9)],
-                    hosts: hosts_file,
+                    hosts: hosts_file.into(),
                     ..ResolverSettings::default()
                 },
                 options: SocketOptions::default(),

@@ -14,8 +14,11 @@ pub const TTL_MIN: Duration = Duration::from_secs(10);
 pub const TTL_MAX: Duration = Duration::from_hours(1);
 /// "No such name" and "no address" live at least this long.
 pub const NEGATIVE_TTL_MIN: Duration = Duration::from_secs(5);
-/// "No such name" and "no address" live at most this long, and exactly this where the zone gives no time.
+/// "No such name" and "no address" live at most this long.
 pub const NEGATIVE_TTL_MAX: Duration = Duration::from_mins(1);
+/// Where the zone gives no time for them, they are not to be kept (RFC 2308 section 5): just long enough to spare the
+/// servers a storm of repeats.
+pub const NEGATIVE_TTL_UNKNOWN: Duration = Duration::from_secs(1);
 /// Failures of the servers are remembered just long enough to spare them a storm of repeats.
 pub const FAILURE_TTL: Duration = Duration::from_secs(2);
 
@@ -95,7 +98,9 @@ pub fn positive_ttl(ttl_s: u32) -> Duration {
 
 /// How long a negative answer is kept.
 pub fn negative_ttl(ttl_s: Option<u32>) -> Duration {
-    ttl_s.map_or(NEGATIVE_TTL_MAX, |ttl_s| Duration::from_secs(ttl_s.into()).clamp(NEGATIVE_TTL_MIN, NEGATIVE_TTL_MAX))
+    ttl_s.map_or(NEGATIVE_TTL_UNKNOWN, |ttl_s| {
+        Duration::from_secs(ttl_s.into()).clamp(NEGATIVE_TTL_MIN, NEGATIVE_TTL_MAX)
+    })
 }
 
 #[cfg(test)]
@@ -145,6 +150,6 @@ mod tests {
     #[test]
     fn times_to_live_are_held_between_floor_and_ceiling() {
         assert_eq!([0, 9, 300, u32::MAX].map(positive_ttl), [10, 10, 300, 3600].map(Duration::from_secs));
-        assert_eq!([None, Some(0), Some(30), Some(86400)].map(negative_ttl), [60, 5, 30, 60].map(Duration::from_secs));
+        assert_eq!([None, Some(0), Some(30), Some(86400)].map(negative_ttl), [1, 5, 30, 60].map(Duration::from_secs));
     }
 }

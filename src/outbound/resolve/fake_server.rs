@@ -17,9 +17,28 @@ pub(super) fn addresses(query: &[u8], ttl_s: u32, addresses: &[Ipv4Addr]) -> Vec
 
 /// An answer without records.
 pub(super) fn empty(query: &[u8], rcode: u8) -> Vec<u8> {
-    let mut message = query.to_vec();
+    let mut message = without_edns(query);
     message[2] |= 0x80;
     message[3] = 0x80 | rcode;
+    message
+}
+
+/// The query up to the end of its question.
+fn without_edns(query: &[u8]) -> Vec<u8> {
+    let name = 12 + query[12..].iter().position(|&byte| byte == 0).unwrap();
+    let mut message = query[..name + 5].to_vec();
+    message[11] = 0;
+    message
+}
+
+/// Whether the query says EDNS.
+pub(super) fn says_edns(query: &[u8]) -> bool {
+    query[11] == 1
+}
+
+/// The answer with the question in small letters, as a server writes it that does not keep the spelling.
+pub(super) fn in_small_letters(mut message: Vec<u8>) -> Vec<u8> {
+    message[12..].make_ascii_lowercase();
     message
 }
 

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use super::{Answer, Family, ResolveError, normalized};
 
 /// The names of one hosts file.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Hosts {
     names: HashMap<Box<str>, Addresses>,
 }
 
-#[derive(Default)]
+/// By family. Block lists give one address to very many names, which share it here.
+#[derive(Debug, Default)]
 struct Addresses {
-    v4: Vec<IpAddr>,
-    v6: Vec<IpAddr>,
+    v4: Option<Arc<[IpAddr]>>,
+    v6: Option<Arc<[IpAddr]>>,
 }
 
 /// Addresses of one family kept for one name.
@@ -25,16 +26,22 @@ impl Hosts {
     /// Reads `address name name ... # comment` lines; lines that are not like that are passed over.
     pub fn parse(text: &str) -> Self {
         let mut hosts = Self::default();
+        let mut alone: HashMap<IpAddr, Arc<[IpAddr]>> = HashMap::new();
         for line in text.lines() {
             let line = line.split('#').next().unwrap_or_default();
             let mut words = line.split_ascii_whitespace();
             // An address with a scope (fe80::1%eth0) does not parse; such lines name the local link, not targets.
             let Some(ip) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else { continue };
+            let alone = alone.entry(ip).or_insert_with(|| Arc::from([ip]));
             for name in words {
                 let addresses = hosts.names.entry(normalized(name).into()).or_default();
                 let list = if ip.is_ipv4() { &mut addresses.v4 } else { &mut addresses.v6 };
-                if list.len() < ADDRESSES_MAX && !list.contains(&ip) {
-                    list.push(ip);
+                match list {
+                    None => *list = Some(Arc::clone(alone)),
+                    Some(known) if known.len() < ADDRESSES_MAX && !known.contains(&ip) => {
+                        *known = known.iter().copied().chain([ip]).collect();
+                    }
+                    Some(_) => {}
                 }
             }
         }
@@ -49,7 +56,7 @@ impl Hosts {
             Family::V4 => &addresses.v4,
             Family::V6 => &addresses.v6,
         };
-        Some(if list.is_empty() { Err(ResolveError::NoAddress) } else { Ok(Arc::from(list.as_slice())) })
+        Some(list.clone().ok_or(ResolveError::NoAddress))
     }
 }
 

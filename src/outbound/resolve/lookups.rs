@@ -13,7 +13,8 @@ use slab::Slab;
 use super::cache::{self, Cache};
 use super::hosts::Hosts;
 use super::message::{Content, is_askable};
-use super::query::{Ask, Plan, Query, Step, Verdict};
+use super::query::{Ask, Plan, Query, Step, Transport, Verdict};
+use super::quirks::Quirks;
 use super::{Answer, Family, Question, ResolveError, normalized};
 use crate::io::random::Random;
 use crate::io::token::{Kind, Token, next_generation};
@@ -71,12 +72,13 @@ pub struct Answered {
 pub struct Lookups {
     plan: Plan,
     limits: Limits,
-    hosts: Hosts,
+    hosts: Arc<Hosts>,
     cache: Cache,
     under_way: Slab<Lookup>,
     by_question: HashMap<Question, usize>,
     waiters: usize,
     penalties: Vec<(SocketAddr, Instant)>,
+    quirks: Quirks,
     generation: u32,
     random: Random,
     actions: VecDeque<Action>,
@@ -87,12 +89,37 @@ struct Lookup {
     query: Query,
     generation: u32,
     started: Instant,
-    waiters: Vec<Token>,
+    waiters: Waiters,
+}
+
+/// Those who wait for one answer, in the order in which they came. Leaving costs the same however many there are.
+#[derive(Default)]
+struct Waiters {
+    places: HashMap<Token, u64>,
+    next_place: u64,
+}
+
+impl Waiters {
+    /// False if it waits already.
+    fn join(&mut self, waiter: Token) -> bool {
+        self.next_place += 1;
+        self.places.insert(waiter, self.next_place).is_none()
+    }
+
+    fn leave(&mut self, waiter: Token) -> bool {
+        self.places.remove(&waiter).is_some()
+    }
+
+    fn in_order(self) -> Vec<Token> {
+        let mut places: Vec<_> = self.places.into_iter().collect();
+        places.sort_unstable_by_key(|&(_, place)| place);
+        places.into_iter().map(|(waiter, _)| waiter).collect()
+    }
 }
 
 impl Lookups {
     /// Nothing known yet.
-    pub fn new(plan: Plan, hosts: Hosts, limits: Limits) -> Self {
+    pub fn new(plan: Plan, hosts: Arc<Hosts>, limits: Limits) -> Self {
         Self {
             plan,
             limits,
@@ -102,6 +129,7 @@ impl Lookups {
             by_question: HashMap::new(),
             waiters: 0,
             penalties: Vec::new(),
+            quirks: Quirks::default(),
             generation: 0,
             random: Random::new(),
             actions: VecDeque::new(),
@@ -137,25 +165,21 @@ impl Lookups {
         let Some(lookup) = self.under_way.get_mut(index) else {
             return Asked::Ready(Err(ResolveError::ServerFailure));
         };
-        lookup.waiters.push(waiter);
-        self.waiters += 1;
+        self.waiters += usize::from(lookup.waiters.join(waiter));
         Asked::Waiting(token(lookup, index))
     }
 
     /// `waiter` does not want the answer any more. The look-up goes on, for the cache.
     pub fn leave(&mut self, id: Token, waiter: Token) {
-        let Some(lookup) = self.find(id) else { return };
-        if let Some(place) = lookup.waiters.iter().position(|other| *other == waiter) {
-            lookup.waiters.swap_remove(place);
-            self.waiters -= 1;
-        }
+        let has_left = self.find(id).is_some_and(|lookup| lookup.waiters.leave(waiter));
+        self.waiters -= usize::from(has_left);
     }
 
     /// A whole message came in for try `try_number` of a look-up.
     pub fn on_message(&mut self, id: Token, try_number: usize, message: &[u8], now: Instant, counters: &Counters) {
         let Some(lookup) = self.find(id) else { return };
         match lookup.query.on_message(try_number, message, now) {
-            Verdict::Taken => {}
+            Verdict::Taken | Verdict::Misunderstood => {}
             Verdict::Truncated => counters.dns_truncated.add(1),
             Verdict::NotOurs => counters.dns_bad_answers.add(1),
         }
@@ -188,10 +212,10 @@ impl Lookups {
     }
 
     /// Replaces the servers; look-ups under way keep the old ones.
-    pub fn set_servers(&mut self, servers: Vec<SocketAddr>, attempts: u32) {
-        self.plan.servers = servers;
-        self.plan.attempts = attempts;
+    pub fn set_servers(&mut self, servers: Vec<SocketAddr>, attempts: u32, transport: Transport) {
+        self.plan = Plan { servers, attempts, transport, timeout: self.plan.timeout };
         self.penalties.clear();
+        self.quirks = Quirks::default();
     }
 
     /// Changes what a look-up may take, for those that begin.
@@ -206,7 +230,7 @@ impl Lookups {
     }
 
     /// Replaces what the hosts file says.
-    pub fn set_hosts(&mut self, hosts: Hosts) {
+    pub fn set_hosts(&mut self, hosts: Arc<Hosts>) {
         self.hosts = hosts;
     }
 
@@ -235,9 +259,13 @@ impl Lookups {
     fn start(&mut self, question: Question, now: Instant, counters: &Counters) -> usize {
         let plan = Plan { servers: self.servers_in_order(now), ..self.plan };
         self.generation = next_generation(self.generation);
-        let query = Query::new(question.clone(), plan, now);
-        let index =
-            self.under_way.insert(Lookup { query, generation: self.generation, started: now, waiters: Vec::new() });
+        let query = Query::new(question.clone(), plan, self.quirks.clone(), now);
+        let index = self.under_way.insert(Lookup {
+            query,
+            generation: self.generation,
+            started: now,
+            waiters: Waiters::default(),
+        });
         self.by_question.insert(question, index);
         if let Some(id) = self.under_way.get(index).map(|lookup| token(lookup, index)) {
             self.poll(id, now, counters);
@@ -288,6 +316,9 @@ impl Lookups {
         let question = lookup.query.question().clone();
         self.by_question.remove(&question);
         self.judge_servers(&lookup.query, now);
+        for &(server, lesson) in lookup.query.lessons() {
+            self.quirks.learn(server, lesson, now);
+        }
         if outcome == Err(ResolveError::Timeout) {
             counters.dns_timeouts.add(1);
         }
@@ -296,9 +327,10 @@ impl Lookups {
         if let Some(ttl) = ttl {
             self.cache.insert(question, answer.clone(), ttl, now);
         }
-        self.waiters -= lookup.waiters.len();
+        let waiters = lookup.waiters.in_order();
+        self.waiters -= waiters.len();
         let answered = |waiter| Answered { waiter, family, answer: answer.clone() };
-        self.answers.extend(lookup.waiters.into_iter().map(answered));
+        self.answers.extend(waiters.into_iter().map(answered));
         self.actions.push_back(Action::Close(id));
     }
 

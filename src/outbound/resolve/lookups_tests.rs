@@ -20,9 +20,10 @@ impl Scene {
     }
 
     fn with_limits(limits: Limits) -> Self {
-        let plan = Plan { servers: vec![server(0), server(1)], attempts: 2, timeout: Duration::from_secs(5) };
+        let (servers, timeout) = (vec![server(0), server(1)], Duration::from_secs(5));
+        let plan = Plan { servers, attempts: 2, timeout, transport: Transport::Udp };
         Self {
-            lookups: Lookups::new(plan, Hosts::parse("10.9.8.7 printer.lan\n"), limits),
+            lookups: Lookups::new(plan, Arc::new(Hosts::parse("10.9.8.7 printer.lan\n")), limits),
             counters: Counters::new(0),
             now: Instant::now(),
             wake_at: HashMap::new(),
@@ -306,7 +307,7 @@ fn localhost_is_this_machine_and_nobody_is_asked() {
 fn the_hosts_file_goes_before_the_servers() {
     let mut scene = Scene::new();
     assert_eq!(scene.ask("Printer.LAN", 1), Asked::Ready(Ok(Arc::from([IpAddr::from([10, 9, 8, 7])]))));
-    scene.lookups.set_hosts(Hosts::default());
+    scene.lookups.set_hosts(Arc::default());
     assert!(matches!(scene.ask("printer.lan", 1), Asked::Waiting(_)));
 }
 
@@ -321,7 +322,60 @@ fn impossible_names_are_answered_at_once() {
 #[test]
 fn new_servers_are_asked_from_the_next_look_up_on() {
     let mut scene = Scene::new();
-    scene.lookups.set_servers(vec![server(7)], 1);
+    scene.lookups.set_servers(vec![server(7)], 1, Transport::Udp);
     scene.waiting("example.org", 1);
     assert_eq!(scene.asks()[0].1.server, server(7));
+}
+
+#[test]
+fn what_a_server_cannot_do_is_known_to_the_next_look_up() {
+    let mut scene = Scene::new();
+    scene.waiting("example.org", 1);
+    scene.answer_all(|ask| {
+        assert!(fake_server::says_edns(&ask.message));
+        fake_server::empty(&ask.message, 1)
+    });
+    scene.answer_all(|ask| {
+        assert!(!fake_server::says_edns(&ask.message));
+        good(ask)
+    });
+    assert_eq!(scene.answers(), [(1, Ok(addresses()))]);
+    scene.waiting("example.net", 2);
+    scene.answer_all(|ask| {
+        assert!(!fake_server::says_edns(&ask.message));
+        good(ask)
+    });
+    assert_eq!(scene.answers(), [(2, Ok(addresses()))]);
+    assert_eq!(scene.counters.dns_queries.value(), 3);
+}
+
+#[test]
+fn sixteen_thousand_who_leave_one_look_up_cost_no_more_each_than_a_few() {
+    let limits = Limits { waiters_max: 1 << 20, ..Limits::default() };
+    let time_per_leave = |count: usize| {
+        let mut scene = Scene::with_limits(limits);
+        let ids: Vec<_> = (0..count).map(|waiter| scene.waiting("slow.example.org", waiter)).collect();
+        let started = Instant::now();
+        for (waiter, id) in ids.into_iter().enumerate().rev() {
+            scene.lookups.leave(id, dial(waiter));
+        }
+        assert_eq!(scene.lookups.waiters, 0);
+        started.elapsed().as_secs_f64() / count as f64
+    };
+    let few = (0..5).map(|_| time_per_leave(1_000)).fold(f64::MAX, f64::min);
+    let many = (0..3).map(|_| time_per_leave(64_000)).fold(f64::MAX, f64::min);
+    assert!(many < few * 20.0, "{few} s each of 1,000, {many} s each of 64,000");
+}
+
+#[test]
+fn those_who_wait_are_answered_in_the_order_in_which_they_came() {
+    let mut scene = Scene::new();
+    for waiter in [5, 3, 9, 1] {
+        scene.waiting("example.org", waiter);
+    }
+    let id = scene.waiting("example.org", 7);
+    scene.lookups.leave(id, dial(3));
+    scene.answer_all(good);
+    let order: Vec<_> = scene.answers().into_iter().map(|(waiter, _)| waiter).collect();
+    assert_eq!(order, [5, 9, 1, 7]);
 }

@@ -1,4 +1,6 @@
-use simple_dns::rdata::{A, AAAA, CNAME, RData, SOA, TXT};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use simple_dns::rdata::{A, AAAA, CNAME, NS, RData, SOA, TXT};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, RCODE, ResourceRecord, TYPE};
 
 use super::*;
@@ -11,6 +13,7 @@ struct Writer {
 impl Writer {
     fn answering(id: u16, name: &'static str, kind: TYPE) -> Self {
         let mut packet = Packet::new_reply(id);
+        packet.set_flags(PacketFlag::RECURSION_AVAILABLE);
         let question =
             simple_dns::Question::new(Name::new(name).unwrap(), QTYPE::TYPE(kind), QCLASS::CLASS(CLASS::IN), false);
         packet.questions.push(question);
@@ -63,12 +66,15 @@ impl Writer {
     }
 }
 
+/// Id 7, small letters, no EDNS.
+const FORM: Form = Form { id: 7, capitals: Capitals([0; 4]), edns: false };
+
 fn question() -> Question {
     Question::new("www.example.org", Family::V4)
 }
 
 fn reply(writer: &Writer) -> Content {
-    decode_reply(&writer.bytes(), 7, &question()).unwrap().content
+    decode_reply(&writer.bytes(), FORM, &question()).unwrap().content
 }
 
 fn www() -> Writer {
@@ -82,7 +88,8 @@ fn addresses(texts: &[&str], ttl_s: u32) -> Content {
 #[test]
 fn the_query_reads_as_another_implementation_expects() {
     for (family, kind) in [(Family::V4, TYPE::A), (Family::V6, TYPE::AAAA)] {
-        let bytes = encode_query(0xbeef, &Question::new("Www.Example.ORG.", family)).unwrap();
+        let bytes =
+            encode_query(Form { id: 0xbeef, edns: true, ..FORM }, &Question::new("Www.Example.ORG.", family)).unwrap();
         let packet = Packet::parse(&bytes).unwrap();
         assert_eq!(packet.id(), 0xbeef);
         assert!(packet.has_flags(PacketFlag::RECURSION_DESIRED) && !packet.has_flags(PacketFlag::RESPONSE));
@@ -90,13 +97,21 @@ fn the_query_reads_as_another_implementation_expects() {
         assert_eq!(packet.questions[0].qname.to_string(), "www.example.org");
         assert_eq!(packet.questions[0].qtype, QTYPE::TYPE(kind));
         assert_eq!(packet.questions[0].qclass, QCLASS::CLASS(CLASS::IN));
+        let edns = packet.opt().unwrap();
+        assert_eq!((edns.udp_packet_size, edns.version), (1232, 0));
     }
 }
 
 #[test]
 fn golden_query_bytes() {
-    let bytes = encode_query(0x1234, &Question::new("a.bc", Family::V6)).unwrap();
-    assert_eq!(bytes, b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x02bc\x00\x00\x1c\x00\x01");
+    let (form, question) = (Form { id: 0x1234, ..FORM }, Question::new("a.bc", Family::V6));
+    let plain = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x02bc\x00\x00\x1c\x00\x01";
+    assert_eq!(encode_query(form, &question).unwrap(), plain);
+    // The first byte of the name is the length of its first label; its letters are at 1, 3 and 4.
+    let spelled = encode_query(Form { capitals: Capitals([0b1011, 0, 0, 0]), edns: true, ..form }, &question).unwrap();
+    let expected = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\x01A\x02Bc\x00\x00\x1c\x00\x01\
+                     \x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00";
+    assert_eq!(spelled, expected);
 }
 
 #[test]
@@ -118,7 +133,7 @@ fn addresses_come_in_order_with_the_smallest_time() {
 #[test]
 fn ipv6_addresses_are_read() {
     let writer = Writer::answering(7, "v6.example.org", TYPE::AAAA).aaaa("v6.example.org", 9, "2606:4700::1");
-    let reply = decode_reply(&writer.bytes(), 7, &Question::new("v6.example.org", Family::V6)).unwrap();
+    let reply = decode_reply(&writer.bytes(), FORM, &Question::new("v6.example.org", Family::V6)).unwrap();
     assert_eq!(reply.content, addresses(&["2606:4700::1"], 9));
 }
 
@@ -178,50 +193,84 @@ fn refusals_of_the_server_are_failures() {
 #[test]
 fn a_failure_may_leave_the_question_out_but_an_answer_may_not() {
     let without_question = |flags: u8| [0, 7, 0x81, 0x80 | flags, 0, 0, 0, 0, 0, 0, 0, 0];
-    let failure = decode_reply(&without_question(1), 7, &question()).unwrap();
+    let failure = decode_reply(&without_question(1), FORM, &question()).unwrap();
     assert_eq!(failure.content, Content::ServerFailure);
-    assert_eq!(decode_reply(&without_question(0), 7, &question()), Err(NotOurs));
-    assert_eq!(decode_reply(&without_question(3), 7, &question()), Err(NotOurs));
+    assert_eq!(decode_reply(&without_question(0), FORM, &question()), Err(Rejected::NotOurs));
+    assert_eq!(decode_reply(&without_question(3), FORM, &question()), Err(Rejected::NotOurs));
 }
 
 #[test]
 fn what_answers_another_query_is_not_ours() {
     let good = www().a("www.example.org", 300, "1.2.3.4").bytes();
-    assert!(decode_reply(&good, 7, &question()).is_ok());
-    assert_eq!(decode_reply(&good, 8, &question()), Err(NotOurs));
-    assert_eq!(decode_reply(&good, 7, &Question::new("ww.example.org", Family::V4)), Err(NotOurs));
-    assert_eq!(decode_reply(&good, 7, &Question::new("www.example.org", Family::V6)), Err(NotOurs));
+    assert!(decode_reply(&good, FORM, &question()).is_ok());
+    assert_eq!(decode_reply(&good, Form { id: 8, ..FORM }, &question()), Err(Rejected::NotOurs));
+    assert_eq!(decode_reply(&good, FORM, &Question::new("ww.example.org", Family::V4)), Err(Rejected::NotOurs));
+    assert_eq!(decode_reply(&good, FORM, &Question::new("www.example.org", Family::V6)), Err(Rejected::NotOurs));
     let mut query = good.clone();
     query[2] &= 0x7f;
-    assert_eq!(decode_reply(&query, 7, &question()), Err(NotOurs));
+    assert_eq!(decode_reply(&query, FORM, &question()), Err(Rejected::NotOurs));
     let mut class = good.clone();
     class[12 + 17 + 3] = 3;
-    assert_eq!(decode_reply(&class, 7, &question()), Err(NotOurs));
+    assert_eq!(decode_reply(&class, FORM, &question()), Err(Rejected::NotOurs));
 }
 
 #[test]
-fn the_answer_may_repeat_the_question_in_another_case() {
-    let writer = Writer::answering(7, "WWW.eXample.org", TYPE::A).a("WWW.eXample.org", 300, "1.2.3.4");
-    assert_eq!(reply(&writer), addresses(&["1.2.3.4"], 300));
+fn the_answer_must_repeat_the_question_as_it_was_spelled_but_may_spell_owners_as_it_likes() {
+    let writer = Writer::answering(7, "WWW.eXample.org", TYPE::A).a("www.EXAMPLE.org", 300, "1.2.3.4");
+    assert_eq!(decode_reply(&writer.bytes(), FORM, &question()), Err(Rejected::OtherSpelling));
+    // Letters are at 1, 2, 3 and from 5 on.
+    let form = Form { capitals: Capitals([0b100_1110, 0, 0, 0]), ..FORM };
+    assert_eq!(decode_reply(&writer.bytes(), form, &question()).unwrap().content, addresses(&["1.2.3.4"], 300));
 }
 
 #[test]
 fn a_truncated_answer_yields_what_is_there() {
     let mut bytes = www().a("www.example.org", 300, "1.2.3.4").a("www.example.org", 300, "5.6.7.8").truncated().bytes();
     bytes.truncate(bytes.len() - 3);
-    let reply = decode_reply(&bytes, 7, &question()).unwrap();
+    let reply = decode_reply(&bytes, FORM, &question()).unwrap();
     assert!(reply.is_truncated);
     assert_eq!(reply.content, addresses(&["1.2.3.4"], 300));
 }
 
 #[test]
-fn a_cut_answer_without_the_truncation_flag_is_a_failure_or_not_ours() {
-    let bytes = www().a("www.example.org", 300, "1.2.3.4").bytes();
+fn an_answer_that_was_cut_without_the_truncation_flag_is_told_apart_and_yields_what_is_there() {
+    let bytes = www().a("www.example.org", 300, "1.2.3.4").a("www.example.org", 300, "5.6.7.8").bytes();
     for length in 0..bytes.len() {
-        if let Ok(reply) = decode_reply(&bytes[..length], 7, &question()) {
-            assert_eq!(reply.content, Content::ServerFailure, "{length}");
+        if let Ok(reply) = decode_reply(&bytes[..length], FORM, &question()) {
+            assert!(reply.is_cut && reply.is_truncated, "{length}");
+            let is_there = reply.content == addresses(&["1.2.3.4"], 300);
+            assert_eq!(is_there, length >= bytes.len() - 16, "{length}");
         }
     }
+    assert!(!decode_reply(&bytes, FORM, &question()).unwrap().is_cut);
+}
+
+#[test]
+fn a_server_that_neither_asks_others_nor_owns_the_name_has_said_nothing() {
+    let lame = |mut writer: Writer| {
+        writer.packet.remove_flags(PacketFlag::RECURSION_AVAILABLE);
+        writer
+    };
+    let owning = |mut writer: Writer| {
+        writer.packet.set_flags(PacketFlag::AUTHORITATIVE_ANSWER);
+        writer
+    };
+    assert_eq!(reply(&lame(www())), Content::ServerFailure);
+    assert_eq!(reply(&lame(www().rcode(RCODE::NameError))), Content::ServerFailure);
+    assert_eq!(reply(&lame(www().soa(20, 300))), Content::NoAddress { ttl_s: Some(20) });
+    assert_eq!(reply(&owning(lame(www()))), Content::NoAddress { ttl_s: None });
+    let alias = owning(lame(www().alias("www.example.org", 30, "elsewhere.example.net")));
+    assert_eq!(reply(&alias), Content::ServerFailure, "where the alias leads is not its own");
+    assert_eq!(reply(&www()), Content::NoAddress { ttl_s: None });
+}
+
+#[test]
+fn a_server_that_names_others_sends_us_on() {
+    let mut writer = www();
+    let servers = RData::NS(NS(Name::new("a.gtld.example").unwrap()));
+    writer.packet.name_servers.push(ResourceRecord::new(Name::new("example.org").unwrap(), CLASS::IN, 9, servers));
+    assert_eq!(reply(&writer), Content::ServerFailure);
+    assert_eq!(reply(&writer.soa(20, 300)), Content::NoAddress { ttl_s: Some(20) });
 }
 
 #[test]
@@ -229,7 +278,7 @@ fn pointers_that_lead_nowhere_are_refused() {
     let header = b"\x00\x07\x81\x80\x00\x01\x00\x00\x00\x00\x00\x00";
     for name in [&b"\xc0\x0c"[..], b"\xc0\x0e", b"\xff\xff", b"\x03www\xc0\x0c", b"\x41x", b"\x80\x00", b"\xc0"] {
         let message = [&header[..], name, b"\x00\x01\x00\x01"].concat();
-        assert_eq!(decode_reply(&message, 7, &question()), Err(NotOurs), "{name:x?}");
+        assert_eq!(decode_reply(&message, FORM, &question()), Err(Rejected::NotOurs), "{name:x?}");
     }
 }
 
@@ -260,7 +309,8 @@ fn hundred_thousand_mutated_answers_do_no_harm() {
                 _ => message.insert(at, [0, 0xc0, 0xff, 0x3f][random.below(4)]),
             }
         }
-        if let Ok(Reply { content: Content::Addresses { addresses, .. }, .. }) = decode_reply(&message, 7, &question())
+        if let Ok(Reply { content: Content::Addresses { addresses, .. }, .. }) =
+            decode_reply(&message, FORM, &question())
         {
             assert!(!addresses.is_empty() && addresses.len() <= ADDRESSES_MAX);
             read += 1;

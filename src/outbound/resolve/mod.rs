@@ -6,7 +6,7 @@
 //!
 //! Each query leaves from a socket of its own, connected to the server, so its port is chosen anew by the kernel and
 //! datagrams from elsewhere never arrive; together with a random id a forged answer has some 2^31 combinations to guess
-//! (RFC 5452). DNS sockets are not bound to `outbound.bind`, and name servers are not subject to the destination policy.
+//! (RFC 5452), and one more bit for each letter of the name, which is spelled at random. DNS sockets are not bound to `outbound.bind`, and name servers are not subject to the destination policy.
 //!
 //! Names are asked for exactly as given: no search list. Texts such as `127.1` or `0x7f000001` are names here and never
 //! addresses.
@@ -15,12 +15,15 @@ pub mod cache;
 #[cfg(test)]
 mod fake_server;
 pub mod hosts;
+pub mod hosts_file;
 pub mod lookups;
 pub mod message;
 pub mod query;
+pub mod quirks;
 pub mod resolv_conf;
 mod socket;
-mod watched_file;
+pub mod watched_file;
+pub mod wire;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -28,9 +31,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::hosts::Hosts;
+use self::hosts_file::HostsFile;
 use self::lookups::{Action, Answered, Asked, Limits, Lookups};
-use self::query::{Ask, OPEN_TRIES_MAX, Plan};
+use self::query::{Ask, OPEN_TRIES_MAX, Plan, Transport};
 use self::resolv_conf::ResolvConf;
 use self::socket::{Received, ServerSocket};
 use self::watched_file::WatchedFile;
@@ -80,7 +83,7 @@ pub struct ResolverSettings {
     /// For one name in one family, over all servers and repeats.
     pub timeout: Duration,
     pub limits: Limits,
-    pub hosts: PathBuf,
+    pub hosts: HostsFile,
     pub resolv_conf: PathBuf,
 }
 
@@ -98,6 +101,7 @@ impl Default for ResolverSettings {
 
 /// How often the two files are looked at, and only when a name is asked for.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+const RESOLV_CONF_BYTES_MAX: u64 = 1 << 20;
 /// How often the list of servers is gone through when it comes from the settings.
 const ATTEMPTS: u32 = 2;
 
@@ -106,7 +110,6 @@ pub struct Resolver {
     settings: ResolverSettings,
     lookups: Lookups,
     lines: HashMap<Token, Line>,
-    hosts: WatchedFile,
     /// Not looked at when the settings name servers.
     resolv_conf: Option<WatchedFile>,
     files_checked: Option<Instant>,
@@ -128,9 +131,8 @@ impl Resolver {
     /// Opens nothing yet; the two files are read when the first name is asked for.
     pub fn new(settings: ResolverSettings) -> Self {
         Self {
-            lookups: Lookups::new(plan(&settings), Hosts::default(), settings.limits),
+            lookups: Lookups::new(plan(&settings), Arc::default(), settings.limits),
             lines: HashMap::new(),
-            hosts: WatchedFile::new(settings.hosts.clone()),
             resolv_conf: resolv_conf(&settings),
             files_checked: None,
             settings,
@@ -142,18 +144,19 @@ impl Resolver {
     pub fn adopt(&mut self, settings: &ResolverSettings) {
         let known = std::mem::replace(&mut self.settings, settings.clone());
         if known == *settings {
+            self.settings = known;
             return;
         }
         self.lookups.set_limits(settings.limits);
         self.lookups.set_timeout(settings.timeout);
-        if known.hosts != settings.hosts {
-            self.hosts = WatchedFile::new(settings.hosts.clone());
-            self.lookups.set_hosts(Hosts::default());
+        if known.hosts == settings.hosts {
+            // It was read already.
+            self.settings.hosts = known.hosts;
         }
         if known.servers != settings.servers || known.resolv_conf != settings.resolv_conf {
             self.resolv_conf = resolv_conf(settings);
-            let Plan { servers, attempts, .. } = plan(settings);
-            self.lookups.set_servers(servers, attempts);
+            let Plan { servers, attempts, transport, .. } = plan(settings);
+            self.lookups.set_servers(servers, attempts, transport);
             self.lookups.clear_cache();
         }
         self.files_checked = None;
@@ -250,12 +253,15 @@ impl Resolver {
             return;
         }
         self.files_checked = Some(now);
-        if let Some(text) = self.hosts.changed() {
-            self.lookups.set_hosts(Hosts::parse(&text));
-        }
-        if let Some(text) = self.resolv_conf.as_mut().and_then(WatchedFile::changed) {
+        self.lookups.set_hosts(self.settings.hosts.current(now));
+        let Some(file) = &mut self.resolv_conf else { return };
+        let changed = file.changed().unwrap_or_else(|error| {
+            log::warn!("{error}; the name servers stay as they were");
+            None
+        });
+        if let Some(text) = changed {
             let file = ResolvConf::parse(&text);
-            self.lookups.set_servers(file.servers, file.attempts);
+            self.lookups.set_servers(file.servers, file.attempts, file.transport);
             // Another network may have other answers to the same names.
             self.lookups.clear_cache();
         }
@@ -265,16 +271,17 @@ impl Resolver {
 /// Whom to ask before a file has said so.
 fn plan(settings: &ResolverSettings) -> Plan {
     if settings.servers.is_empty() {
-        let file = ResolvConf::default();
-        Plan { servers: file.servers, attempts: file.attempts, timeout: settings.timeout }
+        let ResolvConf { servers, attempts, transport } = ResolvConf::default();
+        Plan { servers, attempts, timeout: settings.timeout, transport }
     } else {
-        Plan { servers: settings.servers.clone(), attempts: ATTEMPTS, timeout: settings.timeout }
+        let (servers, timeout) = (settings.servers.clone(), settings.timeout);
+        Plan { servers, attempts: ATTEMPTS, timeout, transport: Transport::Udp }
     }
 }
 
 /// The file that names servers where the settings do not.
 fn resolv_conf(settings: &ResolverSettings) -> Option<WatchedFile> {
-    settings.servers.is_empty().then(|| WatchedFile::new(settings.resolv_conf.clone()))
+    settings.servers.is_empty().then(|| WatchedFile::new(settings.resolv_conf.clone(), RESOLV_CONF_BYTES_MAX))
 }
 
 /// A name as it is compared: lower case, without the dot that marks it as complete.

@@ -4,13 +4,19 @@
 //! reports what arrives. At most [`OPEN_TRIES_MAX`] tries are open at once, so an answer that comes after the next
 //! server was asked is still welcome.
 //!
-//! A silent server costs at most [`STEP_MAX`] before the next one is asked; one that fails or refuses costs nothing. A
-//! try over TCP keeps its place until it ends: the server did answer, and is not asked anything else meanwhile.
+//! A silent server costs at most [`STEP_MAX`] before the next one is asked; one that fails or refuses costs nothing. Where
+//! an answer was cut, its server is asked again over TCP. That try keeps its place until it ends: the server did answer,
+//! and is not asked anything else meanwhile. Addresses that the cut answer held are used unless TCP answers soon.
+//!
+//! Over UDP the name is spelled at random, which the answer must repeat: some more bits that a forger must guess (known as
+//! 0x20). A server that does not repeat the spelling, or does not understand EDNS, is asked again as it can answer.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::message::{Content, decode_reply, encode_query};
+use super::message::{Content, Form, Rejected, Reply, decode_reply, encode_query};
+use super::quirks::{Lesson, Quirks};
+use super::wire::Capitals;
 use super::{Question, ResolveError};
 use crate::io::random::Random;
 
@@ -18,7 +24,9 @@ use crate::io::random::Random;
 pub const OPEN_TRIES_MAX: usize = 2;
 /// Longest wait before the next server is asked.
 pub const STEP_MAX: Duration = Duration::from_secs(1);
-/// Datagrams sent for one question, repeats over TCP not included.
+/// How long addresses at hand wait for the whole list.
+pub const PARTIAL_PATIENCE: Duration = Duration::from_millis(300);
+/// Times a question is sent to the servers in turn; what one answer makes us ask again does not count.
 pub const TRIES_MAX: usize = 6;
 /// With few servers the same one is asked again, because datagrams get lost.
 pub const TRIES_MIN: usize = 3;
@@ -59,6 +67,8 @@ pub enum Verdict {
     Taken,
     /// It is cut short and will be asked for over TCP.
     Truncated,
+    /// The server cannot answer a question put like this; it will be put in another way.
+    Misunderstood,
     /// It is no answer to the open query.
     NotOurs,
 }
@@ -72,6 +82,8 @@ pub struct Plan {
     pub attempts: u32,
     /// For the whole question.
     pub timeout: Duration,
+    /// How the servers are asked at first.
+    pub transport: Transport,
 }
 
 /// The state of one question.
@@ -79,18 +91,22 @@ pub struct Plan {
 pub struct Query {
     question: Question,
     servers: Vec<SocketAddr>,
+    transport: Transport,
+    quirks: Quirks,
+    /// What the owner has not learnt yet.
+    lessons: Vec<(SocketAddr, Lesson)>,
     open: [Option<Try>; OPEN_TRIES_MAX],
     next_number: usize,
-    /// Of those, the ones over UDP, which take the next server each.
-    datagrams: usize,
-    datagrams_max: usize,
+    /// How often the question was sent to the next server in turn, and how often that may be.
+    sent: usize,
+    sent_max: usize,
     step: Duration,
     next_try_at: Instant,
     deadline: Instant,
-    /// Asked over TCP at the next poll.
-    truncated_by: Option<SocketAddr>,
-    /// What a truncated answer held, for the case that nothing better comes.
-    partial: Option<Content>,
+    /// To be asked again at the next poll.
+    follow_up: Option<(SocketAddr, Transport)>,
+    /// What a truncated answer held, for the case that nothing better comes until then.
+    partial: Option<(Content, Instant)>,
     failure: ResolveError,
     /// Servers that failed at least once; when all have, and nobody is left to wait for, asking again is pointless.
     failed: Vec<SocketAddr>,
@@ -103,27 +119,32 @@ pub struct Query {
 struct Try {
     number: usize,
     server: SocketAddr,
-    id: u16,
+    form: Form,
     transport: Transport,
+    /// It repeats over TCP what was cut; nothing takes its place.
+    keeps_place: bool,
     bad_answers: u32,
 }
 
 impl Query {
     /// A question that has not been asked yet; the name must be askable.
-    pub fn new(question: Question, plan: Plan, now: Instant) -> Self {
+    pub fn new(question: Question, plan: Plan, quirks: Quirks, now: Instant) -> Self {
         let wanted = plan.servers.len() * plan.attempts as usize;
-        let datagrams_max = wanted.clamp(TRIES_MIN, TRIES_MAX);
+        let sent_max = wanted.clamp(TRIES_MIN, TRIES_MAX);
         Self {
             question,
             servers: plan.servers,
+            transport: plan.transport,
+            quirks,
+            lessons: Vec::new(),
             open: [None, None],
             next_number: 0,
-            datagrams: 0,
-            datagrams_max,
-            step: (plan.timeout / datagrams_max as u32).min(STEP_MAX),
+            sent: 0,
+            sent_max,
+            step: (plan.timeout / sent_max as u32).min(STEP_MAX),
             next_try_at: now,
             deadline: now + plan.timeout,
-            truncated_by: None,
+            follow_up: None,
             partial: None,
             failure: ResolveError::Timeout,
             failed: Vec::new(),
@@ -141,58 +162,106 @@ impl Query {
         if now >= self.deadline {
             return self.give_up(ResolveError::Timeout);
         }
-        if let Some(server) = self.truncated_by.take() {
-            return self.start_try(server, Transport::Tcp, now, random);
+        let patience = self.partial.as_ref().map(|(_, until)| *until);
+        if patience.is_some_and(|until| now >= until) {
+            return self.give_up(ResolveError::Timeout);
+        }
+        if let Some((server, transport)) = self.follow_up.take() {
+            return self.start_try(server, transport, now, random);
         }
         if self.servers.is_empty() {
             return self.give_up(ResolveError::ServerFailure);
         }
         let nobody_is_asked = self.open.iter().all(Option::is_none);
         let everybody_failed = self.servers.iter().all(|server| self.failed.contains(server));
-        if nobody_is_asked && (everybody_failed || self.datagrams >= self.datagrams_max) {
+        if nobody_is_asked && (everybody_failed || self.sent >= self.sent_max) {
             return self.give_up(self.failure);
         }
+        let until = patience.map_or(self.deadline, |patience| patience.min(self.deadline));
         if let Some(server) = self.next_server() {
             if now < self.next_try_at {
-                return Step::Wait(self.next_try_at.min(self.deadline));
+                return Step::Wait(self.next_try_at.min(until));
             }
             self.note_silence();
-            self.datagrams += 1;
-            return self.start_try(server, Transport::Udp, now, random);
+            self.sent += 1;
+            return self.start_try(server, self.transport, now, random);
         }
-        Step::Wait(self.deadline)
+        Step::Wait(until)
     }
 
     /// A whole message came for try `try_number`.
     pub fn on_message(&mut self, try_number: usize, message: &[u8], now: Instant) -> Verdict {
         let Some(open) = find_try(&mut self.open, try_number) else { return Verdict::NotOurs };
-        let (server, transport) = (open.server, open.transport);
-        let Ok(reply) = decode_reply(message, open.id, &self.question) else {
-            open.bad_answers += 1;
-            // Over TCP nobody else can have sent it.
-            if open.bad_answers >= BAD_ANSWERS_MAX || transport == Transport::Tcp {
+        let (server, transport, form) = (open.server, open.transport, open.form);
+        let reply = match decode_reply(message, form, &self.question) {
+            Ok(reply) => reply,
+            Err(Rejected::OtherSpelling) if transport == Transport::Udp => {
+                return self.put_otherwise(try_number, Lesson::FoldsCase, now);
+            }
+            Err(_) => {
+                open.bad_answers += 1;
+                // Over TCP nobody else can have sent it.
+                if open.bad_answers >= BAD_ANSWERS_MAX || transport == Transport::Tcp {
+                    self.on_failure(try_number, ResolveError::ServerFailure, now);
+                }
+                return Verdict::NotOurs;
+            }
+        };
+        if reply.refuses_form && form.edns {
+            return self.put_otherwise(try_number, Lesson::RefusesEdns, now);
+        }
+        self.learn_about_edns(server, form, transport, now);
+        match transport {
+            Transport::Udp if reply.is_truncated => return self.on_truncated(try_number, reply, now),
+            // What is cut over TCP was not sent whole.
+            _ if reply.is_cut || reply.content == Content::ServerFailure => {
                 self.on_failure(try_number, ResolveError::ServerFailure, now);
             }
-            return Verdict::NotOurs;
-        };
-        if reply.is_truncated && transport == Transport::Udp {
-            if matches!(reply.content, Content::Addresses { .. }) {
-                self.partial = Some(reply.content);
+            _ => {
+                self.answer = Some(reply.content);
+                self.answered_by = Some(server);
             }
-            self.close_try(try_number);
-            // Of several datagrams that one server answered, one is asked for again.
-            if !self.is_asked_over_tcp(server) {
-                self.truncated_by = Some(server);
-            }
-            return Verdict::Truncated;
-        }
-        if reply.content == Content::ServerFailure {
-            self.on_failure(try_number, ResolveError::ServerFailure, now);
-        } else {
-            self.answer = Some(reply.content);
-            self.answered_by = Some(server);
         }
         Verdict::Taken
+    }
+
+    fn on_truncated(&mut self, try_number: usize, reply: Reply, now: Instant) -> Verdict {
+        let Some(server) = find_try(&mut self.open, try_number).map(|open| open.server) else {
+            return Verdict::NotOurs;
+        };
+        if matches!(reply.content, Content::Addresses { .. }) && self.partial.is_none() {
+            self.partial = Some((reply.content, now + PARTIAL_PATIENCE));
+        }
+        self.close_try(try_number);
+        // Of several datagrams that one server answered, one is asked for again.
+        if !self.is_followed_up(server) {
+            self.follow_up = Some((server, Transport::Tcp));
+        }
+        Verdict::Truncated
+    }
+
+    /// The server does not take questions put like this: it is asked at once in another way.
+    fn put_otherwise(&mut self, try_number: usize, lesson: Lesson, now: Instant) -> Verdict {
+        if let Some(open) = find_try(&mut self.open, try_number) {
+            let (server, transport) = (open.server, open.transport);
+            self.learn(server, lesson, now);
+            self.close_try(try_number);
+            self.follow_up = Some((server, transport));
+        }
+        Verdict::Misunderstood
+    }
+
+    fn learn_about_edns(&mut self, server: SocketAddr, form: Form, transport: Transport, now: Instant) {
+        if form.edns {
+            self.learn(server, Lesson::TakesEdns, now);
+        } else if transport == Transport::Udp && self.silent.contains(&server) && self.quirks.takes_edns(server, now) {
+            self.learn(server, Lesson::SilentOnEdns, now);
+        }
+    }
+
+    fn learn(&mut self, server: SocketAddr, lesson: Lesson, now: Instant) {
+        self.quirks.learn(server, lesson, now);
+        self.lessons.push((server, lesson));
     }
 
     /// The socket of try `try_number` could not be opened or broke.
@@ -218,6 +287,11 @@ impl Query {
         self.silent.iter().copied().filter(move |server| answered_by.is_some_and(|other| other != *server))
     }
 
+    /// What answers taught about servers.
+    pub fn lessons(&self) -> &[(SocketAddr, Lesson)] {
+        &self.lessons
+    }
+
     pub fn question(&self) -> &Question {
         &self.question
     }
@@ -227,36 +301,47 @@ impl Query {
         self.answered_by
     }
 
-    /// Whom the next datagram goes to, if there is to be one: in order, but nobody who is asked over TCP already.
+    /// Who is asked next, if anybody: in order, but nobody who is asked over TCP what was cut.
     fn next_server(&self) -> Option<SocketAddr> {
-        let has_room = self.open.iter().any(|open| !is_over_tcp(open.as_ref()));
-        if !has_room || self.datagrams >= self.datagrams_max {
+        let has_room = self.open.iter().any(|open| !keeps_place(open.as_ref()));
+        if !has_room || self.sent >= self.sent_max {
             return None;
         }
-        let first = self.datagrams % self.servers.len().max(1);
+        let first = self.sent % self.servers.len().max(1);
         let in_order = self.servers.iter().cycle().skip(first).take(self.servers.len());
-        in_order.copied().find(|server| !self.is_asked_over_tcp(*server))
+        in_order.copied().find(|server| !self.is_followed_up(*server))
     }
 
-    fn is_asked_over_tcp(&self, server: SocketAddr) -> bool {
-        self.open.iter().flatten().any(|open| open.transport == Transport::Tcp && open.server == server)
+    fn is_followed_up(&self, server: SocketAddr) -> bool {
+        self.open.iter().flatten().any(|open| open.keeps_place && open.server == server)
     }
 
     fn start_try(&mut self, server: SocketAddr, transport: Transport, now: Instant, random: &mut Random) -> Step {
-        let id = random.next_u64() as u16;
-        let Some(message) = encode_query(id, &self.question) else {
+        let form = self.form(server, transport, now, random);
+        let Some(message) = encode_query(form, &self.question) else {
             return Step::Done(Err(ResolveError::NoSuchName));
         };
-        if is_over_tcp(self.open[self.next_number % OPEN_TRIES_MAX].as_ref()) {
+        if keeps_place(self.open[self.next_number % OPEN_TRIES_MAX].as_ref()) {
             // Its place is taken; the number after belongs to the other one.
             self.next_number += 1;
         }
         let try_number = self.next_number;
         self.next_number += 1;
         self.next_try_at = now + self.step;
+        let keeps_place = transport == Transport::Tcp && self.transport == Transport::Udp;
         self.open[try_number % OPEN_TRIES_MAX] =
-            Some(Try { number: try_number, server, id, transport, bad_answers: 0 });
+            Some(Try { number: try_number, server, form, transport, keeps_place, bad_answers: 0 });
         Step::Ask(Ask { try_number, server, transport, message })
+    }
+
+    /// How the question is put to `server`. One that kept silent may sit behind something that swallows EDNS.
+    fn form(&self, server: SocketAddr, transport: Transport, now: Instant, random: &mut Random) -> Form {
+        let is_spelled = transport == Transport::Udp && self.quirks.keeps_case(server, now);
+        Form {
+            id: random.next_u64() as u16,
+            capitals: if is_spelled { Capitals([(); 4].map(|()| random.next_u64())) } else { Capitals::default() },
+            edns: self.quirks.takes_edns(server, now) && !self.silent.contains(&server),
+        }
     }
 
     fn on_failure(&mut self, try_number: usize, error: ResolveError, now: Instant) {
@@ -294,12 +379,12 @@ impl Query {
     }
 
     fn give_up(&mut self, error: ResolveError) -> Step {
-        Step::Done(self.partial.take().ok_or(error))
+        Step::Done(self.partial.take().map(|(content, _)| content).ok_or(error))
     }
 }
 
-fn is_over_tcp(open: Option<&Try>) -> bool {
-    open.is_some_and(|open| open.transport == Transport::Tcp)
+fn keeps_place(open: Option<&Try>) -> bool {
+    open.is_some_and(|open| open.keeps_place)
 }
 
 fn find_try(open: &mut [Option<Try>; OPEN_TRIES_MAX], try_number: usize) -> Option<&mut Try> {

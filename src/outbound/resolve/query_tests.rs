@@ -16,9 +16,12 @@ struct Scene {
 impl Scene {
     fn with_servers(count: u8) -> Self {
         let servers = (0..count).map(server).collect();
-        let plan = Plan { servers, attempts: 2, timeout: Duration::from_secs(5) };
+        Self::with_plan(Plan { servers, attempts: 2, timeout: Duration::from_secs(5), transport: Transport::Udp })
+    }
+
+    fn with_plan(plan: Plan) -> Self {
         let start = Instant::now();
-        let query = Query::new(Question::new("example.org", Family::V4), plan, start);
+        let query = Query::new(Question::new("example.org", Family::V4), plan, Quirks::default(), start);
         Self { query, now: start, start, random: Random::new() }
     }
 
@@ -172,10 +175,38 @@ fn what_a_truncated_answer_held_is_used_when_tcp_fails() {
 }
 
 #[test]
-fn a_slow_answer_over_tcp_is_waited_for_and_its_server_asked_nothing_else() {
+fn addresses_at_hand_wait_for_the_whole_list_only_a_moment() {
     let mut scene = Scene::with_servers(1);
     let udp = scene.ask();
     scene.reply(&udp, &fake_server::truncated(good(&udp)));
+    assert_eq!(scene.ask().transport, Transport::Tcp);
+    assert_eq!(scene.sleep(), PARTIAL_PATIENCE.as_millis());
+    assert_eq!(scene.poll(), found());
+}
+
+#[test]
+fn an_answer_that_was_cut_on_its_way_is_asked_for_again_over_tcp() {
+    let mut scene = Scene::with_servers(1);
+    let udp = scene.ask();
+    let whole = fake_server::addresses(&udp.message, 300, &[ADDRESS; 3]);
+    assert_eq!(scene.reply(&udp, &whole[..whole.len() - 5]), Verdict::Truncated);
+    let tcp = scene.ask();
+    assert_eq!(tcp.transport, Transport::Tcp);
+    let cut = fake_server::addresses(&tcp.message, 300, &[ADDRESS; 3]);
+    assert_eq!(scene.reply(&tcp, &cut[..cut.len() - 5]), Verdict::Taken);
+    assert_eq!(scene.poll(), found(), "what was there over UDP is better than a failure");
+}
+
+/// An answer without addresses that was cut.
+fn truncated_to_nothing(ask: &Ask) -> Vec<u8> {
+    fake_server::truncated(fake_server::empty(&ask.message, 0))
+}
+
+#[test]
+fn a_slow_answer_over_tcp_is_waited_for_and_its_server_asked_nothing_else() {
+    let mut scene = Scene::with_servers(1);
+    let udp = scene.ask();
+    scene.reply(&udp, &truncated_to_nothing(&udp));
     let tcp = scene.ask();
     assert_eq!(scene.sleep(), 5000, "nothing to do until the deadline");
     scene.now = scene.start + Duration::from_millis(4500);
@@ -189,9 +220,9 @@ fn two_truncated_answers_of_one_server_are_asked_for_once_over_tcp() {
     let first = scene.ask();
     scene.sleep();
     let second = scene.ask();
-    scene.reply(&first, &fake_server::truncated(good(&first)));
+    scene.reply(&first, &truncated_to_nothing(&first));
     let tcp = scene.ask();
-    assert_eq!(scene.reply(&second, &fake_server::truncated(good(&second))), Verdict::Truncated);
+    assert_eq!(scene.reply(&second, &truncated_to_nothing(&second)), Verdict::Truncated);
     assert!(matches!(scene.poll(), Step::Wait(_)));
     scene.reply(&tcp, &good(&tcp));
     assert_eq!(scene.poll(), found());
@@ -201,7 +232,7 @@ fn two_truncated_answers_of_one_server_are_asked_for_once_over_tcp() {
 fn other_servers_are_asked_beside_one_that_is_slow_over_tcp_and_do_not_displace_it() {
     let mut scene = Scene::with_servers(2);
     let udp = scene.ask();
-    scene.reply(&udp, &fake_server::truncated(good(&udp)));
+    scene.reply(&udp, &truncated_to_nothing(&udp));
     let tcp = scene.ask();
     for _ in 0..3 {
         scene.sleep();
@@ -210,6 +241,68 @@ fn other_servers_are_asked_beside_one_that_is_slow_over_tcp_and_do_not_displace_
         assert!(scene.query.is_open(tcp.try_number) && scene.query.is_open(other.try_number));
     }
     assert_eq!(scene.reply(&tcp, &good(&tcp)), Verdict::Taken);
+    assert_eq!(scene.poll(), found());
+}
+
+#[test]
+fn names_are_spelled_at_random_and_a_server_that_does_not_keep_that_is_asked_in_small_letters() {
+    let mut scene = Scene::with_servers(1);
+    let first = scene.ask();
+    let small = |message: &[u8]| !message[12..].iter().any(u8::is_ascii_uppercase);
+    let spellings = (0..64).filter(|_| !small(&Scene::with_servers(1).ask().message));
+    assert!(spellings.count() > 32, "of ten letters hardly ever all are small");
+    let answer = fake_server::in_small_letters(good(&first));
+    let expected = if small(&first.message) { Verdict::Taken } else { Verdict::Misunderstood };
+    assert_eq!(scene.reply(&first, &answer), expected);
+    if expected == Verdict::Misunderstood {
+        let second = scene.ask();
+        assert!(small(&second.message) && second.server == first.server);
+        assert_ne!(second.message[..2], first.message[..2], "a forger has to guess again");
+        assert_eq!(scene.reply(&second, &good(&second)), Verdict::Taken);
+    }
+    assert_eq!(scene.poll(), found());
+    assert_eq!(scene.now, scene.start);
+}
+
+#[test]
+fn a_server_that_refuses_edns_is_asked_again_at_once_without() {
+    for rcode in [1, 4] {
+        let mut scene = Scene::with_servers(2);
+        let first = scene.ask();
+        assert!(fake_server::says_edns(&first.message));
+        assert_eq!(scene.reply(&first, &fake_server::empty(&first.message, rcode)), Verdict::Misunderstood);
+        let second = scene.ask();
+        assert_eq!((second.server, fake_server::says_edns(&second.message)), (first.server, false));
+        scene.reply(&second, &fake_server::empty(&second.message, rcode));
+        assert_eq!(scene.ask().server, server(1), "now it is a failure");
+    }
+}
+
+#[test]
+fn a_server_that_kept_silent_is_asked_again_without_edns() {
+    let mut scene = Scene::with_servers(1);
+    scene.ask();
+    scene.sleep();
+    let second = scene.ask();
+    assert!(!fake_server::says_edns(&second.message));
+    scene.reply(&second, &good(&second));
+    assert_eq!(scene.query.lessons(), [(server(0), Lesson::SilentOnEdns)]);
+}
+
+#[test]
+fn where_tcp_is_asked_for_nothing_else_is_used_and_a_silent_server_costs_one_second() {
+    let servers = vec![server(0), server(1), server(2)];
+    let plan = Plan { servers, attempts: 1, timeout: Duration::from_secs(5), transport: Transport::Tcp };
+    let mut scene = Scene::with_plan(plan);
+    for number in 0..3 {
+        let ask = scene.ask();
+        assert_eq!((ask.server, ask.transport), (server(number), Transport::Tcp));
+        if number < 2 {
+            assert_eq!(scene.sleep(), 1000 * (u128::from(number) + 1));
+        } else {
+            scene.reply(&ask, &good(&ask));
+        }
+    }
     assert_eq!(scene.poll(), found());
 }
 
@@ -238,10 +331,11 @@ fn a_shortage_of_descriptors_is_reported_as_such() {
 
 #[test]
 fn a_short_timeout_still_leaves_time_for_every_try() {
-    let plan = Plan { servers: vec![server(0), server(1)], attempts: 2, timeout: Duration::from_secs(1) };
+    let (servers, timeout) = (vec![server(0), server(1)], Duration::from_secs(1));
+    let plan = Plan { servers, attempts: 2, timeout, transport: Transport::Udp };
     let start = Instant::now();
     let mut random = Random::new();
-    let mut query = Query::new(Question::new("example.org", Family::V4), plan, start);
+    let mut query = Query::new(Question::new("example.org", Family::V4), plan, Quirks::default(), start);
     for turn in 0..4 {
         assert!(matches!(query.poll(start + Duration::from_millis(250 * turn), &mut random), Step::Ask(_)));
     }

@@ -1,4 +1,4 @@
-//! `/etc/resolv.conf` as far as we follow it: `nameserver` lines and `options attempts:`.
+//! `/etc/resolv.conf` as far as we follow it: `nameserver` lines, `options attempts:` and `options use-vc`.
 //!
 //! `search`, `domain` and `ndots` are not applied: the names come from clients elsewhere, for whom this machine's search
 //! list means nothing. `options timeout:` is not needed: we wait a second at most before asking the next server, which is
@@ -7,6 +7,8 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use super::query::Transport;
+
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvConf {
@@ -14,6 +16,8 @@ pub struct ResolvConf {
     pub servers: Vec<SocketAddr>,
     /// How often the list is gone through, from 1 to 5.
     pub attempts: u32,
+    /// TCP where the file says `use-vc`.
+    pub transport: Transport,
 }
 
 /// Servers asked; the C library has the same limit.
@@ -28,7 +32,7 @@ impl Default for ResolvConf {
     /// What holds without a file: a name server on this machine.
     fn default() -> Self {
         let servers = vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DNS_PORT)];
-        Self { servers, attempts: ATTEMPTS_DEFAULT }
+        Self { servers, attempts: ATTEMPTS_DEFAULT, transport: Transport::Udp }
     }
 }
 
@@ -37,14 +41,19 @@ impl ResolvConf {
     pub fn parse(text: &str) -> Self {
         let mut servers = Vec::new();
         let mut attempts = ATTEMPTS_DEFAULT;
+        let mut transport = Transport::Udp;
         for line in text.lines() {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
                 Some("nameserver") if servers.len() < SERVERS_MAX => servers.extend(words.next().and_then(server)),
                 Some("options") => {
-                    let given =
-                        words.filter_map(|word| word.strip_prefix("attempts:")?.parse::<u32>().ok()).next_back();
-                    attempts = given.unwrap_or(attempts).clamp(1, ATTEMPTS_MAX);
+                    for word in words {
+                        if word == "use-vc" {
+                            transport = Transport::Tcp;
+                        } else if let Some(given) = word.strip_prefix("attempts:").and_then(|text| text.parse().ok()) {
+                            attempts = u32::clamp(given, 1, ATTEMPTS_MAX);
+                        }
+                    }
                 }
                 _ => {}
             }
@@ -52,7 +61,7 @@ impl ResolvConf {
         if servers.is_empty() {
             servers = Self::default().servers;
         }
-        Self { servers, attempts }
+        Self { servers, attempts, transport }
     }
 }
 
@@ -105,6 +114,14 @@ mod tests {
     #[test]
     fn without_a_usable_server_this_machine_is_asked() {
         assert_eq!(servers("nameserver nonsense\nsearch a b\n"), ["127.0.0.1:53"]);
+    }
+
+    #[test]
+    fn use_vc_means_tcp() {
+        let transport = |text| ResolvConf::parse(text).transport;
+        assert_eq!(transport("options use-vc"), Transport::Tcp);
+        assert_eq!(transport("options attempts:3 use-vc trust-ad"), Transport::Tcp);
+        assert_eq!(transport("options ndots:2\nnameserver use-vc"), Transport::Udp);
     }
 
     #[test]

@@ -11,8 +11,9 @@ use super::query::{Ask, Transport};
 use crate::io::sockopt::is_shortage;
 use crate::io::token::Token;
 
-/// Answers over UDP without EDNS have at most 512 bytes; longer ones are cut by the kernel and fail to decode.
-const DATAGRAM_BYTES_MAX: usize = 1500;
+/// We ask for at most 1,232 bytes over UDP; some servers send more than they were asked for. Longer datagrams are cut by
+/// the kernel and asked for again over TCP.
+const DATAGRAM_BYTES_MAX: usize = 4096;
 /// Longer answers over TCP are not waited for: we keep 16 addresses of an answer.
 const TCP_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 

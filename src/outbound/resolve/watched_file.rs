@@ -1,39 +1,64 @@
 //! A small local file that is read again when it has changed.
 
+use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// Longer files are cut here; reading this much from the page cache takes well under a millisecond.
-const BYTES_MAX: u64 = 1 << 20;
-
-/// A file and what it looked like when it was read last.
+/// A file and what it looked like when it was looked at last.
+#[derive(Debug)]
 pub(super) struct WatchedFile {
     path: PathBuf,
+    bytes_max: u64,
     seen: Option<Stamp>,
+}
+
+/// A file that is longer than may be read. A part of it could say the opposite of the whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooLong {
+    pub path: PathBuf,
+    pub bytes_max: u64,
+}
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is longer than {} MiB and not read", self.path.display(), self.bytes_max >> 20)
+    }
 }
 
 /// Device, inode, length, and time of change in seconds and nanoseconds.
 type Stamp = (u64, u64, u64, i64, i64);
 
 impl WatchedFile {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, seen: None }
+    pub(super) fn new(path: PathBuf, bytes_max: u64) -> Self {
+        Self { path, bytes_max, seen: None }
     }
 
-    /// The text, if it was not read yet or has changed. A file that is gone keeps what it said last: it is being
+    /// The whole text, if it was not read yet or has changed. A file that is gone keeps what it said last: it is being
     /// replaced, or its volume is missing for a while.
-    pub(super) fn changed(&mut self) -> Option<String> {
+    ///
+    /// # Errors
+    /// It has become too long; said once for each change.
+    pub(super) fn changed(&mut self) -> Result<Option<String>, TooLong> {
+        let Some(bytes) = self.changed_bytes() else { return Ok(None) };
+        if bytes.len() as u64 > self.bytes_max {
+            return Err(TooLong { path: self.path.clone(), bytes_max: self.bytes_max });
+        }
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// At most one byte more than may be.
+    fn changed_bytes(&mut self) -> Option<Vec<u8>> {
         // Only an ordinary file is opened: a pipe or a device could block.
         let stamp = stamp(&fs::metadata(&self.path).ok().filter(Metadata::is_file)?);
         if self.seen == Some(stamp) {
             return None;
         }
         let mut bytes = Vec::new();
-        File::open(&self.path).ok()?.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
+        File::open(&self.path).ok()?.take(self.bytes_max + 1).read_to_end(&mut bytes).ok()?;
         self.seen = Some(stamp);
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+        Some(bytes)
     }
 }
 
@@ -49,20 +74,35 @@ mod tests {
     fn a_file_is_read_once_for_each_change() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hosts");
-        let mut file = WatchedFile::new(path.clone());
-        assert_eq!(file.changed(), None);
+        let mut file = WatchedFile::new(path.clone(), 100);
+        let mut changed = || file.changed().unwrap();
+        assert_eq!(changed(), None);
         fs::write(&path, "one").unwrap();
-        assert_eq!(file.changed().as_deref(), Some("one"));
-        assert_eq!(file.changed(), None);
+        assert_eq!(changed().as_deref(), Some("one"));
+        assert_eq!(changed(), None);
         fs::write(&path, "three").unwrap();
-        assert_eq!(file.changed().as_deref(), Some("three"));
+        assert_eq!(changed().as_deref(), Some("three"));
         fs::remove_file(&path).unwrap();
-        assert_eq!(file.changed(), None);
+        assert_eq!(changed(), None);
+    }
+
+    #[test]
+    fn a_file_is_read_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hosts");
+        let mut file = WatchedFile::new(path.clone(), 4);
+        fs::write(&path, "four").unwrap();
+        assert_eq!(file.changed().unwrap().as_deref(), Some("four"));
+        fs::write(&path, "fives").unwrap();
+        assert_eq!(file.changed().unwrap_err().path, path);
+        assert_eq!(file.changed(), Ok(None), "once is enough");
+        fs::write(&path, "six").unwrap();
+        assert_eq!(file.changed().unwrap().as_deref(), Some("six"));
     }
 
     #[test]
     fn only_ordinary_files_are_read() {
-        assert_eq!(WatchedFile::new("/dev/zero".into()).changed(), None);
-        assert_eq!(WatchedFile::new("/proc".into()).changed(), None);
+        assert_eq!(WatchedFile::new("/dev/zero".into(), 100).changed(), Ok(None));
+        assert_eq!(WatchedFile::new("/proc".into(), 100).changed(), Ok(None));
     }
 }
