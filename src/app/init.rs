@@ -49,8 +49,7 @@ pub fn init_with_defaults(path: &Path) -> Result<Created, Failure> {
     })?;
     let links = link::links(&config, &host, &certificates, None)?;
     let link = links.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-    let mut warnings = link::warnings(&config, &host, &certificates);
-    warnings.extend(certificates.iter().flat_map(|certificate| certificate.warnings.iter().cloned()));
+    let warnings = link::warnings(&config, &host, &certificates);
     Ok(Created { config, link, warnings })
 }
 

@@ -53,20 +53,10 @@ pub fn links(
     }
 }
 
-/// What keeps clients from using the links although everything is in order here.
+/// What may keep clients from using the links: the host they name, and the certificates.
 pub fn warnings(config: &Config, host: &LinkHost, certificates: &[LoadedCertificate]) -> Vec<String> {
-    let mut lines = host.warning.iter().cloned().collect::<Vec<_>>();
-    if let (Some(tls), Some(certificate)) = (&config.tls, certificates.first())
-        && !certificate.self_signed
-        && !covers(certificate, &tls.server_name)
-    {
-        let names = certificate.names.join(", ");
-        lines.push(format!(
-            "tls.server_name \"{}\" is not a name of the certificate ({names}), so clients will refuse it",
-            tls.server_name
-        ));
-    }
-    lines
+    let certificates = if config.tls.is_some() { certificates } else { &[] };
+    host.warning.iter().chain(certificates.iter().flat_map(|certificate| &certificate.warnings)).cloned().collect()
 }
 
 fn host_with(config: &Config, default_source: impl FnOnce() -> Option<IpAddr>) -> LinkHost {
@@ -109,20 +99,8 @@ fn security(tls: &Tls, certificate: Option<&LoadedCertificate>, user: &User) -> 
         flow: user.flow.is_vision().then(|| user.flow.as_str().to_owned()),
         server_name: tls.server_name.clone(),
         alpn: tls.alpn.clone(),
-        pinned_certificate: certificate.filter(|known| known.self_signed).map(|known| known.fingerprint),
+        pinned_certificate: certificate.filter(|known| known.needs_pin).map(|known| known.fingerprint),
     }
-}
-
-/// RFC 6125 6.4.3: a star stands for exactly one label.
-fn covers(certificate: &LoadedCertificate, name: &str) -> bool {
-    if let Ok(ip) = name.parse::<IpAddr>() {
-        return certificate.ip_addresses.contains(&ip);
-    }
-    let name = name.to_lowercase();
-    certificate.names.iter().any(|known| match known.strip_prefix("*.") {
-        Some(parent) => name.split_once('.').is_some_and(|(_, rest)| rest == parent),
-        None => *known == name,
-    })
 }
 
 #[cfg(test)]
@@ -207,33 +185,5 @@ mod tests {
         let failure = links(&config, &host(&config), &[], Some("nobody")).unwrap_err();
         assert_eq!(failure.code, exit::USAGE);
         assert!(failure.message.contains("a@b, user-2"), "{failure}");
-    }
-
-    #[test]
-    fn a_server_name_outside_the_certificate_is_warned_about() {
-        let folder = tempfile::tempdir().unwrap();
-        let text = "{ \"users\": [ { \"uuid\": \"example\" } ], \"server\": { \"public_ip\": \"1.1.1.1\" }, \"tls\": { \"enabled\": true } }";
-        let config = Config::parse(text, &folder.path().join("config.json")).unwrap();
-        let mut certificates = certs::load_or_generate(&config, "", SystemTime::now()).unwrap();
-        certificates[0].self_signed = false;
-        let lines = |certificates: &[LoadedCertificate]| warnings(&config, &host(&config), certificates);
-        assert!(lines(&certificates).is_empty(), "localhost is a name of it");
-        certificates[0].names = vec!["*.localhost".into(), "a.example".into()];
-        assert!(lines(&certificates)[0].contains("(*.localhost, a.example)"));
-    }
-
-    #[test]
-    fn a_star_stands_for_one_label() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = Config::parse(
-            "{ \"users\": [ { \"uuid\": \"example\" } ], \"tls\": { \"enabled\": true } }",
-            &folder.path().join("config.json"),
-        );
-        let mut certificate = certs::load_or_generate(&config.unwrap(), "", SystemTime::now()).unwrap().remove(0);
-        certificate.names = vec!["*.example.com".into()];
-        assert!(covers(&certificate, "A.Example.com"));
-        assert!(!covers(&certificate, "example.com"));
-        assert!(!covers(&certificate, "a.b.example.com"));
-        assert!(covers(&certificate, "127.0.0.1") && !covers(&certificate, "127.0.0.2"));
     }
 }

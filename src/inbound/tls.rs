@@ -104,7 +104,7 @@ impl TlsAcceptor {
 }
 
 /// Chooses the certificate by the name the client asked for (SNI): the exact name first, then a wildcard for its
-/// parent, then the first certificate. A client that asks for nothing, or for something unknown, gets an answer like
+/// parent, then the first certificate and those for the same name. A client that asks for nothing, or for something unknown, gets an answer like
 /// anybody else, as from Xray.
 #[derive(Debug)]
 struct ByName {
@@ -112,18 +112,33 @@ struct ByName {
 }
 
 impl ByName {
-    fn choose(&self, server_name: Option<&str>) -> Option<&Certificate> {
-        let by_name = |wanted: &str| self.certificates.iter().find(|one| one.names.iter().any(|name| name == wanted));
+    /// Of several certificates for the name, such as one with an RSA and one with an ECDSA key, the first that the client
+    /// can verify: `suits` says whether it can.
+    fn choose(&self, server_name: Option<&str>, suits: impl Fn(&Certificate) -> bool) -> Option<&Certificate> {
         let name = server_name.unwrap_or_default().to_ascii_lowercase();
-        by_name(&name)
-            .or_else(|| by_name(&format!("*.{}", name.split_once('.')?.1)))
-            .or_else(|| self.certificates.first())
+        let parent = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+        let has = |wanted: Option<&str>| {
+            let known = move |one: &&Certificate| one.names.iter().any(|name| Some(name.as_str()) == wanted);
+            self.certificates.iter().filter(known).collect::<Vec<_>>()
+        };
+        let mut found = has(Some(&name));
+        if found.is_empty() {
+            found = has(parent.as_deref());
+        }
+        if found.is_empty() {
+            let default = self.certificates.first()?;
+            let shares_a_name = |one: &&Certificate| one.names.iter().any(|name| default.names.contains(name));
+            found = vec![default];
+            found.extend(self.certificates.iter().skip(1).filter(shares_a_name));
+        }
+        found.iter().find(|one| suits(one)).or_else(|| found.first()).copied()
     }
 }
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.choose(hello.server_name()).map(|one| Arc::clone(&one.key))
+        let suits = |one: &Certificate| one.key.key.choose_scheme(hello.signature_schemes()).is_some();
+        self.choose(hello.server_name(), suits).map(|one| Arc::clone(&one.key))
     }
 }
 

@@ -1,28 +1,33 @@
 //! Certificates and keys: from files, or made here for a first run.
 //!
 //! Owns reading, judging and generating them, and the digests that clients pin. Knows nothing of connections. A key
-//! never leaves this file except as a `CertifiedKey`; files are created whole and never replace existing ones.
+//! never leaves this file except as a `CertifiedKey`.
 
+mod judge;
+mod make;
+mod pem;
 mod x509;
 
 use std::fmt::Write;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 
-use crate::app::clock::rfc3339;
+use self::judge::{Roots, Vouched};
+use self::make::generate;
+use self::pem::Section;
+use self::x509::Facts;
 use crate::app::config::{CertificateFiles, Config, Tls};
 use crate::app::exit::{self, Failure};
-use crate::app::files::{create_new, folder_of, may_make_folder, read_limited};
+use crate::app::files::{folder_of, may_make_folder, read_limited};
 
 /// A certificate that is ready to serve, and what is worth knowing about it.
 #[derive(Debug, Clone)]
@@ -34,8 +39,12 @@ pub struct LoadedCertificate {
     pub names: Vec<String>,
     /// The IP addresses in the certificate.
     pub ip_addresses: Vec<IpAddr>,
-    /// No authority vouches for it, so clients must pin it.
+    /// Issuer and subject are the same.
     pub self_signed: bool,
+    /// Nobody whom clients know vouches for it, so they must pin it.
+    pub needs_pin: bool,
+    /// Who issued it, for people.
+    pub issuer: String,
     /// SHA-256 of the certificate in DER: what Xray and mihomo pin.
     pub fingerprint: [u8; 32],
     /// SHA-256 of the public key (SubjectPublicKeyInfo) in Base64: what sing-box pins.
@@ -44,8 +53,22 @@ pub struct LoadedCertificate {
     pub not_after: SystemTime,
     /// Whether this call made it.
     pub generated: bool,
-    /// What the operator should know: expired, not yet valid, key readable by everybody.
+    /// What the operator should know, each with the way out.
     pub warnings: Vec<String>,
+}
+
+impl LoadedCertificate {
+    /// Whether it is for `name`. RFC 6125 6.4.3: a star stands for exactly one label.
+    pub fn covers(&self, name: &str) -> bool {
+        if let Ok(ip) = name.parse::<IpAddr>() {
+            return self.ip_addresses.contains(&ip);
+        }
+        let name = name.to_lowercase();
+        self.names.iter().any(|known| match known.strip_prefix("*.") {
+            Some(parent) => name.split_once('.').is_some_and(|(_, rest)| rest == parent),
+            None => *known == name,
+        })
+    }
 }
 
 /// The certificates of `config`, the default one first; empty without TLS. If certificate and key of the default one
@@ -74,8 +97,25 @@ pub fn load_or_generate(config: &Config, host: &str, now: SystemTime) -> Result<
 /// As there, without those of writing.
 pub fn load_existing(config: &Config, now: SystemTime) -> Result<Vec<LoadedCertificate>, Failure> {
     let Some(tls) = &config.tls else { return Ok(Vec::new()) };
+    let roots = Roots::of_the_system();
     let main = Some(&tls.main).filter(|main| !is_missing(main));
-    main.into_iter().chain(&tls.more).map(|files| load(files, now)).collect()
+    let mut certificates =
+        main.into_iter().chain(&tls.more).map(|files| load(files, now, &roots)).collect::<Result<Vec<_>, _>>()?;
+    if main.is_some() {
+        warn_about_name(tls, &mut certificates);
+    }
+    Ok(certificates)
+}
+
+/// Links tell clients to ask for `tls.server_name`, which only a certificate without a pin must cover.
+fn warn_about_name(tls: &Tls, certificates: &mut [LoadedCertificate]) {
+    let name = &tls.server_name;
+    if let Some(main) = certificates.first_mut().filter(|main| !main.needs_pin && !main.covers(name)) {
+        let names = main.names.join(", ");
+        main.warnings.push(format!(
+            "tls.server_name \"{name}\" is not a name of the certificate ({names}), so clients will refuse it"
+        ));
+    }
 }
 
 /// Whether `load_or_generate` would make a new default pair.
@@ -122,11 +162,6 @@ pub fn fingerprint_hex(certificate: &[u8]) -> String {
 
 /// No certificate or key file is larger.
 const FILE_BYTES_MAX: usize = 1 << 20;
-/// Ten years with their leap days.
-const VALIDITY: Duration = Duration::from_hours((10 * 365 + 2) * 24);
-/// Clients whose clock is behind must accept a new certificate too.
-const CLOCK_SKEW: Duration = Duration::from_hours(24);
-
 fn is_missing(files: &CertificateFiles) -> bool {
     is_absent(&files.cert_file) && is_absent(&files.key_file)
 }
@@ -136,39 +171,75 @@ fn is_absent(path: &Path) -> bool {
     path.try_exists().map_or_else(|error| error.kind() == io::ErrorKind::NotADirectory, |exists| !exists)
 }
 
-fn load(files: &CertificateFiles, now: SystemTime) -> Result<LoadedCertificate, Failure> {
+fn load(files: &CertificateFiles, now: SystemTime, roots: &Roots) -> Result<LoadedCertificate, Failure> {
     one_of_two_missing(files)?;
     let chain = read_chain(&files.cert_file)?;
     let key = read_key(&files.key_file)?;
     let bad_key = |error: &dyn std::fmt::Display| wrong(&files.key_file, format!("this key cannot be used: {error}"));
     let key = aws_lc_rs::default_provider().key_provider.load_private_key(key).map_err(|error| bad_key(&error))?;
-    let leaf = chain[0].clone();
-    let facts =
-        x509::read(&leaf).ok_or_else(|| wrong(&files.cert_file, "its first entry is not an X.509 certificate"))?;
-    let certified_key = CertifiedKey::new(chain, key);
-    if let Err(error) = certified_key.keys_match() {
-        let (cert, key) = (files.cert_file.display(), files.key_file.display());
-        return Err(Failure::new(
-            exit::CONFIG,
-            format!(
-                "{key} is not the key of the first certificate in {cert}: give the pair that belongs together ({error})"
-            ),
-        ));
-    }
-    let names = if files.server_names.is_empty() { facts.dns_names } else { files.server_names.clone() };
-    let mut warnings = validity_warning(&files.cert_file, facts.not_before, facts.not_after, now);
-    warnings.extend(readable_by_everybody(&files.key_file));
+    let mut warnings = Vec::new();
+    let (chain, facts) = sorted_chain(files, chain, &*key, &mut warnings)?;
+    let leaf = &facts[0];
+    let vouched = judge::vouched(&chain, leaf, roots, now);
+    warnings.extend(judge::warnings(&facts, vouched, now));
+    let warnings = warnings.into_iter().map(|line| format!("{}: {line}", files.cert_file.display()));
+    let warnings = warnings.chain(readable_by_everybody(&files.key_file)).collect();
+    let names = if files.server_names.is_empty() { leaf.dns_names.clone() } else { files.server_names.clone() };
     Ok(LoadedCertificate {
-        certified_key: Arc::new(certified_key),
         names,
-        ip_addresses: facts.ip_addresses,
-        self_signed: facts.self_issued,
-        fingerprint: sha256(&leaf),
-        public_key_sha256: base64(&sha256(&facts.public_key)),
-        not_after: facts.not_after,
+        ip_addresses: leaf.ip_addresses.clone(),
+        self_signed: leaf.self_issued,
+        needs_pin: vouched == Vouched::ByNobody,
+        issuer: leaf.issuer_name.clone().unwrap_or_default(),
+        fingerprint: sha256(&chain[0]),
+        public_key_sha256: base64(&sha256(&leaf.public_key)),
+        not_after: leaf.not_after,
+        certified_key: Arc::new(CertifiedKey::new(chain, key)),
         generated: false,
         warnings,
     })
+}
+
+/// The certificate of `key` and behind it, each the issuer of the one before, the rest of the chain as far as the file has
+/// it. Files are joined in any order; clients expect this one.
+fn sorted_chain(
+    files: &CertificateFiles,
+    chain: Vec<CertificateDer<'static>>,
+    key: &dyn SigningKey,
+    warnings: &mut Vec<String>,
+) -> Result<(Vec<CertificateDer<'static>>, Vec<Facts>), Failure> {
+    let mut rest = Vec::new();
+    for (place, certificate) in chain.into_iter().enumerate() {
+        let facts = x509::read(&certificate).ok_or_else(|| {
+            wrong(&files.cert_file, format!("its certificate number {} is not an X.509 certificate", place + 1))
+        })?;
+        rest.push((certificate, facts));
+    }
+    let count = rest.len();
+    let public_key = key.public_key();
+    let is_of_key = |facts: &Facts| public_key.as_ref().is_none_or(|key| key.as_ref() == facts.public_key);
+    let Some(leaf) = rest.iter().position(|(_, facts)| is_of_key(facts)) else {
+        let (cert, key) = (files.cert_file.display(), files.key_file.display());
+        return Err(Failure::new(
+            exit::CONFIG,
+            format!("{key} is not the key of any certificate in {cert}: give the pair that belongs together"),
+        ));
+    };
+    let mut sorted = vec![rest.remove(leaf)];
+    let mut is_sorted = leaf == 0;
+    while let Some((_, last)) = sorted.last().filter(|(_, last)| !last.self_issued) {
+        let Some(next) = rest.iter().position(|(_, facts)| facts.subject == last.issuer) else { break };
+        is_sorted &= next == 0;
+        sorted.push(rest.remove(next));
+    }
+    if !is_sorted {
+        warnings.push("its certificates are not in the order of the chain; they are sent in that order".to_owned());
+    }
+    if !rest.is_empty() {
+        let left = rest.len();
+        warnings.push(format!("{left} of its {count} certificates do not belong to the chain and are not sent"));
+    }
+    Ok(sorted.into_iter().unzip())
 }
 
 fn one_of_two_missing(files: &CertificateFiles) -> Result<(), Failure> {
@@ -189,10 +260,14 @@ fn one_of_two_missing(files: &CertificateFiles) -> Result<(), Failure> {
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let pem = read_pem(path)?;
-    let chain = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong(path, format!("not readable as PEM: {error}")))?;
+    let sections = read_pem(path)?.into_iter();
+    let chain = sections.filter_map(|section| match section.label.as_str() {
+        "CERTIFICATE" | "X509 CERTIFICATE" => Some(CertificateDer::from(section.bytes)),
+        // OpenSSL's own form has what it trusts the certificate for behind it.
+        "TRUSTED CERTIFICATE" => x509::first_element(&section.bytes).map(|der| CertificateDer::from(der.to_vec())),
+        _ => None,
+    });
+    let chain = chain.collect::<Vec<_>>();
     if chain.is_empty() {
         return Err(wrong(path, "there is no certificate in it; PEM with -----BEGIN CERTIFICATE----- is expected"));
     }
@@ -200,86 +275,36 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
 }
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
-    let pem = read_pem(path)?;
-    let encrypted = pem.windows(9).any(|window| window == b"ENCRYPTED");
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
-        if encrypted {
-            wrong(path, "the key is encrypted; write it in the clear with `openssl pkey -in OLD -out NEW`")
-        } else {
-            wrong(path, "there is no private key in it; PEM with -----BEGIN PRIVATE KEY----- is expected")
+    for section in read_pem(path)? {
+        if section.is_encrypted || section.label == "ENCRYPTED PRIVATE KEY" {
+            return Err(wrong(
+                path,
+                "the key is encrypted; write it in the clear with `openssl pkey -in OLD -out NEW`",
+            ));
         }
-    })
+        match section.label.as_str() {
+            "PRIVATE KEY" => return Ok(PrivateKeyDer::Pkcs8(section.bytes.into())),
+            "RSA PRIVATE KEY" => return Ok(PrivateKeyDer::Pkcs1(section.bytes.into())),
+            "EC PRIVATE KEY" => return Ok(PrivateKeyDer::Sec1(section.bytes.into())),
+            _ => {}
+        }
+    }
+    Err(wrong(path, "there is no private key in it; PEM with -----BEGIN PRIVATE KEY----- is expected"))
 }
 
-fn read_pem(path: &Path) -> Result<Vec<u8>, Failure> {
-    read_limited(path, FILE_BYTES_MAX).map_err(|error| Failure::reading(path, &error))
+fn read_pem(path: &Path) -> Result<Vec<Section>, Failure> {
+    let file = read_limited(path, FILE_BYTES_MAX).map_err(|error| Failure::reading(path, &error))?;
+    pem::sections(&file).map_err(|error| wrong(path, format!("not readable as PEM: {error}")))
 }
 
 fn wrong(path: &Path, what: impl std::fmt::Display) -> Failure {
     Failure::new(exit::CONFIG, format!("{}: {what}", path.display()))
 }
 
-fn validity_warning(path: &Path, from: SystemTime, to: SystemTime, now: SystemTime) -> Vec<String> {
-    let path = path.display();
-    if now > to {
-        vec![format!("{path}: the certificate expired at {}", rfc3339(to))]
-    } else if now < from {
-        vec![format!("{path}: the certificate is not valid before {}; is this machine's clock right?", rfc3339(from))]
-    } else {
-        Vec::new()
-    }
-}
-
 fn readable_by_everybody(path: &Path) -> Option<String> {
     let mode = fs::metadata(path).ok()?.permissions().mode();
     (mode & 0o004 != 0)
         .then(|| format!("{0}: everybody on this machine can read the key; `chmod 600 {0}`", path.display()))
-}
-
-fn generate(tls: &Tls, host: &str, now: SystemTime) -> Result<(), Failure> {
-    let (cert_file, key_file) = (&tls.main.cert_file, &tls.main.key_file);
-    let (cert, key) = self_signed_pem(&tls.server_name, host, now).map_err(|error| {
-        Failure::new(exit::CONFIG, format!("cannot make a certificate for {}: {error}", tls.server_name))
-    })?;
-    for file in [cert_file, key_file] {
-        create_folder(folder_of(file)).map_err(|error| Failure::writing(file, &error))?;
-    }
-    create_new(key_file, key.as_bytes(), 0o600).map_err(|error| Failure::writing(key_file, &error))?;
-    create_new(cert_file, cert.as_bytes(), 0o644).map_err(|error| {
-        // A key alone would be refused at the next start; it is ours and nobody has used it.
-        let _ = fs::remove_file(key_file);
-        Failure::writing(cert_file, &error)
-    })
-}
-
-fn create_folder(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
-/// Certificate and key, both as PEM.
-fn self_signed_pem(server_name: &str, host: &str, now: SystemTime) -> Result<(String, String), rcgen::Error> {
-    let mut names = Vec::new();
-    for name in [server_name, "localhost", "127.0.0.1", "::1", host] {
-        if !name.is_empty() && !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
-        }
-    }
-    // No key usage extension: OpenSSL takes a self-signed certificate that lacks "certificate signing" there for one
-    // whose issuer is missing, and then nobody can trust it from a file.
-    let mut params = rcgen::CertificateParams::new(names)?;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(rcgen::DnType::CommonName, server_name);
-    params.insert_extended_key_usage(rcgen::ExtendedKeyUsagePurpose::ServerAuth);
-    let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = rcgen::date_time_ymd(1970, 1, 1) + since_1970;
-    params.not_before = now - CLOCK_SKEW.min(since_1970);
-    params.not_after = now + VALIDITY;
-    // ECDSA on P-256: every client has it, and its signature is the cheapest of the usual ones.
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
 }
 
 /// The TLS library brings the digest; a suite that uses it is the way to get at it.

@@ -1,6 +1,10 @@
 use super::*;
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use super::make::{VALIDITY, self_signed_pem};
+use crate::app::files::create_new;
 
 fn config(folder: &Path, tls: &str) -> Config {
     let text = format!("{{ \"users\": [ {{ \"uuid\": \"example\" }} ], \"tls\": {{ \"enabled\": true, {tls} }} }}");
@@ -18,6 +22,11 @@ fn pair(folder: &Path, name: &str, made: SystemTime) -> (PathBuf, PathBuf) {
     create_new(&paths.0, cert.as_bytes(), 0o644).unwrap();
     create_new(&paths.1, key.as_bytes(), 0o600).unwrap();
     paths
+}
+
+/// Without any public authority.
+fn load_alone(files: &CertificateFiles, now: SystemTime) -> Result<LoadedCertificate, Failure> {
+    load(files, now, &Roots::of(b""))
 }
 
 fn files(folder: &Path, cert: &str, key: &str) -> CertificateFiles {
@@ -90,7 +99,7 @@ fn one_missing_file_is_an_error_with_a_way_out() {
     for gone in [&key, &cert] {
         let kept = fs::read(gone).unwrap();
         fs::remove_file(gone).unwrap();
-        let failure = load(&files(folder.path(), "a.crt", "a.key"), now()).unwrap_err();
+        let failure = load_alone(&files(folder.path(), "a.crt", "a.key"), now()).unwrap_err();
         assert_eq!(failure.code, exit::NO_INPUT);
         assert!(failure.message.starts_with(&format!("{} is missing, but", gone.display())), "{failure}");
         assert!(failure.message.contains("put it back, or move the other away"));
@@ -103,9 +112,9 @@ fn a_key_of_another_certificate_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     pair(folder.path(), "a", now());
     pair(folder.path(), "b", now());
-    let failure = load(&files(folder.path(), "a.crt", "b.key"), now()).unwrap_err();
+    let failure = load_alone(&files(folder.path(), "a.crt", "b.key"), now()).unwrap_err();
     assert_eq!(failure.code, exit::CONFIG);
-    assert!(failure.message.contains("b.key is not the key of the first certificate in"), "{failure}");
+    assert!(failure.message.contains("b.key is not the key of any certificate in"), "{failure}");
 }
 
 #[test]
@@ -123,9 +132,9 @@ fn files_without_what_they_should_hold_are_refused() {
         ("text", "a.key", "there is no certificate in it"),
         ("a.crt", "text", "there is no private key in it"),
         ("a.crt", "locked.key", "the key is encrypted"),
-        ("odd.crt", "a.key", "not an X.509 certificate"),
+        ("odd.crt", "a.key", "certificate number 1 is not an X.509 certificate"),
     ] {
-        let failure = load(&files(folder.path(), cert, key), now()).unwrap_err();
+        let failure = load_alone(&files(folder.path(), cert, key), now()).unwrap_err();
         assert_eq!(failure.code, exit::CONFIG);
         assert!(failure.message.contains(what), "{failure}");
     }
@@ -136,9 +145,9 @@ fn expired_and_future_certificates_serve_with_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     pair(folder.path(), "a", now());
     let files = files(folder.path(), "a.crt", "a.key");
-    let late = load(&files, now() + VALIDITY + VALIDITY).unwrap();
+    let late = load_alone(&files, now() + VALIDITY + VALIDITY).unwrap();
     assert!(late.warnings[0].contains("expired at 20"), "{:?}", late.warnings);
-    let early = load(&files, now() - Duration::from_hours(10 * 24)).unwrap();
+    let early = load_alone(&files, now() - Duration::from_hours(10 * 24)).unwrap();
     assert!(early.warnings[0].contains("not valid before"), "{:?}", early.warnings);
 }
 
@@ -147,7 +156,7 @@ fn a_key_that_everybody_can_read_is_warned_about() {
     let folder = tempfile::tempdir().unwrap();
     let (_, key) = pair(folder.path(), "a", now());
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
-    let loaded = load(&files(folder.path(), "a.crt", "a.key"), now()).unwrap();
+    let loaded = load_alone(&files(folder.path(), "a.crt", "a.key"), now()).unwrap();
     assert!(loaded.warnings[0].contains("chmod 600"), "{:?}", loaded.warnings);
 }
 
@@ -193,4 +202,30 @@ fn digests_and_texts_match_the_standards() {
         assert_eq!(base64(bytes.as_bytes()), text);
     }
     assert_eq!(base64(&[0xfb, 0xff]), "+/8=");
+}
+
+#[test]
+fn a_server_name_outside_the_certificate_is_warned_about_unless_it_is_pinned() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), "\"server_name\": \"other.example\"");
+    let mut certificates = load_or_generate(&config, "", now()).unwrap();
+    assert!(certificates[0].warnings.is_empty());
+    certificates[0].needs_pin = false;
+    certificates[0].names = vec!["*.localhost".into(), "a.example".into()];
+    warn_about_name(config.tls.as_ref().unwrap(), &mut certificates);
+    assert!(
+        certificates[0].warnings[0]
+            .contains("\"other.example\" is not a name of the certificate (*.localhost, a.example)")
+    );
+}
+
+#[test]
+fn a_star_stands_for_one_label() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut certificate = load_or_generate(&config(folder.path(), "\"alpn\": []"), "", now()).unwrap().remove(0);
+    certificate.names = vec!["*.example.com".into()];
+    assert!(certificate.covers("A.Example.com"));
+    assert!(!certificate.covers("example.com"));
+    assert!(!certificate.covers("a.b.example.com"));
+    assert!(certificate.covers("127.0.0.1") && !certificate.covers("127.0.0.2"));
 }

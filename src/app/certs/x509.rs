@@ -11,6 +11,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(super) struct Facts {
     /// Issuer and subject are the same.
     pub(super) self_issued: bool,
+    /// The DER of both names, without header.
+    pub(super) issuer: Vec<u8>,
+    pub(super) subject: Vec<u8>,
+    /// The issuer's common name, else its organisation.
+    pub(super) issuer_name: Option<String>,
+    /// It has no version, which means the first.
+    pub(super) is_version_1: bool,
+    /// Its signature is by SHA-1 or MD5.
+    pub(super) is_weakly_signed: bool,
+    pub(super) key: KeyKind,
     pub(super) not_before: SystemTime,
     pub(super) not_after: SystemTime,
     /// The DER of the SubjectPublicKeyInfo, header included.
@@ -21,20 +31,32 @@ pub(super) struct Facts {
     pub(super) ip_addresses: Vec<IpAddr>,
 }
 
+/// Which kind of key a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyKind {
+    Rsa { bits: usize },
+    EcdsaP256,
+    EcdsaP384,
+    EcdsaP521,
+    Ed25519,
+    Other,
+}
+
 /// Reads a certificate in DER.
 pub(super) fn read(certificate: &[u8]) -> Option<Facts> {
     let mut outer = Der(certificate).value(SEQUENCE)?;
     let mut fields = outer.value(SEQUENCE)?;
-    if fields.peek() == Some(VERSION) {
+    let is_version_1 = fields.peek() != Some(VERSION);
+    if !is_version_1 {
         fields.any()?;
     }
     fields.value(INTEGER)?; // serial number
-    fields.value(SEQUENCE)?; // signature algorithm
+    let signature = fields.value(SEQUENCE)?.value(OBJECT_ID)?;
     let issuer = fields.value(SEQUENCE)?;
     let mut validity = fields.value(SEQUENCE)?;
     let subject = fields.value(SEQUENCE)?;
     let before_key = fields.0;
-    fields.value(SEQUENCE)?;
+    let key = key_kind(fields.value(SEQUENCE)?)?;
     let public_key = &before_key[..before_key.len() - fields.0.len()];
     let mut names = Names::default();
     while let Some((tag, mut content)) = fields.any() {
@@ -44,12 +66,63 @@ pub(super) fn read(certificate: &[u8]) -> Option<Facts> {
     }
     Some(Facts {
         self_issued: issuer.0 == subject.0,
+        issuer: issuer.0.to_vec(),
+        subject: subject.0.to_vec(),
+        issuer_name: name_text(issuer, COMMON_NAME).or_else(|| name_text(issuer, ORGANISATION)),
+        is_version_1,
+        is_weakly_signed: WEAK_SIGNATURES.contains(&signature.0),
+        key,
         not_before: time(validity.any()?)?,
         not_after: time(validity.any()?)?,
         public_key: public_key.to_vec(),
         dns_names: names.dns,
         ip_addresses: names.ip,
     })
+}
+
+/// The DER of the first element of `bytes`, its header included.
+pub(super) fn first_element(bytes: &[u8]) -> Option<&[u8]> {
+    let mut rest = Der(bytes);
+    rest.any()?;
+    bytes.get(..bytes.len() - rest.0.len())
+}
+
+/// RFC 5280 4.1.2.7, with the algorithms of RFC 3279, RFC 5480 and RFC 8410.
+fn key_kind(mut info: Der<'_>) -> Option<KeyKind> {
+    let mut algorithm = info.value(SEQUENCE)?;
+    let name = algorithm.value(OBJECT_ID)?.0;
+    Some(match name {
+        RSA => {
+            // A BIT STRING begins with the number of unused bits, an INTEGER maybe with a zero for its sign.
+            let bits = info.value(BIT_STRING)?;
+            let modulus = Der(bits.0.get(1..)?).value(SEQUENCE)?.value(INTEGER)?.0;
+            let modulus = modulus.strip_prefix(&[0]).unwrap_or(modulus);
+            let unused = modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
+            KeyKind::Rsa { bits: (modulus.len() * 8).saturating_sub(unused) }
+        }
+        ELLIPTIC => match algorithm.value(OBJECT_ID).map(|curve| curve.0) {
+            Some(P256) => KeyKind::EcdsaP256,
+            Some(P384) => KeyKind::EcdsaP384,
+            Some(P521) => KeyKind::EcdsaP521,
+            _ => KeyKind::Other,
+        },
+        ED25519 => KeyKind::Ed25519,
+        _ => KeyKind::Other,
+    })
+}
+
+/// The first text of this kind in a name (RFC 5280 4.1.2.4).
+fn name_text(mut name: Der<'_>, kind: &[u8]) -> Option<String> {
+    while let Some(mut set) = name.value(SET) {
+        while let Some(mut part) = set.value(SEQUENCE) {
+            if part.value(OBJECT_ID)?.0 == kind {
+                let text = String::from_utf8_lossy(part.any()?.1.0).into_owned();
+                // It goes into messages.
+                return Some(text.chars().filter(|letter| !letter.is_control()).take(100).collect());
+            }
+        }
+    }
+    None
 }
 
 /// What is left to read.
@@ -159,13 +232,36 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
     (year - 1970) * 365 + leap_days_before(year) - leap_days_before(1970) + in_year
 }
 
+/// 1.2.840.113549.1.1.1.
+const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+/// 1.2.840.10045.2.1.
+const ELLIPTIC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+/// 1.2.840.10045.3.1.7.
+const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+/// 1.3.132.0.34 and 1.3.132.0.35.
+const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
+const P521: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
+/// 1.3.101.112.
+const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+/// md5WithRSAEncryption, sha1WithRSAEncryption, ecdsa-with-SHA1.
+const WEAK_SIGNATURES: [&[u8]; 3] = [
+    &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x04],
+    &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x05],
+    &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01],
+];
+/// 2.5.4.3 and 2.5.4.10.
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+const ORGANISATION: &[u8] = &[0x55, 0x04, 0x0a];
+
 const BOOLEAN: u8 = 0x01;
 const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
 const OBJECT_ID: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
 /// `[0] EXPLICIT` of the certificate's fields.
 const VERSION: u8 = 0xa0;
 /// `[3] EXPLICIT` of the certificate's fields.
@@ -178,89 +274,4 @@ const IP_ADDRESS: u8 = 0x87;
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    use rcgen::{CertificateParams, KeyPair, PublicKeyData};
-
-    fn certificate(names: &[&str]) -> (Vec<u8>, KeyPair) {
-        let key = KeyPair::generate().unwrap();
-        let names = names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let mut params = CertificateParams::new(names).unwrap();
-        params.not_before = rcgen::date_time_ymd(2024, 2, 29);
-        params.not_after = rcgen::date_time_ymd(2051, 1, 1);
-        (params.self_signed(&key).unwrap().der().to_vec(), key)
-    }
-
-    #[test]
-    fn names_times_and_key_of_a_certificate_are_read() {
-        let (der, key) = certificate(&["Vpn.Example", "*.example.com", "127.0.0.1", "::1"]);
-        let facts = read(&der).unwrap();
-        assert!(facts.self_issued);
-        assert_eq!(facts.dns_names, ["vpn.example", "*.example.com"]);
-        assert_eq!(facts.ip_addresses, ["127.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
-        assert_eq!(facts.public_key, key.subject_public_key_info());
-        // `date -u -d 2024-02-29 +%s` and `date -u -d 2051-01-01 +%s`; the second is a GeneralizedTime.
-        assert_eq!(facts.not_before, UNIX_EPOCH + Duration::from_hours(1_709_164_800 / 3600));
-        assert_eq!(facts.not_after, UNIX_EPOCH + Duration::from_hours(2_556_144_000 / 3600));
-    }
-
-    #[test]
-    fn a_certificate_signed_by_another_is_not_self_issued() {
-        let authority_key = KeyPair::generate().unwrap();
-        let mut authority = CertificateParams::new(Vec::new()).unwrap();
-        authority.distinguished_name.push(rcgen::DnType::CommonName, "authority");
-        let issuer = rcgen::Issuer::new(authority, authority_key);
-        let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec!["a.example".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-        assert!(!read(leaf.der()).unwrap().self_issued);
-    }
-
-    #[test]
-    fn a_certificate_without_names_has_none() {
-        assert_eq!(read(&certificate(&[]).0).unwrap().dns_names, Vec::<String>::new());
-    }
-
-    #[test]
-    fn every_prefix_is_refused() {
-        let (der, _) = certificate(&["a.example"]);
-        for end in 0..der.len() {
-            assert_eq!(read(&der[..end]), None, "{end} bytes");
-        }
-    }
-
-    #[test]
-    fn hostile_bytes_never_panic() {
-        let (der, _) = certificate(&["a.example", "10.0.0.1"]);
-        for position in 0..der.len() {
-            for value in [0, 1, 0x30, 0x7f, 0x80, 0x81, 0x84, 0x85, 0xff] {
-                let mut changed = der.clone();
-                changed[position] = value;
-                let _ = read(&changed);
-            }
-        }
-        // A small generator of our own is random enough for bytes that must only not crash.
-        let mut state = 1_u64;
-        for _ in 0..20_000 {
-            let bytes = (0..64)
-                .map(|_| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                    (state >> 56) as u8
-                })
-                .collect::<Vec<_>>();
-            let _ = read(&bytes);
-            let _ = time((UTC_TIME, Der(&bytes[..13])));
-        }
-    }
-
-    #[test]
-    fn times_need_the_form_of_the_standard() {
-        let read = |tag, text: &str| time((tag, Der(text.as_bytes())));
-        assert_eq!(read(UTC_TIME, "700101000000Z"), Some(UNIX_EPOCH));
-        assert_eq!(read(UTC_TIME, "500101000000Z"), Some(UNIX_EPOCH), "1950");
-        for bad in ["", "Z", "7001010000Z", "701301000000Z", "700132000000Z", "70010100000xZ", "700101000000"] {
-            assert_eq!(read(UTC_TIME, bad), None, "{bad}");
-        }
-        assert!(read(GENERALIZED_TIME, "99991231235959Z").is_some());
-    }
-}
+mod tests;
