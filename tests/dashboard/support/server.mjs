@@ -1,0 +1,118 @@
+// The real server in a folder of its own, and an API client that is not the page's.
+
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+
+import { ROOT } from './tools.mjs';
+import { until } from './wait.mjs';
+
+const BINARY = resolve(ROOT, process.env.SERVER ?? 'target/release/vless-rust');
+export const ADMIN = 'admin-token-of-a-test-0123456789';
+export const VIEW = 'view-token-of-a-test-0123456789';
+/** The account that is in the configuration file and therefore locked. */
+export const LOCKED = { uuid: '5783a3e7-e373-51cd-8642-c83782b807c5', email: 'file-user' };
+
+export class Server {
+  /** @param {Record<string, any>} [more] sections that override those below */
+  static async start(more = {}) {
+    const server = new Server();
+    server.folder = await mkdtemp(join(tmpdir(), 'dashboard-'));
+    server.port = await freePort();
+    server.apiPort = await freePort();
+    const { monitoring, users, ...others } = more;
+    server.config = {
+      server: { listen: '127.0.0.1', port: server.port, public_ip: '127.0.0.1' },
+      users: users ?? [LOCKED],
+      monitoring: { port: server.apiPort, admin_token: ADMIN, ...monitoring },
+      outbound: { allow: ['127.0.0.0/8', '::1/128'] },
+      timeouts: { drain: 1 },
+      log: { level: 'info' },
+      ...others,
+    };
+    await server.writeConfig();
+    await server.launch();
+    return server;
+  }
+
+  writeConfig() {
+    return writeFile(join(this.folder, 'config.json'), JSON.stringify(this.config), { mode: 0o600 });
+  }
+
+  async launch() {
+    this.log = '';
+    const child = spawn(BINARY, ['run', '-c', 'config.json'], { cwd: this.folder, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = child;
+    this.ended = new Promise((end) => {
+      child.on('exit', end);
+      child.on('error', (error) => {
+        this.log += error.message;
+        end(undefined);
+      });
+    });
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (data) => {
+        this.log += data;
+      });
+    }
+    await until(`the server answers; it said: ${this.log}`, () => this.get('/readyz')).catch((error) => {
+      throw new Error(`${error.message}\n${this.log}`);
+    });
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.apiPort}`;
+  }
+
+  /** Ends the process in order. */
+  async quit() {
+    this.child.kill('SIGTERM');
+    const killer = setTimeout(() => this.child.kill('SIGKILL'), 10_000);
+    await this.ended;
+    clearTimeout(killer);
+  }
+
+  async stop() {
+    await this.quit();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+
+  /** What the API answers, by the admin token. */
+  async call(method, path, { body, revision, token = ADMIN } = {}) {
+    const headers = { ...(token ? { Authorization: `Bearer ${token}` } : {}), ...(revision === undefined ? {} : { 'If-Match': `"${revision}"` }) };
+    const response = await fetch(this.url + path, { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(10_000) });
+    const text = await response.text();
+    const type = response.headers.get('content-type') ?? '';
+    if (!response.ok) throw Object.assign(new Error(`${method} ${path}: ${response.status} ${text}`), { status: response.status });
+    return type.includes('json') && text ? JSON.parse(text) : text;
+  }
+
+  get(path) {
+    return this.call('GET', path);
+  }
+
+  stats() {
+    return this.get('/api/stats');
+  }
+
+  async user(email) {
+    const { users } = await this.get('/api/users');
+    return users.find((user) => user.email === email);
+  }
+
+  async add(email, more = {}) {
+    const { revision } = await this.get('/api/users');
+    return this.call('POST', '/api/users', { body: { email, ...more }, revision });
+  }
+}
+
+/** A port nobody listens on. */
+export async function freePort() {
+  const server = createServer();
+  await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+  const { port } = server.address();
+  await new Promise((closed) => server.close(closed));
+  return port;
+}
