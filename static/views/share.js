@@ -3,7 +3,7 @@
 
 import { get, userPath } from '../api.js';
 import { mayChange } from '../accounts.js';
-import { button, fill, h, icon, show } from '../dom.js';
+import { attribute, button, fill, h, icon, show } from '../dom.js';
 import { t } from '../i18n.js';
 import { attempt, copy } from '../ui.js';
 import { choice, panel } from './parts.js';
@@ -14,13 +14,14 @@ import { choice, panel } from './parts.js';
  */
 export function shareView(email, openAtOnce) {
   const content = h('div', { class: 'share' });
-  const ask = button(t('share.show'), () => open(), { class: 'button primary' });
+  const ask = button(t('share.show'), () => open());
   const { root, heading } = panel(t('share.title'), 'sharing', content);
   const hide = button(t('share.hide'), () => closed(), { class: 'button quiet' });
   heading.append(hide);
   const closed = () => {
     shownId = null;
     show(hide, false);
+    attribute(root, 'data-open', false);
     fill(content, h('p', { class: 'muted', text: t('share.text') }), ask);
   };
   /** @type {string | null} the id that the content shows */
@@ -36,6 +37,7 @@ export function shareView(email, openAtOnce) {
     const image = h('img', { class: 'qr', src: `${userPath(email)}/qr.svg?${encodeURIComponent(uuid)}`, alt: t('share.qr', { name: email }), width: '240', height: '240' });
     fill(content, image, h('div', { class: 'share-texts' }, h('p', { class: 'muted', text: t('share.scan') }), textBox(t('share.link'), link), clients(formats)));
     show(hide, true);
+    attribute(root, 'data-open', true);
   });
 
   return {
