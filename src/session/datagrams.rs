@@ -143,7 +143,7 @@ impl<D: DatagramSocket> Datagrams<D> {
             let Some((length, _)) = self.leg.recv(datagram, cx.counters, now) else { break };
             cx.allowance.downlink.receive_packet(length);
             let Some(header) = packet::header(length).filter(|_| length > 0) else { continue };
-            if !batch.append(&header) || !batch.append(&datagram[..length]) {
+            if !batch.append(&header) || !batch.append(datagram.get(..length).unwrap_or_default()) {
                 cx.counters.udp_dropped_no_room.add(1);
                 break;
             }
@@ -165,7 +165,7 @@ fn send_run<D: DatagramSocket>(leg: &mut UdpLeg<D>, bytes: &[u8], length: usize,
     }
     let mut run = [IoSlice::new(&[]); RUN_MAX];
     for (slice, packet) in run.iter_mut().zip(bytes.chunks_exact(length).take(count)) {
-        *slice = IoSlice::new(&packet[packet::HEADER_BYTES..]);
+        *slice = IoSlice::new(packet.get(packet::HEADER_BYTES..).unwrap_or_default());
     }
-    if leg.send_run(&run[..count], out) { count } else { 0 }
+    if leg.send_run(run.get(..count).unwrap_or_default(), out) { count } else { 0 }
 }

@@ -125,8 +125,10 @@ impl Delivery {
     /// The same with bytes that stay where they are; returns how many were taken.
     pub(super) fn send_slice<S: Socket>(&mut self, sink: &mut Endpoint<S>, bytes: &[u8], now: Instant) -> usize {
         let mut sent = 0;
-        while sent < bytes.len() && sink.writable {
-            match sink.send(&bytes[sent..]) {
+        while sink.writable
+            && let Some(rest @ [_, ..]) = bytes.get(sent..)
+        {
+            match sink.send(rest) {
                 Sent::Bytes(count) => {
                     sent += count;
                     self.count(count, now);

@@ -71,7 +71,7 @@ impl Intake {
             debug_assert!(false, "more was kept than a record is long");
             return Ok(Received::Failed);
         }
-        match source.recv(&mut input.spare_mut()[..room]) {
+        match source.recv(input.spare_mut().get_mut(..room).unwrap_or_default()) {
             Recv::Bytes(count) => {
                 input.fill(count);
                 self.kept = None;

@@ -5,6 +5,8 @@
 //! (`opening`), then leaves it to one of three relays: a stream to one target (`stream`), the datagrams of one target
 //! (`datagrams`), or frames for many targets (`mux`). It decides when to stop, ends in good order (`ending`), and has
 //! what it achieved counted (`progress`). It knows no poll, no thread and no clock.
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![cfg_attr(not(test), deny(clippy::string_slice))]
 
 pub mod allowance;
 mod books;

@@ -138,7 +138,7 @@ impl<S: Socket> TcpLeg<S> {
             self.note_break();
         }
         if self.state == State::Open {
-            self.delivery.owe_slice(&chunk[sent..], Loan::Waiting, means.pool);
+            self.delivery.owe_slice(chunk.get(sent..).unwrap_or_default(), Loan::Waiting, means.pool);
         }
     }
 

@@ -56,7 +56,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             }
         }
         let control = self.control.len().min(bytes_max.saturating_sub(batch.len()));
-        if control > 0 && batch.append(&self.control[..control]) {
+        if control > 0 && batch.append(self.control.get(..control).unwrap_or_default()) {
             self.books.fill(control, 0, false);
             self.control.drain(..control);
             if self.control.is_empty() {
@@ -118,7 +118,9 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
                 Heard::Bytes(count) => {
                     cx.allowance.downlink.receive_packet(count);
                     let header = mux::chunk_header(*id, count as u16);
-                    batch.spare_mut()[..header.len()].copy_from_slice(&header);
+                    if let Some(front) = batch.spare_mut().first_chunk_mut() {
+                        *front = header;
+                    }
                     batch.fill(header.len() + count);
                     self.books.fill(header.len() + count, count, false);
                 }
@@ -154,7 +156,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             }
             if mux::keep_header(*id, Some(&leg.name_of(source)), length, &mut header).is_none()
                 || !batch.append(&header)
-                || !batch.append(&datagram[..length])
+                || !batch.append(datagram.get(..length).unwrap_or_default())
             {
                 cx.counters.udp_dropped_too_long.add(1);
                 continue;
