@@ -1,0 +1,183 @@
+//! The rest of the server as the control plane sees it: a sample of everything once a second, and orders.
+//!
+//! What is alive is reached through shared handles, so nobody is waited for. What changes with the configuration is told
+//! here by [`AppBackend::publish`].
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::app::certs::LoadedCertificate;
+use crate::app::config::{Config, User};
+use crate::app::logging::LogHandle;
+use crate::app::report::memory_pool;
+use crate::control::backend::{Backend, Denied, Done, Order};
+use crate::control::sample::{CertificateSample, ReloadSample, Sample, ServerState, UserLimits, UserSample, UserState};
+use crate::protocol::user_id;
+use crate::session::close::CloseReason;
+use crate::stats::pools::ConnectionPoolStats;
+use crate::stats::{Counters, Ledgers, Totals, timings, totals};
+
+/// See the module.
+pub struct AppBackend {
+    counters: Vec<Arc<Counters>>,
+    ledgers: Arc<Ledgers>,
+    log: LogHandle,
+    is_draining: AtomicBool,
+    sessions_max: AtomicU64,
+    published: Mutex<Published>,
+}
+
+/// What changes with the configuration.
+#[derive(Default)]
+struct Published {
+    /// Everything of the accounts but what is counted.
+    users: Vec<UserSample>,
+    users_revision: u64,
+    certificates: Vec<CertificateSample>,
+    last_reload: Option<ReloadSample>,
+}
+
+impl AppBackend {
+    pub fn new(counters: &[Arc<Counters>], ledgers: Arc<Ledgers>, log: LogHandle) -> Self {
+        Self {
+            counters: counters.to_vec(),
+            ledgers,
+            log,
+            is_draining: AtomicBool::new(false),
+            sessions_max: AtomicU64::new(0),
+            published: Mutex::default(),
+        }
+    }
+
+    /// Tells what is served from now on.
+    pub fn publish(&self, config: &Config, certificates: &[LoadedCertificate], sessions_max: usize) {
+        self.sessions_max.store(sessions_max as u64, Ordering::Relaxed);
+        let mut published = self.lock();
+        published.users = config.users.iter().map(user).collect();
+        published.certificates = certificates.iter().map(certificate).collect();
+    }
+
+    /// Tells that no new clients are taken.
+    pub fn drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn closes(&self) -> Vec<(&'static str, u64)> {
+        let count = |reason: CloseReason| self.counters.iter().map(|worker| worker.closes(reason.index())).sum();
+        CloseReason::ALL.iter().map(|reason| (reason.name(), count(*reason))).collect()
+    }
+}
+
+impl Backend for AppBackend {
+    fn sample(&self) -> Sample {
+        let workers = || self.counters.iter().map(AsRef::as_ref);
+        let totals = totals(workers());
+        let closes = self.closes();
+        let published = self.lock();
+        let users = published.users.iter().map(|user| {
+            let ledger = self.ledgers.find(&user.ledger_id);
+            let counted = ledger.as_ref().map(|ledger| ledger.totals()).unwrap_or_default();
+            let quota_used_bytes = ledger.map_or(0, |ledger| ledger.used_bytes());
+            UserSample { totals: counted, quota_used_bytes, ..user.clone() }
+        });
+        Sample {
+            users: users.collect(),
+            users_revision: published.users_revision,
+            certificates: published.certificates.clone(),
+            last_reload: published.last_reload.clone(),
+            memory_pool: memory_pool(&self.counters, &totals),
+            connection_pool: ConnectionPoolStats::new(&totals),
+            rejected: rejected(&closes, &totals),
+            closes,
+            sessions: totals.sessions_active,
+            sessions_max: self.sessions_max.load(Ordering::Relaxed),
+            state: if self.is_draining.load(Ordering::Relaxed) { ServerState::Draining } else { ServerState::Serving },
+            workers: self.counters.len() as u64,
+            timings: timings(workers()),
+            totals,
+            log_lines_dropped: self.log.dropped_lines(),
+        }
+    }
+
+    fn execute(&self, order: Order) -> Result<Done, Denied> {
+        match order {
+            Order::Sessions(_) | Order::Cut(_) => {
+                Err(Denied::new(501, "not_built", "live sessions cannot be listed or cut by this version"))
+            }
+            _ => Err(Denied::new(501, "not_built", "accounts cannot be changed by this version while it runs")),
+        }
+    }
+}
+
+/// Why a client was not served although it asked: it is worth knowing who knocks.
+const REJECTIONS: &[CloseReason] = &[
+    CloseReason::TlsFailed,
+    CloseReason::HandshakeTimeout,
+    CloseReason::FirstByteTimeout,
+    CloseReason::RequestTimeout,
+    CloseReason::OpeningShed,
+    CloseReason::NotVless,
+    CloseReason::UnknownUser,
+    CloseReason::BadRequest,
+    CloseReason::FlowRefused,
+    CloseReason::UdpLimit,
+    CloseReason::CommandRefused,
+    CloseReason::ReservedName,
+    CloseReason::PolicyRefused,
+];
+
+fn rejected(closes: &[(&'static str, u64)], totals: &Totals) -> Vec<(&'static str, u64)> {
+    let is_rejection = |name: &str| REJECTIONS.iter().any(|reason| reason.name() == name);
+    let mut rejected: Vec<_> = closes.iter().copied().filter(|(name, _)| is_rejection(name)).collect();
+    rejected.push(("sessions_limit", totals.accept_paused_limit));
+    rejected.push(("no_descriptors", totals.accept_paused_descriptors));
+    rejected
+}
+
+fn user(user: &User) -> UserSample {
+    let limits = &user.limits;
+    UserSample {
+        id: user.id,
+        ledger_id: user_id::mask(user.id),
+        email: user.email.as_str().into(),
+        note: user.note.as_str().into(),
+        flow: user.flow.as_str(),
+        enabled: user.enabled,
+        state: if user.enabled { UserState::Active } else { UserState::Disabled },
+        locked: true,
+        created_at: user.created_at,
+        expires_at: limits.expires_at,
+        limits: UserLimits {
+            quota_bytes: limits.quota_bytes as u64,
+            quota_period: limits.quota_period.as_str(),
+            quota_day: limits.quota_day as u64,
+            expires_at: limits.expires_at,
+            expires_after_days: limits.expires_after_days as u64,
+            addresses_max: limits.addresses_max as u64,
+            sessions_max: limits.sessions_max as u64,
+            up_bytes_per_second_max: limits.up_bytes_per_second_max as u64,
+            down_bytes_per_second_max: limits.down_bytes_per_second_max as u64,
+        },
+        ..UserSample::default()
+    }
+}
+
+fn certificate(loaded: &LoadedCertificate) -> CertificateSample {
+    let addresses = loaded.ip_addresses.iter().map(ToString::to_string);
+    CertificateSample {
+        names: loaded.names.iter().cloned().chain(addresses).collect(),
+        issuer: String::new(),
+        self_signed: loaded.self_signed,
+        not_after: unix_seconds(loaded.not_after),
+        pin_sha256: loaded.public_key_sha256.clone(),
+    }
+}
+
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
+}
