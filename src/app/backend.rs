@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::app::certs::LoadedCertificate;
-use crate::app::config::{Config, User};
+use crate::app::clock::rfc3339_seconds;
+use crate::app::config::{Config, Origin, User};
 use crate::app::logging::LogHandle;
 use crate::app::report::memory_pool;
 use crate::control::backend::{Backend, Denied, Done, Order};
@@ -55,6 +56,7 @@ impl AppBackend {
         self.sessions_max.store(sessions_max as u64, Ordering::Relaxed);
         let mut published = self.lock();
         published.users = config.users.iter().map(user).collect();
+        published.users_revision = config.users_revision;
         published.certificates = certificates.iter().map(certificate).collect();
     }
 
@@ -149,14 +151,14 @@ fn user(user: &User) -> UserSample {
         flow: user.flow.as_str(),
         enabled: user.enabled,
         state: if user.enabled { UserState::Active } else { UserState::Disabled },
-        locked: true,
+        locked: user.origin == Origin::Configuration,
         created_at: user.created_at,
         expires_at: limits.expires_at,
         limits: UserLimits {
             quota_bytes: limits.quota_bytes as u64,
             quota_period: limits.quota_period.as_str(),
             quota_day: limits.quota_day as u64,
-            expires_at: limits.expires_at,
+            expires_at: limits.expires_at.map(rfc3339_seconds),
             expires_after_days: limits.expires_after_days as u64,
             addresses_max: limits.addresses_max as u64,
             sessions_max: limits.sessions_max as u64,

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod accounts;
+pub mod backend;
 pub mod capacity;
 pub mod certs;
 pub mod cli;
@@ -17,6 +18,7 @@ pub mod init;
 pub mod link;
 pub mod logging;
 mod memory;
+pub mod monitoring;
 pub mod net;
 pub mod preflight;
 pub mod report;

@@ -96,9 +96,15 @@ mod tests {
         );
         assert_eq!(settings.places.tcp.unwrap().to_string(), "[::1]:9191");
         assert_eq!(settings.places.unix.as_deref(), Some(Path::new("/etc/vless/x.sock")));
-        assert_eq!((settings.keys.token.as_deref(), settings.keys.admin_token.as_deref()), (Some("look"), Some("change")));
+        assert_eq!(
+            (settings.keys.token.as_deref(), settings.keys.admin_token.as_deref()),
+            (Some("look"), Some("change"))
+        );
         assert!(settings.keys.is_loopback && !settings.metrics_users && !settings.tls);
-        assert_eq!((settings.speed_history_s, settings.feed_clients_max, settings.sessions_max_configured), (90, 7, 99));
+        assert_eq!(
+            (settings.speed_history_s, settings.feed_clients_max, settings.sessions_max_configured),
+            (90, 7, 99)
+        );
         assert_eq!(settings.broadcast_interval, Duration::from_secs(2));
         assert_eq!(settings.heartbeat_timeout, Duration::from_secs(30));
         assert_eq!(settings.state_interval, Duration::from_secs(3));

@@ -50,7 +50,7 @@ pub fn counters_line(reactor: &Reactor, users: &Users, uptime: Duration, log_lin
 }
 
 /// What the workers' buffer pools report together.
-fn memory_pool(workers: &[Arc<Counters>], totals: &Totals) -> MemoryPoolStats {
+pub fn memory_pool(workers: &[Arc<Counters>], totals: &Totals) -> MemoryPoolStats {
     let tiers = std::array::from_fn(|tier| {
         TierStats::sum(TIER_BYTES[tier], workers.iter().map(|worker| &worker.buffer_tiers[tier]))
     });

@@ -6,9 +6,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::app::access::AccessLines;
+use crate::app::backend::AppBackend;
 use crate::app::capacity::Capacity;
 use crate::app::config::{Config, DEFAULT_FILE};
 use crate::app::console::{self, Reporter};
@@ -17,7 +18,9 @@ use crate::app::logging::{self, LogHandle};
 use crate::app::rules::{self, Surroundings};
 use crate::app::supervisor::orders::Orders;
 use crate::app::supervisor::{LAST_WORDS_TIMEOUT, Supervisor};
-use crate::app::{certs, init, link, memory, preflight};
+use crate::app::{certs, init, link, memory, monitoring, preflight};
+use crate::control::Control;
+use crate::control::state::file::{Loaded, load};
 use crate::reactor::{Reactor, Rules, Seed, accept};
 use crate::stats::Ledgers;
 
@@ -66,6 +69,10 @@ fn start(config: Config, log: LogHandle) -> Result<Supervisor, Failure> {
     if let Some(warning) = capacity.warning(config.monitoring.vless_max_connections) {
         log::warn!("{warning}");
     }
+    let Loaded { saved, warnings } = load(&config.monitoring.state_file, unix_time());
+    for warning in &warnings {
+        log::warn!("{warning}");
+    }
     let ledgers = Arc::new(Ledgers::new(capacity.workers));
     let observer = AccessLines { log: config.log.access.then(|| log.access_log()), format: config.log.format };
     let around =
@@ -73,8 +80,31 @@ fn start(config: Config, log: LogHandle) -> Result<Supervisor, Failure> {
     let rules = Arc::new(rules::rules(&config, &around)?);
     preflight::hosts_file(&rules.dial.resolver.hosts)?;
     let reactor = start_reactor(&config, capacity, &rules)?;
+    let backend = Arc::new(AppBackend::new(reactor.counters(), Arc::clone(&ledgers), log.clone()));
+    backend.publish(&config, &certificates, rules.sessions_max);
+    let control = Control::start(monitoring::settings(&config), saved, Arc::<AppBackend>::clone(&backend), started)
+        .map_err(|error| Failure::new(exit::UNAVAILABLE, format!("cannot start monitoring: {error}")))?;
+    if let Some(address) = control.address() {
+        log::info!("monitoring on http://{address}/");
+    }
     let reporter = Reporter::start().map_err(|error| Failure::writing("/dev/stderr".as_ref(), &error))?;
-    Ok(Supervisor { config, rules, reactor, ledgers, log, reporter, orders, started, is_draining: false })
+    Ok(Supervisor {
+        config,
+        rules,
+        reactor,
+        ledgers,
+        log,
+        reporter,
+        orders,
+        backend,
+        control,
+        started,
+        is_draining: false,
+    })
+}
+
+fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
 }
 
 fn start_reactor(config: &Config, capacity: Capacity, rules: &Arc<Rules>) -> Result<Reactor, Failure> {

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGUSR1};
 
 use self::orders::{Mailbox, Order, Orders};
+use crate::app::backend::AppBackend;
 use crate::app::config::Config;
 use crate::app::console::Reporter;
 use crate::app::logging::LogHandle;
 use crate::app::report::counters_line;
+use crate::control::Control;
 use crate::reactor::{Reactor, Rules};
 use crate::stats::Ledgers;
 
@@ -36,6 +38,9 @@ pub struct Supervisor {
     pub log: LogHandle,
     pub reporter: Reporter,
     pub orders: Orders,
+    /// What the control plane sees of all this.
+    pub backend: Arc<AppBackend>,
+    pub control: Control,
     pub started: Instant,
     pub is_draining: bool,
 }
@@ -68,6 +73,8 @@ impl Supervisor {
         }
         // Drained, the workers have ended; after a second signal they cut what is left, and that counts, too.
         self.reactor.stop();
+        // After the workers, so that the state has the last byte.
+        self.control.stop();
         self.reporter.write(self.report(), LAST_WORDS_TIMEOUT);
         log::info!("stopped");
     }
@@ -97,6 +104,7 @@ impl Supervisor {
             return Then::EndAtOnce;
         }
         self.is_draining = true;
+        self.backend.drain();
         match sessions {
             0 => log::info!("stopping: no session is open"),
             sessions => log::info!("stopping: {sessions} sessions have {} s to end", drain.as_secs()),

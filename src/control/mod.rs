@@ -109,8 +109,9 @@ impl Control {
     }
 }
 
-impl Drop for Control {
-    fn drop(&mut self) {
+impl Control {
+    /// Takes a last sample, writes the state and ends the thread.
+    pub fn stop(&mut self) {
         self.handle.send(Message::Stop);
         // A thread that is stuck, on a disk or elsewhere, must not keep the process.
         let deadline = Instant::now() + STOP_TIMEOUT;
@@ -122,6 +123,12 @@ impl Drop for Control {
                 let _ = thread.join();
             }
         }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

@@ -94,7 +94,7 @@ pub struct UserLimits {
     pub quota_bytes: u64,
     /// `none`, `day`, `week` or `month`.
     pub quota_period: &'static str,
-    pub quota_day: u8,
+    pub quota_day: u64,
     /// RFC 3339.
     pub expires_at: Option<String>,
     pub expires_after_days: u64,
