@@ -132,6 +132,12 @@ impl Check<'_> {
     }
 
     fn monitoring(&mut self, monitoring: &Monitoring) {
+        for (position, alert) in monitoring.alerts.iter().enumerate() {
+            if alert.above.is_some() == alert.below.is_some() {
+                let message = "an alert needs either \"above\" or \"below\", and not both";
+                self.problem(&format!("monitoring.alerts[{position}]"), message);
+            }
+        }
         if monitoring.enabled && monitoring.token.is_none() && !monitoring.listen.is_loopback() {
             self.problem(
                 "monitoring.listen",

@@ -159,7 +159,7 @@ section! {
     /// A rule that is watched.
     Alert from RawAlert, "an object { \"name\": ..., \"metric\": ... }" {
         name: Required<String> = Required("traffic", Meaning { read: values::anything, expected: "" }), "how messages call it";
-        metric: Required<String> = Required("sessions_share", Meaning { read: values::anything, expected: "" }), "what is watched";
+        metric: Required<String> = Required("sessions_percent", Meaning { read: values::metric, expected: "" }), "what is watched; `conf/monitoring.md` lists the names";
         above: OptionalNumber = OptionalNumber, "fires from there on upwards";
         below: OptionalNumber = OptionalNumber, "or from there on downwards";
         r#for: Seconds = Seconds(0, 0..=DAY), "only if it lasts so long";

@@ -11,6 +11,8 @@ use serde_json::Value;
 use super::error::quoted;
 use super::settings::{FallbackDest, Receiver};
 use crate::app::clock;
+use crate::control::alerts::METRICS;
+use crate::control::webhook::Url;
 use crate::outbound::policy::{Cidr, ParseCidrError};
 use crate::protocol::user_id::{self, UserId};
 
@@ -159,7 +161,7 @@ pub(super) fn receiver(value: &Value) -> Option<Receiver> {
     let (name, value) = value.as_object().filter(|object| object.len() == 1)?.iter().next()?;
     match name.as_str() {
         "webhook" => {
-            let url = value.as_str().filter(|url| url.starts_with("https://") || url.starts_with("http://"))?;
+            let url = value.as_str().filter(|url| Url::parse(url).is_some())?;
             Some(Receiver::Webhook(url.to_owned()))
         }
         "command" => {
@@ -168,6 +170,15 @@ pub(super) fn receiver(value: &Value) -> Option<Receiver> {
         }
         _ => None,
     }
+}
+
+/// The name of a figure that alerts can watch. On failure the whole message.
+pub(super) fn metric(text: &str) -> Result<String, String> {
+    let names: Vec<_> = METRICS.iter().map(|(_, name, _)| *name).collect();
+    if names.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("must be one of {}, not {}", names.join(", "), quoted("monitoring.alerts", text)))
 }
 
 fn port_number(text: &str) -> Option<u16> {

@@ -82,7 +82,7 @@ impl Speeds {
         Peak {
             upload_bps: self.points.iter().map(|point| point.up_bps).max().unwrap_or(0),
             download_bps: self.points.iter().map(|point| point.down_bps).max().unwrap_or(0),
-            at: highest.map_or(0, |point| point.at),
+            at: highest.filter(|point| point.up_bps + point.down_bps > 0).map_or(0, |point| point.at),
         }
     }
 

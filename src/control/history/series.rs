@@ -129,7 +129,9 @@ impl Series {
             peak: Peak {
                 upload_bps: points.iter().map(|point| point.upload_peak_bps).max().unwrap_or(0),
                 download_bps: points.iter().map(|point| point.download_peak_bps).max().unwrap_or(0),
-                at: highest.map_or(0, |point| point.at),
+                at: highest
+                    .filter(|point| point.upload_peak_bps + point.download_peak_bps > 0)
+                    .map_or(0, |point| point.at),
             },
             average: Average {
                 upload_bps: points.iter().map(|point| point.upload_bytes).sum::<u64>() / seconds,
