@@ -27,7 +27,7 @@ use std::time::Duration;
 use sim::peer::Op;
 use sim::plan::request;
 use sim::tls::ClientTls;
-use sim::world::{Plan, World};
+use sim::world::{Plan, Plant, World};
 use vless_rust::io::splice::PipePool;
 
 /// The kinds of client that single behaviours are tried with: plain, TLS 1.3, TLS 1.2.
@@ -122,5 +122,22 @@ fn a_seed_gives_the_same_run_again() {
             let [one, other] = [one, other].map(|run| run.record.clone().unwrap());
             assert_eq!((one.age, one.reason, one.uplink), (other.age, other.reason, other.uplink), "SIM_SEED={seed}");
         }
+    }
+}
+
+/// What a simulation is for. Events that nothing caused would hide most of these.
+#[test]
+fn a_wake_up_that_is_lost_is_found() {
+    for plant in [Plant::WritableLost, Plant::TurnLost] {
+        let found = (0..64).find(|&seed| {
+            let mut world = random_world(seed, false);
+            world.plant = Some(plant);
+            panic::catch_unwind(AssertUnwindSafe(|| {
+                world.run();
+                world.verify();
+            }))
+            .is_err()
+        });
+        assert!(found.is_some(), "{plant:?} does no harm");
     }
 }

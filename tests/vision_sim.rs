@@ -102,8 +102,7 @@ fn simulate(seed: u64, splice: bool, spurious: bool, reached: &mut Reached) {
 
 /// Where every session went well, both ends know what must have been counted.
 fn verify_counters(world: &World) {
-    let finished =
-        |run: &sim::world::Run| run.record.as_ref().map(|record| record.reason) == Some(CloseReason::Finished);
+    let finished = |run: &sim::run::Run| run.record.as_ref().map(|record| record.reason) == Some(CloseReason::Finished);
     if !world.runs.iter().all(|run| finished(run) && run.reasons == [CloseReason::Finished]) {
         return;
     }

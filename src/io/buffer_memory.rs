@@ -65,6 +65,11 @@ impl BufferMemory {
         Self::new(usize::MAX, 1)
     }
 
+    /// Memory of `bytes_max` for relays; clients that are not admitted and free buffers have as much as they like.
+    pub fn for_relays_only(bytes_max: usize) -> Self {
+        Self { lent_bytes_max: bytes_max, ..Self::unlimited() }
+    }
+
     /// A direction that holds nothing may receive.
     pub fn may_begin(&self) -> bool {
         self.lent_bytes() < self.lent_bytes_max

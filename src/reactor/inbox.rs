@@ -1,90 +1,211 @@
-//! What other threads may ask of a worker: a bounded queue with a waker.
+//! What other threads may leave for a worker: new rules, requests, and words of other workers, with a waker.
+//!
+//! Every queue has a limit. Only the newest rules count, so they have one place and none of them is ever refused; an order
+//! to end always fits. What finds no place is counted and said to whoever wanted to leave it.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mio::{Poll, Waker};
 
+use super::request::{End, Request};
+use super::rules::Rules;
 use crate::io::token::Token;
 use crate::session::GlobalId;
 
-/// Requests waiting at the most. They are rare, and a worker empties its inbox at every turn.
-const REQUESTS_MAX: usize = 1024;
+/// Requests waiting at the most. They are rare, and a worker takes some of them in every turn.
+pub(super) const REQUESTS_MAX: usize = 256;
 
-/// A request to a worker.
+/// Words of other workers waiting at the most.
+const WORDS_MAX: usize = 1024;
+
+/// What workers tell each other.
 #[derive(Debug)]
-pub enum Request {
-    /// Accept what the kernel has queued, close the listeners, let the sessions finish, cut the rest after this time.
-    Drain(Duration),
+pub(super) enum Word {
     /// The session with this token loses the UDP socket on the token's leg: another connection named its Global ID.
     LoseUdp(Token, GlobalId),
     /// Another worker needs descriptors: close some spare connections.
     GiveUpSpares,
-    /// Cut every session and stop.
-    Stop,
 }
 
-/// The sending side; cheap to clone.
+/// What an inbox had for its worker.
+pub(super) enum Mail {
+    Rules(Arc<Rules>),
+    Word(Word),
+    Request(Request),
+    End(End),
+}
+
+/// The way to one worker; cheap to clone.
 #[derive(Clone)]
-pub struct Inbox {
+pub(super) struct Inbox {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    requests: Mutex<VecDeque<Request>>,
+    letters: Mutex<Letters>,
     waker: Waker,
+    refused: AtomicU64,
+}
+
+#[derive(Default)]
+struct Letters {
+    rules: Option<Arc<Rules>>,
+    words: VecDeque<Word>,
+    requests: VecDeque<Request>,
+    ends: VecDeque<End>,
+    /// The worker has ended.
+    is_closed: bool,
 }
 
 impl Inbox {
     /// An inbox that wakes `poll` with `token`.
-    pub fn new(poll: &Poll, token: Token) -> io::Result<Self> {
+    pub(super) fn new(poll: &Poll, token: Token) -> io::Result<Self> {
         let waker = Waker::new(poll.registry(), token.into())?;
-        Ok(Self { shared: Arc::new(Shared { requests: Mutex::new(VecDeque::new()), waker }) })
+        let (letters, refused) = (Mutex::default(), AtomicU64::new(0));
+        Ok(Self { shared: Arc::new(Shared { letters, waker, refused }) })
     }
 
-    /// Leaves a request and wakes the worker; false when the inbox is full.
-    pub fn ask(&self, request: Request) -> bool {
-        self.leave(request, REQUESTS_MAX)
+    /// Leaves rules that replace all earlier ones.
+    pub(super) fn leave_rules(&self, rules: Arc<Rules>) {
+        self.leave(|letters| letters.rules = Some(rules));
     }
 
-    /// Leaves a request however full the inbox is. Only for the end of the process, which comes once.
-    pub fn insist(&self, request: Request) {
-        self.leave(request, usize::MAX);
+    /// Leaves a request.
+    ///
+    /// # Errors
+    /// With the request, when the inbox is full or its worker has ended.
+    pub(super) fn ask(&self, request: Request) -> Result<(), Request> {
+        let mut letters = self.lock();
+        if letters.is_closed || letters.requests.len() >= REQUESTS_MAX {
+            drop(letters);
+            self.shared.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(request);
+        }
+        letters.requests.push_back(request);
+        drop(letters);
+        self.wake();
+        Ok(())
     }
 
-    fn leave(&self, request: Request, requests_max: usize) -> bool {
-        let mut requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        if requests.len() >= requests_max {
+    /// Leaves a word of another worker; false when there is no room for it.
+    pub(super) fn tell(&self, word: Word) -> bool {
+        let mut letters = self.lock();
+        if letters.is_closed || letters.words.len() >= WORDS_MAX {
+            drop(letters);
+            self.shared.refused.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        requests.push_back(request);
-        drop(requests);
-        // Fails only when the worker is gone, and then nobody needs to be woken.
-        let _ = self.shared.waker.wake();
+        letters.words.push_back(word);
+        drop(letters);
+        self.wake();
         true
     }
 
-    /// The oldest request, for the worker.
-    pub fn take(&self) -> Option<Request> {
-        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    /// Tells the worker to end, however full the inbox is. There are two ends at the most.
+    pub(super) fn end(&self, end: End) {
+        self.leave(|letters| letters.ends.push_back(end));
+    }
+
+    /// What could not be left so far, because the inbox was full or its worker had ended.
+    pub(super) fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::Relaxed)
+    }
+
+    /// What comes first, for the worker: an end, rules, what other workers say, requests in their order.
+    pub(super) fn take(&self) -> Option<Mail> {
+        let mut letters = self.lock();
+        if let Some(end) = letters.ends.pop_front() {
+            return Some(Mail::End(end));
+        }
+        if let Some(rules) = letters.rules.take() {
+            return Some(Mail::Rules(rules));
+        }
+        if let Some(word) = letters.words.pop_front() {
+            return Some(Mail::Word(word));
+        }
+        letters.requests.pop_front().map(Mail::Request)
+    }
+
+    /// The worker has ended: nothing is taken in any more, and whoever waits for an answer hears that there is none.
+    pub(super) fn close(&self) {
+        let left = std::mem::replace(&mut *self.lock(), Letters { is_closed: true, ..Letters::default() });
+        drop(left);
+    }
+
+    fn leave(&self, put: impl FnOnce(&mut Letters)) {
+        let mut letters = self.lock();
+        if !letters.is_closed {
+            put(&mut letters);
+        }
+        drop(letters);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // Fails only when the worker is gone, and then nobody needs to be woken.
+        let _ = self.shared.waker.wake();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Letters> {
+        self.shared.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use super::*;
     use crate::io::token::Kind;
+    use crate::reactor::request::{CutQuery, Which};
+    use crate::session::close::CloseReason;
 
-    #[test]
-    fn a_full_inbox_still_takes_the_end() {
+    fn inbox() -> (Poll, Inbox) {
         let poll = Poll::new().unwrap();
         let inbox = Inbox::new(&poll, Token::new(Kind::Worker, 0, 0, 0)).unwrap();
-        while inbox.ask(Request::Drain(Duration::ZERO)) {}
-        inbox.insist(Request::Stop);
-        let requests: Vec<_> = std::iter::from_fn(|| inbox.take()).collect();
-        assert_eq!(requests.len(), REQUESTS_MAX + 1);
-        assert!(matches!(requests.last(), Some(Request::Stop)));
+        (poll, inbox)
+    }
+
+    fn cut() -> (Request, mpsc::Receiver<Result<usize, super::super::request::Busy>>) {
+        let (reply, answers) = mpsc::channel();
+        let query = CutQuery { which: Which::User("nobody".to_owned()), reason: CloseReason::Shutdown };
+        (Request::Cut { query, reply }, answers)
+    }
+
+    #[test]
+    fn a_full_inbox_refuses_and_counts_and_still_takes_the_end() {
+        let (_poll, inbox) = inbox();
+        let mut accepted = 0;
+        while inbox.ask(cut().0).is_ok() {
+            accepted += 1;
+        }
+        assert_eq!((accepted, inbox.refused()), (REQUESTS_MAX, 1));
+        inbox.end(End::Drain(Duration::ZERO));
+        inbox.end(End::Stop);
+        assert!(matches!(inbox.take(), Some(Mail::End(End::Drain(_)))), "the end does not wait for its turn");
+        assert!(matches!(inbox.take(), Some(Mail::End(End::Stop))));
+        assert_eq!(std::iter::from_fn(|| inbox.take()).count(), REQUESTS_MAX);
+    }
+
+    #[test]
+    fn words_of_workers_and_requests_do_not_take_each_others_place() {
+        let (_poll, inbox) = inbox();
+        while inbox.tell(Word::GiveUpSpares) {}
+        assert!(inbox.ask(cut().0).is_ok());
+        assert!(matches!(inbox.take(), Some(Mail::Word(Word::GiveUpSpares))));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_worker_that_has_ended() {
+        let (_poll, inbox) = inbox();
+        let (request, answers) = cut();
+        assert!(inbox.ask(request).is_ok());
+        inbox.close();
+        assert!(answers.recv().is_err(), "the request was dropped, and the sender with it");
+        assert!(inbox.ask(cut().0).is_err() && !inbox.tell(Word::GiveUpSpares));
     }
 }

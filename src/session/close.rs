@@ -81,6 +81,8 @@ close_reasons! {
     HalfCloseTimeout = "half_close_timeout",
     /// Bytes waited and the peer took none for the write-stall time.
     WriteStall = "write_stall",
+    /// Somebody with the right to it cut the session.
+    Cut = "cut",
     /// The server was shut down.
     Shutdown = "shutdown",
     /// A bug of ours.

@@ -107,14 +107,19 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
     }
 
-    /// Something changed on one of the sockets.
+    /// Something changed on one of the sockets: [`Session::note`] and a turn.
     pub fn on_ready(&mut self, leg: Leg, readiness: Readiness, cx: &mut Context<'_>) -> Next {
+        self.note(leg, readiness, cx);
+        self.advance(cx)
+    }
+
+    /// Something changed on one of the sockets, which the next turn will look at.
+    pub fn note(&mut self, leg: Leg, readiness: Readiness, cx: &mut Context<'_>) {
         match (leg, &mut self.phase) {
             (Leg::Client, _) => self.client.note(readiness),
             (_, Phase::Relaying(relay)) => relay.on_ready(leg, readiness, cx),
             (_, _) => {}
         }
-        self.advance(cx)
     }
 
     /// The next turn after [`Next::Again`], [`Next::Starved`] or [`Next::Later`].
@@ -245,6 +250,11 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             Some((_, reason)) => self.cut(reason, cx),
             None => Next::Wait,
         }
+    }
+
+    /// The client is not admitted yet: it is not known to be a user's.
+    pub fn is_opening(&self) -> bool {
+        matches!(self.phase, Phase::Opening(_))
     }
 
     /// When the client was accepted, if memory is kept for it although it is not admitted.

@@ -1,9 +1,10 @@
 //! A session as others see it: plain data for the list of live sessions.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Flow, Phase, Session};
+use super::{Flow, Phase, Session, User};
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
 
@@ -102,6 +103,16 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             downlink_bytes: traffic.downlink.payload_bytes,
             age: now.saturating_duration_since(self.accepted_at),
         }
+    }
+
+    /// Where the client is.
+    pub fn client_address(&self) -> SocketAddr {
+        self.client_address
+    }
+
+    /// Whose session it is; `None` before a request was accepted.
+    pub fn user(&self) -> Option<&Arc<User>> {
+        self.party.account().map(|account| &account.user)
     }
 
     fn state(&self) -> State {

@@ -31,7 +31,7 @@ fn sessions_wait_for_memory_and_deliver_every_byte() {
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
             let mut world = random_world(seed, false);
             // As good as nothing: one buffer of any size ends the receiving of all but its holder.
-            let memory = Arc::new(BufferMemory::new(6000, 1));
+            let memory = Arc::new(BufferMemory::for_relays_only(3750));
             world.pool = BufferPool::with_memory(Arc::clone(&memory));
             let sessions = world.runs.len();
             let own_reasons: Vec<_> = world.runs.iter().map(|run| run.reasons.clone()).collect();
@@ -50,7 +50,7 @@ fn sessions_wait_for_memory_and_deliver_every_byte() {
             let reasons = world.runs.iter().map(|run| run.record.as_ref().map(|record| record.reason));
             let gave_up =
                 reasons.zip(own_reasons).filter(|(reason, own)| reason.is_some_and(|one| !own.contains(&one)));
-            (world.starvations, sessions, gave_up.count())
+            (world.counters.buffer_waits.value(), sessions, gave_up.count())
         }));
         match outcome {
             Ok((starvations, ran, gave_up)) => {

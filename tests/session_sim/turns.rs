@@ -51,7 +51,7 @@ fn a_limit_lets_through_what_it_says_and_the_rest_later() {
     for kind in KINDS {
         for pipes in [false, true] {
             let mut world = wide(kind, pipes);
-            world.bytes_per_ms = Some(1000);
+            world.bytes_per_ms.set(Some(1000));
             let started = world.now;
             let (upload, answer) = (world.rng.bytes(BYTES), world.rng.bytes(BYTES));
             world.runs[0].client.script.extend([Op::Say(upload), Op::Fin]);

@@ -87,6 +87,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// What it shows its clients, if it speaks TLS.
     pub certificate: Option<CertificateDer<'static>>,
+    /// What it obeys, unless a test has replaced it.
+    pub rules: Rules,
     reactor: Reactor,
     users: Arc<Users>,
     closed: Arc<Closed>,
@@ -177,8 +179,8 @@ impl Server {
             buffer_memory_max: options.buffer_memory_max,
             mux_sockets_max: 10_000,
         };
-        let reactor = Reactor::start(seed, &Arc::new(rules)).unwrap();
-        Self { address, certificate, reactor, users, closed }
+        let reactor = Reactor::start(seed, &Arc::new(rules.clone())).unwrap();
+        Self { address, certificate, rules, reactor, users, closed }
     }
 
     pub fn reactor(&self) -> &Reactor {
@@ -234,7 +236,8 @@ impl Server {
     }
 }
 
-fn tls(alpn: Vec<String>) -> (TlsAcceptor, CertificateDer<'static>) {
+/// A new certificate for `localhost`, and what shows it.
+pub fn tls(alpn: Vec<String>) -> (TlsAcceptor, CertificateDer<'static>) {
     let names = vec!["localhost".to_owned()];
     let made = rcgen::generate_simple_self_signed(names.clone()).unwrap();
     let certificate = made.cert.der().clone();

@@ -1,123 +1,121 @@
-//! New clients: accepting while there is room, and pausing when there is none.
+//! New clients: accepting while there is room, making some, and pausing when there is none.
+//!
+//! At the session limit and when descriptors are out, those who are not admitted yet give way, the oldest first: whoever
+//! means it is through in no time, and a stranger cannot keep the place of a user. Nobody is cut who has only just come.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::net::TcpStream;
 
-use super::{ACCEPT_LEG, CLIENT_LEG, STREAM_INTEREST, Session, Slot, Worker, worker_token};
-use crate::io::alarm::Alarm;
-use crate::io::token::{INDEX_LIMIT, Kind, Token, next_generation};
-use crate::reactor::accept::{self, Accepted};
+use super::{Errands, STREAM_INTEREST, Worker};
+use crate::io::token::Token;
+use crate::reactor::accept::Accepted;
+use crate::reactor::timers::Timer;
 
 /// Connections accepted per listener and turn.
 const ACCEPTS_PER_TURN: usize = 64;
 /// How long accepting pauses when descriptors or sessions have run out or every attempt fails; the end of a session ends
 /// it early.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A shortage is logged at most this often.
-const SHORTAGE_LOG_INTERVAL: Duration = Duration::from_secs(30);
+/// The part of the sessions that clients which are not admitted may be, and so many that they may be in any case.
+const OPENINGS_SHARE: usize = 4;
+const OPENINGS_MIN: usize = 16;
 
 impl Worker {
     pub(super) fn accept(&mut self) {
-        for number in 0..self.listeners.len() {
-            let mut budget = ACCEPTS_PER_TURN;
-            let mut lost = 0;
-            while self.listeners[number].ready && !self.accept_paused && budget > 0 {
-                budget -= 1;
-                if self.shared.sessions.load(Ordering::Relaxed) >= self.rules.sessions_max {
-                    self.counters.accept_paused_limit.add(1);
-                    self.pause_accepting(&format!("all {} sessions are in use", self.rules.sessions_max));
-                    break;
+        for token in self.door.ready() {
+            self.accept_from(token);
+        }
+    }
+
+    fn accept_from(&mut self, token: Token) {
+        let mut lost = 0;
+        for _ in 0..ACCEPTS_PER_TURN {
+            if self.door.is_paused() || !self.has_place() {
+                return;
+            }
+            match self.door.accept(token) {
+                Accepted::Client(stream, address) => self.admit(stream, address),
+                Accepted::Blocked => return,
+                Accepted::Lost(error) => {
+                    self.base.counters.accept_errors.add(1);
+                    lost += 1;
+                    log::debug!("accept: {error}");
+                    if lost == ACCEPTS_PER_TURN {
+                        self.set_aside(token, &error);
+                    }
                 }
-                match accept::accept(&self.listeners[number].socket) {
-                    Accepted::Client(stream, address) => self.admit(stream, address),
-                    Accepted::Blocked => self.listeners[number].ready = false,
-                    Accepted::Lost(error) => {
-                        self.counters.accept_errors.add(1);
-                        lost += 1;
-                        log::debug!("accept: {error}");
-                        if lost == ACCEPTS_PER_TURN {
-                            self.set_aside(number, &error);
-                        }
-                    }
-                    Accepted::NoDescriptors(_) if self.make_room() => {}
-                    Accepted::NoDescriptors(error) => {
-                        self.counters.accept_paused_descriptors.add(1);
-                        self.pause_accepting(&error.to_string());
-                    }
+                Accepted::NoDescriptors(_) if self.make_room() => {}
+                Accepted::NoDescriptors(error) => {
+                    self.base.counters.accept_paused_descriptors.add(1);
+                    self.pause_accepting(&error.to_string());
                 }
             }
         }
     }
 
-    /// Leaves clients in the kernel's queue for a while. The listeners stay marked as ready.
+    /// One more session may begin, if need be in the place of somebody who is not admitted; pauses if not.
+    fn has_place(&mut self) -> bool {
+        let sessions_max = self.base.rules.sessions_max;
+        let openings_max = (sessions_max / OPENINGS_SHARE / self.base.shared.workers).max(OPENINGS_MIN);
+        while self.schedule.openings() >= openings_max || self.base.shared.sessions() >= sessions_max {
+            if !self.shed_opening() {
+                self.base.counters.accept_paused_limit.add(1);
+                let (openings, sessions) = (self.schedule.openings(), self.base.shared.sessions());
+                self.pause_accepting(&format!(
+                    "{sessions} of {sessions_max} sessions are in use, and {openings} of this worker's are not admitted"
+                ));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Cuts the client that has waited to be admitted for the longest time; false if there is none that has had its time.
+    fn shed_opening(&mut self) -> bool {
+        let is_shed = self.schedule.shed_oldest_opening(&mut self.stock.lend(&mut self.base));
+        self.bury();
+        is_shed
+    }
+
+    /// Frees descriptors: what the target-facing side can do without, then clients that are not admitted. False if nothing
+    /// was left to give way.
+    pub(super) fn make_room(&mut self) -> bool {
+        self.targets.make_room(&self.base) || self.shed_opening()
+    }
+
+    /// Leaves clients in the kernel's queue for a while.
     fn pause_accepting(&mut self, why: &str) {
-        self.accept_paused = true;
+        self.door.pause();
         self.retry_later(why);
     }
 
     /// Usually a connection that was lost says nothing about the next. A listener from which nothing else comes is left
     /// alone for a while, or it would keep every turn busy; the others go on.
-    fn set_aside(&mut self, number: usize, error: &io::Error) {
-        self.listeners[number].ready = false;
+    fn set_aside(&mut self, token: Token, error: &io::Error) {
+        self.door.set_aside(token);
         self.retry_later(&format!("every accept fails: {error}"));
     }
 
     fn retry_later(&mut self, why: &str) {
-        self.accept_alarm.arm(self.now + ACCEPT_PAUSE, worker_token(ACCEPT_LEG), &mut self.timers, self.now);
-        self.warn_of_shortage(format_args!("new clients wait: {why}"));
+        self.base.arm(Timer::Accept, self.base.now + ACCEPT_PAUSE);
+        self.base.warn_of_shortage(format_args!("new clients wait: {why}"));
     }
 
-    /// Tells the operator that something has run out, now and then.
-    pub(super) fn warn_of_shortage(&mut self, what: fmt::Arguments<'_>) {
-        if self.shortage_logged_at.is_none_or(|at| at + SHORTAGE_LOG_INTERVAL <= self.now) {
-            self.shortage_logged_at = Some(self.now);
-            log::warn!("worker {}: {what}", self.number);
+    fn admit(&mut self, stream: TcpStream, address: SocketAddr) {
+        let registry = self.poll.registry();
+        let watch = |stream: &mut TcpStream, token: Token| registry.register(stream, token.into(), STREAM_INTEREST);
+        let mut lent = self.stock.lend(&mut self.base);
+        match self.schedule.admit(stream, address, Errands::default(), watch, &mut lent) {
+            Ok(Some(_)) => self.base.shared.open_session(),
+            Ok(None) => {}
+            Err(error) => {
+                self.base.counters.accept_errors.add(1);
+                // This one is lost, those after it would be, too.
+                self.pause_accepting(&format!("one cannot be watched: {error}"));
+            }
         }
-    }
-
-    /// The pause is over. Listeners that were set aside report no event again, so all of them are looked at.
-    pub(super) fn resume_accepting(&mut self) {
-        self.accept_paused = false;
-        for listener in &mut self.listeners {
-            listener.ready = true;
-        }
-    }
-
-    fn admit(&mut self, mut stream: TcpStream, address: SocketAddr) {
-        let entry = self.sessions.vacant_entry();
-        if entry.key() >= INDEX_LIMIT {
-            return;
-        }
-        self.generation = next_generation(self.generation);
-        let token = Token::new(Kind::Session, self.generation, entry.key(), CLIENT_LEG);
-        if let Err(error) = self.poll.registry().register(&mut stream, token.into(), STREAM_INTEREST) {
-            self.counters.accept_errors.add(1);
-            // This one is lost, those after it would be, too.
-            self.pause_accepting(&format!("one cannot be watched: {error}"));
-            return;
-        }
-        let session = Box::new(Session::new(stream, address, &self.rules.session, self.now));
-        let mut slot = Slot {
-            generation: self.generation,
-            session,
-            dials: Vec::new(),
-            alarm: Alarm::default(),
-            later: None,
-            queued: false,
-            starved: false,
-            has_target: false,
-        };
-        if let Some(deadline) = slot.session.deadline(&self.rules.session) {
-            slot.alarm.arm(deadline, token, &mut self.timers, self.now);
-        }
-        entry.insert(slot);
-        self.shared.sessions.fetch_add(1, Ordering::Relaxed);
-        self.counters.sessions_accepted.add(1);
-        self.counters.sessions_active.add(1);
     }
 }

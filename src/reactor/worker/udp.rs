@@ -1,20 +1,20 @@
 //! UDP sockets for sessions: new ones, and those that move here or away by their Global ID.
 
 use std::io;
-use std::rc::Rc;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
-use mio::Registry;
-
-use super::{SUB_LEG, SWEEP_LEG, Worker, session_leg, worker_token};
+use super::Worker;
+use super::base::Base;
 use crate::io::sockopt::is_shortage;
 use crate::io::token::Token;
 use crate::outbound::bound_socket::BoundSocket;
 use crate::outbound::global_ids::{GRACE, Holder};
 use crate::outbound::udp::OutboundUdp;
-use crate::reactor::inbox::Request;
+use crate::reactor::inbox::Word;
+use crate::reactor::legs::leg_of;
+use crate::reactor::timers::Timer;
 use crate::session::permits::{MuxPermit, UdpPermit};
-use crate::session::{BindFailure, GlobalId, User};
+use crate::session::{BindFailure, GlobalId, Leg, User};
 
 impl Worker {
     /// A UDP socket for the leg that `token` names: the one with this Global ID if there is one, else a new one.
@@ -24,11 +24,11 @@ impl Worker {
         user: &Arc<User>,
         id: Option<GlobalId>,
     ) -> Result<OutboundUdp, BindFailure> {
-        let ids = Arc::clone(&self.shared.global_ids);
-        let holder = Holder { worker: self.number, token };
+        let ids = Arc::clone(&self.base.shared.global_ids);
+        let holder = Holder { worker: self.base.number, token };
         let key = id.map(|id| (user.id, id));
         let (bound, claim) = if let Some((bound, claim, previous)) = key.and_then(|key| ids.take_over(key, holder)) {
-            self.counters.udp_sockets_migrated.add(1);
+            self.base.counters.udp_sockets_migrated.add(1);
             if let (Some(previous), Some((_, id))) = (previous, key) {
                 self.tell_previous(previous, id);
             }
@@ -39,85 +39,67 @@ impl Worker {
             (bound, claim)
         };
         if claim.is_some() {
-            self.sweep_alarm.arm(self.now + GRACE, worker_token(SWEEP_LEG), &mut self.timers, self.now);
+            self.base.arm(Timer::SweepGlobalIds, self.base.now + GRACE);
         }
-        let judge = self.dialer.judge();
-        let registry = self.registry().map_err(|error| self.udp_failed(&error))?;
-        OutboundUdp::watch(bound, claim, judge, &registry, token).map_err(|error| self.udp_failed(&error))
+        let judge = self.targets.dialer.judge();
+        let registry = self.targets.registry(self.poll.registry());
+        registry
+            .and_then(|registry| OutboundUdp::watch(bound, claim, judge, &registry, token))
+            .map_err(|error| failed(&self.base, &error))
     }
 
-    /// A new socket; where descriptors have run out, spares are the first to go.
+    /// A new socket; where descriptors have run out, others give way.
     fn bind_new_udp(&mut self, token: Token, user: &Arc<User>) -> Result<Arc<BoundSocket>, BindFailure> {
         loop {
-            let (permit, mux_permit) = self.permit_udp(token, user)?;
-            match BoundSocket::bind(self.rules.dial.bind, permit, mux_permit) {
+            let (permit, mux_permit) = permit(&self.base, token, user)?;
+            match BoundSocket::bind(self.base.rules.dial.bind, permit, mux_permit) {
                 Ok(bound) => return Ok(Arc::new(bound)),
                 Err(error) if is_shortage(&error) && self.make_room() => {}
-                Err(error) => return Err(self.udp_failed(&error)),
+                Err(error) => return Err(failed(&self.base, &error)),
             }
         }
     }
 
-    /// The rights to one more socket, if need be in exchange for one that waits for its client to come back.
-    fn permit_udp(&self, token: Token, user: &Arc<User>) -> Result<(UdpPermit, Option<MuxPermit>), BindFailure> {
-        let sockets_max = self.rules.session.udp.sockets_per_user_max;
-        let permit = self.take_or_give_up(user, || UdpPermit::take(user, sockets_max)).ok_or_else(|| {
-            self.counters.udp_sockets_refused.add(1);
-            BindFailure::Limit
-        })?;
-        if token.leg() < SUB_LEG {
-            return Ok((permit, None));
-        }
-        let mux_sockets = &self.shared.mux_sockets;
-        let mux_permit = self.take_or_give_up(user, || MuxPermit::take(mux_sockets, user)).ok_or_else(|| {
-            self.counters.mux_sockets_refused.add(1);
-            BindFailure::Limit
-        })?;
-        Ok((permit, Some(mux_permit)))
-    }
-
-    fn take_or_give_up<T>(&self, user: &User, take: impl Fn() -> Option<T>) -> Option<T> {
-        take().or_else(|| if self.shared.global_ids.give_up_oldest(user.id) { take() } else { None })
-    }
-
-    pub(super) fn udp_failed(&self, error: &io::Error) -> BindFailure {
-        self.counters.udp_sockets_failed.add(1);
-        log::debug!("no UDP socket: {error}");
-        BindFailure::NoResources
-    }
-
-    pub(super) fn registry(&mut self) -> io::Result<Rc<Registry>> {
-        if let Some(registry) = &self.registry {
-            return Ok(Rc::clone(registry));
-        }
-        let registry = Rc::new(self.poll.registry().try_clone()?);
-        self.registry = Some(Rc::clone(&registry));
-        Ok(registry)
-    }
-
     /// A session's UDP socket has moved to another connection.
-    pub(super) fn tell_previous(&mut self, previous: Holder, id: GlobalId) {
-        if previous.worker == self.number {
-            return self.lose_udp(previous.token, id);
-        }
-        let inboxes = self.shared.inboxes.read().unwrap_or_else(PoisonError::into_inner);
-        let inbox = inboxes.get(previous.worker).cloned();
-        drop(inboxes);
-        if let Some(inbox) = inbox {
+    fn tell_previous(&mut self, previous: Holder, id: GlobalId) {
+        if previous.worker == self.base.number {
+            self.lose_udp(previous.token, id);
+        } else {
             // Not told, it reads what the new one should; that is datagrams lost, until it ends.
-            inbox.ask(Request::LoseUdp(previous.token, id));
+            self.base.tell(previous.worker, Word::LoseUdp(previous.token, id));
         }
     }
 
     pub(super) fn lose_udp(&mut self, token: Token, id: GlobalId) {
-        if self.slot(token).is_some() {
-            self.with_session(token, |session, cx| session.on_udp_taken(session_leg(token), id, cx));
-        }
+        let mut lent = self.stock.lend(&mut self.base);
+        self.schedule.call(token, &mut lent, |session, cx| session.on_udp_taken(leg_of(token), id, cx));
     }
+}
 
-    pub(super) fn sweep_global_ids(&mut self) {
-        if self.sweep_alarm.fired(self.now) && self.shared.global_ids.sweep(self.now) {
-            self.sweep_alarm.arm(self.now + GRACE, worker_token(SWEEP_LEG), &mut self.timers, self.now);
-        }
+/// The rights to one more socket, if need be in exchange for one that waits for its client to come back.
+fn permit(base: &Base, token: Token, user: &Arc<User>) -> Result<(UdpPermit, Option<MuxPermit>), BindFailure> {
+    let sockets_max = base.rules.session.udp.sockets_per_user_max;
+    let permit = take_or_give_up(base, user, || UdpPermit::take(user, sockets_max)).ok_or_else(|| {
+        base.counters.udp_sockets_refused.add(1);
+        BindFailure::Limit
+    })?;
+    if !matches!(leg_of(token), Leg::Sub(_)) {
+        return Ok((permit, None));
     }
+    let mux_sockets = &base.shared.mux_sockets;
+    let mux_permit = take_or_give_up(base, user, || MuxPermit::take(mux_sockets, user)).ok_or_else(|| {
+        base.counters.mux_sockets_refused.add(1);
+        BindFailure::Limit
+    })?;
+    Ok((permit, Some(mux_permit)))
+}
+
+fn take_or_give_up<T>(base: &Base, user: &User, take: impl Fn() -> Option<T>) -> Option<T> {
+    take().or_else(|| if base.shared.global_ids.give_up_oldest(user.id) { take() } else { None })
+}
+
+fn failed(base: &Base, error: &io::Error) -> BindFailure {
+    base.counters.udp_sockets_failed.add(1);
+    log::debug!("no UDP socket: {error}");
+    BindFailure::NoResources
 }

@@ -1,10 +1,11 @@
-//! What sessions wish for: dials, look-ups and UDP sockets, and telling them what came of it.
+//! What sessions wish for: dials, look-ups and UDP sockets, telling them what came of it, and what their end leaves to do.
 
 use std::mem;
 
-use super::{CLIENT_LEG, STREAM_INTEREST, SUB_LEG, TARGET_LEG, Worker, session_leg};
+use super::{STREAM_INTEREST, Worker};
 use crate::io::token::Token;
-use crate::outbound::dial::{DialId, Finished, Resolved};
+use crate::outbound::dial::{DialId, Dialed, Finished, Resolved, Room};
+use crate::reactor::legs::{leg_of, with_leg};
 use crate::session::close::CloseReason;
 use crate::session::{Leg, Wish};
 
@@ -12,13 +13,16 @@ impl Worker {
     /// Does what sessions wish for and tells them what came of it, until nothing is left; an answer may bring new wishes.
     pub(super) fn serve_wishes(&mut self) {
         loop {
-            if let Some((token, wish)) = self.wishes.pop_front() {
+            self.bury();
+            if let Some((token, wish)) = self.schedule.take_wish() {
                 self.serve_wish(token, wish);
-            } else if self.dialer.is_short() {
-                self.serve_short_dials();
-            } else if let Some(finished) = self.dialer.take_finished() {
+            } else if self.targets.dialer.is_short() {
+                let room = if self.make_room() { Room::Made } else { Room::None };
+                let (dialer, mut cx) = self.targets.parts(&mut self.base, self.poll.registry());
+                dialer.on_room(room, &mut cx);
+            } else if let Some(finished) = self.targets.dialer.take_finished() {
                 self.on_dialled(finished);
-            } else if let Some(resolved) = self.dialer.take_resolved() {
+            } else if let Some(resolved) = self.targets.dialer.take_resolved() {
                 self.on_resolved(&resolved);
             } else {
                 return;
@@ -26,35 +30,59 @@ impl Worker {
         }
     }
 
-    fn serve_wish(&mut self, session: Token, wish: Wish) {
-        if self.slot(session).is_none() {
-            return;
-        }
-        match wish {
-            Wish::Dial { leg, target } => {
-                let owner = session.with_leg(leg_number(leg));
-                let (dialer, mut cx) = self.dial_context();
-                let dial = dialer.dial(owner, &target, &mut cx);
-                self.sessions[session.index()].dials.push((owner.leg(), dial));
+    /// Does what is left to do for sessions that have ended.
+    pub(super) fn bury(&mut self) {
+        while let Some(closed) = self.schedule.take_closed() {
+            let (dialer, mut cx) = self.targets.parts(&mut self.base, self.poll.registry());
+            for (_, dial) in &closed.baggage.dials {
+                dialer.cancel(*dial, &mut cx);
             }
-            Wish::Resolve { leg, target } => {
-                let owner = session.with_leg(leg_number(leg));
-                let (dialer, mut cx) = self.dial_context();
-                let dial = dialer.resolve(owner, &target, &mut cx);
-                self.sessions[session.index()].dials.push((owner.leg(), dial));
+            if closed.baggage.has_target {
+                self.base.counters.targets_connected.sub(1);
             }
-            Wish::BindUdp { leg, user, global_id } => {
-                let result = self.bind_udp(session.with_leg(leg_number(leg)), &user, global_id);
-                self.with_session(session, |session, cx| session.on_bound(leg, result, cx));
+            self.base.shared.close_session();
+            if closed.record.reason == CloseReason::OpeningShed {
+                self.base.warn_of_shortage(format_args!(
+                    "clients that are not admitted yet are too many or hold too much: the oldest are cut"
+                ));
             }
-            Wish::Cancel { leg } => self.cancel_dials(session, leg_number(leg)),
+            self.base.rules.observer.on_closed(closed.record);
+            // A descriptor is free again: no need to wait out the pause.
+            self.door.end_pause();
         }
     }
 
-    fn cancel_dials(&mut self, session: Token, leg: usize) {
-        let Some(slot) = self.slot(session) else { return };
-        let cancelled: Vec<_> = slot.dials.extract_if(.., |(of, _)| *of == leg).collect();
-        let (dialer, mut cx) = self.dial_context();
+    fn serve_wish(&mut self, session: Token, wish: Wish) {
+        match wish {
+            Wish::Dial { leg, target } => {
+                let (dialer, mut cx) = self.targets.parts(&mut self.base, self.poll.registry());
+                let dial = dialer.dial(with_leg(session, leg), &target, &mut cx);
+                self.note_dial(session, leg, dial);
+            }
+            Wish::Resolve { leg, target } => {
+                let (dialer, mut cx) = self.targets.parts(&mut self.base, self.poll.registry());
+                let dial = dialer.resolve(with_leg(session, leg), &target, &mut cx);
+                self.note_dial(session, leg, dial);
+            }
+            Wish::BindUdp { leg, user, global_id } => {
+                let result = self.bind_udp(with_leg(session, leg), &user, global_id);
+                let mut lent = self.stock.lend(&mut self.base);
+                self.schedule.call(session, &mut lent, |session, cx| session.on_bound(leg, result, cx));
+            }
+            Wish::Cancel { leg } => self.cancel_dials(session, leg),
+        }
+    }
+
+    fn note_dial(&mut self, session: Token, leg: Leg, dial: DialId) {
+        if let Some(errands) = self.schedule.baggage(session) {
+            errands.dials.push((leg, dial));
+        }
+    }
+
+    fn cancel_dials(&mut self, session: Token, leg: Leg) {
+        let Some(errands) = self.schedule.baggage(session) else { return };
+        let cancelled: Vec<_> = errands.dials.extract_if(.., |(of, _)| *of == leg).collect();
+        let (dialer, mut cx) = self.targets.parts(&mut self.base, self.poll.registry());
         for (_, dial) in cancelled {
             dialer.cancel(dial, &mut cx);
         }
@@ -64,61 +92,56 @@ impl Worker {
         if !self.forget_dial(owner, dial) {
             return;
         }
-        let leg = session_leg(owner);
+        let leg = leg_of(owner);
         match result {
-            Ok(dialed) => {
-                let timings = &self.counters.timings;
-                let dials = if dialed.is_spare { &timings.dial_pool } else { &timings.dial_new };
-                dials.record(dialed.connect_time);
-                let mut socket = dialed.socket;
-                // Registering anew reports readiness that was reported to the dialler already.
-                match self.poll.registry().reregister(&mut socket, owner.into(), STREAM_INTEREST) {
-                    Ok(()) => {
-                        self.note_target(owner);
-                        self.with_session(owner, |session, cx| session.on_connected(leg, socket, cx));
-                    }
-                    Err(error) => {
-                        log::error!("cannot watch a connected socket: {error}");
-                        self.cut(owner.index(), CloseReason::Internal);
-                    }
-                }
-            }
+            Ok(dialed) => self.hand_over(owner, leg, dialed),
             Err(error) => {
-                let failure = error.into();
-                self.with_session(owner, |session, cx| session.on_dial_failed(leg, failure, cx));
+                let (failure, mut lent) = (error.into(), self.stock.lend(&mut self.base));
+                self.schedule.call(owner, &mut lent, |session, cx| session.on_dial_failed(leg, failure, cx));
             }
         }
     }
 
+    fn hand_over(&mut self, owner: Token, leg: Leg, dialed: Dialed) {
+        let timings = &self.base.counters.timings;
+        let dials = if dialed.is_spare { &timings.dial_pool } else { &timings.dial_new };
+        dials.record(dialed.connect_time);
+        let mut socket = dialed.socket;
+        // Registering anew reports readiness that was reported to the dialler already.
+        let watched = self.poll.registry().reregister(&mut socket, owner.into(), STREAM_INTEREST);
+        if let Err(error) = watched {
+            log::error!("cannot watch a connected socket: {error}");
+            self.schedule.cut(owner, CloseReason::Internal, &mut self.stock.lend(&mut self.base));
+            return;
+        }
+        self.note_target(owner);
+        let mut lent = self.stock.lend(&mut self.base);
+        self.schedule.call(owner, &mut lent, |session, cx| session.on_connected(leg, socket, cx));
+    }
+
     fn on_resolved(&mut self, resolved: &Resolved) {
         if self.forget_dial(resolved.owner, resolved.dial) {
-            let leg = session_leg(resolved.owner);
+            let leg = leg_of(resolved.owner);
             let result = resolved.result.map_err(Into::into);
-            self.with_session(resolved.owner, |session, cx| session.on_resolved(leg, &resolved.target, result, cx));
+            let mut lent = self.stock.lend(&mut self.base);
+            self.schedule
+                .call(resolved.owner, &mut lent, |session, cx| session.on_resolved(leg, &resolved.target, result, cx));
         }
     }
 
     /// A dial has ended; false when its session has, too.
     fn forget_dial(&mut self, owner: Token, dial: DialId) -> bool {
-        let Some(slot) = self.slot(owner) else { return false };
-        slot.dials.retain(|(_, under_way)| *under_way != dial);
-        if slot.dials.is_empty() {
-            slot.dials = Vec::new();
+        let Some(errands) = self.schedule.baggage(owner) else { return false };
+        errands.dials.retain(|(_, under_way)| *under_way != dial);
+        if errands.dials.is_empty() {
+            errands.dials = Vec::new();
         }
         true
     }
 
     /// A session has a connection to its target; one that carries many (Mux) counts once.
     fn note_target(&mut self, owner: Token) {
-        let first = self.slot(owner).is_some_and(|slot| !mem::replace(&mut slot.has_target, true));
-        self.counters.targets_connected.add(u64::from(first));
-    }
-}
-
-fn leg_number(leg: Leg) -> usize {
-    match leg {
-        Leg::Client => CLIENT_LEG,
-        Leg::Target => TARGET_LEG,
-        Leg::Sub(sub) => SUB_LEG + usize::from(sub),
+        let first = self.schedule.baggage(owner).is_some_and(|errands| !mem::replace(&mut errands.has_target, true));
+        self.base.counters.targets_connected.add(u64::from(first));
     }
 }

@@ -5,6 +5,7 @@
 pub(crate) mod peer;
 pub(crate) mod plan;
 pub(crate) mod rng;
+pub(crate) mod run;
 pub(crate) mod socket;
 pub(crate) mod tls;
 pub(crate) mod verify;

@@ -4,9 +4,10 @@ use vless_rust::io::splice::PipePool;
 use vless_rust::session::close::CloseReason;
 
 use super::peer::SeenEnd;
+use super::run::Run;
 use super::socket::Closed;
 use super::vision::Phase;
-use super::world::{Run, World};
+use super::world::World;
 
 impl World {
     /// Checks every session after [`World::run`], and the sums over all of them.

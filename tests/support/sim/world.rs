@@ -1,31 +1,35 @@
 //! A worker without a poll: sessions that share one scratch, one pool and one clock, and the peers around them.
 //!
-//! It obeys sessions as the reactor does (wish, dial, again, lazy alarms). Which of all possible things happens next is
-//! chance; time moves only when nothing else can happen, so a wake-up that is lost shows as a timeout.
+//! The scheduler is the one of the server. Which of all possible things happens next is chance: an event is delivered, a
+//! peer acts, the scheduler gives its turns. Time moves only when nothing else can happen, so a wake-up that is lost
+//! shows as a timeout.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vless_rust::io::buffer_pool::BufferPool;
+use vless_rust::io::datagram::NoDatagrams;
 use vless_rust::io::random::Random;
 use vless_rust::io::socket::Readiness;
 use vless_rust::io::splice::PipePool;
+use vless_rust::io::timer::TimerWheel;
+use vless_rust::io::token::Token;
 use vless_rust::protocol::vision::SEED_DEFAULT;
-use vless_rust::session::allowance::{Allowance, Limit};
+use vless_rust::reactor::schedule::{Lent, Schedule};
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::permits::MuxSockets;
-use vless_rust::session::transfer::{Means, Scratch};
+use vless_rust::session::transfer::Scratch;
 use vless_rust::session::{
-    Context, DialFailure, Flow, Leg, Next, Session, SessionRecord, SessionSettings, Target, Timeouts, UdpSettings,
-    User, Users, View, Wish,
+    DialFailure, Flow, Leg, Session, SessionSettings, Timeouts, UdpSettings, User, Users, View, Wish,
 };
 use vless_rust::stats::{Counters, Ledger};
 
 use super::peer::{Op, Peer};
 use super::rng::Rng;
+use super::run::{Luggage, Run};
 use super::socket::{Link, Manners, SimSocket};
 use super::tls::{self, TlsPeer};
 
@@ -40,9 +44,6 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
     half_close: Duration::from_secs(30),
     write_stall: Duration::from_secs(120),
 };
-
-/// As far ahead as the reactor arms a session's alarm.
-const ALARM_AHEAD_MAX: Duration = Duration::from_secs(60);
 
 /// What one session is put through.
 pub(crate) struct Plan {
@@ -60,32 +61,6 @@ pub(crate) struct Plan {
     pub(crate) reasons: Vec<CloseReason>,
 }
 
-/// One session and its peers.
-pub(crate) struct Run {
-    session: Option<Session<SimSocket>>,
-    pub(crate) client: Peer,
-    pub(crate) target: Peer,
-    pub(crate) connected: bool,
-    pub(crate) wished: Option<Target>,
-    dial: Result<(), DialFailure>,
-    dial_time: Duration,
-    dial_due: Option<Instant>,
-    pub(crate) again: bool,
-    /// It waits for buffer memory.
-    starved: bool,
-    /// Times the session answered [`Next::Again`].
-    pub(crate) agains: usize,
-    /// Bytes moved by the longest single call.
-    pub(crate) longest_turn: usize,
-    alarm: Option<Instant>,
-    /// It goes on at this instant, when its user's limit lets something through again.
-    later: Option<Instant>,
-    /// What the limits of its user leave, uplink and downlink, and since when.
-    limits: [Limit; 2],
-    pub(crate) record: Option<SessionRecord>,
-    pub(crate) reasons: Vec<CloseReason>,
-}
-
 pub(crate) struct World {
     pub(crate) start: Instant,
     pub(crate) now: Instant,
@@ -97,14 +72,27 @@ pub(crate) struct World {
     pub(crate) pipes: Option<PipePool>,
     pub(crate) scratch: Scratch,
     random: Random,
+    timers: TimerWheel<Token>,
+    schedule: Schedule<SimSocket, NoDatagrams, Luggage>,
     pub(crate) runs: Vec<Run>,
     /// Sends events that nothing caused, too.
     pub(crate) spurious: bool,
+    /// Loses wake-ups, to see whether that is noticed.
+    pub(crate) plant: Option<Plant>,
+    /// Something happened since the last turn.
+    woken: bool,
     pub(crate) steps: usize,
-    /// Times a session answered [`Next::Starved`].
-    pub(crate) starvations: usize,
     /// Bytes that each direction of each session may receive per millisecond.
-    pub(crate) bytes_per_ms: Option<usize>,
+    pub(crate) bytes_per_ms: Rc<Cell<Option<usize>>>,
+}
+
+/// A wake-up that is lost on the way between the sockets and the scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plant {
+    /// An event that tells of both directions is taken for one of the reading side.
+    WritableLost,
+    /// The worker sleeps until the next event although somebody is to go on.
+    TurnLost,
 }
 
 #[derive(Clone, Copy)]
@@ -113,7 +101,7 @@ enum Act {
     Arrive(Leg),
     Read(Leg),
     Script(Leg),
-    Again,
+    Turn,
 }
 
 const ACTS: [Act; 9] = [
@@ -125,7 +113,7 @@ const ACTS: [Act; 9] = [
     Act::Read(Leg::Target),
     Act::Script(Leg::Client),
     Act::Script(Leg::Target),
-    Act::Again,
+    Act::Turn,
 ];
 
 /// No simulation needs nearly as many.
@@ -154,11 +142,14 @@ impl World {
             pipes: None,
             scratch: Scratch::new(),
             random: Random::seeded(seed),
+            timers: TimerWheel::new(start),
+            schedule: Schedule::new(),
             runs: Vec::new(),
             spurious: false,
+            plant: None,
+            woken: true,
             steps: 0,
-            starvations: 0,
-            bytes_per_ms: None,
+            bytes_per_ms: Rc::default(),
         }
     }
 
@@ -168,16 +159,19 @@ impl World {
         client_link.register_writable();
         let client_link = Rc::new(RefCell::new(client_link));
         let target_link = Rc::new(RefCell::new(Link::new(plan.target_manners, self.rng.fork())));
-        let address = SocketAddr::from(([127, 0, 0, 1], 1024 + self.runs.len() as u16));
-        let session = Session::new(SimSocket(Rc::clone(&client_link)), address, &self.settings, self.now);
+        let number = self.runs.len();
+        let address = SocketAddr::from(([127, 0, 0, 1], 1024 + number as u16));
         let client_tls = plan.client_tls.as_ref().map(TlsPeer::new);
-        let mut client = Peer::new(client_link, client_tls, plan.client, self.rng.fork());
+        let mut client = Peer::new(Rc::clone(&client_link), client_tls, plan.client, self.rng.fork());
         client.read_max = plan.client_read_max;
         let mut target = Peer::new(target_link, None, plan.target, self.rng.fork());
         target.read_max = plan.target_read_max;
+        let luggage = Luggage::new(number, Rc::clone(&self.bytes_per_ms), self.now);
+        let (schedule, mut lent) = self.parts();
+        let admitted = schedule.admit(SimSocket(client_link), address, luggage, |_, _| Ok::<_, ()>(()), &mut lent);
+        let token = admitted.unwrap().unwrap();
         self.runs.push(Run {
-            alarm: session.deadline(&self.settings).map(|deadline| deadline.min(self.now + ALARM_AHEAD_MAX)),
-            session: Some(session),
+            token,
             client,
             target,
             connected: false,
@@ -186,15 +180,12 @@ impl World {
             dial_time: plan.dial_time,
             dial_due: None,
             again: false,
-            starved: false,
             agains: 0,
             longest_turn: 0,
-            later: None,
-            limits: [Limit { bytes: 0, more_at: self.now }; 2],
             record: None,
             reasons: plan.reasons,
         });
-        self.runs.len() - 1
+        number
     }
 
     /// Runs until every session has ended.
@@ -206,7 +197,7 @@ impl World {
     }
 
     fn lives(&self) -> bool {
-        self.runs.iter().any(|run| run.session.is_some())
+        !self.schedule.is_empty()
     }
 
     /// Lets everything happen that needs no time to pass.
@@ -244,7 +235,9 @@ impl World {
 
     /// What a session says of itself, while it lives.
     pub(crate) fn view(&self, number: usize) -> Option<View> {
-        self.runs[number].session.as_ref().map(|session| session.view(self.now))
+        let token = self.runs[number].token;
+        let mut page = self.schedule.page(token.index(), 1).filter(|(other, _)| *other == token);
+        page.next().map(|(_, session)| session.view(self.now))
     }
 
     /// One thing happens; false if nothing can without time.
@@ -278,22 +271,12 @@ impl World {
         let run = &mut self.runs[number];
         let connected = run.connected;
         match act {
-            Act::Again => {
-                let fed = run.starved && self.pool.may_begin();
-                if !std::mem::take(&mut run.again) && !fed {
-                    return false;
-                }
-                run.starved &= !fed;
-                self.call(number, Session::advance);
-                true
-            }
+            Act::Turn => self.turn(),
             Act::Event(leg) => {
-                if run.session.is_none() {
-                    return false;
-                }
                 let event = run.peer(leg).link.borrow_mut().take_event();
-                let Some(event) = event else { return false };
-                self.call(number, |session, cx| session.on_ready(leg, event, cx));
+                let Some(event) = event.filter(|_| run.record.is_none()) else { return false };
+                let token = run.token;
+                self.deliver(token, leg, event);
                 true
             }
             Act::Arrive(leg) => run.peer(leg).link.borrow_mut().arrive(),
@@ -302,42 +285,80 @@ impl World {
         }
     }
 
+    fn deliver(&mut self, token: Token, leg: Leg, mut event: Readiness) {
+        if self.plant == Some(Plant::WritableLost) && event.readable {
+            event.writable = false;
+        }
+        let (schedule, mut lent) = self.parts();
+        schedule.on_event(token, leg, event, &mut lent);
+        self.woken = true;
+    }
+
+    /// The scheduler's turn, as a worker gives it; false if there is nobody to serve.
+    fn turn(&mut self) -> bool {
+        let (schedule, lent) = self.parts();
+        if !schedule.is_busy(&lent) || (self.plant == Some(Plant::TurnLost) && !self.woken) {
+            return false;
+        }
+        self.woken = false;
+        let (_, lent) = self.parts();
+        let cut_before = lent.counters.turns_cut_by_budget.value();
+        let moved_before: Vec<_> = self.runs.iter().map(Run::moved).collect();
+        let (schedule, mut lent) = self.parts();
+        schedule.serve_urgent(&mut lent);
+        self.obey();
+        let (schedule, mut lent) = self.parts();
+        schedule.serve_bulk(&mut lent);
+        self.obey();
+        let mut moved = 0;
+        for (run, before) in self.runs.iter_mut().zip(moved_before) {
+            run.again = self.schedule.standing(run.token).is_some_and(|standing| standing.queued);
+            run.agains += usize::from(run.again);
+            run.longest_turn = run.longest_turn.max(run.moved() - before);
+            moved += run.moved() - before;
+        }
+        let was_cut = self.counters.turns_cut_by_budget.value() > cut_before;
+        assert!(moved > 0 || !was_cut, "sessions want another turn and used none:\n{}", self.describe());
+        true
+    }
+
     /// An event, an alarm or a turn that nothing caused.
     fn disturb(&mut self) {
         let number = self.rng.below(self.runs.len());
         let leg = if self.rng.percent(50) { Leg::Client } else { Leg::Target };
         let event =
             Readiness { readable: self.rng.percent(50), writable: self.rng.percent(50), ..Readiness::default() };
-        match self.rng.below(3) {
-            0 => self.call(number, Session::on_timeout),
-            1 => self.call(number, Session::advance),
-            _ => self.call(number, |session, cx| session.on_ready(leg, event, cx)),
+        let (token, kind) = (self.runs[number].token, self.rng.below(3));
+        let (schedule, mut lent) = self.parts();
+        match kind {
+            0 => schedule.call(token, &mut lent, Session::on_timeout),
+            1 => schedule.call(token, &mut lent, Session::advance),
+            _ => schedule.on_event(token, leg, event, &mut lent),
         }
+        self.obey();
     }
 
     /// Moves time to the next thing that needs it, if that is not after `until`; false if there is none.
     fn jump(&mut self, until: Option<Instant>) -> bool {
         let times = self.runs.iter().flat_map(|run| {
-            let alarm = run.alarm.into_iter().chain(run.later).min().filter(|_| run.session.is_some());
             let target = run.target.wakes_at().filter(|_| run.connected);
-            [alarm, run.dial_due, run.client.wakes_at(), target]
+            [run.dial_due, run.client.wakes_at(), target]
         });
-        let Some(next) = times.flatten().min().filter(|&next| until.is_none_or(|until| next <= until)) else {
-            return false;
-        };
-        // A timer wheel is late by up to a tick.
+        let alarm = self.timers.next_expiry().filter(|_| self.lives());
+        let next = times.chain([alarm]).flatten().min();
+        let Some(next) = next.filter(|&next| until.is_none_or(|until| next <= until)) else { return false };
+        // A worker is late by up to a tick.
         self.now = self.now.max(next) + Duration::from_micros(self.rng.below(1000) as u64);
         if let Some(until) = until {
             self.now = self.now.min(until);
         }
+        self.woken = true;
+        let mut due = Vec::new();
+        self.timers.expire(self.now, &mut due);
+        for token in due {
+            self.schedule.on_timer(token, self.now);
+        }
         for number in 0..self.runs.len() {
-            if self.runs[number].alarm.is_some_and(|alarm| alarm <= self.now) {
-                self.runs[number].alarm = None;
-                self.call(number, Session::on_timeout);
-            }
-            if self.runs[number].later.take_if(|at| *at <= self.now).is_some() {
-                self.call(number, Session::advance);
-            }
             if self.runs[number].dial_due.is_some_and(|due| due <= self.now) {
                 self.runs[number].dial_due = None;
                 self.finish_dial(number);
@@ -348,94 +369,66 @@ impl World {
 
     fn finish_dial(&mut self, number: usize) {
         let run = &mut self.runs[number];
-        if run.session.is_none() {
+        if run.record.is_some() {
             return;
         }
-        match run.dial {
+        let (token, dial) = (run.token, run.dial);
+        run.connected = dial.is_ok();
+        let link = Rc::clone(&run.target.link);
+        let (schedule, mut lent) = self.parts();
+        match dial {
             Ok(()) => {
-                run.connected = true;
-                let socket = SimSocket(Rc::clone(&run.target.link));
-                self.call(number, |session, cx| session.on_connected(Leg::Target, socket, cx));
+                let socket = SimSocket(link);
+                schedule.call(token, &mut lent, |session, cx| session.on_connected(Leg::Target, socket, cx));
             }
-            Err(failure) => self.call(number, |session, cx| session.on_dial_failed(Leg::Target, failure, cx)),
+            Err(failure) => {
+                schedule.call(token, &mut lent, |session, cx| session.on_dial_failed(Leg::Target, failure, cx));
+            }
         }
+        self.obey();
     }
 
     /// Ends a session from outside, as a shutdown does.
     pub(crate) fn cut(&mut self, number: usize, reason: CloseReason) {
-        self.call(number, |session, cx| session.cut(reason, cx));
+        let token = self.runs[number].token;
+        let (schedule, mut lent) = self.parts();
+        schedule.cut(token, reason, &mut lent);
+        self.obey();
     }
 
-    /// Calls a session and obeys it.
-    fn call(&mut self, number: usize, call: impl FnOnce(&mut Session<SimSocket>, &mut Context<'_>) -> Next) {
-        let run = &mut self.runs[number];
-        let Some(session) = &mut run.session else { return };
-        let mut allowance = Allowance::default();
-        if let Some(bytes) = self.bytes_per_ms {
-            for limit in run.limits.iter_mut().filter(|limit| limit.more_at <= self.now) {
-                *limit = Limit { bytes, more_at: self.now + Duration::from_millis(1) };
-            }
-            allowance.uplink.limit = Some(run.limits[0]);
-            allowance.downlink.limit = Some(run.limits[1]);
-        }
-        let mut cx = Context {
-            means: Means {
-                now: self.now,
-                scratch: &mut self.scratch,
-                pool: &self.pool,
-                pipes: self.pipes.as_ref(),
-                random: &mut self.random,
-            },
-            counters: &self.counters,
-            settings: &self.settings,
-            mux_sockets: &self.mux_sockets,
-            worker: 0,
-            allowance,
-            wishes: Vec::new(),
-        };
-        let before = run.client.link.borrow().moved() + run.target.link.borrow().moved();
-        let next = call(session, &mut cx);
-        for (limit, share) in run.limits.iter_mut().zip([cx.allowance.uplink, cx.allowance.downlink]) {
-            *limit = share.limit.unwrap_or(*limit);
-        }
-        let more_at = cx.allowance.more_at();
-        let moved = run.client.link.borrow().moved() + run.target.link.borrow().moved() - before;
-        run.longest_turn = run.longest_turn.max(moved);
-        for wish in cx.wishes {
+    /// Does what sessions wish for, and notes which have ended.
+    fn obey(&mut self) {
+        while let Some((token, wish)) = self.schedule.take_wish() {
             let Wish::Dial { leg: Leg::Target, target } = wish else { panic!("a stream session wished for {wish:?}") };
+            let number = self.schedule.baggage(token).unwrap().number;
+            let run = &mut self.runs[number];
             assert!(run.wished.is_none(), "wished twice");
             run.wished = Some(target);
             run.dial_due = Some(self.now + run.dial_time);
         }
-        match next {
-            Next::Close => return self.close(number),
-            Next::Again => {
-                assert!(moved > 0, "session {number} wants another turn and used none:\n{}", self.describe());
-                run.again = true;
-                run.agains += 1;
-            }
-            Next::Starved => {
-                run.starved = true;
-                self.starvations += 1;
-                run.later = more_at.or(run.later);
-            }
-            Next::Later(at) => run.later = Some(at),
-            Next::Wait => {}
-        }
-        if let Some(deadline) = session.deadline(&self.settings) {
-            let at = deadline.min(self.now + ALARM_AHEAD_MAX);
-            run.alarm = Some(run.alarm.map_or(at, |armed| armed.min(at)));
+        while let Some(closed) = self.schedule.take_closed() {
+            let run = &mut self.runs[closed.baggage.number];
+            run.record = Some(closed.record);
+            run.dial_due = None;
+            run.again = false;
         }
     }
 
-    fn close(&mut self, number: usize) {
-        let run = &mut self.runs[number];
-        let Some(session) = run.session.take() else { return };
-        let record = session.record(self.now);
-        run.record = Some(record);
-        run.dial_due = None;
-        run.again = false;
-        run.starved = false;
+    /// The scheduler, and what it is lent.
+    fn parts(&mut self) -> (&mut Schedule<SimSocket, NoDatagrams, Luggage>, Lent<'_>) {
+        let lent = Lent {
+            now: self.now,
+            scratch: &mut self.scratch,
+            pool: &self.pool,
+            pipes: self.pipes.as_ref(),
+            random: &mut self.random,
+            timers: &mut self.timers,
+            counters: &self.counters,
+            settings: &self.settings,
+            mux_sockets: &self.mux_sockets,
+            worker: 0,
+        };
+        (&mut self.schedule, lent)
     }
 
     /// Where everybody stands, for a person.
@@ -448,48 +441,5 @@ impl World {
             let _ = writeln!(text, "  session {number}: {}", run.describe());
         }
         text
-    }
-}
-
-impl Run {
-    pub(crate) fn peer(&mut self, leg: Leg) -> &mut Peer {
-        if leg == Leg::Client { &mut self.client } else { &mut self.target }
-    }
-
-    pub(crate) fn describe(&self) -> String {
-        let record = self.record.as_ref();
-        let side = |peer: &Peer| {
-            let link = peer.link.borrow();
-            format!(
-                "said {} (end {}), sent {} arrived {} received {} (fin {} reset {}), took {} read {} (shut {}), \
-                 closed {:?}, heard {}, saw {:?}, close_notify {}, script {:?}, tls error {:?}",
-                peer.said.len(),
-                peer.said_end,
-                link.coming.len(),
-                link.arrived,
-                link.received,
-                link.end_arrived,
-                link.reset_arrived,
-                link.going.len(),
-                link.peer_read,
-                link.shut,
-                link.closed,
-                peer.heard.len(),
-                peer.seen_end,
-                peer.seen_close_notify,
-                peer.script.front().map(|op| format!("{op:?}").chars().take(40).collect::<String>()),
-                peer.tls.as_ref().and_then(|tls| tls.error.clone()),
-            )
-        };
-        format!(
-            "{:?} after {:?}, counted {:?} up {:?} down, expected {:?}\n    client: {}\n    target: {}",
-            record.map(|record| record.reason),
-            record.map(|record| record.age),
-            record.map(|record| record.uplink.payload_bytes),
-            record.map(|record| record.downlink.payload_bytes),
-            self.reasons,
-            side(&self.client),
-            side(&self.target),
-        )
     }
 }

@@ -1,0 +1,17 @@
+//! What a driver keeps for each session, as far as the schedule must know it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::session::User;
+use crate::session::allowance::Allowance;
+
+/// Kept beside a session. It may know of limits beyond the share of a turn.
+pub trait Baggage {
+    /// A call of the session is about to come: sets what the limits of its user let it receive in each direction. `user`
+    /// is `None` before a request was accepted.
+    fn limit(&mut self, _allowance: &mut Allowance, _user: Option<&Arc<User>>, _now: Instant) {}
+
+    /// What that call has left of it.
+    fn settle(&mut self, _left: &Allowance) {}
+}

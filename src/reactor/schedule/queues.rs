@@ -1,0 +1,99 @@
+//! The queues of sessions that go on: by what they did in their last turn, and for want of memory.
+
+use std::collections::VecDeque;
+
+use crate::io::token::Token;
+
+/// A session that did more than this in its last turn moves much.
+const LIGHT_WORK_BYTES: usize = 32 << 10;
+
+/// How a session has gone on so far, which decides when it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Its client is not admitted: a handshake costs much time for few bytes.
+    Opening,
+    /// It moves little.
+    Light,
+    /// It moves much.
+    Bulk,
+}
+
+impl Pace {
+    /// That of a session that did so much work in its last turn.
+    pub(super) fn of(work_bytes: usize) -> Self {
+        if work_bytes > LIGHT_WORK_BYTES { Self::Bulk } else { Self::Light }
+    }
+}
+
+/// Sessions that are ready, each once.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    pub(super) light: VecDeque<Token>,
+    pub(super) openings: VecDeque<Token>,
+    pub(super) bulk: VecDeque<Token>,
+}
+
+impl Ready {
+    /// Queues a session unless its mark says that it is queued.
+    pub(super) fn enter(&mut self, token: Token, pace: Pace, queued: &mut bool) {
+        if !std::mem::replace(queued, true) {
+            let queue = match pace {
+                Pace::Light => &mut self.light,
+                Pace::Opening => &mut self.openings,
+                Pace::Bulk => &mut self.bulk,
+            };
+            queue.push_back(token.with_leg(0));
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.light.is_empty() && self.openings.is_empty() && self.bulk.is_empty()
+    }
+}
+
+/// Sessions that wait for buffer memory, the first in front.
+#[derive(Debug, Default)]
+pub(super) struct Starved {
+    /// Among them some that have ended since.
+    queue: VecDeque<Token>,
+    /// Those that are alive.
+    alive: usize,
+}
+
+impl Starved {
+    /// Queues a session unless its mark says that it is queued; true if it was not.
+    pub(super) fn enter(&mut self, token: Token, starved: &mut bool) -> bool {
+        let is_new = !std::mem::replace(starved, true);
+        if is_new {
+            self.queue.push_back(token.with_leg(0));
+            self.alive += 1;
+        }
+        is_new
+    }
+
+    /// One of those in the queue has ended, or is not in the queue any more.
+    pub(super) fn leave(&mut self) {
+        self.alive -= 1;
+    }
+
+    /// The one who has waited for the longest time, maybe ended since.
+    pub(super) fn take(&mut self) -> Option<Token> {
+        self.queue.pop_front()
+    }
+
+    /// Forgets those who have ended when they are more than the others.
+    pub(super) fn tidy(&mut self, is_alive: impl Fn(Token) -> bool) {
+        if self.queue.len() > 2 * self.alive {
+            self.queue.retain(|&token| is_alive(token));
+        }
+    }
+
+    /// Places in the queue.
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn alive(&self) -> usize {
+        self.alive
+    }
+}

@@ -1,0 +1,97 @@
+//! The order and the measure of a turn.
+//!
+//! Whoever moves little goes before whoever moves much, because the former's work is short and somebody waits for it.
+//! Nobody goes first for ever: every queue is served in the order of arrival, a session that does much in a turn is one of
+//! those who move much in the next, and these get their part of every turn.
+
+use super::Schedule;
+use super::baggage::Baggage;
+use super::lent::Lent;
+use crate::io::datagram::DatagramSocket;
+use crate::io::socket::Socket;
+use crate::io::token::Token;
+use crate::session::Session;
+
+/// Work of a turn, in bytes, for those who move much: the time for which anybody else waits.
+pub const TURN_WORK_BYTES: usize = 256 << 10;
+
+/// Work in one direction of a session that moves much, in one turn. Shorter shares cost more per byte.
+pub const BULK_SHARE_BYTES: usize = 256 << 10;
+
+/// Work in one direction of any other session: what comes with a request, or the beginning of much.
+pub const LIGHT_SHARE_BYTES: usize = 64 << 10;
+
+/// Sessions that are opened in a turn: a handshake takes as long as a hundred kilobytes.
+const OPENINGS_PER_TURN: usize = 16;
+
+/// Sessions whose deadline has come that are looked at in a turn.
+const DUE_PER_TURN: usize = 64;
+
+impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
+    /// Somebody could go on at once.
+    pub fn is_busy(&self, lent: &Lent<'_>) -> bool {
+        let is_fed = self.starved.alive() > 0 && lent.pool.may_begin();
+        !self.ready.is_empty() || !self.due.is_empty() || is_fed
+    }
+
+    /// A turn for those who wait for memory and find some, who move little, who are being opened, and whose deadline has
+    /// come. Each of them goes on once.
+    pub fn serve_urgent(&mut self, lent: &mut Lent<'_>) {
+        self.serve_starved(lent);
+        for _ in 0..self.ready.light.len() {
+            if let Some(token) = self.ready.light.pop_front() {
+                self.take_turn(token, LIGHT_SHARE_BYTES, lent);
+            }
+        }
+        for _ in 0..self.ready.openings.len().min(OPENINGS_PER_TURN) {
+            if let Some(token) = self.ready.openings.pop_front() {
+                self.take_turn(token, LIGHT_SHARE_BYTES, lent);
+                self.shed_for_memory(lent);
+            }
+        }
+        for _ in 0..self.due.len().min(DUE_PER_TURN) {
+            if let Some(token) = self.due.pop_front() {
+                self.call(token, lent, Session::on_timeout);
+            }
+        }
+    }
+
+    /// A turn for those who move much, one after the other, until the turn's work is done; the others go on in the next.
+    pub fn serve_bulk(&mut self, lent: &mut Lent<'_>) {
+        let mut work = 0;
+        for _ in 0..self.ready.bulk.len() {
+            if work >= TURN_WORK_BYTES {
+                return;
+            }
+            if let Some(token) = self.ready.bulk.pop_front() {
+                work += self.take_turn(token, BULK_SHARE_BYTES, lent);
+            }
+        }
+        self.serve_starved(lent);
+    }
+
+    /// Wakes those who wait for buffer memory, one after the other, while there is some, for half of a turn's work.
+    fn serve_starved(&mut self, lent: &mut Lent<'_>) {
+        let roster = &self.roster;
+        self.starved.tidy(|token| roster.contains(token));
+        let mut work = 0;
+        for _ in 0..self.starved.len() {
+            if work >= TURN_WORK_BYTES / 2 || !lent.pool.may_begin() {
+                return;
+            }
+            let Some(token) = self.starved.take() else { return };
+            if let Some(slot) = self.roster.get_mut(token) {
+                slot.starved = false;
+                self.starved.leave();
+                work += self.call_with(token, LIGHT_SHARE_BYTES, lent, Session::advance);
+            }
+        }
+    }
+
+    /// The turn of one that was queued.
+    fn take_turn(&mut self, token: Token, share_bytes: usize, lent: &mut Lent<'_>) -> usize {
+        let Some(slot) = self.roster.get_mut(token) else { return 0 };
+        slot.queued = false;
+        self.call_with(token, share_bytes, lent, Session::advance)
+    }
+}
