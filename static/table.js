@@ -95,18 +95,19 @@ export function createTable({ name, label, columns, keyOf, first }) {
     const end = Math.min(rows.length, Math.ceil((root.scrollTop + root.clientHeight) / height) + OVERSCAN);
     /** @type {typeof shown} */
     const next = new Map();
+    const wanted = new Set(order.slice(start, end));
+    // Rows that went out of sight are written anew rather than made anew, which is what scrolling mostly costs.
+    const spare = [...shown].filter(([key]) => !wanted.has(key)).map(([, row]) => row);
     let before = /** @type {Element} */ (above);
     for (let index = start; index < end; index += 1) {
       const key = order[index];
-      const row = shown.get(key) ?? makeRow(columns);
+      const row = shown.get(key) ?? spare.pop() ?? makeRow(columns);
       row.write(rows[index], index, isHidden);
       if (before.nextElementSibling !== row.node) before.after(row.node);
       before = row.node;
       next.set(key, row);
     }
-    for (const [key, row] of shown) {
-      if (!next.has(key)) row.node.remove();
-    }
+    for (const row of spare) row.node.remove();
     shown = next;
     setHeight(above, start * height);
     setHeight(below, (rows.length - end) * height);
@@ -138,6 +139,8 @@ function setHeight(row, height) {
   row.hidden = height === 0;
 }
 
+const collator = new Intl.Collator(undefined, { numeric: true });
+
 /**
  * @template T
  * @param {T[]} rows
@@ -145,7 +148,6 @@ function setHeight(row, height) {
  * @param {boolean} descending
  */
 function sorted(rows, column, descending) {
-  const collator = new Intl.Collator(undefined, { numeric: true });
   const sign = descending ? -1 : 1;
   const keyed = rows.map((row) => ({ row, key: column.sort(row) }));
   keyed.sort(({ key: a }, { key: b }) => sign

@@ -201,7 +201,7 @@ describe('states of the page', { timeout: 240_000 }, () => {
     assert.equal(await page.locator('html').getAttribute('data-theme'), 'light');
     assert.equal(await page.locator('thead .c-note').isVisible(), false);
     assert.equal(await page.locator('thead .c-total').getAttribute('aria-sort'), 'descending');
-    await page.getByText(/bit\/s/).first().waitFor();
+    await page.locator('.c-down .text', { hasText: 'bit/s' }).first().waitFor();
   });
 
   test('addresses can be covered', async (t) => {
