@@ -40,9 +40,17 @@ impl SocketOptions {
     }
 }
 
-/// The process or the machine is out of descriptors or memory for sockets (EMFILE, ENFILE, ENOBUFS, ENOMEM): trying
-/// again at once cannot help.
+/// The process or the machine is out of descriptors, of memory for sockets, or of sockets that may be watched (EMFILE,
+/// ENFILE, ENOBUFS, ENOMEM; ENOSPC of epoll): trying again at once cannot help.
 pub fn is_shortage(error: &io::Error) -> bool {
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    error.raw_os_error().is_some_and(|code| shortages.iter().any(|errno| errno.raw_os_error() == code))
+    is_one_of(error, &[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::NOSPC])
+}
+
+/// No local port is free to connect from, or the source address is gone.
+pub fn is_out_of_ports(error: &io::Error) -> bool {
+    is_one_of(error, &[Errno::ADDRNOTAVAIL, Errno::ADDRINUSE])
+}
+
+fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
+    error.raw_os_error().is_some_and(|code| errnos.iter().any(|errno| errno.raw_os_error() == code))
 }

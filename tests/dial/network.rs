@@ -70,6 +70,21 @@ fn of_one_family_the_address_that_has_a_route_is_taken_and_else_the_first() {
 }
 
 #[test]
+fn an_ipv4_address_without_a_route_is_unreachable_at_once_and_nobody_is_asked_for_a_translator() {
+    in_own_network(
+        "network::an_ipv4_address_without_a_route_is_unreachable_at_once_and_nobody_is_asked_for_a_translator",
+        || {
+            ip(&["-6", "route", "add", "default", "dev", "lo"]);
+            let server = NameServer::start("127.0.0.2", &[], Manner::Plain);
+            let mut reactor = Reactor::new(asking(&[server.address]));
+            let target = SocketAddr::from(([8, 8, 8, 8], 443));
+            assert_eq!(reactor.outcome(&target.into()).unwrap_err(), DialError::Unreachable);
+            assert_eq!(reactor.counters.dns_lookups.value(), 0);
+        },
+    );
+}
+
+#[test]
 fn the_public_addresses_of_this_machine_are_refused_as_soon_as_it_has_them_unless_they_are_allowed() {
     in_own_network(
         "network::the_public_addresses_of_this_machine_are_refused_as_soon_as_it_has_them_unless_they_are_allowed",

@@ -88,6 +88,10 @@ impl Dialer {
 
     /// Connecting to `address` failed: the pool knows it of the address, the families of a whole network that is silent.
     pub(super) fn on_failed(&mut self, address: SocketAddr, error: DialError, now: Instant) {
+        // That is no word about the target.
+        if error == DialError::NoPorts {
+            return;
+        }
         self.pool.on_failed(address, now);
         match error {
             DialError::TimedOut | DialError::Unreachable => self.families.on_unanswered(family_of(address.ip()), now),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-use crate::io::sockopt::is_shortage;
+use crate::io::sockopt::{is_out_of_ports, is_shortage};
 use crate::outbound::policy::Refusal;
 use crate::outbound::resolve::ResolveError;
 use crate::session::DialFailure;
@@ -32,7 +32,9 @@ pub enum DialError {
     TimedOut,
     /// No descriptor was left for a socket.
     NoDescriptors,
-    /// Anything else, such as no free local port.
+    /// No local port was free, or `outbound.bind` is no address of this machine any more.
+    NoPorts,
+    /// Anything else.
     Other(ErrorKind),
 }
 
@@ -45,7 +47,7 @@ impl DialError {
             Self::DnsTimeout | Self::DnsFailed | Self::DnsBusy => 1,
             Self::RefusedByPolicy(_) => 2,
             Self::Refused | Self::Unreachable | Self::TimedOut | Self::Other(_) => 3,
-            Self::NoDescriptors => 4,
+            Self::NoDescriptors | Self::NoPorts => 4,
         }
     }
 
@@ -56,7 +58,7 @@ impl DialError {
                 &counters.dials_unresolved
             }
             Self::RefusedByPolicy(_) => &counters.dials_refused_by_policy,
-            Self::Refused | Self::Unreachable | Self::Other(_) => &counters.dials_failed,
+            Self::Refused | Self::Unreachable | Self::NoPorts | Self::Other(_) => &counters.dials_failed,
             Self::TimedOut => &counters.dials_timed_out,
             Self::NoDescriptors => &counters.dials_no_descriptors,
         };
@@ -68,6 +70,7 @@ impl From<&io::Error> for DialError {
     fn from(error: &io::Error) -> Self {
         match error.kind() {
             _ if is_shortage(error) => Self::NoDescriptors,
+            _ if is_out_of_ports(error) => Self::NoPorts,
             ErrorKind::ConnectionRefused => Self::Refused,
             ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => Self::Unreachable,
             ErrorKind::TimedOut => Self::TimedOut,
@@ -100,7 +103,7 @@ impl From<DialError> for DialFailure {
             DialError::RefusedByPolicy(_) => Self::Policy,
             DialError::Refused | DialError::Unreachable | DialError::Other(_) => Self::Unreachable,
             DialError::TimedOut => Self::TimedOut,
-            DialError::NoDescriptors => Self::NoResources,
+            DialError::NoDescriptors | DialError::NoPorts => Self::NoResources,
         }
     }
 }
@@ -118,6 +121,7 @@ impl fmt::Display for DialError {
             Self::Unreachable => f.write_str("unreachable"),
             Self::TimedOut => f.write_str("timed out"),
             Self::NoDescriptors => f.write_str("out of descriptors"),
+            Self::NoPorts => f.write_str("no local port is free"),
             Self::Other(kind) => write!(f, "{kind}"),
         }
     }
@@ -130,6 +134,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn shortages_of_ours_are_not_laid_at_the_targets_door() {
+        for error in [DialError::NoDescriptors, DialError::NoPorts] {
+            assert_eq!(DialFailure::from(error), DialFailure::NoResources);
+            assert!(error.weight() > DialError::TimedOut.weight());
+        }
+    }
+
+    #[test]
     fn system_errors_become_the_right_variant() {
         for (errno, expected) in [
             (Errno::MFILE, DialError::NoDescriptors),
@@ -138,7 +150,10 @@ mod tests {
             (Errno::NETUNREACH, DialError::Unreachable),
             (Errno::HOSTUNREACH, DialError::Unreachable),
             (Errno::TIMEDOUT, DialError::TimedOut),
-            (Errno::ADDRNOTAVAIL, DialError::Other(ErrorKind::AddrNotAvailable)),
+            (Errno::NOSPC, DialError::NoDescriptors),
+            (Errno::ADDRNOTAVAIL, DialError::NoPorts),
+            (Errno::ADDRINUSE, DialError::NoPorts),
+            (Errno::PERM, DialError::Other(ErrorKind::PermissionDenied)),
         ] {
             assert_eq!(DialError::from(&io::Error::from(errno)), expected);
         }

@@ -123,6 +123,7 @@ impl Routes {
         match socket.ask(to, self.source) {
             Ok(way) => way,
             Err(error) if is_shortage(&error) => Way::Unknown,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => probe::ask(to, self.source),
             Err(error) => {
                 self.kernel = Self::without_socket(&error);
                 probe::ask(to, self.source)

@@ -39,26 +39,36 @@ impl RouteSocket {
     /// The way to `to`, for what leaves from `source` if that is given.
     ///
     /// # Errors
-    /// The kernel does not answer such questions.
+    /// The kernel does not answer such questions, or (would block) lost the answers.
     pub(super) fn ask(&mut self, to: IpAddr, source: Option<IpAddr>) -> io::Result<Way> {
-        self.sequence = self.sequence.wrapping_add(1);
-        send(&self.socket, &question(self.sequence, to, source), SendFlags::empty())?;
+        for _ in 0..QUESTIONS_MAX {
+            self.sequence = self.sequence.wrapping_add(1);
+            send(&self.socket, &question(self.sequence, to, source), SendFlags::empty())?;
+            if let Some(answer) = self.answer()? {
+                return answer;
+            }
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// The answer to the latest question; `None` if it was lost among more news than the socket takes.
+    fn answer(&mut self) -> io::Result<Option<io::Result<Way>>> {
+        let mut room = [0; ROOM_BYTES];
         loop {
-            let mut room = [0; ROOM_BYTES];
             let length = match recv(&self.socket, &mut room, RecvFlags::empty()) {
                 Ok((_, length)) => length,
-                // More news than the socket takes; the answer may be among what was lost.
                 Err(Errno::NOBUFS) => {
                     self.has_news = true;
                     continue;
                 }
                 Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
             let (answer, has_news) = read(room.get(..length).unwrap_or(&[]), self.sequence);
             self.has_news |= has_news;
-            if let Some(answer) = answer {
-                return answer;
+            if answer.is_some() {
+                return Ok(answer);
             }
         }
     }
@@ -144,6 +154,8 @@ fn way(kind: u16, body: &[u8]) -> Option<io::Result<Way>> {
     }
 }
 
+/// How often one question is put, for answers may be lost.
+const QUESTIONS_MAX: usize = 3;
 /// Room for one datagram of the kernel; answers are far shorter.
 const ROOM_BYTES: usize = 8192;
 /// RTMGRP_IPV4_IFADDR and RTMGRP_IPV6_IFADDR.
