@@ -19,6 +19,7 @@ export function createChart({ label }) {
   /** @type {Point[]} */
   let points = [];
   let step = 1;
+  let span = 60;
   /** @type {Plot | null} */
   let plot = null;
   let drawnAs = '';
@@ -75,12 +76,12 @@ export function createChart({ label }) {
 
   /**
    * @param {Point[]} next
-   * @param {number} stepSeconds
+   * @param {{ step: number, span: number }} seconds between two points, and of the whole range
    * @param {string} summary
    */
-  function render(next, stepSeconds, summary) {
+  function render(next, seconds, summary) {
     points = next;
-    step = stepSeconds;
+    ({ step, span } = seconds);
     write(caption, summary);
     attribute(canvas, 'aria-label', `${label}. ${summary} ${t('chart.keys')}`);
     draw();
@@ -95,12 +96,12 @@ export function createChart({ label }) {
     }
     const { default: uPlot } = await library;
     const { theme } = document.documentElement.dataset;
-    const look = `${theme} ${state.settings.rates} ${state.settings.lang} ${step}`;
+    const look = `${theme} ${state.settings.rates} ${state.settings.lang} ${step} ${span}`;
     if (!canvas.clientWidth) return;
     if (!plot || look !== drawnAs) {
       plot?.destroy();
       drawnAs = look;
-      plot = new uPlot(options(canvas.clientWidth, step, onCursor), data(points), canvas);
+      plot = new uPlot(options(canvas.clientWidth, { step, span }, onCursor), data(points), canvas);
     } else {
       plot.setData(data(points));
     }
@@ -152,11 +153,11 @@ function data(points) {
 
 /**
  * @param {number} width
- * @param {number} step
+ * @param {{ step: number, span: number }} seconds
  * @param {(index: number | null | undefined) => void} onCursor
  * @returns {import('./vendor/uplot/uPlot.esm.js').Options}
  */
-function options(width, step, onCursor) {
+function options(width, { step, span }, onCursor) {
   const style = getComputedStyle(document.documentElement);
   const colour = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
   const font = `11px ${style.fontFamily}`;
@@ -167,7 +168,11 @@ function options(width, step, onCursor) {
     padding: [8, 18, 0, 0],
     legend: { show: false },
     cursor: { y: false, points: { size: 7, width: 2 }, drag: { x: false, y: false } },
-    scales: { y: { range: (_, __, max) => [0, niceTop(max, factor)] } },
+    scales: {
+      // The whole range, however little of it there is yet.
+      x: { range: (_, __, max) => [max - span + step, max] },
+      y: { range: (_, __, max) => [0, niceTop(max, factor)] },
+    },
     axes: [
       {
         stroke: colour('--muted'), font, grid: { show: false }, ticks: { show: false }, size: 26, space: 72,

@@ -8,6 +8,9 @@ import { line, panel } from './parts.js';
 /** @typedef {import('../types.d.ts').State} State */
 /** @typedef {import('../types.d.ts').Tier} Tier */
 
+// A rate of fewer is chance.
+const DIALS_MIN = 20;
+
 /** A rate of hits as figure, mark and word: what it means does not hang on a colour. */
 function hitRate() {
   const value = h('span', { class: 'hit-value' });
@@ -16,10 +19,10 @@ function hitRate() {
   const node = h('p', { class: 'hit-rate' }, value, h('span', { class: 'hit-judgement' }, mark, word));
   return {
     node,
-    /** @param {number} share @param {boolean} any whether there was anything to hit */
-    write(share, any) {
-      const level = !any ? 'none' : share >= 0.8 ? 'good' : share >= 0.6 ? 'fair' : share >= 0.4 ? 'poor' : 'bad';
-      write(value, any ? format.percent(share, 1) : '–');
+    /** @param {number} share @param {number} dials of which it is the share */
+    write(share, dials) {
+      const level = dials < DIALS_MIN ? 'none' : share >= 0.8 ? 'good' : share >= 0.6 ? 'fair' : share >= 0.4 ? 'poor' : 'bad';
+      write(value, dials > 0 ? format.percent(share, 1) : '–');
       if (node.dataset.level === level) return;
       node.dataset.level = level;
       mark.replaceChildren(icon(level === 'good' ? 'check' : level === 'none' ? 'info' : 'warn'));
@@ -46,7 +49,7 @@ export function connectionPoolView() {
     render({ stats }) {
       const pool = stats?.connection_pool;
       if (!pool) return;
-      rate.write(pool.hit_rate / 100, pool.cache_hits + pool.cache_misses > 0);
+      rate.write(pool.hit_rate / 100, pool.cache_hits + pool.cache_misses);
       write(hits, t('pool.counts', { hits: format.number(pool.cache_hits), misses: format.number(pool.cache_misses) }));
       for (const one of lines) one.write(format.number(pool[one.key] ?? 0));
       const given = [pool.connect_time_with_us, pool.connect_time_without_us];

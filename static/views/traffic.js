@@ -71,7 +71,7 @@ export function trafficView({ user } = {}) {
     figures.down.write(format.rate(stats.download_bps), t('now'));
     figures.up.write(format.rate(stats.upload_bps), t('now'));
     writeExtremes(stats.peak, stats.average);
-    chart.render(live, 1, summary(t('range.live.words', { n: liveSeconds }), stats.peak, stats.average));
+    chart.render(live, { step: 1, span: liveSeconds }, summary(t('range.live.words', { n: liveSeconds }), stats.peak, stats.average));
   }
 
   function renderPast() {
@@ -84,7 +84,7 @@ export function trafficView({ user } = {}) {
     figures.down.write(format.bytes(sums.down), t('traffic.sum'), format.exactBytes(sums.down));
     figures.up.write(format.bytes(sums.up), t('traffic.sum'), format.exactBytes(sums.up));
     writeExtremes(past.peak, past.average);
-    chart.render(points, past.step_seconds, summary(t(`range.${range}`), past.peak, past.average));
+    chart.render(points, { step: past.step_seconds, span: SECONDS[range] }, summary(t(`range.${range}`), past.peak, past.average));
   }
 
   /** @param {Rates} peak @param {Rates} average */

@@ -12,8 +12,10 @@ import { until } from './wait.mjs';
 const BINARY = resolve(ROOT, process.env.SERVER ?? 'target/release/vless-rust');
 export const ADMIN = 'admin-token-of-a-test-0123456789';
 export const VIEW = 'view-token-of-a-test-0123456789';
-/** The account that is in the configuration file and therefore locked. */
-export const LOCKED = { uuid: '5783a3e7-e373-51cd-8642-c83782b807c5', email: 'file-user' };
+/** Accounts in the configuration file, and therefore locked: one for everything, one to be cut, one with a wicked name. */
+export const LOCKED = { uuid: '5783a3e7-e373-51cd-8642-c83782b807c5', email: 'file-user', note: 'laptop' };
+export const CUT = { uuid: 'a1cb11f1-0c6e-5ec2-99aa-48ca3cc1a35e', email: 'cutter' };
+export const EVIL = { uuid: '0c1f2c9e-6b1b-4c0f-9a55-3d9f4d1e2a77', email: '<img src=x onerror=alert(1)>"\'&/', note: '<script>alert(2)</script>{n}|' };
 
 export class Server {
   /** @param {Record<string, any>} [more] sections that override those below */
@@ -25,7 +27,7 @@ export class Server {
     const { monitoring, users, ...others } = more;
     server.config = {
       server: { listen: '127.0.0.1', port: server.port, public_ip: '127.0.0.1' },
-      users: users ?? [LOCKED],
+      users: users ?? [LOCKED, CUT, EVIL],
       monitoring: { port: server.apiPort, admin_token: ADMIN, ...monitoring },
       outbound: { allow: ['127.0.0.0/8', '::1/128'] },
       timeouts: { drain: 1 },
