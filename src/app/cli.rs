@@ -1,11 +1,19 @@
 //! The command line: arguments in, [`Command`] out.
 //!
-//! Owns the words and the help text. Does nothing itself and looks at no file.
+//! Owns what each command means; [`table`] has the words. Does nothing itself and looks at no file.
+
+pub mod table;
+mod words;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::app::exit::{self, Failure};
+use self::words::Words;
+use crate::app::client_configs::Format;
+use crate::app::exit::Failure;
+use crate::app::wizard::Lang;
+
+pub use self::table::help;
 
 /// What the operator wants. A configuration of `None` means `config.json` in the working directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,143 +32,80 @@ pub enum Command {
     Init {
         /// Where to.
         config: Option<PathBuf>,
-        /// Take every default instead of asking.
-        yes: bool,
+        /// Who answers the questions.
+        answers: Answerer,
+        /// The language to ask in; none = that of the terminal.
+        lang: Option<Lang>,
     },
-    /// Print share links.
+    /// Print what clients import.
     Link {
         /// The configuration to use.
         config: Option<PathBuf>,
         /// Whose; none = everybody's.
         email: Option<String>,
+        /// What to print.
+        format: Format,
+        /// Draw it as a QR code, too.
+        qr: bool,
     },
     /// Print the version.
     Version,
-    /// Print [`HELP`].
+    /// Print the help.
     Help,
 }
 
-/// What `help` prints on stdout, and a wrong command line on stderr.
-pub const HELP: &str = "\
-VLESS-Rust, a VLESS proxy server
-
-usage: vless-rust [COMMAND] [OPTIONS]
-
-  [run] [CONFIG]        serve; without a configuration: `init --yes`, then serve
-  check [CONFIG]        validate the configuration and print what is in effect
-  init --yes [CONFIG]   write a configuration: random id, self-signed certificate,
-                        port 8443; prints the link to import into a client
-  link [EMAIL]          print the share links of all users, or of one
-  version               print the version
-  help                  print this text
-
-  -c, --config CONFIG   the configuration, for every command; default config.json
-  -h, --help            same as help
-  -V, --version         same as version
-
-exit codes: 0 success, 64 wrong command line, 66 file not found, 69 port in use,
-73 cannot create a file, 77 no permission, 78 wrong configuration
-";
+/// Who answers the questions of `init`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answerer {
+    /// Whoever is at standard input.
+    Person,
+    /// Nobody: every default is taken.
+    Defaults,
+    /// A file.
+    File(PathBuf),
+}
 
 /// Reads the arguments, without the program's own name.
 ///
 /// # Errors
-/// 64 with what is wrong; the caller adds [`HELP`].
+/// 64 with what is wrong; the caller adds [`help`].
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
-    let words = Words::read(arguments)?;
-    if words.help {
-        return Ok(Command::Help);
+    let mut words = Words::read(arguments)?;
+    match words.command.name {
+        "run" => Ok(Command::Run { config: words.config_or_operand()? }),
+        "check" => Ok(Command::Check { config: words.config_or_operand()? }),
+        "init" => init(&mut words),
+        "link" => link(&mut words),
+        "version" => Ok(Command::Version),
+        _ => Ok(Command::Help),
     }
-    if words.version {
-        return Ok(Command::Version);
-    }
-    let mut plain = words.plain.into_iter();
-    let mut command = plain.next().unwrap_or_else(|| "run".into());
-    let mut operand = plain.next();
-    // A configuration alone means `run`; it is told from a misspelt command by its dot or slash.
-    if operand.is_none() && command.to_string_lossy().contains(['.', '/']) {
-        operand = Some(std::mem::replace(&mut command, "run".into()));
-    }
-    let command = command.to_string_lossy().into_owned();
-    let unexpected =
-        |extra: OsString| usage(format!("too many arguments: \"{}\" is not expected here", extra.to_string_lossy()));
-    if let Some(extra) = plain.next() {
-        return Err(unexpected(extra));
-    }
-    if words.yes && command != "init" {
-        return Err(usage("--yes belongs to init"));
-    }
-    let config = |named: Option<PathBuf>, operand: Option<OsString>| match (named, operand) {
-        (Some(_), Some(second)) => {
-            Err(usage(format!("two configurations; \"{}\" is one too many", second.to_string_lossy())))
-        }
-        (named, operand) => Ok(named.or(operand.map(PathBuf::from))),
+}
+
+fn init(words: &mut Words) -> Result<Command, Failure> {
+    let answers = match (words.is_given("--yes"), words.value("--answers")) {
+        (true, Some(_)) => return Err(words::usage("--yes takes every default, so --answers is one too many")),
+        (true, None) => Answerer::Defaults,
+        (false, Some(file)) => Answerer::File(file.into()),
+        (false, None) => Answerer::Person,
     };
-    match command.as_str() {
-        "run" => Ok(Command::Run { config: config(words.config, operand)? }),
-        "check" => Ok(Command::Check { config: config(words.config, operand)? }),
-        "init" => Ok(Command::Init { config: config(words.config, operand)?, yes: words.yes }),
-        "link" => {
-            let email = operand.map(|email| email.to_string_lossy().into_owned());
-            Ok(Command::Link { config: words.config, email })
-        }
-        "version" => operand.map_or(Ok(Command::Version), |extra| Err(unexpected(extra))),
-        "help" => Ok(Command::Help),
-        "user" | "probe" => Err(usage(format!("{command} is not built yet"))),
-        other => Err(usage(format!("there is no command \"{other}\""))),
-    }
+    let lang = words.text_value("--lang").map(|lang| Lang::of(&lang));
+    Ok(Command::Init { config: words.config_or_operand()?, answers, lang })
 }
 
-/// Arguments sorted into options and the rest.
-#[derive(Default)]
-struct Words {
-    plain: Vec<OsString>,
-    config: Option<PathBuf>,
-    yes: bool,
-    help: bool,
-    version: bool,
-}
-
-impl Words {
-    fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Failure> {
-        let mut words = Self::default();
-        let mut arguments = arguments.into_iter();
-        while let Some(argument) = arguments.next() {
-            match argument.to_str() {
-                Some("-c" | "--config") => {
-                    let path = arguments.next().ok_or_else(|| usage("--config needs the path of a file"))?;
-                    words.name_config(path.into())?;
-                }
-                Some(text) if text.starts_with("--config=") => words.name_config(text["--config=".len()..].into())?,
-                Some("-y" | "--yes") => words.yes = true,
-                Some("-h" | "--help") => words.help = true,
-                Some("-V" | "--version") => words.version = true,
-                Some("--qr") => return Err(usage("--qr is not built yet")),
-                Some("--") => words.plain.extend(arguments.by_ref()),
-                Some(text) if text.starts_with('-') && text.len() > 1 => {
-                    return Err(usage(format!("there is no option \"{text}\"")));
-                }
-                _ => words.plain.push(argument),
-            }
-        }
-        Ok(words)
+fn link(words: &mut Words) -> Result<Command, Failure> {
+    let format = words.text_value("--format").and_then(|format| Format::of(&format)).unwrap_or_default();
+    let qr = words.is_given("--qr");
+    if qr && format != Format::Vless {
+        return Err(words::usage("--qr draws a link; leave --format out"));
     }
-
-    fn name_config(&mut self, path: PathBuf) -> Result<(), Failure> {
-        match self.config.replace(path) {
-            None => Ok(()),
-            Some(_) => Err(usage("--config is given twice")),
-        }
-    }
-}
-
-fn usage(message: impl Into<String>) -> Failure {
-    Failure::new(exit::USAGE, message)
+    Ok(Command::Link { config: words.config(), email: words.text(), format, qr })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use crate::app::exit;
 
     fn parsed(line: &str) -> Result<Command, Failure> {
         parse(line.split_whitespace().map(OsString::from))
@@ -168,6 +113,10 @@ mod tests {
 
     fn path(text: &str) -> PathBuf {
         PathBuf::from(text)
+    }
+
+    fn link_of(config: Option<&str>, email: Option<&str>, format: Format) -> Command {
+        Command::Link { config: config.map(path), email: email.map(Into::into), format, qr: false }
     }
 
     #[test]
@@ -186,23 +135,34 @@ mod tests {
     }
 
     #[test]
-    fn init_and_link_take_their_arguments() {
-        assert_eq!(parsed("init --yes"), Ok(Command::Init { config: None, yes: true }));
-        assert_eq!(parsed("init a.json"), Ok(Command::Init { config: Some(path("a.json")), yes: false }));
-        assert_eq!(parsed("link"), Ok(Command::Link { config: None, email: None }));
+    fn init_takes_its_arguments() {
+        let init = |config: Option<&str>, answers| Command::Init { config: config.map(path), answers, lang: None };
+        assert_eq!(parsed("init --yes"), Ok(init(None, Answerer::Defaults)));
+        assert_eq!(parsed("init a.json"), Ok(init(Some("a.json"), Answerer::Person)));
+        assert_eq!(parsed("init --answers a.txt"), Ok(init(None, Answerer::File(path("a.txt")))));
+        let chinese = Command::Init { config: None, answers: Answerer::Person, lang: Some(Lang::Zh) };
+        assert_eq!(parsed("init --lang zh"), Ok(chinese));
+    }
+
+    #[test]
+    fn link_takes_its_arguments() {
+        assert_eq!(parsed("link"), Ok(link_of(None, None, Format::Vless)));
         assert_eq!(
             parsed("link me@example.com -c a.json"),
-            Ok(Command::Link { config: Some(path("a.json")), email: Some("me@example.com".into()) })
+            Ok(link_of(Some("a.json"), Some("me@example.com"), Format::Vless))
         );
+        assert_eq!(parsed("link --format sing-box"), Ok(link_of(None, None, Format::SingBox)));
+        let drawn = Command::Link { config: None, email: None, format: Format::Vless, qr: true };
+        assert_eq!(parsed("link --qr"), Ok(drawn));
     }
 
     #[test]
     fn help_and_version_have_three_spellings_each() {
-        for line in ["help", "--help", "-h", "run --help"] {
-            assert_eq!(parsed(line), Ok(Command::Help));
+        for line in ["help", "--help", "-h", "run --help", "init --help --qr"] {
+            assert_eq!(parsed(line), Ok(Command::Help), "{line}");
         }
         for line in ["version", "--version", "-V"] {
-            assert_eq!(parsed(line), Ok(Command::Version));
+            assert_eq!(parsed(line), Ok(Command::Version), "{line}");
         }
     }
 
@@ -215,10 +175,13 @@ mod tests {
             ("version extra", "\"extra\" is not expected here"),
             ("run a.json -c b.json", "two configurations"),
             ("-c a.json -c b.json", "given twice"),
-            ("run -c", "needs the path"),
-            ("run --yes", "belongs to init"),
-            ("user list", "not built yet"),
-            ("link --qr", "not built yet"),
+            ("run -c", "needs a value: CONFIG"),
+            ("run --yes", "--yes belongs to init"),
+            ("run --yes=1", "takes no value"),
+            ("init --yes --answers a", "one too many"),
+            ("init --lang fr", "must be one of en, zh, not \"fr\""),
+            ("link --format clash", "must be one of vless, xray, sing-box, mihomo"),
+            ("link --qr --format xray", "leave --format out"),
         ] {
             let failure = parsed(line).unwrap_err();
             assert_eq!(failure.code, exit::USAGE);

@@ -6,10 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::app::cli::{Command, HELP};
+use crate::app::cli::{self, Answerer, Command};
+use crate::app::client_configs::{self, Format};
 use crate::app::config::{Config, DEFAULT_FILE};
 use crate::app::exit::{self, Failure};
-use crate::app::{certs, init, link, preflight};
+use crate::app::qr::{Qr, does_not_fit};
+use crate::app::wizard::terminal_size;
+use crate::app::{certs, first_run, init, link, preflight};
 
 /// What a command has to say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,14 +28,16 @@ pub fn execute(command: &Command) -> Option<Result<Output, Failure>> {
     match command {
         Command::Run { .. } => None,
         Command::Check { config } => Some(check(&path_of(config.as_ref()))),
-        Command::Init { config, yes: true } => Some(init(&path_of(config.as_ref()))),
-        Command::Init { yes: false, .. } => Some(Err(Failure::new(
-            exit::USAGE,
-            "the wizard is not built yet; `vless-rust init --yes` writes a configuration with defaults",
-        ))),
-        Command::Link { config, email } => Some(link(&path_of(config.as_ref()), email.as_deref())),
+        Command::Init { config, answers: Answerer::Defaults, .. } => Some(init(&path_of(config.as_ref()))),
+        Command::Init { config, answers, lang } => {
+            Some(first_run::ask(&path_of(config.as_ref()), answers, *lang).map(|_| Output::default()))
+        }
+        Command::Link { config, email, format, qr } => {
+            let draw = if *qr { Draw::Code } else { Draw::Nothing };
+            Some(link(&path_of(config.as_ref()), email.as_deref(), *format, draw))
+        }
         Command::Version => Some(Ok(plain(format!("vless-rust {}\n", env!("CARGO_PKG_VERSION"))))),
-        Command::Help => Some(Ok(plain(HELP.to_owned()))),
+        Command::Help => Some(Ok(plain(cli::help()))),
     }
 }
 
@@ -58,15 +63,45 @@ fn check(path: &Path) -> Result<Output, Failure> {
     Ok(Output { stdout: config.effective_json() + "\n", notes })
 }
 
-fn link(path: &Path, email: Option<&str>) -> Result<Output, Failure> {
+/// Whether a code is drawn beside the text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Draw {
+    Code,
+    Nothing,
+}
+
+fn link(path: &Path, email: Option<&str>, format: Format, draw: Draw) -> Result<Output, Failure> {
     let config = Config::load(path)?;
     let host = link::host(&config);
     let certificates = certs::load_or_generate(&config, &host.host, SystemTime::now())?;
     let links = link::links(&config, &host, &certificates, email)?;
+    if format != Format::Vless && links.len() > 1 {
+        let known = links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(Failure::new(exit::USAGE, format!("a client configuration is for one user; name one of {known}")));
+    }
     let mut notes = config.warnings().to_vec();
     notes.extend(link::warnings(&config, &host, &certificates));
-    let lines = links.iter().map(ToString::to_string).collect::<Vec<_>>();
-    Ok(Output { stdout: lines.join("\n") + "\n", notes })
+    let mut stdout = String::new();
+    for link in &links {
+        stdout.push_str(&client_configs::text(format, link, certificates.first()));
+        if draw == Draw::Code {
+            match code(&link.to_string()) {
+                Ok(code) => stdout.push_str(&code),
+                Err(why) => notes.push(format!("{}: no QR code: {why}", link.name)),
+            }
+        }
+    }
+    Ok(Output { stdout, notes })
+}
+
+/// The code of `text`, or why it is not drawn.
+fn code(text: &str) -> Result<String, String> {
+    let code = Qr::new(text).ok_or_else(|| "the link is too long for one".to_owned())?;
+    // Where stdout is no terminal, somebody else decides what fits.
+    match terminal_size().and_then(|terminal| does_not_fit(code.size(), terminal)) {
+        None => Ok(code.terminal()),
+        Some(why) => Err(why + "; make the window larger, or its letters smaller"),
+    }
 }
 
 fn init(path: &Path) -> Result<Output, Failure> {
@@ -90,6 +125,10 @@ mod tests {
 
     use std::fs;
 
+    fn link_of(config: Option<PathBuf>, format: Format) -> Command {
+        Command::Link { config, email: None, format, qr: false }
+    }
+
     fn executed(command: &Command) -> Result<Output, Failure> {
         execute(command).expect("not `run`")
     }
@@ -98,8 +137,9 @@ mod tests {
     fn init_link_and_check_work_on_one_file() {
         let folder = tempfile::tempdir().unwrap();
         let config = Some(folder.path().join("config.json"));
-        let created = executed(&Command::Init { config: config.clone(), yes: true }).unwrap();
-        let linked = executed(&Command::Link { config: config.clone(), email: None }).unwrap();
+        let created =
+            executed(&Command::Init { config: config.clone(), answers: Answerer::Defaults, lang: None }).unwrap();
+        let linked = executed(&link_of(config.clone(), Format::Vless)).unwrap();
         assert_eq!(created.stdout, linked.stdout);
         assert!(created.stdout.starts_with("vless://") && created.stdout.ends_with('\n'));
         let checked = executed(&Command::Check { config }).unwrap();
@@ -143,14 +183,24 @@ mod tests {
     fn a_missing_configuration_exits_with_66() {
         let config = Some(PathBuf::from("/no/such/config.json"));
         assert_eq!(executed(&Command::Check { config: config.clone() }).unwrap_err().code, exit::NO_INPUT);
-        assert_eq!(executed(&Command::Link { config, email: None }).unwrap_err().code, exit::NO_INPUT);
+        assert_eq!(executed(&link_of(config, Format::Vless)).unwrap_err().code, exit::NO_INPUT);
     }
 
     #[test]
-    fn what_is_not_built_says_so() {
-        let failure = executed(&Command::Init { config: None, yes: false }).unwrap_err();
-        assert_eq!(failure.code, exit::USAGE);
-        assert!(failure.message.contains("init --yes"));
+    fn link_prints_whole_client_configurations_and_draws_codes() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Some(folder.path().join("config.json"));
+        executed(&Command::Init { config: config.clone(), answers: Answerer::Defaults, lang: None }).unwrap();
+        for (format, word) in
+            [(Format::Xray, "pinnedPeerCertSha256"), (Format::SingBox, "certificate_public_key_sha256")]
+        {
+            let written = executed(&link_of(config.clone(), format)).unwrap().stdout;
+            assert!(serde_json::from_str::<serde_json::Value>(&written).is_ok() && written.contains(word), "{written}");
+        }
+        assert!(executed(&link_of(config.clone(), Format::Mihomo)).unwrap().stdout.contains("    fingerprint: "));
+        let drawn = executed(&Command::Link { config, email: None, format: Format::Vless, qr: true }).unwrap();
+        // The tests may run in a terminal that is too small.
+        assert!(drawn.stdout.contains('▀') || drawn.notes.iter().any(|note| note.contains("no QR code")));
     }
 
     #[test]

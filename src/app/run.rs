@@ -12,13 +12,14 @@ use crate::app::access::AccessLines;
 use crate::app::backend::AppBackend;
 use crate::app::capacity::Capacity;
 use crate::app::config::{Config, DEFAULT_FILE};
-use crate::app::console::{self, Reporter};
+use crate::app::console::Reporter;
 use crate::app::exit::{self, Failure};
+use crate::app::first_run::first_run;
 use crate::app::logging::{self, LogHandle};
 use crate::app::rules::{self, Surroundings};
 use crate::app::supervisor::orders::Orders;
 use crate::app::supervisor::{LAST_WORDS_TIMEOUT, Supervisor};
-use crate::app::{certs, init, link, memory, monitoring, preflight};
+use crate::app::{certs, link, memory, monitoring, preflight};
 use crate::control::Control;
 use crate::control::state::file::{Loaded, load};
 use crate::reactor::{Reactor, Rules, Seed, accept};
@@ -38,19 +39,6 @@ pub fn run(path: Option<&PathBuf>) -> Result<(), Failure> {
     let served = start(config, log.clone()).map(Supervisor::run);
     log.flush(LAST_WORDS_TIMEOUT);
     served
-}
-
-/// What `init --yes` does; the link goes to stdout.
-fn first_run() -> Result<Config, Failure> {
-    let created = init::init_with_defaults(Path::new(DEFAULT_FILE))?;
-    console::note(&format!("{DEFAULT_FILE} was written; import this link into a client:"));
-    if let Err(error) = console::result(&format!("{}\n", created.link)) {
-        console::note(&format!("the link could not be written to stdout ({error}); `vless-rust link` prints it again"));
-    }
-    for warning in &created.warnings {
-        console::note(warning);
-    }
-    Ok(created.config)
 }
 
 /// Starts everything, the supervisor last.

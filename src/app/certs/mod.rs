@@ -118,6 +118,15 @@ fn warn_about_name(tls: &Tls, certificates: &mut [LoadedCertificate]) {
     }
 }
 
+/// The pair in these files, judged as those of a configuration are.
+///
+/// # Errors
+/// As [`load_or_generate`], without those of writing.
+pub fn inspect(cert_file: &Path, key_file: &Path, now: SystemTime) -> Result<LoadedCertificate, Failure> {
+    let (cert_file, key_file) = (cert_file.to_owned(), key_file.to_owned());
+    load(&CertificateFiles { cert_file, key_file, server_names: Vec::new() }, now, &Roots::of_the_system())
+}
+
 /// Whether `load_or_generate` would make a new default pair.
 pub fn would_generate(config: &Config) -> bool {
     config.tls.as_ref().is_some_and(|tls| is_missing(&tls.main))

@@ -163,6 +163,11 @@ impl Config {
     }
 }
 
+/// Whether `text` is a host name or an IP address, without port and brackets.
+pub fn is_host(text: &str) -> bool {
+    values::host(text).is_ok()
+}
+
 /// No sane configuration is larger; a mistyped path to a disk image is.
 const FILE_BYTES_MAX: usize = 16 << 20;
 

@@ -1,0 +1,182 @@
+//! The table of commands and options.
+//!
+//! Owns every word of the command line with its explanation. The parser, the help text, the shell completions and the
+//! manual page all come from here, so that none of them can know a word that another does not.
+
+/// One command.
+#[derive(Debug)]
+pub struct CommandRow {
+    pub name: &'static str,
+    /// What may stand behind it, as the help shows it.
+    pub operands: &'static str,
+    /// Operands at the most.
+    pub operands_max: usize,
+    /// The long names of the options it takes, beside those that all commands take.
+    pub options: &'static [&'static str],
+    /// In one sentence, without a final full stop.
+    pub about: &'static str,
+}
+
+/// One option.
+#[derive(Debug)]
+pub struct OptionRow {
+    /// With its two dashes.
+    pub long: &'static str,
+    /// With its dash.
+    pub short: Option<&'static str>,
+    /// The word for its value, if it takes one.
+    pub value: Option<&'static str>,
+    /// The words a value may be, where these are few.
+    pub words: &'static [&'static str],
+    /// In one sentence, without a final full stop.
+    pub about: &'static str,
+}
+
+/// In the order in which the help shows them.
+pub const COMMANDS: &[CommandRow] = &[
+    row(
+        "run",
+        "[CONFIG]",
+        1,
+        &[],
+        "serve; without a configuration: the wizard on a terminal, else `init --yes`, first",
+    ),
+    row("init", "[CONFIG]", 1, &["--yes", "--answers", "--lang"], "write a first configuration: the wizard asks"),
+    row("check", "[CONFIG]", 1, &[], "validate the configuration and print what is in effect"),
+    row("link", "[EMAIL]", 1, &["--format", "--qr"], "print what clients import, of all users or of one"),
+    row("version", "", 0, &[], "print the version"),
+    row("help", "[COMMAND]", 1, &[], "print this text"),
+];
+
+/// Options that all commands take.
+pub const OPTIONS_OF_ALL: &[&str] = &["--config", "--help", "--version"];
+
+/// In the order in which the help shows them.
+pub const OPTIONS: &[OptionRow] = &[
+    with_value("--config", Some("-c"), "CONFIG", &[], "the configuration, for every command; default config.json"),
+    flag("--yes", Some("-y"), "ask nothing and take every default"),
+    with_value("--answers", None, "FILE", &[], "take the answers from a file with lines such as `port = 443`"),
+    with_value("--lang", None, "LANG", &["en", "zh"], "the language of the questions; default: that of the terminal"),
+    with_value("--format", None, "FORMAT", FORMATS, "what to print: a link, or a whole client configuration"),
+    flag("--qr", None, "draw the link as a QR code"),
+    flag("--help", Some("-h"), "same as help"),
+    flag("--version", Some("-V"), "same as version"),
+];
+
+/// What `link --format` takes.
+pub const FORMATS: &[&str] = &["vless", "xray", "sing-box", "mihomo"];
+
+/// The row of the command with this name.
+pub fn command(name: &str) -> Option<&'static CommandRow> {
+    COMMANDS.iter().find(|row| row.name == name)
+}
+
+/// The row of the option with this long or short name.
+pub fn option(name: &str) -> Option<&'static OptionRow> {
+    OPTIONS.iter().find(|row| row.long == name || row.short == Some(name))
+}
+
+/// The commands that take the option `long`, for a message.
+pub fn commands_with(long: &str) -> String {
+    let names = COMMANDS.iter().filter(|row| row.options.contains(&long)).map(|row| row.name);
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// What `help` prints on stdout, and a wrong command line on stderr.
+pub fn help() -> String {
+    let mut text = String::from("VLESS-Rust, a VLESS proxy server\n\nusage: vless-rust [COMMAND] [OPTIONS]\n\n");
+    for row in COMMANDS {
+        let name = if row.name == "run" { "[run]" } else { row.name };
+        entry(&mut text, format!("{name} {}", row.operands).trim_end(), row.about);
+    }
+    text.push('\n');
+    for row in OPTIONS {
+        entry(&mut text, &option_heading(row), row.about);
+    }
+    text.push_str(
+        "\nexit codes: 0 success, 64 wrong command line, 66 file not found, 69 not available (port in\n\
+         use, server not reachable), 73 cannot create a file, 77 no permission, 78 wrong configuration\n",
+    );
+    text
+}
+
+/// Such as `-c, --config CONFIG`.
+pub fn option_heading(row: &OptionRow) -> String {
+    let short = row.short.map_or("    ".to_owned(), |short| format!("{short}, "));
+    let value = row.value.map_or(String::new(), |value| format!(" {value}"));
+    format!("{short}{}{value}", row.long)
+}
+
+/// Columns of the heading, and of a line of the help.
+const HEADING_COLUMNS: usize = 24;
+const LINE_COLUMNS: usize = 92;
+
+fn entry(text: &mut String, heading: &str, about: &str) {
+    let mut line = format!("  {heading:HEADING_COLUMNS$}");
+    if heading.len() >= HEADING_COLUMNS {
+        text.push_str(line.trim_end());
+        text.push('\n');
+        line = " ".repeat(2 + HEADING_COLUMNS);
+    }
+    for word in about.split(' ') {
+        if line.len() + word.len() > LINE_COLUMNS {
+            text.push_str(line.trim_end());
+            text.push('\n');
+            line = " ".repeat(2 + HEADING_COLUMNS);
+        }
+        line.push_str(word);
+        line.push(' ');
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
+}
+
+const fn row(
+    name: &'static str,
+    operands: &'static str,
+    operands_max: usize,
+    options: &'static [&'static str],
+    about: &'static str,
+) -> CommandRow {
+    CommandRow { name, operands, operands_max, options, about }
+}
+
+const fn flag(long: &'static str, short: Option<&'static str>, about: &'static str) -> OptionRow {
+    OptionRow { long, short, value: None, words: &[], about }
+}
+
+const fn with_value(
+    long: &'static str,
+    short: Option<&'static str>,
+    value: &'static str,
+    words: &'static [&'static str],
+    about: &'static str,
+) -> OptionRow {
+    OptionRow { long, short, value: Some(value), words, about }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_of_a_command_has_a_row_and_every_row_a_command() {
+        for row in COMMANDS {
+            for long in row.options {
+                assert!(option(long).is_some_and(|found| found.long == *long), "{} {long}", row.name);
+            }
+        }
+        for row in OPTIONS {
+            let used = OPTIONS_OF_ALL.contains(&row.long) || !commands_with(row.long).is_empty();
+            assert!(used, "{} belongs to no command", row.long);
+        }
+    }
+
+    #[test]
+    fn the_help_shows_every_word_within_its_columns() {
+        let help = help();
+        assert!(help.lines().all(|line| line.chars().count() <= LINE_COLUMNS + 2), "{help}");
+        let missing = COMMANDS.iter().map(|row| row.name).chain(OPTIONS.iter().map(|row| row.long));
+        assert_eq!(missing.filter(|word| !help.contains(word)).collect::<Vec<_>>(), Vec::<&str>::new());
+    }
+}

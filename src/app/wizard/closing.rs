@@ -1,0 +1,192 @@
+//! The summary before anything is written, and what is said when all is done.
+//!
+//! Owns the last page: link, QR code, pins, the page's address, the firewall, the next step.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::draft::{Draft, DraftMonitoring};
+use super::lang::{Lang, tr};
+use super::machine::Machine;
+use crate::app::certs;
+use crate::app::config::DEFAULT_FILE;
+use crate::app::firewall::Firewall;
+use crate::app::init::Created;
+use crate::app::qr::{Qr, does_not_fit};
+
+/// What would be written.
+pub(super) fn summary(lang: Lang, path: &Path, draft: &Draft) -> String {
+    let listen = host_in_url(&draft.listen);
+    let mut rows = vec![
+        (tr!(lang, "file", "文件"), path.display().to_string()),
+        (tr!(lang, "listens on", "监听"), format!("{listen}:{}", draft.port)),
+        (
+            tr!(lang, "links name", "链接地址"),
+            draft.public.clone().unwrap_or_else(|| tr!(lang, "this machine's address", "本机地址")),
+        ),
+        (tr!(lang, "users", "用户"), draft.users.iter().map(|user| user.name.as_str()).collect::<Vec<_>>().join(", ")),
+    ];
+    match &draft.tls {
+        None => rows.push(("TLS".to_owned(), tr!(lang, "no: everything is readable on its way", "无：途中可被窃听"))),
+        Some(tls) => {
+            let certificate = if tls.existing {
+                tls.cert_file.clone()
+            } else {
+                tr!(lang, "self-signed, made now, for ten years", "自签名，现在生成，有效十年")
+            };
+            rows.push((tr!(lang, "certificate", "证书"), certificate));
+            rows.push((tr!(lang, "server name", "服务器名"), tls.server_name.clone()));
+            let flow = tls.flow.as_str();
+            let none = tr!(lang, "none", "无");
+            rows.push((tr!(lang, "flow", "流控"), if flow.is_empty() { none } else { flow.to_owned() }));
+        }
+    }
+    let page = draft.monitoring.as_ref().map(|page| format!("http://{}:{}/", host_in_url(&page.listen), page.port));
+    rows.push((tr!(lang, "page", "页面"), page.unwrap_or_else(|| tr!(lang, "none", "无"))));
+    let rows = rows.iter().map(|(name, value)| format!("  {name}: {value}")).collect::<Vec<_>>().join("\n");
+    let heading = tr!(lang, "Summary:", "摘要：");
+    format!("\n{heading}\n{rows}\n")
+}
+
+/// All that follows from what was written.
+pub(super) fn words(lang: Lang, path: &Path, draft: &Draft, created: &Created, machine: &dyn Machine) -> String {
+    let mut parts = vec![tr!(lang, "\nDone. Written:", "\n完成。已写入：")];
+    parts.push(created.files.iter().map(|file| format!("  {}", file.display())).collect::<Vec<_>>().join("\n"));
+    parts.push(tr!(lang, "\nImport this link into a client:", "\n将此链接导入客户端："));
+    parts.push(created.link.clone());
+    parts.push(qr_code(lang, path, &created.link, machine));
+    parts.extend(created.certificates.first().filter(|certificate| certificate.needs_pin).map(|certificate| {
+        let (hex, base64) = (certs::hex(&certificate.fingerprint), &certificate.public_key_sha256);
+        tr!(
+            lang,
+            "\nPin of the certificate, where a client asks for it:\n  Xray, v2rayN, v2rayNG (pinnedPeerCertSha256), mihomo (fingerprint):\n    {hex}\n  sing-box (certificate_public_key_sha256):\n    {base64}",
+            "\n证书指纹（客户端需要时填写）：\n  Xray、v2rayN、v2rayNG（pinnedPeerCertSha256）、mihomo（fingerprint）：\n    {hex}\n  sing-box（certificate_public_key_sha256）：\n    {base64}"
+        )
+    }));
+    let option = option(path);
+    parts.push(tr!(
+        lang,
+        "Whole files with the pin, for xray, sing-box or mihomo:\n  vless-rust link{option} --format xray",
+        "带指纹的完整配置（xray、sing-box 或 mihomo）：\n  vless-rust link{option} --format xray"
+    ));
+    parts.extend(draft.monitoring.as_ref().map(|page| page_address(lang, page, draft, created)));
+    parts.push(firewall(lang, draft.port, machine));
+    parts.extend(created.warnings.iter().map(|warning| wrapped(&tr!(lang, "\nNote: {warning}", "\n注意：{warning}"))));
+    let next = if path == Path::new(DEFAULT_FILE) { String::new() } else { format!(" {}", path.display()) };
+    parts.push(tr!(
+        lang,
+        "\nNext: serve with\n  vless-rust run{next}\nor, as root, make it a service that starts with the machine:\n  vless-rust service install{option}",
+        "\n下一步：启动服务\n  vless-rust run{next}\n或以 root 设为开机启动的服务：\n  vless-rust service install{option}"
+    ));
+    parts.join("\n")
+}
+
+fn qr_code(lang: Lang, path: &Path, links: &str, machine: &dyn Machine) -> String {
+    let option = option(path);
+    let Some(link) = links.lines().next().filter(|_| links.lines().count() == 1) else {
+        return tr!(
+            lang,
+            "\nQR codes, one user each: vless-rust link{option} --qr NAME",
+            "\n每个用户的二维码：vless-rust link{option} --qr 用户名"
+        );
+    };
+    let Some(code) = Qr::new(link) else {
+        return tr!(lang, "\nNo QR code: the link is too long for one.", "\n没有二维码：链接过长。");
+    };
+    // Without a terminal nobody can scan it.
+    let Some(terminal) = machine.terminal() else {
+        return tr!(lang, "\nQR code: vless-rust link{option} --qr", "\n二维码：vless-rust link{option} --qr");
+    };
+    match does_not_fit(code.size(), terminal) {
+        None => format!("\n{}", code.terminal()),
+        Some(why) => tr!(
+            lang,
+            "\nNo QR code here:\n{why}.\nIn a larger window: vless-rust link{option} --qr",
+            "\n此处无法显示二维码：\n{why}。\n请在更大的窗口中运行：vless-rust link{option} --qr"
+        ),
+    }
+}
+
+fn page_address(lang: Lang, page: &DraftMonitoring, draft: &Draft, created: &Created) -> String {
+    let ip = page.listen.parse::<IpAddr>().ok();
+    let shown = if ip.is_some_and(|ip| ip.is_unspecified()) { &created.host } else { &page.listen };
+    let (host, port, token) = (host_in_url(shown), page.port, &page.admin_token);
+    let address = format!("http://{host}:{port}/#token={token}");
+    let text = tr!(
+        lang,
+        "\nStatistics page (the token in it is secret, it may change things):\n  {address}",
+        "\n统计页面（其中的 token 是机密，可以修改设置）：\n  {address}"
+    );
+    if !ip.is_some_and(|ip| ip.is_loopback()) {
+        return text;
+    }
+    let machine = draft.public.as_ref().unwrap_or(&created.host);
+    let forward = format!("ssh -N -L {port}:{host}:{port} root@{machine}");
+    text + &tr!(lang, "\nFrom elsewhere, first: {forward}", "\n从其他机器访问，先运行：{forward}")
+}
+
+fn firewall(lang: Lang, port: u16, machine: &dyn Machine) -> String {
+    let firewall = machine.firewall();
+    let provider = tr!(
+        lang,
+        "If your provider has a firewall of its own, as most have, open {port}/TCP there.",
+        "如果云服务商有自己的防火墙（多数都有），也要在那里开放 TCP {port}。"
+    );
+    let own = match firewall.command(port) {
+        Some(command) => {
+            let sudo = if machine.is_root() { "" } else { "sudo " };
+            tr!(
+                lang,
+                "\nFirewall, open the port with:\n  {sudo}{command}",
+                "\n防火墙，用此命令开放端口：\n  {sudo}{command}"
+            )
+        }
+        None if firewall == Firewall::Unknown => tr!(
+            lang,
+            "\nFirewall: only root may look whether nftables keeps TCP {port} closed\n(sudo nft list ruleset).",
+            "\n防火墙：只有 root 能查看 nftables 是否阻挡 TCP {port}\n（sudo nft list ruleset）。"
+        ),
+        None => tr!(
+            lang,
+            "\nFirewall: none on this machine keeps TCP {port} closed.",
+            "\n防火墙：本机没有阻挡 TCP {port}。"
+        ),
+    };
+    format!("{own}\n{provider}")
+}
+
+/// Of a line; a terminal has one more.
+const COLUMNS_MAX: usize = 79;
+
+/// Columns that a text takes: an ideogram takes two.
+fn columns(text: &str) -> usize {
+    text.chars().map(|char| if char > '\u{2e7f}' { 2 } else { 1 }).sum()
+}
+
+/// The text in lines that fit a terminal of 80 columns.
+fn wrapped(text: &str) -> String {
+    let mut lines = Vec::new();
+    for paragraph in text.split('\n') {
+        let mut line = String::new();
+        for word in paragraph.split(' ') {
+            if !line.is_empty() && columns(&line) + 1 + columns(word) > COLUMNS_MAX {
+                lines.push(std::mem::take(&mut line));
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        lines.push(line);
+    }
+    lines.join("\n")
+}
+
+/// ` -c FILE`, unless it is the default.
+fn option(path: &Path) -> String {
+    if path == Path::new(DEFAULT_FILE) { String::new() } else { format!(" -c {}", path.display()) }
+}
+
+fn host_in_url(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}

@@ -1,0 +1,157 @@
+//! A configuration that is being put together.
+//!
+//! Owns what a newcomer's file contains and how it is written. Only keys that a newcomer needs are there; everything
+//! else has a default.
+
+use std::fmt::Write as _;
+
+use uuid::Uuid;
+
+use crate::app::config::Flow;
+
+/// What was answered so far, at first the defaults.
+#[derive(Clone)]
+pub struct Draft {
+    pub listen: String,
+    pub port: u16,
+    /// What links name as this server; none = found out.
+    pub public: Option<String>,
+    pub users: Vec<NewUser>,
+    pub tls: Option<DraftTls>,
+    pub monitoring: Option<DraftMonitoring>,
+}
+
+/// An account.
+#[derive(Clone)]
+pub struct NewUser {
+    pub name: String,
+    /// As typed, or random.
+    pub id: String,
+}
+
+/// TLS and what depends on it.
+#[derive(Clone)]
+pub struct DraftTls {
+    pub cert_file: String,
+    pub key_file: String,
+    /// The files are there already.
+    pub existing: bool,
+    pub server_name: String,
+    pub flow: Flow,
+}
+
+/// The page and its key.
+#[derive(Clone)]
+pub struct DraftMonitoring {
+    pub listen: String,
+    pub port: u16,
+    /// Must be known to look, where the page is not on loopback.
+    pub token: Option<String>,
+    /// Must be known to change things.
+    pub admin_token: String,
+}
+
+/// Needs no privilege, and is a port that browsers and firewalls know for HTTPS.
+pub const PORT: u16 = 8443;
+/// The port of the page.
+pub const MONITORING_PORT: u16 = 9090;
+/// The first account.
+pub const USER_NAME: &str = "user1@example.com";
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self {
+            listen: "0.0.0.0".to_owned(),
+            port: PORT,
+            public: None,
+            users: vec![NewUser { name: USER_NAME.to_owned(), id: Uuid::new_v4().to_string() }],
+            tls: Some(DraftTls::default()),
+            monitoring: Some(DraftMonitoring::default()),
+        }
+    }
+}
+
+impl Default for DraftTls {
+    fn default() -> Self {
+        Self {
+            cert_file: "certs/server.crt".to_owned(),
+            key_file: "certs/server.key".to_owned(),
+            existing: false,
+            server_name: "localhost".to_owned(),
+            // Every current client speaks it.
+            flow: Flow::Vision,
+        }
+    }
+}
+
+impl Default for DraftMonitoring {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1".to_owned(), port: MONITORING_PORT, token: None, admin_token: random_token() }
+    }
+}
+
+impl Draft {
+    /// The configuration file.
+    pub fn to_json(&self) -> String {
+        let mut text = String::from("{\n  \"server\": {\n");
+        let mut server = vec![("listen", quoted(&self.listen)), ("port", self.port.to_string())];
+        server.extend(self.public.as_ref().map(|public| ("public_ip", quoted(public))));
+        section(&mut text, &server);
+        text.push_str("  },\n  \"users\": [\n");
+        let flow = self.tls.as_ref().map_or("", |tls| tls.flow.as_str());
+        for (position, user) in self.users.iter().enumerate() {
+            text.push_str("    {\n");
+            let keys = [("uuid", quoted(&user.id)), ("email", quoted(&user.name)), ("flow", quoted(flow))];
+            section(&mut text, &keys);
+            text.push_str(if position + 1 < self.users.len() { "    },\n" } else { "    }\n" });
+        }
+        text.push_str("  ],\n  \"tls\": {\n");
+        section(&mut text, &self.tls_keys());
+        text.push_str("  },\n  \"monitoring\": {\n");
+        section(&mut text, &self.monitoring_keys());
+        text.push_str("  }\n}\n");
+        text
+    }
+
+    fn tls_keys(&self) -> Vec<(&'static str, String)> {
+        let Some(tls) = &self.tls else { return vec![("enabled", "false".to_owned())] };
+        vec![
+            ("enabled", "true".to_owned()),
+            ("cert_file", quoted(&tls.cert_file)),
+            ("key_file", quoted(&tls.key_file)),
+            ("server_name", quoted(&tls.server_name)),
+            ("xtls_flow", quoted(tls.flow.as_str())),
+        ]
+    }
+
+    fn monitoring_keys(&self) -> Vec<(&'static str, String)> {
+        let Some(monitoring) = &self.monitoring else { return vec![("enabled", "false".to_owned())] };
+        let usual = DraftMonitoring { listen: "127.0.0.1".to_owned(), port: MONITORING_PORT, ..monitoring.clone() };
+        let mut keys = Vec::new();
+        if (&monitoring.listen, monitoring.port) != (&usual.listen, usual.port) {
+            keys.push(("listen", quoted(&monitoring.listen)));
+            keys.push(("port", monitoring.port.to_string()));
+        }
+        keys.extend(monitoring.token.as_ref().map(|token| ("token", quoted(token))));
+        keys.push(("admin_token", quoted(&monitoring.admin_token)));
+        keys
+    }
+}
+
+/// 122 random bits.
+pub fn random_token() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
+fn section(text: &mut String, keys: &[(&str, String)]) {
+    let indent = if text.ends_with("    {\n") { "      " } else { "    " };
+    for (position, (key, value)) in keys.iter().enumerate() {
+        let comma = if position + 1 < keys.len() { "," } else { "" };
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{indent}\"{key}\": {value}{comma}");
+    }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
