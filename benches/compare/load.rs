@@ -3,7 +3,8 @@
 use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::thread;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use rustls::client::ClientConfig;
@@ -88,6 +89,20 @@ impl Route<'_> {
         if received == bytes { Ok(leg) } else { Err(io::Error::other("the download is too long")) }
     }
 
+    /// Downloads until it is told to stop, and counts what has come on the way.
+    fn download_until(&self, stop: &AtomicBool, received: &AtomicU64) -> io::Result<()> {
+        let mut leg = self.open()?;
+        leg.send(&inner::request(Mode::Source(u64::MAX)))?;
+        let mut buf = vec![0; READ_BYTES];
+        while !stop.load(Ordering::Relaxed) {
+            match leg.skip(&mut buf)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                part => received.fetch_add(part as u64, Ordering::Relaxed),
+            };
+        }
+        Ok(())
+    }
+
     fn upload(&self, bytes: u64) -> io::Result<Box<dyn Leg>> {
         let mut leg = self.open()?;
         leg.send(&inner::request(Mode::Sink(bytes)))?;
@@ -143,6 +158,48 @@ pub(crate) fn connections(route: &Route, exchange: Exchange, count: usize, threa
     })?;
     let direct = direct.into_iter().filter(|&is_direct| is_direct).count();
     Ok(Outcome { elapsed: begin.elapsed(), direct })
+}
+
+/// What [`newcomers`] reports.
+pub(crate) struct Waits {
+    /// From connecting to the first byte of the answer, sorted.
+    pub(crate) sorted: Vec<Duration>,
+    /// What the downloads beside them received meanwhile.
+    pub(crate) bulk_bytes: u64,
+    pub(crate) elapsed: Duration,
+}
+
+/// `count` new connections one after the other, each with one small echo, beside `streams` downloads.
+pub(crate) fn newcomers(route: &Route, streams: usize, count: usize) -> io::Result<Waits> {
+    let (stop, received) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let downloads: Vec<_> = (0..streams).map(|_| scope.spawn(|| route.download_until(&stop, &received))).collect();
+        // Streams need a moment until their windows are open.
+        while received.load(Ordering::Relaxed) < (streams as u64) << 24
+            && !downloads.iter().any(ScopedJoinHandle::is_finished)
+        {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let (begin, received_before) = (Instant::now(), received.load(Ordering::Relaxed));
+        let waits: io::Result<Vec<_>> = (0..count)
+            .map(|_| {
+                let begin = Instant::now();
+                let mut leg = route.echo()?;
+                let wait = begin.elapsed();
+                leg.close()?;
+                Ok(wait)
+            })
+            .collect();
+        let elapsed = begin.elapsed();
+        let bulk_bytes = received.load(Ordering::Relaxed) - received_before;
+        stop.store(true, Ordering::Relaxed);
+        for download in downloads {
+            download.join().map_err(|_| io::Error::other("a load thread panicked"))??;
+        }
+        let mut sorted = waits?;
+        sorted.sort_unstable();
+        Ok(Waits { sorted, bulk_bytes, elapsed })
+    })
 }
 
 /// `count` connections that stay open behind one small echo.

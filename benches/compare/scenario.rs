@@ -27,6 +27,7 @@ pub(crate) struct Scenario {
 enum Load {
     Bulk(Direction),
     Connections(Exchange),
+    Newcomers,
     Idle,
     Silent,
     Datagrams(Framing),
@@ -53,7 +54,7 @@ pub(crate) struct Ground {
     pub(crate) echo_port: u16,
 }
 
-pub(crate) const ALL: [Scenario; 14] = [
+pub(crate) const ALL: [Scenario; 16] = [
     Scenario {
         name: "plain-download",
         about: "bulk from the origin, flow none without TLS",
@@ -88,6 +89,20 @@ pub(crate) const ALL: [Scenario; 14] = [
         protocol: Protocol::Tls,
         load: Load::Connections(Exchange::Echo),
         goals: &[Goal::Times(0.55, Peer::Xray), Goal::Times(1.03, Peer::OursWithoutPool)],
+    },
+    Scenario {
+        name: "tls-newcomer",
+        about: "first byte of a new TLS session beside 8 downloads",
+        protocol: Protocol::Tls,
+        load: Load::Newcomers,
+        goals: &[Goal::Times(1.0, Peer::Xray)],
+    },
+    Scenario {
+        name: "vision-newcomer",
+        about: "first byte of a new Vision session, inner handshake included, beside 8 downloads",
+        protocol: Protocol::Vision,
+        load: Load::Newcomers,
+        goals: &[Goal::Times(1.0, Peer::Xray)],
     },
     Scenario {
         name: "idle",
@@ -183,6 +198,7 @@ impl Scenario {
         match self.load {
             Load::Bulk(direction) => measure_bulk(&route, &server, direction, options),
             Load::Connections(exchange) => measure_connections(&route, &server, exchange, options),
+            Load::Newcomers => measure_newcomers(&route, &server, options),
             Load::Idle => measure_idle(&route, &server, options),
             Load::Silent => measure_silent(&server, options.silent),
             Load::Datagrams(framing) => measure_datagrams(&route, &server, framing, options),
@@ -216,6 +232,25 @@ fn measure_connections(
     push_direct(&mut figures, route, outcome.direct, count);
     Ok(figures)
 }
+
+fn measure_newcomers(route: &Route, server: &Server, options: &Options) -> io::Result<Vec<Figure>> {
+    let before = measure::cpu_seconds(server.pid())?;
+    let load::Waits { sorted: waits, bulk_bytes, elapsed } =
+        load::newcomers(route, NEWCOMER_STREAMS, options.connections / NEWCOMERS_PART)?;
+    let cpu = measure::cpu_seconds(server.pid())? - before;
+    let at = |percent: usize| waits[(waits.len() - 1) * percent / 100].as_secs_f64() * 1e6;
+    let gib = bulk_bytes as f64 / f64::from(1 << 30);
+    Ok(vec![
+        ("us to the first byte (p50)", at(50)),
+        ("us (p99)", at(99)),
+        ("GiB/s beside", gib / elapsed.as_secs_f64()),
+        ("CPU-s/GiB of all", cpu / gib),
+    ])
+}
+
+/// Downloads beside newcomers, and how many of `--connections` are newcomers: each is made alone.
+const NEWCOMER_STREAMS: usize = 8;
+const NEWCOMERS_PART: usize = 5;
 
 fn measure_idle(route: &Route, server: &Server, options: &Options) -> io::Result<Vec<Figure>> {
     measure::settled_cpu_seconds(server.pid())?;

@@ -1,12 +1,13 @@
-//! How much this process can serve: its workers, and what its descriptors are enough for.
+//! How much this process can serve: its workers, and what its descriptors and its memory are enough for.
 //!
-//! Owns the arithmetic of descriptors. Everything here is decided once, at the start: a reload works within it.
+//! Owns the arithmetic of descriptors and of sessions. Everything here is decided once, at the start: a reload works within it.
 
 use std::thread;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::app::config::Config;
+use crate::app::memory;
 use crate::outbound::resolve::lookups::Limits;
 use crate::outbound::resolve::query::OPEN_TRIES_MAX;
 
@@ -23,6 +24,10 @@ const DESCRIPTORS_PER_SESSION: u64 = 2;
 /// Spare connections in the process at the most, and the part of the descriptors that they may take.
 const SPARES_MAX: usize = 1000;
 const SPARES_SHARE: u64 = 8;
+/// The part of the memory that sessions may take when nobody says how many they may be. Buffers have a part of their own.
+const SESSIONS_MEMORY_SHARE: u64 = 2;
+/// What a session costs while nothing moves: 4 KiB of ours, and as much of the kernel's for each of its two sockets.
+const SESSION_BYTES: u64 = 12 << 10;
 /// Fewer sessions than this, and one browser may use them up: the operator is told.
 const SESSIONS_FEW: usize = 256;
 
@@ -33,6 +38,8 @@ pub struct Capacity {
     pub workers: usize,
     /// The limit of open descriptors.
     pub descriptors: u64,
+    /// Bytes that this process may use.
+    pub memory: u64,
 }
 
 impl Capacity {
@@ -42,7 +49,7 @@ impl Capacity {
         // The maximum is always allowed; should it be refused, what there is stays.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        Self { workers: workers(config), descriptors }
+        Self { workers: workers(config), descriptors, memory: memory::usable() }
     }
 
     /// Sessions that the descriptors are enough for. What is kept back for other uses is at most half of them: on a
@@ -65,11 +72,16 @@ impl Capacity {
         usize::try_from(self.descriptors / SPARES_SHARE).unwrap_or(usize::MAX).min(SPARES_MAX)
     }
 
-    /// Sessions at the same time: `wanted` if that is possible, and as many as possible if it is 0. More would only mean
-    /// clients whose targets cannot be connected.
+    /// Sessions at the same time: `wanted` if the descriptors are enough for so many, because more would only mean clients
+    /// whose targets cannot be connected. 0 stands for as many as descriptors and memory are enough for.
     pub fn sessions_max(self, wanted: usize) -> usize {
         let possible = self.sessions();
-        if wanted == 0 { possible } else { wanted.min(possible) }
+        if wanted == 0 { possible.min(self.sessions_in_memory()) } else { wanted.min(possible) }
+    }
+
+    fn sessions_in_memory(self) -> usize {
+        let sessions = self.memory / SESSIONS_MEMORY_SHARE / SESSION_BYTES;
+        usize::try_from(sessions).unwrap_or(usize::MAX).max(SESSIONS_FEW)
     }
 
     /// What the operator should know when `wanted` sessions were asked for (0 = as many as possible).
@@ -98,7 +110,7 @@ mod tests {
     use super::*;
 
     fn capacity(workers: usize, descriptors: u64) -> Capacity {
-        Capacity { workers, descriptors }
+        Capacity { workers, descriptors, memory: u64::MAX }
     }
 
     #[test]
@@ -125,6 +137,14 @@ mod tests {
             let sessions = capacity.sessions() as u64 * DESCRIPTORS_PER_SESSION;
             assert!(sessions + sockets as u64 + DESCRIPTORS_RESERVED <= descriptors, "{workers} {descriptors}");
         }
+    }
+
+    #[test]
+    fn nobody_who_has_not_asked_for_it_gets_more_sessions_than_fit_the_memory() {
+        let machine = Capacity { memory: 1 << 30, ..capacity(2, 1 << 20) };
+        assert_eq!(machine.sessions_max(0), 43_690);
+        assert_eq!(machine.sessions_max(200_000), 200_000, "whoever says a number has counted");
+        assert_eq!(Capacity { memory: 1 << 20, ..machine }.sessions_max(0), SESSIONS_FEW);
     }
 
     #[test]

@@ -17,8 +17,12 @@ const UNKNOWN_MEMORY: u64 = 512 << 20;
 
 /// The default of `performance.buffer_memory_max` in bytes: a quarter of what this process may use.
 pub(super) fn default_buffer_memory() -> usize {
-    let available = available(Path::new("/")).unwrap_or(UNKNOWN_MEMORY);
-    usize::try_from(available / BUFFER_SHARE).unwrap_or(usize::MAX).max(BUFFER_MEMORY_MIN)
+    usize::try_from(usable() / BUFFER_SHARE).unwrap_or(usize::MAX).max(BUFFER_MEMORY_MIN)
+}
+
+/// Bytes that this process may use, as far as that can be found out.
+pub(super) fn usable() -> u64 {
+    available(Path::new("/")).unwrap_or(UNKNOWN_MEMORY)
 }
 
 /// Bytes that this process may use: the machine's memory or the lowest limit of its control groups. `root` is the root

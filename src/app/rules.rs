@@ -182,7 +182,7 @@ mod tests {
     }
 
     fn made(config: &Config, ledgers: &Ledgers) -> Result<Rules, Failure> {
-        let capacity = Capacity { workers: 2, descriptors: 20_000 };
+        let capacity = Capacity { workers: 2, descriptors: 20_000, memory: 1 << 30 };
         let observer = Arc::new(AccessLines { log: None, format: config.log.format });
         rules(config, &Surroundings { certificates: &[], ledgers, capacity, observer })
     }

@@ -4,7 +4,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adopt;
 mod cut;
+mod list;
+mod listeners;
 mod states;
 
 use std::sync::mpsc::Receiver;
