@@ -160,7 +160,7 @@ impl Reactor {
         while dialer.is_short() {
             let had_spares = dialer.give_up_spares(counters);
             *has_asked_others |= !had_spares;
-            let room = if had_spares || dialer.give_up_slow_attempt() { Room::Made } else { Room::None };
+            let room = if had_spares || dialer.give_up_slow_attempts() { Room::Made } else { Room::None };
             dialer.on_room(room, &mut cx);
         }
         result

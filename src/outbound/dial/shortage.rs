@@ -4,6 +4,7 @@
 //! spares first, then attempts that have had their time. Sessions are planned with one socket for their target; a dial
 //! that races several addresses holds up to four, which is fine while nobody else needs them.
 
+use std::cmp::Reverse;
 use std::mem;
 use std::net::IpAddr;
 
@@ -15,6 +16,8 @@ use crate::stats::Counters;
 
 /// Spares closed at a time when descriptors have run out.
 const SPARES_PER_SHORTAGE: usize = 16;
+/// Attempts closed at a time; looking for them goes through all dials.
+const ATTEMPTS_PER_SHORTAGE: usize = 16;
 
 /// What a dial could not do for want of a descriptor.
 #[derive(Clone, Copy, Debug)]
@@ -38,9 +41,11 @@ impl Dialer {
         !self.short.is_empty()
     }
 
-    /// Tries again what had no descriptor, or ends it.
+    /// Tries again what had no descriptor, or ends it. The first that has none again tells that the room is used up: those
+    /// behind it wait without trying.
     pub fn on_room(&mut self, room: Room, cx: &mut DialContext<'_>) {
-        for (token, wanting) in mem::take(&mut self.short) {
+        let mut waiting = mem::take(&mut self.short).into_iter();
+        for (token, wanting) in waiting.by_ref() {
             match (room, wanting) {
                 (Room::Made, Wanting::Attempt(ip)) => self.attempt(token, ip, cx),
                 (Room::Made, Wanting::LookUp(family)) => self.ask_again(token, family, cx),
@@ -50,8 +55,12 @@ impl Dialer {
                 }
             }
             self.drive(token, cx);
+            self.deliver_answers(cx);
+            if room == Room::Made && self.is_short() {
+                break;
+            }
         }
-        self.deliver_answers(cx);
+        self.short.extend(waiting);
     }
 
     /// Closes some spares because somebody needs descriptors; true if there were any.
@@ -59,11 +68,14 @@ impl Dialer {
         self.pool.give_up(SPARES_PER_SHORTAGE, counters)
     }
 
-    /// Closes the oldest attempt of the dial that has most: it had a delay of the race for itself and got no answer. Its
-    /// address goes to the end of the race. False if every dial has one attempt at most.
-    pub fn give_up_slow_attempt(&mut self) -> bool {
-        let dials = self.dials.iter_mut().map(|(_, dial)| dial).filter(|dial| dial.attempts.len() > 1);
-        dials.max_by_key(|dial| dial.attempts.len()).is_some_and(super::under_way::Dial::give_up_oldest_attempt)
+    /// Closes the oldest attempt of each of the dials that have most: it had a delay of the race for itself and got no
+    /// answer. Its address goes to the end of the race. False if every dial has one attempt at most.
+    pub fn give_up_slow_attempts(&mut self) -> bool {
+        let dials = self.dials.iter_mut().map(|(_, dial)| dial);
+        let mut dials: Vec<_> = dials.filter(|dial| dial.attempts.len() > 1).collect();
+        dials.sort_by_key(|dial| Reverse(dial.attempts.len()));
+        dials.truncate(ATTEMPTS_PER_SHORTAGE);
+        dials.iter_mut().filter_map(|dial| dial.give_up_oldest_attempt()).count() > 0
     }
 
     pub(super) fn on_attempt_without_descriptor(&mut self, token: Token, cx: &mut DialContext<'_>) {

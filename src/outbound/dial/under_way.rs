@@ -77,13 +77,11 @@ impl Dial {
         }
     }
 
-    /// Closes the oldest attempt, whose address goes to the end of the race; false if there is none.
-    pub(super) fn give_up_oldest_attempt(&mut self) -> bool {
-        let oldest = self.attempts.iter().enumerate().min_by_key(|(_, attempt)| attempt.leg).map(|(place, _)| place);
-        let given_up = oldest.map(|place| self.attempts.swap_remove(place));
-        if let Some(attempt) = &given_up {
-            self.race.on_attempt_given_up(attempt.address.ip());
-        }
-        given_up.is_some()
+    /// Closes the oldest attempt, whose address goes to the end of the race; `None` if there is none.
+    pub(super) fn give_up_oldest_attempt(&mut self) -> Option<()> {
+        let oldest = self.attempts.iter().enumerate().min_by_key(|(_, attempt)| attempt.leg).map(|(place, _)| place)?;
+        let attempt = self.attempts.swap_remove(oldest);
+        self.race.on_attempt_given_up(attempt.address.ip());
+        Some(())
     }
 }

@@ -81,7 +81,7 @@ impl Targets {
             return true;
         }
         self.ask_others_for_room(base);
-        self.dialer.give_up_slow_attempt()
+        self.dialer.give_up_slow_attempts()
     }
 
     /// There was no spare to close here: the others close some of theirs for the next who need a descriptor. They are not
