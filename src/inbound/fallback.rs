@@ -1,7 +1,8 @@
 //! Which fallback a stranger gets: by the name and ALPN of its TLS and by the path of its HTTP request.
 //!
-//! Owns the table, expanded once per configuration as Xray-core expands it (protocol.md 7.3), so that files written for
-//! Xray-core choose the same here. It knows no socket: a [`Dest`] is only a name of one.
+//! [`Fallbacks`] is the table, expanded once per configuration as Xray-core expands it
+//! (proxy/vless/inbound/inbound.go), so that files written for Xray-core choose the same here. It knows no socket: a
+//! [`Dest`] is only the name of one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,8 +66,8 @@ impl Fallbacks {
         self.names.is_empty()
     }
 
-    /// The fallback of a client that asked TLS for `name` and agreed on `alpn` (both empty without TLS), and whose first
-    /// bytes are `first`. `None`: it is closed as if there were none.
+    /// The fallback of a client that asked TLS for `name` and agreed on `alpn` (both empty without TLS), and whose
+    /// first bytes are `first`. `None`: it is closed as if there were none.
     pub fn select(&self, name: &str, alpn: &str, first: &[u8]) -> Option<&Arc<Fallback>> {
         let row = self.names.get(self.known_name(&name.to_lowercase())).or_else(|| self.names.get(""))?;
         let paths = row.get(&alpn.to_lowercase()).or_else(|| row.get(""))?;

@@ -1,14 +1,18 @@
 //! The client-facing protocol stack without its socket: wire bytes to payload bytes and back.
 //!
-//! [`Inbound`] is TLS or nothing, with VLESS inside, and for some sessions Vision inside that. Without Vision the uplink
-//! is payload as it stands behind the request header, and the downlink starts with the two bytes of the response header,
-//! in the same record as the first payload. With Vision each direction may leave TLS for good; when both have, TLS is
-//! dropped. It owns no buffer that lives longer than a call, save what TLS itself keeps.
+//! [`Inbound`] is TLS or nothing, with VLESS inside, and for some sessions Vision inside that.
+//!
+//! - Without Vision the uplink is payload as it stands behind the request header. The downlink starts with the two
+//!   bytes of the response header, in the same record as the first payload.
+//! - With Vision each direction may leave TLS for good. When both have, TLS is dropped.
+//!
+//! It owns no buffer that lives longer than a call, but for what TLS itself keeps.
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg_attr(not(test), deny(clippy::string_slice))]
 
 mod error;
 pub mod fallback;
+mod sealing;
 pub mod tls;
 pub mod users;
 pub mod vision;
@@ -16,8 +20,9 @@ pub mod vision;
 use std::mem;
 
 pub use self::error::InboundError;
-use self::tls::{RECORD_OVERHEAD_BYTES, RECORD_PAYLOAD_BYTES, TlsAcceptor, TlsEngine};
-use self::vision::{PADDED_BYTES_MAX, Padding, Records, Vision};
+use self::sealing::{Records, seal_all, take_outgoing};
+use self::tls::{RECORD_PAYLOAD_BYTES, TlsAcceptor, TlsEngine};
+use self::vision::{PADDED_BYTES_MAX, Padding, Vision};
 use crate::io::buf::Buf;
 use crate::io::random::Random;
 use crate::io::tally::Tally;
@@ -28,7 +33,7 @@ use crate::protocol::vision::{Phase, Seed};
 /// Room that must be free in front of the bytes given to [`Inbound::encode`].
 pub const HEADROOM_BYTES: usize = request::RESPONSE.len();
 
-/// Whole records sealed from one read: as many as fit the largest buffer of the pool together with their overhead.
+/// The most records sealed from one read: as many as fit the largest buffer of the pool together with their overhead.
 const RECORDS_PER_READ: usize = 7;
 
 /// What became of the bytes given to [`Inbound::decode`] or [`Inbound::encode`].
@@ -36,7 +41,7 @@ const RECORDS_PER_READ: usize = 7;
 pub enum Converted {
     /// They are to be passed on as they now stand in the input.
     Unchanged,
-    /// They, or the whole records among them, were taken from the input and their conversion is in the output.
+    /// They, or the whole records among them, were taken from the input. What became of them is in the output.
     Moved {
         /// The input holds more that can be converted once the output has been sent.
         again: bool,
@@ -57,20 +62,20 @@ pub struct Inbound {
     security: Security,
     /// The client said inside TLS that nothing follows.
     uplink_closed: bool,
-    /// [`Inbound::finish`] was called.
+    /// [`Inbound::finish`] has been called.
     downlink_finished: bool,
     response: Response,
     vision: Option<Box<Vision>>,
-    /// What [`Vision`] counted, where it is gone.
+    /// What [`Vision`] counted before it was dropped.
     padding: Padding,
 }
 
 enum Security {
     /// There is no TLS, or neither direction needs it any more.
     Plain,
-    /// Vision has left TLS in both directions, and nothing of either is kept.
+    /// Vision has left TLS in both directions, and both are dropped.
     Left,
-    /// No byte has arrived: a client that says nothing costs no TLS state.
+    /// No byte has arrived yet. A client that says nothing costs no TLS state.
     TlsUntouched(TlsAcceptor),
     Tls(Box<TlsEngine>),
 }
@@ -106,7 +111,7 @@ impl Inbound {
         }
     }
 
-    /// Payload can flow: there is no TLS, or its handshake is done.
+    /// Whether payload can flow: there is no TLS, or its handshake is done.
     pub fn is_open(&self) -> bool {
         match &self.security {
             Security::Plain | Security::Left => true,
@@ -115,12 +120,12 @@ impl Inbound {
         }
     }
 
-    /// The client speaks TLS, and at least one direction needs it.
+    /// Whether the client speaks TLS, and at least one direction needs it.
     pub fn is_tls(&self) -> bool {
         matches!(self.security, Security::TlsUntouched(_) | Security::Tls(_))
     }
 
-    /// Memory that TLS keeps for the beginning of a handshake message.
+    /// Bytes of memory that TLS keeps for the beginning of a handshake message.
     pub fn handshake_bytes(&self) -> usize {
         match &self.security {
             Security::Tls(engine) => engine.pending_bytes(),
@@ -128,17 +133,17 @@ impl Inbound {
         }
     }
 
-    /// The session runs inside TLS 1.3, without which there is no Vision.
+    /// Whether the session runs inside TLS 1.3. Without that there is no Vision.
     pub fn is_tls13(&self) -> bool {
         matches!(&self.security, Security::Tls(engine) if engine.is_tls13())
     }
 
-    /// The request was accepted: the response header goes out before the first payload byte (VLESS-2).
+    /// Says that the request was accepted. The response header goes out before the first payload byte (VLESS-2).
     pub fn accept_request(&mut self) {
         self.response = Response::Due;
     }
 
-    /// The request was accepted and asks for Vision. `user_id` is the id as it was received.
+    /// Says that the request was accepted and asks for Vision. `user_id` is the id as it was received.
     pub fn accept_vision(&mut self, user_id: [u8; 16], seed: Seed) {
         self.response = Response::Due;
         self.vision = Some(Box::new(Vision::new(user_id, seed)));
@@ -157,11 +162,11 @@ impl Inbound {
 
     /// Decodes from the front of `wire` into `payload` (behind what is there).
     ///
-    /// With TLS it takes whole records only; the rest stays in `wire` until more has arrived. `payload` must have room
+    /// With TLS it takes whole records only. The rest stays in `wire` until more has arrived. `payload` must have room
     /// for a full record.
     ///
     /// # Errors
-    /// When the client broke TLS; call [`Inbound::take_outgoing`] for the alert, and nothing else.
+    /// The client broke TLS or Vision. The caller takes the alert ([`Inbound::take_outgoing`]) and calls nothing else.
     pub fn decode(&mut self, wire: &mut Buf, payload: &mut Buf, step: Step) -> Result<Converted, InboundError> {
         if let Security::TlsUntouched(acceptor) = &self.security {
             self.security = Security::Tls(Box::new(acceptor.engine()?));
@@ -204,7 +209,7 @@ impl Inbound {
         result
     }
 
-    /// TLS answers what cannot be a record with its own alert; whatever it thinks of it, it is over.
+    /// Gives TLS what cannot be a record, so that its own alert answers. The connection is over, whatever TLS says.
     fn refuse_record(&mut self, wire: &mut Buf) -> InboundError {
         match &mut self.security {
             Security::Tls(engine) => match engine.feed(wire.bytes_mut(), |_| ()) {
@@ -220,18 +225,18 @@ impl Inbound {
         if self.is_uplink_transparent() { usize::MAX } else { record::missing_bytes(wire) }
     }
 
-    /// No payload follows in the uplink: the client closed its direction inside TLS.
+    /// Whether no payload follows in the uplink, because the client closed its direction inside TLS.
     pub fn is_uplink_closed(&self) -> bool {
         self.uplink_closed && !self.is_uplink_direct()
     }
 
-    /// The uplink may end here, with `rest` received and not decoded: no record and no block is cut.
+    /// Whether the uplink may end here, with `rest` received and not decoded: no record and no block is cut.
     pub fn may_uplink_end(&self, rest: &[u8]) -> bool {
         let is_block_cut = self.vision.as_ref().is_some_and(|vision| vision.is_uplink_cut());
         (rest.is_empty() || self.is_uplink_closed()) && !is_block_cut
     }
 
-    /// The uplink has left TLS.
+    /// Whether the uplink has left TLS.
     pub fn is_uplink_direct(&self) -> bool {
         match &self.vision {
             Some(vision) => vision.uplink_phase() == Phase::Raw,
@@ -239,7 +244,7 @@ impl Inbound {
         }
     }
 
-    /// The downlink has left TLS: nothing may be sent through it any more.
+    /// Whether the downlink has left TLS. Nothing may be sent through it any more then.
     pub fn is_downlink_direct(&self) -> bool {
         match &self.vision {
             Some(vision) => vision.downlink_phase() == Phase::Raw,
@@ -247,12 +252,12 @@ impl Inbound {
         }
     }
 
-    /// The uplink's bytes are payload as they stand, for good.
+    /// Whether the uplink's bytes are payload as they stand, for good.
     pub fn is_uplink_transparent(&self) -> bool {
         matches!(self.security, Security::Plain) || self.is_uplink_direct()
     }
 
-    /// The downlink's payload goes out as it stands, for good.
+    /// Whether the downlink's payload goes out as it stands, for good.
     pub fn is_downlink_transparent(&self) -> bool {
         self.is_downlink_direct() || (matches!(self.security, Security::Plain) && self.response == Response::Sent)
     }
@@ -262,7 +267,7 @@ impl Inbound {
         self.vision.as_ref().map_or(self.padding, |vision| vision.padding())
     }
 
-    /// The most payload to give to one [`Inbound::encode`], so that records come out full; at most `read_bytes_max`.
+    /// The most payload for one [`Inbound::encode`], in bytes, so that records come out full. At most `read_bytes_max`.
     pub fn encode_bytes_max(&self, read_bytes_max: usize) -> usize {
         let headers = if self.response == Response::Due { request::RESPONSE.len() } else { 0 };
         match &self.vision {
@@ -274,8 +279,8 @@ impl Inbound {
         }
     }
 
-    /// Encodes all of `payload`, which must have [`HEADROOM_BYTES`] free in front and hold at most
-    /// [`Inbound::encode_bytes_max`] bytes. `wire` must be an empty buffer of the largest size; `tally` learns which
+    /// Encodes all of `payload`. It must have [`HEADROOM_BYTES`] free in front and hold at most
+    /// [`Inbound::encode_bytes_max`] bytes. `wire` must be an empty buffer of the largest size. `tally` learns which
     /// bytes on the wire carry payload.
     pub fn encode(
         &mut self,
@@ -311,8 +316,8 @@ impl Inbound {
         seal_all(engine, headers, payload, wire, tally)
     }
 
-    /// Ends the downlink: appends to `wire` what is still due, the response header if no payload ever carried it, and
-    /// TLS's close_notify. With Vision the header is not sent alone, and nothing at all once the downlink is raw.
+    /// Ends the downlink. It appends to `wire` what is still due: the response header if no payload ever carried it,
+    /// and TLS's close_notify. With Vision the header is never sent alone. Once the downlink is raw, nothing is due.
     pub fn finish(&mut self, wire: &mut Buf, tally: &mut Tally) -> Result<(), InboundError> {
         if self.is_downlink_direct() {
             return Ok(());
@@ -337,7 +342,7 @@ impl Inbound {
         Ok(())
     }
 
-    /// Refuses or gives up: nothing but close_notify follows, and that only where TLS is open and still in use.
+    /// Refuses or gives up. Nothing but close_notify follows, and only if TLS is open and still in use.
     pub fn close(&mut self) {
         if let Security::Tls(engine) = &mut self.security {
             engine.close();
@@ -372,40 +377,6 @@ impl Inbound {
         if !uplink_needs_it && !downlink_needs_it {
             self.security = Security::Plain;
         }
-    }
-}
-
-/// Seals `payload`, whose first `headers` bytes do not count, in full records.
-fn seal_all(
-    engine: &mut TlsEngine,
-    mut headers: usize,
-    payload: &mut Buf,
-    wire: &mut Buf,
-    tally: &mut Tally,
-) -> Result<Converted, InboundError> {
-    while !payload.is_empty() {
-        let length = payload.len().min(RECORD_PAYLOAD_BYTES);
-        if wire.spare() < length + RECORD_OVERHEAD_BYTES || engine.has_outgoing() {
-            return Ok(Converted::Moved { again: true });
-        }
-        let sealed = engine.seal(payload.front(length), wire)?;
-        payload.consume(length);
-        tally.wrap(sealed, length - mem::take(&mut headers));
-    }
-    Ok(Converted::Moved { again: false })
-}
-
-fn take_outgoing(engine: &mut TlsEngine, wire: &mut Buf, tally: &mut Tally) {
-    let outgoing = engine.outgoing();
-    let taken = outgoing.get(..wire.spare()).unwrap_or(outgoing);
-    let length = taken.len();
-    if length == 0 || !wire.append(taken) {
-        return;
-    }
-    tally.wrap(length, 0);
-    outgoing.drain(..length);
-    if outgoing.is_empty() {
-        *outgoing = Vec::new();
     }
 }
 

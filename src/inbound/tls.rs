@@ -1,26 +1,24 @@
-//! The TLS engine: the only file of the data plane that names rustls.
+//! The TLS engine. No module of the data plane but this one and its parts names rustls.
 //!
-//! It is handed exactly one whole record at a time (the caller owns the wire buffer and does the framing), so whatever
-//! follows a record is still the caller's: that is what lets Vision leave TLS in the middle of a segment. It knows no
-//! socket; what TLS wants to say unasked (handshake flights, tickets, key-update answers, alerts) collects in
+//! The caller owns the wire buffer, does the framing, and hands over exactly one whole record at a time. Whatever
+//! follows a record is still the caller's: that lets Vision leave TLS in the middle of a segment. The engine knows no
+//! socket. What TLS says unasked (handshake flights, tickets, key-update answers, alerts) collects in
 //! [`TlsEngine::outgoing`] until the caller takes it.
 //!
-//! rustls does the handshake, and all of TLS 1.2. With TLS 1.3 its connection is given up when the handshake is done, and
-//! records are our own business from there on (see `records.rs`).
+//! rustls does the handshake, and all of TLS 1.2. With TLS 1.3 the engine gives up rustls's connection after the
+//! handshake; from then on it seals and opens records itself (`records.rs`).
 
+mod acceptor;
 mod records;
 
 use std::fmt;
 use std::mem;
-use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, UnbufferedServerConnection};
-use rustls::sign::CertifiedKey;
+use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
-use rustls::{AlertDescription, ProtocolVersion, SupportedProtocolVersion, version};
+use rustls::{AlertDescription, ProtocolVersion};
 
+pub use self::acceptor::{Certificate, TlsAcceptor, TlsSettings};
 use self::records::{Opened, RecordLayer, Refusal};
 use crate::io::buf::Buf;
 use crate::protocol::record::RECORD_HEADER_BYTES;
@@ -28,123 +26,21 @@ use crate::protocol::record::RECORD_HEADER_BYTES;
 /// Payload of a full record (RFC 8446 5.1).
 pub const RECORD_PAYLOAD_BYTES: usize = 1 << 14;
 
-/// What sealing adds to a record at the most: header, explicit nonce or content type, tag, and a key update before it.
+/// The most that sealing adds to a record, in bytes: header, explicit nonce or content type, tag, and a key update
+/// before it.
 pub const RECORD_OVERHEAD_BYTES: usize = 64;
 
-/// An alert or a key update under protection: more than either needs.
+/// Room for an alert or a key update under protection: more than either needs.
 const CONTROL_BYTES: usize = 256;
 
-/// A handshake message that a peer splits over records waits here, with the records around it, until it is whole. The
-/// largest real one, a hello with two post-quantum key shares and an encrypted inner hello, has under 8 KiB; rustls itself
-/// would take 64, and this is memory that any stranger can have.
+/// The most bytes that wait for the rest of a handshake message that a peer splits over records. Any stranger can have
+/// this memory. The largest real message, a hello with two post-quantum key shares and an encrypted inner hello, has
+/// less than 8 KiB. rustls would take 64 KiB.
 const PENDING_BYTES_MAX: usize = 32 << 10;
 
-/// A server certificate with the names it answers to.
-#[derive(Clone, Debug)]
-pub struct Certificate {
-    /// Lower-case DNS names, `*.` in front for a wildcard. Empty: chosen only as the default.
-    pub names: Vec<String>,
-    pub key: Arc<CertifiedKey>,
-}
-
-/// How TLS answers clients.
-#[derive(Clone, Debug)]
-pub struct TlsSettings {
-    /// At least one; the first is the default for unknown and missing names.
-    pub certificates: Vec<Certificate>,
-    /// Protocols in order of preference; empty: none is negotiated.
-    pub alpn: Vec<String>,
-    /// Refuse TLS 1.2.
-    pub tls13_only: bool,
-}
-
-/// Makes one [`TlsEngine`] per client. Cheap to clone.
-#[derive(Clone)]
-pub struct TlsAcceptor {
-    config: Arc<ServerConfig>,
-}
-
-impl TlsAcceptor {
-    /// # Errors
-    /// A sentence, when rustls refuses the settings (no certificate, no randomness for ticket keys).
-    pub fn new(settings: TlsSettings) -> Result<Self, String> {
-        if settings.certificates.is_empty() {
-            return Err("no certificate".to_owned());
-        }
-        let versions: &[&SupportedProtocolVersion] =
-            if settings.tls13_only { &[&version::TLS13] } else { &[&version::TLS13, &version::TLS12] };
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(versions)
-            .map_err(|error| error.to_string())?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(ByName { certificates: settings.certificates }));
-        config.alpn_protocols = settings.alpn.into_iter().map(String::into_bytes).collect();
-        // Stateless tickets: no table that all workers would lock. One instead of two: each costs a client-visible
-        // record and its encryption, and clients that resume at all need one.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
-        config.send_tls13_tickets = 1;
-        // The secrets go to our own record layer and nowhere else.
-        config.enable_secret_extraction = true;
-        Ok(Self { config: Arc::new(config) })
-    }
-
-    /// The engine for a client that has sent its first byte.
-    pub fn engine(&self) -> Result<TlsEngine, TlsError> {
-        let connection = UnbufferedServerConnection::new(Arc::clone(&self.config)).map_err(TlsError::from)?;
-        Ok(TlsEngine {
-            stage: Stage::Rustls(Box::new(connection)),
-            pending: Vec::new(),
-            outgoing: Vec::new(),
-            peer_closed: false,
-            close_sent: false,
-            failed: false,
-        })
-    }
-}
-
-/// Chooses the certificate by the name the client asked for (SNI): the exact name first, then a wildcard for its
-/// parent, then the first certificate and those for the same name. A client that asks for nothing, or for something unknown, gets an answer like
-/// anybody else, as from Xray.
-#[derive(Debug)]
-struct ByName {
-    certificates: Vec<Certificate>,
-}
-
-impl ByName {
-    /// Of several certificates for the name, such as one with an RSA and one with an ECDSA key, the first that the client
-    /// can verify: `suits` says whether it can.
-    fn choose(&self, server_name: Option<&str>, suits: impl Fn(&Certificate) -> bool) -> Option<&Certificate> {
-        let name = server_name.unwrap_or_default().to_ascii_lowercase();
-        let parent = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
-        let has = |wanted: Option<&str>| {
-            let known = move |one: &&Certificate| one.names.iter().any(|name| Some(name.as_str()) == wanted);
-            self.certificates.iter().filter(known).collect::<Vec<_>>()
-        };
-        let mut found = has(Some(&name));
-        if found.is_empty() {
-            found = has(parent.as_deref());
-        }
-        if found.is_empty() {
-            let default = self.certificates.first()?;
-            let shares_a_name = |one: &&Certificate| one.names.iter().any(|name| default.names.contains(name));
-            found = vec![default];
-            found.extend(self.certificates.iter().skip(1).filter(shares_a_name));
-        }
-        found.iter().find(|one| suits(one)).or_else(|| found.first()).copied()
-    }
-}
-
-impl ResolvesServerCert for ByName {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let suits = |one: &Certificate| one.key.key.choose_scheme(hello.signature_schemes()).is_some();
-        self.choose(hello.server_name(), suits).map(|one| Arc::clone(&one.key))
-    }
-}
-
-/// TLS refused to go on; the alert for the peer, if there is one, waits in the engine's output.
+/// TLS refused to go on. The alert for the peer, if there is one, waits in the engine's output.
 ///
-/// Boxed: it is kept by value in session state, and is rare.
+/// It is boxed because session state keeps it by value, and it is rare.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TlsError(Box<rustls::Error>);
 
@@ -164,13 +60,13 @@ impl fmt::Display for TlsError {
 pub struct TlsEngine {
     stage: Stage,
     /// Records that rustls has seen and not finished with: the beginning of a handshake message. rustls keeps offsets
-    /// into them, so they must be in front of whatever it is given next, also when it is only asked to write.
+    /// into them, so they stand in front of whatever it is given next, also when it is only asked to write.
     pending: Vec<u8>,
     /// Bytes for the wire that nobody asked for, in order, before anything sealed later.
     outgoing: Vec<u8>,
     peer_closed: bool,
     close_sent: bool,
-    /// The peer broke the protocol. rustls must not be called any more: it would look for records that are gone.
+    /// The peer broke the protocol. Nobody calls rustls any more: it would look for records that are gone.
     failed: bool,
 }
 
@@ -184,13 +80,24 @@ enum Stage {
 }
 
 impl TlsEngine {
+    fn new(connection: UnbufferedServerConnection) -> Self {
+        Self {
+            stage: Stage::Rustls(Box::new(connection)),
+            pending: Vec::new(),
+            outgoing: Vec::new(),
+            peer_closed: false,
+            close_sent: false,
+            failed: false,
+        }
+    }
+
     /// Gives TLS one whole record and hands its payload, if it carries any, to `on_payload`.
     ///
-    /// `record` is overwritten (it is decrypted in place) and is the engine's business from here on. A header that no
-    /// record can have may be given as it is, with whatever follows: TLS then fails with the fitting alert.
+    /// It overwrites `record`, because it decrypts in place. The caller may also give it a header that no record can
+    /// have, with whatever follows: TLS then fails with the fitting alert.
     ///
     /// # Errors
-    /// When the peer broke the protocol; nothing may be fed afterwards, and the alert is in [`TlsEngine::outgoing`].
+    /// The peer broke the protocol. The alert is in [`TlsEngine::outgoing`], and nothing may be fed afterwards.
     pub fn feed(&mut self, record: &mut [u8], mut on_payload: impl FnMut(&[u8])) -> Result<(), TlsError> {
         self.guarded(|engine| {
             let Stage::Records(records) = &mut engine.stage else { return engine.feed_rustls(record, on_payload) };
@@ -203,8 +110,8 @@ impl TlsEngine {
         })
     }
 
-    /// As [`TlsEngine::feed`], with the payload appended to `payload`, which must have room for all of `record`. Cheaper,
-    /// because a record is then decrypted to where its payload is wanted.
+    /// As [`TlsEngine::feed`], but appends the payload to `payload`, which must have room for all of `record`. This is
+    /// cheaper: the record is decrypted to where its payload is wanted.
     pub fn feed_into(&mut self, record: &mut [u8], payload: &mut Buf) -> Result<(), TlsError> {
         self.guarded(|engine| {
             if let Stage::Records(records) = &mut engine.stage {
@@ -220,7 +127,7 @@ impl TlsEngine {
         })
     }
 
-    /// Whatever follows close_notify is to be ignored (RFC 8446 6.1), and after a failure nothing may follow.
+    /// Ignores what follows close_notify (RFC 8446 6.1), and refuses what follows a failure.
     fn guarded(&mut self, feed: impl FnOnce(&mut Self) -> Result<(), TlsError>) -> Result<(), TlsError> {
         if self.peer_closed {
             return Ok(());
@@ -233,7 +140,7 @@ impl TlsEngine {
         outcome
     }
 
-    /// Takes note of what a record was; a refused one is answered with its alert.
+    /// Takes note of what a record was. It answers a refused one with its alert.
     fn settle(&mut self, opened: Result<Opened, Refusal>) -> Result<Opened, TlsError> {
         match opened {
             Ok(opened) => {
@@ -279,7 +186,7 @@ impl TlsEngine {
         self.take_over()
     }
 
-    /// Lets rustls work until it wants more input; returns how much of `input` it is done with.
+    /// Lets rustls work until it wants more input. Returns how many bytes of `input` it is done with.
     fn advance(&mut self, input: &mut [u8], mut on_payload: impl FnMut(&[u8])) -> Result<usize, TlsError> {
         let Stage::Rustls(connection) = &mut self.stage else {
             return Err(TlsError::from(rustls::Error::HandshakeNotComplete));
@@ -336,11 +243,12 @@ impl TlsEngine {
         !self.outgoing.is_empty()
     }
 
-    /// Seals up to [`RECORD_PAYLOAD_BYTES`] of `payload` as one record behind what is in `wire`, which must have room for
-    /// it and [`RECORD_OVERHEAD_BYTES`] more, and [`TlsEngine::outgoing`] must have been taken. Returns the bytes added.
+    /// Seals `payload`, at most [`RECORD_PAYLOAD_BYTES`] bytes, as one record behind what is in `wire`. Returns the
+    /// bytes added. `wire` must have room for the payload and [`RECORD_OVERHEAD_BYTES`] more. The caller takes
+    /// [`TlsEngine::outgoing`] before.
     ///
     /// # Errors
-    /// Before the handshake is done, after the peer broke the protocol, or when the keys are used up.
+    /// The handshake is not done, the peer broke the protocol, or the keys are used up.
     pub fn seal(&mut self, payload: &[u8], wire: &mut Buf) -> Result<usize, TlsError> {
         if self.failed {
             return Err(TlsError::from(rustls::Error::HandshakeNotComplete));
@@ -362,7 +270,7 @@ impl TlsEngine {
         }
     }
 
-    /// Queues close_notify in [`TlsEngine::outgoing`], once, and only where the handshake is done and TLS did not fail.
+    /// Queues close_notify in [`TlsEngine::outgoing`]: once, and only if the handshake is done and TLS did not fail.
     pub fn close(&mut self) {
         if mem::replace(&mut self.close_sent, true) || self.failed {
             return;
@@ -380,7 +288,7 @@ impl TlsEngine {
         }
     }
 
-    /// Memory kept for the beginning of a handshake message.
+    /// Bytes of memory kept for the beginning of a handshake message.
     pub fn pending_bytes(&self) -> usize {
         self.pending.capacity()
     }
@@ -409,8 +317,8 @@ impl TlsEngine {
     }
 }
 
-/// After an error rustls still hands out the alert it queued. It must not be called beyond that: it would look again at
-/// input that is gone, and panic where a message was left in it.
+/// Takes the alert that rustls queued for an error. Nobody calls rustls beyond that: it would look again at input that
+/// is gone, and panic where a message was left in it.
 fn collect_alert(connection: &mut UnbufferedServerConnection, outgoing: &mut Vec<u8>) {
     while connection.wants_write() {
         let state = connection.process_tls_records(&mut []).state;

@@ -1,4 +1,4 @@
-//! The accounts: which user an id belongs to, and what each is counted under.
+//! The accounts: which user an id belongs to, and the ledger that counts for the user.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,13 +11,13 @@ use crate::stats::Ledger;
 /// One account.
 #[derive(Debug)]
 pub struct User {
-    /// The configured id. A secret: never logged above debug, never shown unmasked.
+    /// The configured id. It is a secret: never logged above debug, never shown unmasked.
     pub id: [u8; 16],
     /// The name it goes by in logs and statistics.
     pub email: String,
     /// The flow its requests must have.
     pub flow: Flow,
-    /// What is counted for it; the same for as long as the id lives, whatever becomes of the account.
+    /// What is counted for the user. It belongs to the id, whatever becomes of the account.
     pub ledger: Arc<Ledger>,
 }
 
@@ -29,8 +29,10 @@ pub struct Users {
 }
 
 impl Users {
+    /// A table of `users`.
+    ///
     /// # Errors
-    /// The later of two users whose ids differ at most in the route bytes: they could not be told apart.
+    /// The later of two users whose ids differ in the route bytes at most: nobody could tell them apart.
     pub fn new(users: impl IntoIterator<Item = User>) -> Result<Self, Box<User>> {
         let mut by_id = HashMap::new();
         for user in users {

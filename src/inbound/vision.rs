@@ -1,19 +1,19 @@
 //! Vision inside TLS: padding off the uplink, padding onto the downlink, and when each leaves TLS (VISION-1 to 4).
 //!
-//! Joins the pure machines of [`crate::protocol::vision`] to the TLS engine. Whether TLS is still used in a direction is
-//! asked here and acted upon in [`super::Inbound`].
+//! [`Vision`] joins the pure machines of [`crate::protocol::vision`] to the TLS engine. It knows whether a direction
+//! still uses TLS; [`super::Inbound`] acts upon that.
 
 use super::InboundError;
-use super::tls::{RECORD_OVERHEAD_BYTES, RECORD_PAYLOAD_BYTES, TlsEngine};
+use super::sealing::Records;
+use super::tls::{RECORD_OVERHEAD_BYTES, RECORD_PAYLOAD_BYTES};
 use crate::io::buf::Buf;
 use crate::io::buffer_pool::BUFFER_BYTES_MAX;
 use crate::io::random::Random;
-use crate::io::tally::Tally;
 use crate::protocol::request::RESPONSE;
 use crate::protocol::vision::{BLOCK_BYTES_MAX, Pad, Phase, Piece, Seed, Sniff, Unpad, blocks_max};
 
-/// The most payload for one call of [`Vision::encode`] while padding. What becomes of it at the very worst, which takes
-/// an unusual seed, fits the largest buffer, with room for what TLS has to say unasked.
+/// The most payload for one call of [`Vision::encode`] while padding, in bytes. At the very worst, with an unusual
+/// seed, what becomes of it still fits the largest buffer, together with what TLS says unasked.
 pub const PADDED_BYTES_MAX: usize = 24 << 10;
 
 const _: () = assert!(
@@ -30,23 +30,6 @@ pub struct Vision {
     padding: Padding,
 }
 
-/// Where the downlink's TLS records go.
-pub struct Records<'a> {
-    pub engine: &'a mut TlsEngine,
-    pub wire: &'a mut Buf,
-    /// Learns which bytes of `wire` carry payload.
-    pub tally: &'a mut Tally,
-}
-
-impl Records<'_> {
-    /// Appends `plaintext`, of which `payload_bytes` are payload, as one record.
-    fn seal(&mut self, plaintext: &[u8], payload_bytes: usize) -> Result<(), InboundError> {
-        let sealed = self.engine.seal(plaintext, self.wire)?;
-        self.tally.wrap(sealed, payload_bytes);
-        Ok(())
-    }
-}
-
 /// Bytes around content, per direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Padding {
@@ -55,7 +38,8 @@ pub struct Padding {
 }
 
 impl Vision {
-    /// Right behind the request header. `user_id` is the id as the client sent it, which its reader expects back.
+    /// At the first byte behind the request header. `user_id` is the id as the client sent it, which its reader expects
+    /// back.
     pub fn new(user_id: [u8; 16], seed: Seed) -> Self {
         Self {
             unpad: Unpad::new(user_id),
@@ -102,9 +86,9 @@ impl Vision {
         Ok(())
     }
 
-    /// Seals what one read of the target gave: each block as a record of its own, with the response header in front of
-    /// the first, then what follows in TLS, then what follows raw. Takes all of `payload`.
-    pub fn encode(
+    /// Seals what one read of the target gave, and takes all of `payload`: each block as a record of its own, with the
+    /// response header in front of the first, then what follows in TLS, then what follows raw.
+    pub(super) fn encode(
         &mut self,
         response_due: bool,
         payload: &mut Buf,

@@ -1,9 +1,10 @@
 //! TLS 1.3 records after the handshake (RFC 8446 5): sealing from one buffer into another, opening likewise.
 //!
-//! rustls does the handshake and keeps the secrets' schedule; its own record layer allocates and copies twice per record
-//! in each direction, which was a tenth of the server's CPU time per byte. Here a record is sealed from the bytes that
-//! were received straight to where they are sent from, and opened likewise. In exchange the rest of the record protocol
-//! is ours: alerts, key updates, limits. Everything else that a client might send after its handshake is an error.
+//! rustls does the handshake and keeps the schedule of the secrets. Its own record layer allocates and copies twice per
+//! record in each direction, which was a tenth of the server's CPU time per byte. Here a record is sealed from the
+//! bytes that were received straight to where they are sent from, and opened likewise. In exchange the rest of the
+//! record protocol is done here: alerts, key updates, limits. Everything else that a client sends after its handshake
+//! is an error.
 
 use std::mem;
 
@@ -16,21 +17,22 @@ use rustls::{AlertDescription, ConnectionTrafficSecrets, Error, PeerMisbehaved};
 use crate::io::buf::Buf;
 use crate::protocol::record::RECORD_HEADER_BYTES;
 
-/// What a record adds to its content: header, content type, tag. All suites of TLS 1.3 that rustls has agree in it.
+/// What a record adds to its content: header, content type, tag. It is the same for all suites of TLS 1.3 that rustls
+/// has.
 const OVERHEAD_BYTES: usize = RECORD_HEADER_BYTES + 1 + TAG_BYTES;
 const TAG_BYTES: usize = 16;
 const _: () = assert!(TAG_BYTES == MAX_TAG_LEN);
 
-/// Content of a record, with its type and padding one byte more, and the most that its protection may add to it
-/// (RFC 8446 5.1, 5.2 and 5.4).
+/// The most content of a record, without its type (RFC 8446 5.1).
 const CONTENT_BYTES_MAX: usize = 1 << 14;
+/// The most that a record has behind its header (RFC 8446 5.2).
 const BODY_BYTES_MAX: usize = CONTENT_BYTES_MAX + 256;
 
-/// Records sealed with one key. AES-GCM is good for 2^24.5 full ones (RFC 8446 5.5). Unit tests would take too long to get
+/// Records sealed with one key. AES-GCM is good for 2^24.5 full ones (RFC 8446 5.5). Unit tests use fewer, to get
 /// there.
 const RECORDS_PER_KEY: u64 = if cfg!(test) { 1 << 8 } else { 1 << 24 };
 
-/// Key updates that a client may send without payload between them: each costs us more than it costs the client.
+/// The most key updates that a client sends without payload between them. Each costs us more than it costs the client.
 const KEY_UPDATES_MAX: u32 = 32;
 
 /// Content types (RFC 8446 B.1).
@@ -50,7 +52,7 @@ pub(super) struct RecordLayer {
     /// The beginning of a handshake message that a client spread over records. Only a key update may come.
     handshake: Vec<u8>,
     key_updates: u32,
-    /// A key update of ours goes before the next record: the client asked for one, or the key is used up.
+    /// The client asked for a key update of ours, which goes before the next record.
     key_update_due: bool,
 }
 
@@ -109,8 +111,8 @@ impl Keys {
         Ok(Self { key: LessSafeKey::new(key), iv, sequence })
     }
 
-    /// The nonce of the next record (RFC 8446 5.3). The sequence number never comes near its end: keys are replaced, or
-    /// the connection is over, long before.
+    /// The nonce of the next record (RFC 8446 5.3). The sequence number never comes near its end: keys are replaced
+    /// long before.
     fn next_nonce(&mut self) -> Nonce {
         let mut nonce = self.iv;
         for (byte, mask) in nonce[NONCE_LEN - 8..].iter_mut().zip(self.sequence.to_be_bytes()) {
@@ -122,8 +124,8 @@ impl Keys {
 }
 
 impl RecordLayer {
-    /// Takes over from rustls after the handshake, when everything it had to say was taken and everything it was given
-    /// was used.
+    /// Takes over from rustls after the handshake. By then the caller has taken everything that rustls had to say, and
+    /// rustls has used everything that it was given.
     pub(super) fn new(connection: UnbufferedServerConnection) -> Result<Self, Error> {
         let (extracted, secrets) = connection.dangerous_into_kernel_connection()?;
         Ok(Self {
@@ -136,8 +138,8 @@ impl RecordLayer {
         })
     }
 
-    /// Opens one whole record into the room behind what `payload` holds, which must be as long as the record; the caller
-    /// queues what [`Opened::Payload`] says.
+    /// Opens one whole record into the room behind what `payload` holds, which must be as long as the record. The
+    /// caller then queues as many bytes as [`Opened::Payload`] says.
     pub(super) fn open_into(&mut self, record: &[u8], payload: &mut Buf) -> Result<Opened, Refusal> {
         let (header, body) = split(record)?;
         let (ciphertext, tag) = body.split_at(body.len() - TAG_BYTES);
@@ -152,7 +154,7 @@ impl RecordLayer {
         self.opened(plaintext)
     }
 
-    /// Opens one whole record in place; the payload, if it is any, starts behind the record's header.
+    /// Opens one whole record in place. Payload then starts behind the record's header.
     pub(super) fn open_in_place(&mut self, record: &mut [u8]) -> Result<Opened, Refusal> {
         split(record)?;
         let (header, body) = record.split_at_mut(RECORD_HEADER_BYTES);
@@ -165,7 +167,7 @@ impl RecordLayer {
         self.opened(ciphertext)
     }
 
-    /// Judges what a record held: content, its type, and zeros behind (RFC 8446 5.4).
+    /// Judges what a record held: content, its type, and zeros behind it (RFC 8446 5.4).
     fn opened(&mut self, plaintext: &[u8]) -> Result<Opened, Refusal> {
         // Padding does not lift the limit (RFC 8446 5.4).
         if plaintext.len() > CONTENT_BYTES_MAX + 1 {
@@ -218,8 +220,8 @@ impl RecordLayer {
         Ok(Opened::Control)
     }
 
-    /// Seals `payload`, at most 2^14 bytes, as one record behind what is in `wire`. A key update that is due goes before
-    /// it. Returns the bytes added.
+    /// Seals `payload`, at most 2^14 bytes, as one record behind what is in `wire`. A key update goes before it if one
+    /// is due. Returns the bytes added.
     pub(super) fn seal(&mut self, payload: &[u8], wire: &mut Buf) -> Result<usize, Error> {
         let before = wire.len();
         if mem::take(&mut self.key_update_due) || self.seal.sequence >= RECORDS_PER_KEY {
