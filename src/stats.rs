@@ -114,6 +114,12 @@ counters! {
     downlinks_direct,
     /// Requests accepted with flow Vision.
     vision_requests,
+    /// Strangers passed on to a fallback.
+    fallbacks_begun,
+    /// Bytes of strangers that fallbacks' sockets accepted, without the header that names the client.
+    fallback_uplink_bytes,
+    /// Bytes of fallbacks that strangers' sockets accepted.
+    fallback_downlink_bytes,
     /// Events for a session that no longer exists.
     stale_events,
     /// Turns that ended because their byte budget was used up.

@@ -203,7 +203,9 @@ impl Pair {
         let key = aws_lc_rs::sign::any_supported_type(&PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into()));
         let key = Arc::new(CertifiedKey::new(vec![certificate.clone()], key.unwrap()));
         let certificates = vec![Certificate { names, key }];
-        let acceptor = TlsAcceptor::new(TlsSettings { certificates, alpn: Vec::new(), tls13_only: false }).unwrap();
+        let acceptor =
+            TlsAcceptor::new(TlsSettings { certificates, alpn: Vec::new(), tls13_only: false, remember_names: false })
+                .unwrap();
         let config = client::config(&certificate, rustls::ALL_VERSIONS);
         let mut pair = Self {
             client: ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap(),

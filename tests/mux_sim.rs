@@ -176,6 +176,7 @@ impl World {
         let settings = SessionSettings {
             tls: None,
             users: Arc::new(Users::new([user]).unwrap()),
+            fallbacks: Arc::default(),
             timeouts: Timeouts {
                 tls_handshake: long,
                 first_byte: long,
@@ -421,6 +422,7 @@ impl World {
         let Some(wish) = self.wishes.pop_front() else { return };
         let is_good = self.below(8) > 0;
         match wish {
+            Wish::DialFallback { .. } => panic!("there are no fallbacks"),
             Wish::Dial { leg, target } => {
                 let instance = usize::from(target.port) - 1000;
                 if !is_good {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::app::capacity::Capacity;
 use crate::app::certs::LoadedCertificate;
-use crate::app::config::{self, Config, TlsVersion};
+use crate::app::config::{self, Config, FallbackDest, TlsVersion};
 use crate::app::exit::{self, Failure};
 use crate::inbound::tls::{Certificate, TlsSettings};
 use crate::io::sockopt::SocketOptions;
@@ -19,9 +19,12 @@ use crate::outbound::policy::DestinationPolicy;
 use crate::outbound::resolve::ResolverSettings;
 use crate::outbound::resolve::lookups::Limits;
 use crate::protocol::addons::Flow;
+use crate::protocol::proxy_header::Version;
 use crate::protocol::user_id;
 use crate::reactor::{Observer, Rules};
-use crate::session::{Host, SessionSettings, Target, Timeouts, TlsAcceptor, UdpSettings, User, Users};
+use crate::session::{
+    Dest, Fallback, Fallbacks, Host, SessionSettings, Target, Timeouts, TlsAcceptor, UdpSettings, User, Users,
+};
 use crate::stats::Ledgers;
 
 /// What rules need beside the configuration.
@@ -43,6 +46,7 @@ pub fn rules(config: &Config, around: &Surroundings<'_>) -> Result<Rules, Failur
         session: SessionSettings {
             tls: tls(config, around.certificates)?,
             users: Arc::new(users(config, around.ledgers)?),
+            fallbacks: Arc::new(Fallbacks::new(config.fallbacks.iter().map(fallback))),
             timeouts: timeouts(&config.timeouts),
             vision_seed: config.performance.vision_seed.map(u32::from),
             read_bytes_max: config.performance.buffer_size,
@@ -104,9 +108,40 @@ fn tls(config: &Config, certificates: &[LoadedCertificate]) -> Result<Option<Tls
         certificates: certificates.collect(),
         alpn: tls.alpn.clone(),
         tls13_only: tls.min_version == TlsVersion::Tls13,
+        remember_names: config.fallbacks.iter().any(|one| !one.name.is_empty() || !one.alpn.is_empty()),
     };
     TlsAcceptor::new(settings).map(Some).map_err(|error| Failure::new(exit::CONFIG, format!("tls: {error}")))
 }
+
+fn fallback(configured: &config::Fallback) -> Fallback {
+    Fallback {
+        name: configured.name.clone(),
+        alpn: configured.alpn.clone(),
+        path: configured.path.clone(),
+        dest: match &configured.dest {
+            FallbackDest::Tcp(host, port) => Dest::Tcp(host.as_str().into(), *port),
+            FallbackDest::Unix(path) => Dest::Unix(path.clone().into_boxed_path()),
+            FallbackDest::Abstract { name, padded } => Dest::Abstract(abstract_name(name, *padded)),
+        },
+        proxy_header: match configured.xver {
+            1 => Some(Version::One),
+            2 => Some(Version::Two),
+            _ => None,
+        },
+    }
+}
+
+/// A padded name fills the address, as haproxy's do; the zero byte in front of an abstract name is not counted here.
+fn abstract_name(name: &str, padded: bool) -> Box<[u8]> {
+    let mut bytes = name.as_bytes().to_vec();
+    if padded {
+        bytes.resize(ABSTRACT_NAME_BYTES_MAX.max(bytes.len()), 0);
+    }
+    bytes.into()
+}
+
+/// `sun_path` of Linux has 108 bytes, of which the first marks the name as abstract.
+const ABSTRACT_NAME_BYTES_MAX: usize = 107;
 
 fn timeouts(timeouts: &config::Timeouts) -> Timeouts {
     Timeouts {

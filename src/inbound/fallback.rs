@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::protocol::proxy_header;
@@ -30,7 +31,7 @@ pub enum Dest {
     /// Host and port.
     Tcp(Box<str>, u16),
     /// A path in the file system.
-    Unix(Box<str>),
+    Unix(Box<Path>),
     /// An abstract name (Linux), which lies in no file system; the leading zero byte is not part of it.
     Abstract(Box<[u8]>),
 }
@@ -130,7 +131,7 @@ impl fmt::Display for Dest {
         match self {
             Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp(host, port) => write!(f, "{host}:{port}"),
-            Self::Unix(path) => f.write_str(path),
+            Self::Unix(path) => write!(f, "{}", path.display()),
             Self::Abstract(name) => write!(f, "@{}", String::from_utf8_lossy(name).trim_end_matches('\0')),
         }
     }
@@ -223,7 +224,7 @@ mod tests {
     #[test]
     fn destinations_are_shown_as_they_are_configured() {
         assert_eq!(Dest::Tcp("::1".into(), 80).to_string(), "[::1]:80");
-        assert_eq!(Dest::Unix("/run/a.sock".into()).to_string(), "/run/a.sock");
+        assert_eq!(Dest::Unix(Path::new("/run/a.sock").into()).to_string(), "/run/a.sock");
         assert_eq!(Dest::Abstract((*b"name\0\0").into()).to_string(), "@name");
     }
 }

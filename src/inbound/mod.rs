@@ -21,7 +21,7 @@ use std::mem;
 
 pub use self::error::InboundError;
 use self::sealing::{Records, seal_all, take_outgoing};
-use self::tls::{RECORD_PAYLOAD_BYTES, TlsAcceptor, TlsEngine};
+use self::tls::{RECORD_PAYLOAD_BYTES, TlsAcceptor, TlsEngine, TlsNames};
 use self::vision::{PADDED_BYTES_MAX, Padding, Vision};
 use crate::io::buf::Buf;
 use crate::io::random::Random;
@@ -141,11 +141,33 @@ impl Inbound {
     /// Says that the request was accepted. The response header goes out before the first payload byte (VLESS-2).
     pub fn accept_request(&mut self) {
         self.response = Response::Due;
+        self.forget_names();
+    }
+
+    /// Says that the client is a stranger who is passed on. The downlink carries payload alone, without a VLESS header.
+    pub fn accept_stranger(&mut self) {
+        self.response = Response::Sent;
+        self.forget_names();
+    }
+
+    /// By which names the client came; empty without TLS.
+    pub fn names(&self) -> TlsNames {
+        match &self.security {
+            Security::Tls(engine) => engine.names(),
+            _ => TlsNames::default(),
+        }
+    }
+
+    fn forget_names(&mut self) {
+        if let Security::Tls(engine) = &mut self.security {
+            engine.forget_names();
+        }
     }
 
     /// Says that the request was accepted and asks for Vision. `user_id` is the id as it was received.
     pub fn accept_vision(&mut self, user_id: [u8; 16], seed: Seed) {
         self.response = Response::Due;
+        self.forget_names();
         self.vision = Some(Box::new(Vision::new(user_id, seed)));
     }
 

@@ -9,16 +9,20 @@
 //! handshake; from then on it seals and opens records itself (`records.rs`).
 
 mod acceptor;
+mod asked_name;
 mod records;
 
 use std::fmt;
 use std::mem;
+use std::sync::Arc;
 
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{AlertDescription, ProtocolVersion};
 
 pub use self::acceptor::{Certificate, TlsAcceptor, TlsSettings};
+use self::asked_name::AskedName;
+pub use self::asked_name::TlsNames;
 use self::records::{Opened, RecordLayer, Refusal};
 use crate::io::buf::Buf;
 use crate::protocol::record::RECORD_HEADER_BYTES;
@@ -68,6 +72,10 @@ pub struct TlsEngine {
     close_sent: bool,
     /// The peer broke the protocol. Nobody calls rustls any more: it would look for records that are gone.
     failed: bool,
+    /// Hears which name the client asks for; `None` where names are not remembered.
+    asked_name: Option<Arc<AskedName>>,
+    /// The names of a connection that rustls has given up.
+    names: Option<Box<TlsNames>>,
 }
 
 enum Stage {
@@ -80,7 +88,7 @@ enum Stage {
 }
 
 impl TlsEngine {
-    fn new(connection: UnbufferedServerConnection) -> Self {
+    fn new(connection: UnbufferedServerConnection, asked_name: Option<Arc<AskedName>>) -> Self {
         Self {
             stage: Stage::Rustls(Box::new(connection)),
             pending: Vec::new(),
@@ -88,6 +96,8 @@ impl TlsEngine {
             peer_closed: false,
             close_sent: false,
             failed: false,
+            asked_name,
+            names: None,
         }
     }
 
@@ -227,6 +237,8 @@ impl TlsEngine {
         }
         match mem::replace(&mut self.stage, Stage::Nothing) {
             Stage::Rustls(connection) => {
+                let asked = self.asked_name.take();
+                self.names = asked.map(|asked| Box::new(asked.names(&connection)));
                 self.stage = Stage::Records(Box::new(RecordLayer::new(*connection)?));
             }
             other => self.stage = other,
@@ -286,6 +298,19 @@ impl TlsEngine {
             let length = traffic.queue_close_notify(room).unwrap_or(0);
             self.outgoing.truncate(start + length);
         }
+    }
+
+    /// By which names the client came, if these are remembered.
+    pub fn names(&self) -> TlsNames {
+        match (&self.stage, &self.asked_name) {
+            (Stage::Rustls(connection), Some(asked)) => asked.names(connection),
+            _ => self.names.as_deref().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Gives up the names, which nobody needs any more.
+    pub fn forget_names(&mut self) {
+        self.names = None;
     }
 
     /// Bytes of memory kept for the beginning of a handshake message.

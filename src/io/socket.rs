@@ -4,7 +4,7 @@
 //! simulation. Outcomes are values: "would block" is not an error, an end of stream is not a length.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 
 use mio::net::TcpStream;
 use socket2::SockRef;
@@ -25,6 +25,10 @@ pub trait Socket {
     fn send_pipe(&mut self, pipe: &mut KernelPipe) -> Send;
     /// Ends the sending direction in order, after all bytes sent before (TCP: FIN).
     fn shutdown_write(&mut self);
+    /// The address that the peer connected to, or that it is connected from; `None` where there is none.
+    fn local_address(&self) -> Option<SocketAddr> {
+        None
+    }
     /// Makes closing the socket abort it: queued bytes are dropped and the peer sees a reset.
     fn reset_on_close(&mut self);
 }
@@ -66,6 +70,10 @@ impl Socket for TcpStream {
     fn shutdown_write(&mut self) {
         // Fails only where the connection is gone already, which the next call on it tells.
         let _ = self.shutdown(Shutdown::Write);
+    }
+
+    fn local_address(&self) -> Option<SocketAddr> {
+        self.local_addr().ok()
     }
 
     fn reset_on_close(&mut self) {

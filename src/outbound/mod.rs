@@ -9,6 +9,7 @@ pub mod connection_pool;
 pub mod context;
 pub mod dial;
 pub mod global_ids;
+pub mod local_stream;
 pub mod policy;
 pub mod resolve;
 pub mod routes;

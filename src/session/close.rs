@@ -53,6 +53,8 @@ close_reasons! {
     NotVless = "not_vless",
     /// The id belongs to no user.
     UnknownUser = "unknown_user",
+    /// A stranger was to be passed on, and the fallback could not be reached.
+    FallbackUnreachable = "fallback_unreachable",
     /// A known user sent a malformed request.
     BadRequest = "bad_request",
     /// The flow asked for is not the user's.

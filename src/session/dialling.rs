@@ -6,6 +6,11 @@ use super::datagrams::Datagrams;
 pub(super) enum Dialling<D> {
     /// A connection.
     Stream,
+    /// A connection to a fallback.
+    Fallback {
+        /// The client began a request of HTTP/1: it can be told in its own words that there is nobody.
+        is_http1: bool,
+    },
     /// An address to send datagrams to.
     Address,
     /// A socket for the datagrams that are going to that address.

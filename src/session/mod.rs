@@ -16,6 +16,7 @@ mod datagrams;
 mod delivery;
 mod dialling;
 mod ending;
+mod falling_back;
 mod intake;
 pub mod mux;
 mod opening;
@@ -52,6 +53,7 @@ use self::transfer::Transfer;
 pub use self::view::View;
 pub use self::words::{BindFailure, Context, DialFailure, Leg, Next, SessionRecord, Wish};
 use crate::inbound::Inbound;
+pub use crate::inbound::fallback::{Dest, Fallback, Fallbacks};
 pub use crate::inbound::tls::TlsAcceptor;
 pub use crate::inbound::users::{User, Users};
 use crate::io::buffer_pool::Loan;
@@ -137,7 +139,9 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     /// The target that was wished for is connected.
     pub fn on_connected(&mut self, leg: Leg, socket: S, cx: &mut Context<'_>) -> Next {
         match &mut self.phase {
-            Phase::Dialling(Dialling::Stream) => self.start_relay(Relay::stream(socket), cx.means.now),
+            Phase::Dialling(Dialling::Stream | Dialling::Fallback { .. }) => {
+                self.start_relay(Relay::stream(socket), cx.means.now);
+            }
             Phase::Relaying(relay) => relay.on_connected(leg, socket, cx),
             _ => {}
         }
@@ -163,6 +167,9 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             Phase::Relaying(relay) => !relay.on_failed(leg, cx),
             _ => false,
         };
+        if matches!(self.phase, Phase::Dialling(Dialling::Fallback { .. })) {
+            return self.end_without_fallback(cx);
+        }
         if ends_session { self.refuse(reason, cx) } else { self.advance_after_wish(cx) }
     }
 
@@ -244,6 +251,11 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             && relay.expire(&self.downlink, cx)
         {
             return self.advance(cx);
+        }
+        if matches!(self.phase, Phase::Opening(Opening::FirstByte))
+            && let Some(next) = self.fall_back_in_silence(cx)
+        {
+            return next;
         }
         // Ending parts of it may have changed why the rest ends.
         match self.due(cx.settings) {

@@ -41,9 +41,9 @@ pub(super) enum Opening {
 }
 
 /// What there is to decode, and what was decoded of it: both in the worker's scratch memory.
-struct Opened {
-    rest: Buf,
-    payload: Buf,
+pub(super) struct Opened {
+    pub(super) rest: Buf,
+    pub(super) payload: Buf,
 }
 
 impl Opening {
@@ -116,6 +116,9 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
                 None
             }
             Err(refused) => {
+                if let Some(fallback) = self.fallback_for(&refused, &opened, cx) {
+                    return Some(self.fall_back(fallback, opened, cx));
+                }
                 self.give_back(opened, cx);
                 Some(match refused {
                     Ending::Broken(error) => self.refuse_inbound(&error, cx),
@@ -148,6 +151,10 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
                 Ok(Decoded::NeedMore) if self.inbound.is_uplink_closed() => {
                     return Err(Ending::InOrder(CloseReason::ClientLeft));
                 }
+                // Fallbacks are chosen after the first record, because a web server would answer to it.
+                Ok(Decoded::NeedMore) if is_too_short(&opened.payload) && !cx.settings.fallbacks.is_empty() => {
+                    return Err(Ending::InOrder(CloseReason::NotVless));
+                }
                 Ok(Decoded::NeedMore) if again => {}
                 Ok(Decoded::NeedMore) => return Ok(None),
                 Err(error) => {
@@ -165,7 +172,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     }
 
     #[expect(clippy::unused_self, reason = "beside the others that end with an opening's buffers")]
-    fn give_back(&self, opened: Opened, cx: &mut Context<'_>) {
+    pub(super) fn give_back(&self, opened: Opened, cx: &mut Context<'_>) {
         cx.means.scratch.give_input(opened.rest);
         cx.means.scratch.give_output(opened.payload);
     }
@@ -332,6 +339,14 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.refuse(broken(error), cx)
     }
 }
+
+/// Something came, and it is less than the shortest request.
+fn is_too_short(payload: &Buf) -> bool {
+    (1..REQUEST_BYTES_MIN).contains(&payload.len())
+}
+
+/// Version, id and length of the addons: what has fewer bytes in its first record is taken for no request.
+const REQUEST_BYTES_MIN: usize = 18;
 
 fn close_reason(error: request::DecodeError) -> CloseReason {
     match error {

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::books::Books;
-use super::{Flow, Target, User};
+use super::{Fallback, Flow, Target, User};
 use crate::stats::SessionPermit;
 
 /// The other side of a session.
 pub(super) enum Party {
     /// Nobody we know: not yet, or not any more after a refusal.
     Stranger,
+    /// A stranger who is passed on to a fallback.
+    Fallback(Arc<Fallback>),
     /// The client of a user whose request was accepted.
     User(Account),
 }
@@ -28,19 +30,28 @@ pub(super) struct Account {
 impl Party {
     pub(super) fn account(&self) -> Option<&Account> {
         match self {
-            Self::Stranger => None,
+            Self::Stranger | Self::Fallback(_) => None,
             Self::User(account) => Some(account),
         }
     }
 
     pub(super) fn account_mut(&mut self) -> Option<&mut Account> {
         match self {
-            Self::Stranger => None,
+            Self::Stranger | Self::Fallback(_) => None,
             Self::User(account) => Some(account),
         }
     }
 
+    /// Not a user: what is kept for it is the strangers' share of memory.
     pub(super) fn is_stranger(&self) -> bool {
-        matches!(self, Self::Stranger)
+        !matches!(self, Self::User(_))
+    }
+
+    /// The name of the fallback that it was passed on to.
+    pub(super) fn fallback(&self) -> Option<String> {
+        match self {
+            Self::Fallback(fallback) => Some(format!("fallback {}", fallback.dest)),
+            _ => None,
+        }
     }
 }

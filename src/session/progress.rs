@@ -1,6 +1,7 @@
 //! What a session has achieved, and how that gets into the counters.
 
 use super::books::{Books, Traffic};
+use super::party::Party;
 use super::{Context, Flow, Phase, Session};
 use crate::inbound::vision::Padding;
 use crate::io::datagram::DatagramSocket;
@@ -26,6 +27,11 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         let now = self.progress();
         if now == before {
             return;
+        }
+        if let Party::Fallback(_) = self.party {
+            let (up, down) = (now.traffic.uplink.payload_bytes, now.traffic.downlink.payload_bytes);
+            cx.counters.fallback_uplink_bytes.add(up - before.traffic.uplink.payload_bytes);
+            cx.counters.fallback_downlink_bytes.add(down - before.traffic.downlink.payload_bytes);
         }
         let Some(account) = self.party.account() else { return };
         let lane = account.user.ledger.lane(cx.worker);

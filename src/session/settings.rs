@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{TlsAcceptor, Users};
+use super::{Fallbacks, TlsAcceptor, Users};
 use crate::protocol::vision::Seed;
 
 /// What the settings of the server mean to a session.
@@ -12,6 +12,8 @@ pub struct SessionSettings {
     /// `None`: VLESS without TLS.
     pub tls: Option<TlsAcceptor>,
     pub users: Arc<Users>,
+    /// Where clients are passed on to that are no user's.
+    pub fallbacks: Arc<Fallbacks>,
     pub timeouts: Timeouts,
     /// Parameters of Vision's padding lengths.
     pub vision_seed: Seed,

@@ -95,7 +95,10 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         View {
             client: self.client_address,
             user: account.map(|account| account.user.email.clone()),
-            target: account.and_then(|account| account.target.as_ref()).map(ToString::to_string),
+            target: account
+                .and_then(|account| account.target.as_ref())
+                .map(ToString::to_string)
+                .or_else(|| self.party.fallback()),
             flow: account.map_or(Flow::None, |account| account.flow),
             state: self.state(),
             mode: self.mode(),

@@ -9,7 +9,7 @@ use super::close::CloseReason;
 use super::permits::MuxSockets;
 use super::settings::SessionSettings;
 use super::transfer::{Means, Moved};
-use super::{Flow, GlobalId, Target, User};
+use super::{Fallback, Flow, GlobalId, Target, User};
 use crate::stats::Counters;
 
 /// What a session borrows from its worker for the length of a call.
@@ -32,6 +32,8 @@ pub struct Context<'a> {
 pub enum Wish {
     /// Answered by [`Session::on_connected`] or [`Session::on_dial_failed`].
     Dial { leg: Leg, target: Target },
+    /// A connection to a fallback, which is the operator's own target. Answered like a dial.
+    DialFallback { leg: Leg, fallback: Arc<Fallback> },
     /// An address of the target that may be sent to; answered by [`Session::on_resolved`].
     Resolve { leg: Leg, target: Target },
     /// Answered by [`Session::on_bound`].

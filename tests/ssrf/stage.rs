@@ -142,6 +142,7 @@ impl Server {
             session: SessionSettings {
                 tls: None,
                 users: Arc::new(Users::new([user]).unwrap()),
+                fallbacks: Arc::default(),
                 timeouts: PATIENT,
                 vision_seed: [900, 500, 900, 256],
                 read_bytes_max: 128 << 10,

@@ -17,7 +17,9 @@ use vless_rust::protocol::vision::SEED_DEFAULT;
 use vless_rust::reactor::accept::listen;
 use vless_rust::reactor::{Observer, Reactor, Rules, Seed};
 use vless_rust::session::close::CloseReason;
-use vless_rust::session::{Flow, SessionRecord, SessionSettings, Target, Timeouts, UdpSettings, User, Users};
+use vless_rust::session::{
+    Fallback, Fallbacks, Flow, SessionRecord, SessionSettings, Target, Timeouts, UdpSettings, User, Users,
+};
 use vless_rust::stats::{Ledger, Totals, UserTotals, totals};
 
 use super::{PATIENCE, wait_until};
@@ -45,6 +47,7 @@ pub struct Options {
     /// Spare connections; most tests want to see the connections they ask for and no others.
     pub pool: Option<PoolSettings>,
     pub warm_up: Vec<Target>,
+    pub fallbacks: Vec<Fallback>,
 }
 
 impl Default for Options {
@@ -62,6 +65,7 @@ impl Default for Options {
             buffer_memory_max: 1 << 30,
             pool: None,
             warm_up: Vec::new(),
+            fallbacks: Vec::new(),
         }
     }
 }
@@ -159,6 +163,7 @@ impl Server {
             session: SessionSettings {
                 tls,
                 users: Arc::clone(&users),
+                fallbacks: Arc::new(Fallbacks::new(options.fallbacks)),
                 timeouts: options.timeouts,
                 vision_seed: SEED_DEFAULT,
                 read_bytes_max: options.read_bytes_max,
@@ -244,6 +249,7 @@ pub fn tls(alpn: Vec<String>) -> (TlsAcceptor, CertificateDer<'static>) {
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let key = aws_lc_rs::sign::any_supported_type(&key).unwrap();
     let key = Arc::new(CertifiedKey::new(vec![certificate.clone()], key));
-    let settings = TlsSettings { certificates: vec![Certificate { names, key }], alpn, tls13_only: false };
+    let settings =
+        TlsSettings { certificates: vec![Certificate { names, key }], alpn, tls13_only: false, remember_names: true };
     (TlsAcceptor::new(settings).unwrap(), certificate)
 }

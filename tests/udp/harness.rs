@@ -66,6 +66,7 @@ impl Server {
             session: SessionSettings {
                 tls: None,
                 users: Arc::clone(&users),
+                fallbacks: Arc::default(),
                 timeouts: Timeouts {
                     tls_handshake: long,
                     first_byte: long,

@@ -51,7 +51,7 @@ section! {
         users: Entries<UserKeys> = entries(), "the accounts in this file";
         users_file: OptionalPath = OptionalPath(Some("users.json")), "accounts that commands, API and page may change, in a file of their own; `null`: there are none";
         tls: Group<TlsKeys> = group(), "TLS towards clients";
-        fallbacks: Entries<FallbackKeys> = entries(), "where connections go that are not VLESS: the entry for the exact name, alpn and path is taken";
+        fallbacks: Entries<FallbackKeys> = entries(), "where connections go that are not VLESS or of no user; chosen as Xray chooses: by name, then alpn, then path";
         monitoring: Group<Monitoring> = group(), "statistics, dashboard, and the API for commands";
         limits: Group<ProcessLimits> = group(), "how much one source or one user may use at the same time";
         performance: Group<Performance> = group(), "sizes and switches of the data path";

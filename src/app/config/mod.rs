@@ -142,7 +142,7 @@ impl Config {
         let file = Reading::<File>::new(text, path)?;
         let (mut config, problems) = check::check(file.raw.clone(), path);
         file.refuse(problems)?;
-        config.warnings.extend(not_built::warnings(&file.json, &config));
+        config.warnings.extend(not_built::warnings(&file.json));
         Ok(config)
     }
 

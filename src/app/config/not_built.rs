@@ -2,12 +2,10 @@
 //!
 //! Owns the list. Who builds a feature deletes its rows.
 
-use super::Config;
 use super::locate::{KeyPath, locate};
 
 /// A whole section, or a key of one.
 const NOT_BUILT: &[&str] = &[
-    "fallbacks",
     "performance.stats_batch_size",
     "limits.sessions_per_user_max",
     "limits.sessions_per_source_max",
@@ -16,7 +14,7 @@ const NOT_BUILT: &[&str] = &[
 ];
 
 /// A line for each section of `json` (the file without comments) that says something without effect.
-pub(super) fn warnings(json: &str, config: &Config) -> Vec<String> {
+pub(super) fn warnings(json: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let present = |path: &&str| locate(json, &KeyPath::parse(path)).is_some();
     let mut keys_by_section: Vec<(&str, Vec<&str>)> = Vec::new();
@@ -28,11 +26,7 @@ pub(super) fn warnings(json: &str, config: &Config) -> Vec<String> {
         }
     }
     for (section, keys) in keys_by_section {
-        if section != "fallbacks" {
-            lines.push(format!("{section}: not built yet, without effect: {}", keys.join(", ")));
-        } else if !config.fallbacks.is_empty() {
-            lines.push("fallbacks: not built yet; connections that are not VLESS are closed".to_owned());
-        }
+        lines.push(format!("{section}: not built yet, without effect: {}", keys.join(", ")));
     }
     lines
 }

@@ -258,6 +258,18 @@ fn a_later_fallback_for_the_same_request_replaces_the_earlier() {
 }
 
 #[test]
+fn protocols_that_are_offered_and_fallbacks_for_them_go_together() {
+    let warned = |alpn: &str, fallback: &str| {
+        let tls = format!(r#""tls": {{ "enabled": true, "alpn": {alpn} }}, "fallbacks": [ {fallback} ]"#);
+        accepted(&with(&tls)).warnings().iter().any(|line| line.contains("h2"))
+    };
+    assert!(warned(r#"["h2", "http/1.1"]"#, r#"{ "dest": 80 }"#));
+    assert!(!warned(r#"["h2", "http/1.1"]"#, r#"{ "dest": 80 }, { "dest": 81, "alpn": "h2" }"#));
+    assert!(!warned(r#"["http/1.1"]"#, r#"{ "dest": 80 }"#));
+    assert!(warned(r#"["http/1.1"]"#, r#"{ "dest": 81, "alpn": "h2" }"#));
+}
+
+#[test]
 fn a_flood_of_problems_is_cut() {
     let users = vec!["{ \"uuid\": \"\" }"; 2000].join(",");
     assert_eq!(refused(&format!("{{ \"users\": [{users}] }}")).lines().count(), PROBLEMS_MAX);

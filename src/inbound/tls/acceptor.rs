@@ -8,6 +8,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, Un
 use rustls::sign::CertifiedKey;
 use rustls::{SupportedProtocolVersion, version};
 
+use super::asked_name::AskedName;
 use super::{TlsEngine, TlsError};
 
 /// A server certificate with the names it answers to.
@@ -27,12 +28,16 @@ pub struct TlsSettings {
     pub alpn: Vec<String>,
     /// TLS 1.2 is refused.
     pub tls13_only: bool,
+    /// The engine remembers the name that its client asks for and the protocol that is agreed on. Fallbacks are chosen by
+    /// them.
+    pub remember_names: bool,
 }
 
 /// Makes one [`TlsEngine`] per client. Cheap to clone.
 #[derive(Clone)]
 pub struct TlsAcceptor {
     config: Arc<ServerConfig>,
+    remember_names: bool,
 }
 
 impl TlsAcceptor {
@@ -59,13 +64,15 @@ impl TlsAcceptor {
         config.send_tls13_tickets = 1;
         // The secrets go to our own record layer and nowhere else.
         config.enable_secret_extraction = true;
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), remember_names: settings.remember_names })
     }
 
     /// The engine for a client that has sent its first byte.
     pub fn engine(&self) -> Result<TlsEngine, TlsError> {
-        let connection = UnbufferedServerConnection::new(Arc::clone(&self.config)).map_err(TlsError::from)?;
-        Ok(TlsEngine::new(connection))
+        let asked_name = self.remember_names.then(|| Arc::new(AskedName::new(&self.config)));
+        let config = asked_name.as_ref().map_or_else(|| Arc::clone(&self.config), |asked| asked.watch(&self.config));
+        let connection = UnbufferedServerConnection::new(config).map_err(TlsError::from)?;
+        Ok(TlsEngine::new(connection, asked_name))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::families::family_of;
 use super::outcome::{DialId, Dialed, Finished, Resolved};
-use super::under_way::{Authority, Dial, Purpose};
+use super::under_way::{Dial, Purpose};
 use super::{DialError, Dialer, race};
 use crate::io::token::Token;
 use crate::outbound::context::DialContext;
@@ -51,7 +51,7 @@ impl Dialer {
         if result.is_ok() {
             self.note_overtaken(&dial, cx.now);
         }
-        let Authority::Client(owner) = dial.authority else {
+        let Some(owner) = dial.authority.owner() else {
             return self.finish_warm_up(&dial.target, result, cx);
         };
         if !matches!(&result, Ok(dialed) if dialed.is_spare) {
@@ -72,7 +72,8 @@ impl Dialer {
         result: Result<SocketAddr, DialError>,
         cx: &mut DialContext<'_>,
     ) {
-        let Some(Dial { authority: Authority::Client(owner), target, .. }) = self.remove(token) else { return };
+        let Some(Dial { authority, target, .. }) = self.remove(token) else { return };
+        let Some(owner) = authority.owner() else { return };
         self.report(result.as_ref().err(), cx.now);
         let dial = DialId(token.with_leg(0));
         self.resolved.push(dial, Resolved { owner, dial, target, result });

@@ -135,6 +135,13 @@ impl Dialer {
         self.start(Authority::Client(owner), target, Purpose::Connect, cx)
     }
 
+    /// As [`Dialer::dial`], for a target that the operator named as a fallback: the policy, which is for targets of clients,
+    /// refuses only the server's own listeners.
+    pub fn dial_fallback(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> DialId {
+        cx.counters.dials_started.add(1);
+        self.start(Authority::Fallback(owner), target, Purpose::Connect, cx)
+    }
+
     /// Looks up an address of `target` that may be sent to, without connecting: of the preferred family if there is one.
     /// The outcome comes out of [`Dialer::take_resolved`], maybe already after this call.
     pub fn resolve(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> DialId {

@@ -74,7 +74,7 @@ impl Dialer {
         started: Instant,
         cx: &mut DialContext<'_>,
     ) -> Option<Dialed> {
-        if self.pool.is_empty() || authority == Authority::Operator {
+        if self.pool.is_empty() || !authority.takes_spares() {
             return None;
         }
         let socket = self.with_pool(cx, |pool, cx| {
@@ -96,7 +96,7 @@ impl Dialer {
         cx: &mut DialContext<'_>,
     ) {
         self.families.on_answered(family_of(address.ip()));
-        if authority != Authority::Operator {
+        if authority.takes_spares() {
             cx.counters.dials_connected_directly.add(1);
             self.with_pool(cx, |pool, cx| pool.on_dialled(address, Some(connect_time), cx));
         }
@@ -104,7 +104,7 @@ impl Dialer {
 
     /// A dial of a client ended without a spare. One that reached no address was no matter for the pool.
     pub(super) fn count_miss(&self, dial: &Dial, cx: &DialContext<'_>) {
-        if dial.reached_address && self.pool.is_enabled() && dial.authority != Authority::Operator {
+        if dial.reached_address && self.pool.is_enabled() && dial.authority.takes_spares() {
             cx.counters.pool_misses.add(1);
         }
     }

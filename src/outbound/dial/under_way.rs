@@ -40,6 +40,8 @@ pub(super) enum Authority {
     Client(Token),
     /// The operator's, who named the target for warming up.
     Operator,
+    /// The operator's, for a stranger who is passed on; the token is that of the session's leg.
+    Fallback(Token),
 }
 
 /// What a dial is to end with.
@@ -59,11 +61,24 @@ pub(super) struct Attempt {
 }
 
 impl Authority {
+    /// Who hears of the end; `None` where nobody waits.
+    pub(super) fn owner(self) -> Option<Token> {
+        match self {
+            Self::Client(owner) | Self::Fallback(owner) => Some(owner),
+            Self::Operator => None,
+        }
+    }
+
+    /// Spares are for the targets of clients.
+    pub(super) fn takes_spares(self) -> bool {
+        matches!(self, Self::Client(_))
+    }
+
     /// The policy is for targets that clients ask for; only the server's own listeners are refused to the operator too.
     /// Clients are judged when they ask for a spare.
     pub(super) fn pardon(self, refusal: Refusal) -> Result<(), Refusal> {
         match self {
-            Self::Operator if matches!(refusal, Refusal::Private(_) | Refusal::Port) => Ok(()),
+            Self::Operator | Self::Fallback(_) if matches!(refusal, Refusal::Private(_) | Refusal::Port) => Ok(()),
             _ => Err(refusal),
         }
     }

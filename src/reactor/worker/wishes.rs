@@ -1,13 +1,15 @@
 //! What sessions wish for: dials, look-ups and UDP sockets, telling them what came of it, and what their end leaves to do.
 
+use std::io;
 use std::mem;
 
 use super::{STREAM_INTEREST, Worker};
 use crate::io::token::Token;
 use crate::outbound::dial::{DialId, Dialed, Finished, Resolved, Room};
+use crate::outbound::local_stream;
 use crate::reactor::legs::{leg_of, with_leg};
 use crate::session::close::CloseReason;
-use crate::session::{Leg, Wish};
+use crate::session::{Dest, DialFailure, Host, Leg, Target, Wish};
 
 impl Worker {
     /// Does what sessions wish for and tells them what came of it, until nothing is left; an answer may bring new wishes.
@@ -59,6 +61,7 @@ impl Worker {
                 let dial = dialer.dial(with_leg(session, leg), &target, &mut cx);
                 self.note_dial(session, leg, dial);
             }
+            Wish::DialFallback { leg, fallback } => self.dial_fallback(session, leg, &fallback.dest),
             Wish::Resolve { leg, target } => {
                 let (dialer, mut cx) = self.targets.parts(&mut self.base, self.poll.registry());
                 let dial = dialer.resolve(with_leg(session, leg), &target, &mut cx);
@@ -71,6 +74,32 @@ impl Worker {
             }
             Wish::Cancel { leg } => self.cancel_dials(session, leg),
         }
+    }
+
+    /// A fallback is a target like others, or a Unix socket, which answers at once.
+    fn dial_fallback(&mut self, session: Token, leg: Leg, dest: &Dest) {
+        if let Dest::Tcp(host, port) = dest {
+            let host = host.parse().map_or_else(|_| Host::Name(host.clone()), Host::Ip);
+            let (dialer, mut cx) = self.targets.parts(&mut self.base, self.poll.registry());
+            let dial = dialer.dial_fallback(with_leg(session, leg), &Target { host, port: *port }, &mut cx);
+            return self.note_dial(session, leg, dial);
+        }
+        let connected = local_stream::connect_to(dest).unwrap_or_else(|| Err(io::ErrorKind::Unsupported.into()));
+        let watched = connected.and_then(|mut socket| {
+            self.poll.registry().register(&mut socket, with_leg(session, leg).into(), STREAM_INTEREST)?;
+            Ok(socket)
+        });
+        if watched.is_ok() {
+            self.note_target(session);
+        }
+        let mut lent = self.stock.lend(&mut self.base);
+        self.schedule.call(session, &mut lent, |session, cx| match watched {
+            Ok(socket) => session.on_connected(leg, socket, cx),
+            Err(error) => {
+                log::debug!("the fallback's socket: {error}");
+                session.on_dial_failed(leg, DialFailure::Unreachable, cx)
+            }
+        });
     }
 
     fn note_dial(&mut self, session: Token, leg: Leg, dial: DialId) {

@@ -105,6 +105,7 @@ impl Bench {
             settings: SessionSettings {
                 tls: None,
                 users: Arc::new(Users::new([]).unwrap()),
+                fallbacks: Arc::default(),
                 timeouts,
                 vision_seed: [900, 500, 900, 256],
                 read_bytes_max: 128 << 10,

@@ -24,7 +24,8 @@ fn server() -> &'static (TlsAcceptor, RootCertStore) {
         let key = aws_lc_rs::sign::any_supported_type(&key).unwrap();
         let key = Arc::new(CertifiedKey::new(vec![certificate], key));
         let certificates = vec![Certificate { names: vec!["localhost".to_owned()], key }];
-        let settings = TlsSettings { certificates, alpn: vec!["http/1.1".to_owned()], tls13_only: false };
+        let settings =
+            TlsSettings { certificates, alpn: vec!["http/1.1".to_owned()], tls13_only: false, remember_names: false };
         (TlsAcceptor::new(settings).unwrap(), roots)
     })
 }

@@ -131,6 +131,7 @@ impl World {
             settings: SessionSettings {
                 tls: tls.then(tls::acceptor),
                 users: Arc::new(users),
+                fallbacks: Arc::default(),
                 timeouts: TIMEOUTS,
                 udp: UdpSettings::default(),
                 vision_seed: SEED_DEFAULT,

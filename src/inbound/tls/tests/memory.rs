@@ -235,7 +235,7 @@ pub(super) fn certificate(names: &[&str]) -> Certificate {
 
 pub(super) fn settings(names: &[&str], alpn: &[&str]) -> TlsSettings {
     let alpn = alpn.iter().map(ToString::to_string).collect();
-    TlsSettings { certificates: vec![certificate(names)], alpn, tls13_only: false }
+    TlsSettings { certificates: vec![certificate(names)], alpn, tls13_only: false, remember_names: false }
 }
 
 pub(super) fn acceptor(names: &[&str], alpn: &[&str]) -> TlsAcceptor {

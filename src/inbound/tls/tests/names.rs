@@ -8,7 +8,8 @@ use super::*;
 fn the_certificate_follows_the_name_asked_for() {
     let certificates = [certificate(&["default.test"]), certificate(&["*.wild.test"]), certificate(&["a.wild.test"])];
     let ders = certificates.each_ref().map(|one| one.key.cert[0].clone());
-    let settings = TlsSettings { certificates: certificates.to_vec(), alpn: Vec::new(), tls13_only: false };
+    let settings =
+        TlsSettings { certificates: certificates.to_vec(), alpn: Vec::new(), tls13_only: false, remember_names: false };
     let acceptor = TlsAcceptor::new(settings).unwrap();
     let cases = [
         ("default.test", 0),
@@ -63,6 +64,6 @@ fn a_client_without_server_name_gets_the_default_certificate() {
 
 #[test]
 fn no_certificate_is_an_error_at_the_start() {
-    let settings = TlsSettings { certificates: Vec::new(), alpn: Vec::new(), tls13_only: false };
+    let settings = TlsSettings { certificates: Vec::new(), alpn: Vec::new(), tls13_only: false, remember_names: false };
     assert!(TlsAcceptor::new(settings).is_err());
 }
