@@ -133,7 +133,11 @@ pub fn decode_reply(message: &[u8], form: Form, question: &Question) -> Result<R
     if header.questions != 1 {
         return Err(Rejected::NotOurs);
     }
-    check_question(&mut reader, &asked, question.family)?;
+    let is_as_asked = check_question(&mut reader, &asked, question.family)?;
+    // Small letters were chosen for a server that spells names as it likes.
+    if !is_as_asked && form.capitals != Capitals::default() {
+        return Err(Rejected::OtherSpelling);
+    }
     if !says_something {
         return Ok(failure);
     }
@@ -144,12 +148,13 @@ pub fn decode_reply(message: &[u8], form: Form, question: &Question) -> Result<R
     Ok(Reply { content, is_truncated: is_truncated || is_cut, is_cut, refuses_form })
 }
 
-fn check_question(reader: &mut Reader<'_>, asked: &WireName, family: Family) -> Result<(), Rejected> {
+/// Whether the question that is repeated is spelled as it was asked.
+fn check_question(reader: &mut Reader<'_>, asked: &WireName, family: Family) -> Result<bool, Rejected> {
     let name = reader.name().filter(|name| name == asked).ok_or(Rejected::NotOurs)?;
     if reader.u16() != Some(record_type(family)) || reader.u16() != Some(CLASS_IN) {
         return Err(Rejected::NotOurs);
     }
-    if name.is_spelled_like(asked) { Ok(()) } else { Err(Rejected::OtherSpelling) }
+    Ok(name.is_spelled_like(asked))
 }
 
 fn record_type(family: Family) -> u16 {

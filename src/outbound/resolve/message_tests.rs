@@ -217,7 +217,9 @@ fn what_answers_another_query_is_not_ours() {
 #[test]
 fn the_answer_must_repeat_the_question_as_it_was_spelled_but_may_spell_owners_as_it_likes() {
     let writer = Writer::answering(7, "WWW.eXample.org", TYPE::A).a("www.EXAMPLE.org", 300, "1.2.3.4");
-    assert_eq!(decode_reply(&writer.bytes(), FORM, &question()), Err(Rejected::OtherSpelling));
+    let other = Form { capitals: Capitals([0b10, 0, 0, 0]), ..FORM };
+    assert_eq!(decode_reply(&writer.bytes(), other, &question()), Err(Rejected::OtherSpelling));
+    assert_eq!(reply(&writer), addresses(&["1.2.3.4"], 300), "where nothing was spelled at random, nothing is missed");
     // Letters are at 1, 2, 3 and from 5 on.
     let form = Form { capitals: Capitals([0b100_1110, 0, 0, 0]), ..FORM };
     assert_eq!(decode_reply(&writer.bytes(), form, &question()).unwrap().content, addresses(&["1.2.3.4"], 300));

@@ -265,6 +265,20 @@ fn names_are_spelled_at_random_and_a_server_that_does_not_keep_that_is_asked_in_
 }
 
 #[test]
+fn a_server_that_shouts_whatever_it_is_asked_is_asked_twice_and_not_for_ever() {
+    let mut scene = Scene::with_servers(1);
+    let mut asked = 0;
+    while let Step::Ask(ask) = scene.poll() {
+        asked += 1;
+        let mut shouted = good(&ask);
+        shouted[12..].make_ascii_uppercase();
+        scene.reply(&ask, &shouted);
+        assert!(asked <= 2);
+    }
+    assert!(matches!(scene.query.answered_by(), Some(server) if server == self::server(0)));
+}
+
+#[test]
 fn a_server_that_refuses_edns_is_asked_again_at_once_without() {
     for rcode in [1, 4] {
         let mut scene = Scene::with_servers(2);
