@@ -1,8 +1,13 @@
 //! Points in time as people and files write them.
 //!
-//! Owns the calendar: RFC 3339 both ways and days since 1970. Knows no clock; every time is an argument.
+//! Owns the calendar: RFC 3339 both ways and days since 1970. Every time is an argument, but for [`unix_time`].
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Seconds since 1970.
+pub fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
 
 /// `time` in UTC as RFC 3339 has it, with milliseconds: `2026-01-31T23:59:59.007Z`.
 pub fn rfc3339(time: SystemTime) -> String {

@@ -7,8 +7,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::io::buffer_pool::TIER_BYTES;
-use crate::reactor::Reactor;
-use crate::session::Users;
 use crate::session::close::CloseReason;
 use crate::stats::pools::{ConnectionPoolStats, MemoryPoolStats, TierStats};
 use crate::stats::{Counters, Totals, UserTotals, totals};
@@ -29,8 +27,7 @@ struct Report<'a> {
 }
 
 /// The line, without its line break.
-pub fn counters_line(reactor: &Reactor, users: &Users, uptime: Duration, log_lines_dropped: u64) -> String {
-    let workers = reactor.counters();
+pub fn counters_line(workers: &[Arc<Counters>], users: &[(&str, UserTotals)], uptime: Duration, log_lines_dropped: u64) -> String {
     let closes = CloseReason::ALL
         .iter()
         .map(|reason| (reason.name(), workers.iter().map(|counters| counters.closes(reason.index())).sum()));
@@ -42,7 +39,7 @@ pub fn counters_line(reactor: &Reactor, users: &Users, uptime: Duration, log_lin
         connection_pool: ConnectionPoolStats::new(&totals),
         totals,
         closes: closes.collect(),
-        users: users.iter().map(|user| (user.email.as_str(), user.ledger.totals())).collect(),
+        users: users.iter().copied().collect(),
         log_lines_dropped,
     };
     // A struct of numbers and names always becomes JSON.

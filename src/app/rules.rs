@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::app::accounts::standing::{Standing, standing};
 use crate::app::capacity::Capacity;
 use crate::app::certs::LoadedCertificate;
 use crate::app::config::{self, Config, FallbackDest, TlsVersion};
@@ -29,9 +30,12 @@ use crate::stats::Ledgers;
 
 /// What rules need beside the configuration.
 pub struct Surroundings<'a> {
-    /// Those that the configuration names, the default one first; empty without TLS.
-    pub certificates: &'a [LoadedCertificate],
+    /// Made by [`acceptor`]. It may be older than the configuration, where nothing of TLS has changed: its keys for tickets
+    /// are what clients come back with.
+    pub tls: Option<TlsAcceptor>,
     pub ledgers: &'a Ledgers,
+    /// Seconds since 1970.
+    pub now: u64,
     pub capacity: Capacity,
     /// Told of every session that ends.
     pub observer: Arc<dyn Observer>,
@@ -40,12 +44,12 @@ pub struct Surroundings<'a> {
 /// The rules that `config` means.
 ///
 /// # Errors
-/// 78 when users cannot be told apart or the certificates do not serve.
+/// 78 when users cannot be told apart.
 pub fn rules(config: &Config, around: &Surroundings<'_>) -> Result<Rules, Failure> {
     Ok(Rules {
         session: SessionSettings {
-            tls: tls(config, around.certificates)?,
-            users: Arc::new(users(config, around.ledgers)?),
+            tls: around.tls.clone(),
+            users: Arc::new(users(&config.users, around.ledgers, around.now)?),
             fallbacks: Arc::new(Fallbacks::new(config.fallbacks.iter().map(fallback))),
             timeouts: timeouts(&config.timeouts),
             vision_seed: config.performance.vision_seed.map(u32::from),
@@ -86,12 +90,18 @@ pub fn warm_up_targets(config: &Config) -> Vec<Target> {
     targets.collect()
 }
 
-fn users(config: &Config, ledgers: &Ledgers) -> Result<Users, Failure> {
-    let users = config.users.iter().map(|user| User {
+/// Those of `accounts` that may connect at `now`, in seconds since 1970.
+///
+/// # Errors
+/// 78 when two cannot be told apart.
+pub fn users(accounts: &[config::User], ledgers: &Ledgers, now: u64) -> Result<Users, Failure> {
+    let with_ledgers = accounts.iter().map(|user| (user, ledgers.of(user_id::mask(user.id))));
+    let active = with_ledgers.filter(|(user, ledger)| standing(user, ledger, now) == Standing::Active);
+    let users = active.map(|(user, ledger)| User {
         id: user.id,
         email: user.email.clone(),
         flow: if user.flow.is_vision() { Flow::Vision } else { Flow::None },
-        ledger: ledgers.of(user_id::mask(user.id)),
+        ledger,
     });
     Users::new(users).map_err(|user| {
         // The configuration's own check comes first and says where; this is for users that tests put together.
@@ -99,7 +109,11 @@ fn users(config: &Config, ledgers: &Ledgers) -> Result<Users, Failure> {
     })
 }
 
-fn tls(config: &Config, certificates: &[LoadedCertificate]) -> Result<Option<TlsAcceptor>, Failure> {
+/// TLS with these certificates, the default one first; `None` without TLS.
+///
+/// # Errors
+/// 78 when the certificates do not serve.
+pub fn acceptor(config: &Config, certificates: &[LoadedCertificate]) -> Result<Option<TlsAcceptor>, Failure> {
     let Some(tls) = &config.tls else { return Ok(None) };
     let certificates = certificates
         .iter()
@@ -219,7 +233,7 @@ mod tests {
     fn made(config: &Config, ledgers: &Ledgers) -> Result<Rules, Failure> {
         let capacity = Capacity { workers: 2, descriptors: 20_000, memory: 1 << 30 };
         let observer = Arc::new(AccessLines { log: None, format: config.log.format });
-        rules(config, &Surroundings { certificates: &[], ledgers, capacity, observer })
+        rules(config, &Surroundings { tls: None, ledgers, now: 0, capacity, observer })
     }
 
     #[test]
@@ -252,9 +266,17 @@ mod tests {
     }
 
     #[test]
+    fn who_may_not_connect_is_nobody_to_the_workers() {
+        let text = r#"{ "users": [ { "uuid": "a", "email": "a", "enabled": false }, { "uuid": "b", "email": "b" },
+            { "uuid": "c", "email": "c", "limits": { "expires_at": "1970-01-01" } } ] }"#;
+        let rules = made(&config(text), &Ledgers::new(2)).unwrap();
+        assert_eq!(rules.session.users.iter().map(|user| user.email.as_str()).collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
     fn tls_without_a_certificate_that_serves_fails_here() {
         let text = r#"{ "users": [ { "uuid": "example" } ], "tls": { "enabled": true } }"#;
-        let failure = made(&config(text), &Ledgers::new(2)).err().unwrap();
+        let failure = acceptor(&config(text), &[]).err().unwrap();
         assert_eq!(failure.code, exit::CONFIG);
     }
 }

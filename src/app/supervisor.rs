@@ -1,9 +1,22 @@
-//! The one owner of the running server: reactor, configuration, ledgers, log.
+//! The one owner of the running server: reactor, configuration, accounts, ledgers, log, control plane.
 //!
 //! Whoever wants something of the server (a signal, a command, the page, a watched file) leaves an [`Order`] in the
-//! mailbox; one thread takes them one by one, so no two changes ever meet. It never waits for a worker.
+//! mailbox; one thread takes them one by one, so no two changes ever meet. Workers and the control thread are told, never
+//! waited for.
+//!
+//! `adopting.rs` makes changes, `changes.rs` says them in words, `cuts.rs` says whose sessions end by them, `roll.rs` keeps
+//! the clock of the accounts, `watch.rs` that of certificate files. `backend.rs` is what the control plane sees.
 
+mod adopting;
+mod answers;
+pub mod backend;
+mod changes;
+mod cuts;
+mod listening;
 pub mod orders;
+mod present;
+mod roll;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -11,13 +24,20 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGUSR1};
 
-use self::orders::{Mailbox, Order, Orders};
-use crate::app::backend::AppBackend;
+pub use self::listening::Listening;
+use self::orders::{Order, Orders};
+pub use self::present::Present;
+use self::roll::Roll;
+use self::watch::Watch;
+use crate::app::capacity::Capacity;
+use crate::app::certs::LoadedCertificate;
+use crate::app::clock::unix_time;
 use crate::app::config::Config;
 use crate::app::console::Reporter;
 use crate::app::logging::LogHandle;
 use crate::app::report::counters_line;
 use crate::control::Control;
+use crate::control::events::{Event, Kind, Level};
 use crate::reactor::{Reactor, Rules};
 use crate::stats::Ledgers;
 
@@ -28,21 +48,30 @@ const TICK: Duration = Duration::from_millis(500);
 /// How often the end of a drain is looked for.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
-/// See the module.
-pub struct Supervisor {
+/// What a start hands over.
+pub struct Parts {
     pub config: Config,
+    pub certificates: Vec<LoadedCertificate>,
     pub rules: Arc<Rules>,
     pub reactor: Reactor,
+    pub listening: Listening,
     /// What is counted for users, whatever becomes of their accounts.
     pub ledgers: Arc<Ledgers>,
+    pub capacity: Capacity,
     pub log: LogHandle,
     pub reporter: Reporter,
     pub orders: Orders,
-    /// What the control plane sees of all this.
-    pub backend: Arc<AppBackend>,
-    pub control: Control,
+    pub present: Arc<Present>,
+    pub control: Option<Control>,
     pub started: Instant,
-    pub is_draining: bool,
+}
+
+/// See the module.
+pub struct Supervisor {
+    parts: Parts,
+    roll: Roll,
+    watch: Watch,
+    is_draining: bool,
 }
 
 /// Whether the supervisor goes on.
@@ -53,15 +82,17 @@ enum Then {
 }
 
 impl Supervisor {
-    /// Where orders are left.
-    pub fn mailbox(&self) -> Mailbox {
-        self.orders.mailbox()
+    /// Nothing happens before [`Supervisor::run`].
+    pub fn new(parts: Parts) -> Self {
+        let roll = Roll::new(&parts.config.users, &parts.ledgers, unix_time());
+        let watch = Watch::new(certificate_files(&parts.config));
+        Self { parts, roll, watch, is_draining: false }
     }
 
     /// Serves orders until the reactor has stopped, and says the last words.
     pub fn run(mut self) {
-        while !self.reactor.is_stopped() {
-            match self.orders.next(if self.is_draining { DRAIN_POLL } else { TICK }) {
+        while !self.parts.reactor.is_stopped() {
+            match self.parts.orders.next(if self.is_draining { DRAIN_POLL } else { TICK }) {
                 Ok(order) => {
                     if self.obey(order) == Then::EndAtOnce {
                         break;
@@ -70,59 +101,89 @@ impl Supervisor {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.tick();
         }
         // Drained, the workers have ended; after a second signal they cut what is left, and that counts, too.
-        self.reactor.stop();
-        // After the workers, so that the state has the last byte.
-        self.control.stop();
-        self.reporter.write(self.report(), LAST_WORDS_TIMEOUT);
+        self.parts.reactor.stop();
+        // Its last look at the counters, and with it the state file, come after the last byte.
+        drop(self.parts.control.take());
+        let report = self.report();
+        self.parts.reporter.write(report, LAST_WORDS_TIMEOUT);
         log::info!("stopped");
     }
 
     fn obey(&mut self, order: Order) -> Then {
         match order {
             Order::Signal(SIGUSR1) => {
-                if !self.reporter.offer(self.report()) {
+                let report = self.report();
+                if !self.parts.reporter.offer(report) {
                     log::warn!("SIGUSR1: stderr is still busy with the counters of an earlier one");
                 }
                 Then::GoOn
             }
             // A terminal that is closed sends it too; it must not end a server that has sessions.
             Order::Signal(SIGHUP) => {
-                self.reopen_log();
+                // What came of it is in log and events.
+                let _ = self.reload("signal");
                 Then::GoOn
             }
             Order::Signal(_) => self.end(),
+            Order::Control { order, reply } => {
+                // Nobody waits any more: the order was obeyed all the same.
+                let _ = reply.try_send(self.obey_control(order));
+                Then::GoOn
+            }
+        }
+    }
+
+    /// What is due by the clock: accounts that end, quotas that begin anew, certificates that were renewed.
+    fn tick(&mut self) {
+        if self.is_draining {
+            return;
+        }
+        let now = unix_time();
+        if self.roll.tick(&self.parts.config.users, now) {
+            self.adopt_standing(now);
+        }
+        if self.watch.is_due(Instant::now()) {
+            self.renew_certificates();
         }
     }
 
     /// The first signal lets sessions end, the second does not.
     fn end(&mut self) -> Then {
-        let (sessions, drain) = (self.reactor.sessions(), self.config.timeouts.drain);
+        let (sessions, drain) = (self.parts.reactor.sessions(), self.parts.config.timeouts.drain);
         if self.is_draining {
             log::warn!("second signal: ending at once with {sessions} sessions open");
             return Then::EndAtOnce;
         }
         self.is_draining = true;
-        self.backend.drain();
+        self.parts.present.drain();
         match sessions {
             0 => log::info!("stopping: no session is open"),
             sessions => log::info!("stopping: {sessions} sessions have {} s to end", drain.as_secs()),
         }
-        self.reactor.drain(drain);
+        self.parts.reactor.drain(drain);
         Then::GoOn
     }
 
-    /// The log file may have been renamed to make room for a new one.
-    fn reopen_log(&self) {
-        match self.log.change(&self.config.log) {
-            Ok(()) => log::info!("HUP: the log was reopened; a changed configuration needs a restart"),
-            Err(failure) => log::error!("HUP: {failure}; lines go where they went"),
+    /// Has an event kept for the page and the API.
+    fn tell(&self, kind: Kind, level: Level, text: &str, by: &str) {
+        if let Some(control) = &self.parts.control {
+            control.handle().report(Event::new(kind, level, text).by(by));
         }
     }
 
     fn report(&self) -> String {
-        let users = &self.rules.session.users;
-        counters_line(&self.reactor, users, self.started.elapsed(), self.log.dropped_lines())
+        let parts = &self.parts;
+        let users: Vec<_> = parts.config.users.iter().map(|user| user.email.as_str()).zip(self.roll.totals()).collect();
+        counters_line(parts.reactor.counters(), &users, parts.started.elapsed(), parts.log.dropped_lines())
     }
+}
+
+/// The files that are watched: certificates and keys of the configuration.
+fn certificate_files(config: &Config) -> Vec<std::path::PathBuf> {
+    let Some(tls) = &config.tls else { return Vec::new() };
+    let pairs = std::iter::once(&tls.main).chain(&tls.more);
+    pairs.flat_map(|pair| [pair.cert_file.clone(), pair.key_file.clone()]).collect()
 }

@@ -7,6 +7,7 @@
 //! file but the configuration, or changes it.
 
 mod check;
+mod compare;
 mod error;
 mod keys;
 mod kinds;

@@ -11,15 +11,18 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::app::exit::{self, Failure};
+use crate::control::backend::{self, Denied, Done};
 
 /// Orders waiting at the most. People and scripts give them, one at a time.
 const ORDERS_MAX: usize = 256;
 
 /// Something to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Order {
     /// The number of a signal that came.
     Signal(i32),
+    /// Of the API, with the way back for the answer.
+    Control { order: backend::Order, reply: SyncSender<Result<Done, Denied>> },
 }
 
 /// The sending side; cheap to clone.
@@ -29,14 +32,9 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// Leaves an order; the order comes back when the mailbox is full or nobody reads it any more.
-    ///
-    /// # Errors
-    /// The order, undone.
-    pub fn leave(&self, order: Order) -> Result<(), Order> {
-        self.sender.try_send(order).map_err(|error| match error {
-            mpsc::TrySendError::Full(order) | mpsc::TrySendError::Disconnected(order) => order,
-        })
+    /// Leaves an order; false when the mailbox is full or nobody reads it any more.
+    pub fn leave(&self, order: Order) -> bool {
+        self.sender.try_send(order).is_ok()
     }
 }
 
@@ -76,7 +74,7 @@ fn watch_signals(mailbox: Mailbox) -> io::Result<()> {
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             // A flood of signals is not worth more than the first of them: each is remembered only while there is room.
-            let _ = mailbox.leave(Order::Signal(signal));
+            mailbox.leave(Order::Signal(signal));
         }
     })?;
     Ok(())

@@ -1,0 +1,186 @@
+//! Changes of the running server: a reload, renewed certificates, accounts.
+//!
+//! Each is prepared whole before anybody hears of it, so one that fails changes nothing. Then the workers adopt the new
+//! rules, and the sessions of those who may not connect any more are cut.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::changes::{Changes, changes};
+use super::cuts::{Cut, cuts};
+use super::roll::Roll;
+use super::watch::Watch;
+use super::{Supervisor, certificate_files};
+use crate::app::access::AccessLines;
+use crate::app::accounts::change::{Change, Changed};
+use crate::app::accounts::store::{self, StoreError};
+use crate::app::certs::{self, LoadedCertificate};
+use crate::app::clock::unix_time;
+use crate::app::config::Config;
+use crate::app::exit::Failure;
+use crate::app::rules::{self, Surroundings};
+use crate::app::{control_plane, preflight};
+use crate::control::events::{Kind, Level};
+use crate::protocol::user_id::mask;
+use crate::reactor::request::{CutQuery, Which};
+use crate::reactor::Rules;
+use crate::session::{TlsAcceptor, Users};
+
+impl Supervisor {
+    /// Reads all files anew and adopts what they say.
+    pub(super) fn reload(&mut self, by: &str) -> Result<Changes, Failure> {
+        let result = self.try_reload();
+        match &result {
+            Ok(changes) => {
+                let line = changes.line();
+                log::info!("reloaded ({by}): {line}");
+                self.tell(Kind::Reload, Level::Info, &format!("reloaded: {line}"), by);
+            }
+            Err(failure) => {
+                log::error!("not reloaded ({by}), everything is as before: {failure}");
+                self.tell(Kind::Reload, Level::Error, &format!("not reloaded: {failure}"), by);
+            }
+        }
+        self.parts.present.note_reload(&result);
+        result
+    }
+
+    fn try_reload(&mut self) -> Result<Changes, Failure> {
+        let config = Config::load(&self.parts.config.file)?;
+        preflight::source_address(&config)?;
+        let certificates = certs::load_or_generate(&config, &crate::app::link::host(&config).host, SystemTime::now())?;
+        let found = changes((&self.parts.config, &self.parts.certificates), (&config, &certificates));
+        let tls = self.acceptor(&config, &certificates)?;
+        let rules = Arc::new(self.rules(&config, tls)?);
+        let options = rules::socket_options(&config);
+        let opened = self.parts.listening.open_new(&rules::listen_addresses(&config), options)?;
+        // Reopened also where nothing has changed: it may have been renamed.
+        self.parts.log.change(&config.log)?;
+        for warning in config.warnings().iter().chain(certificates.iter().flat_map(|one| &one.warnings)) {
+            log::warn!("{warning}");
+        }
+        self.parts.listening.adopt(opened, &self.parts.reactor.handle());
+        self.watch = Watch::new(certificate_files(&config));
+        if let Some(control) = &self.parts.control {
+            control.handle().adopt(control_plane::settings(&config));
+        }
+        self.parts.certificates = certificates;
+        self.adopt(config, rules);
+        Ok(found)
+    }
+
+    /// Certificate files have changed. A pair that does not match yet is looked at again later.
+    pub(super) fn renew_certificates(&mut self) {
+        let certificates = certs::load_existing(&self.parts.config, SystemTime::now())
+            .and_then(|loaded| Ok((self.acceptor(&self.parts.config, &loaded)?, loaded)));
+        self.watch.tried(certificates.is_ok(), Instant::now());
+        match certificates {
+            Ok((tls, certificates)) => {
+                let found = changes(
+                    (&self.parts.config, &self.parts.certificates),
+                    (&self.parts.config, &certificates),
+                );
+                if found.said.is_empty() {
+                    return;
+                }
+                let (session, old) = (self.parts.rules.session.clone(), &self.parts.rules);
+                let session = crate::session::SessionSettings { tls, ..session };
+                let rules = Arc::new(Rules { session, ..Rules::clone(old) });
+                self.parts.certificates = certificates;
+                self.adopt(self.parts.config.clone(), rules);
+                let text = found.line();
+                log::info!("certificate files have changed: {text}");
+                self.tell(Kind::Certificate, Level::Info, &text, "server");
+            }
+            Err(failure) => log::warn!("certificate files have changed and cannot be used (yet): {failure}"),
+        }
+    }
+
+    /// Makes a change to the accounts, in the file and then in the server.
+    pub(super) fn change_account(
+        &mut self,
+        change: &Change,
+        revision: Option<u64>,
+        by: &str,
+    ) -> Result<Changed, StoreError> {
+        let old_id = self.id_of(change);
+        let changed = store::make(&self.parts.config, change, revision, unix_time())?;
+        let Some(file) = &changed.file else { return Ok(changed) };
+        if let (Change::Rotate { .. }, Some(old), Some(user)) = (change, old_id, &changed.user) {
+            self.parts.ledgers.of(mask(user.id)).continue_from(&self.parts.ledgers.of(mask(old)));
+        }
+        let config = self.parts.config.clone().with_users(file.clone()).map_err(StoreError::Failed)?;
+        self.adopt_accounts(config).map_err(StoreError::Failed)?;
+        log::info!("{} (by {by})", changed.said);
+        self.tell(Kind::User, Level::Info, &changed.said, by);
+        Ok(changed)
+    }
+
+    fn id_of(&self, change: &Change) -> Option<[u8; 16]> {
+        let Change::Rotate { email } = change else { return None };
+        self.parts.config.users.iter().find(|user| user.email == *email).map(|user| user.id)
+    }
+
+    /// Somebody's standing has changed by the clock.
+    pub(super) fn adopt_standing(&mut self, now: u64) {
+        let before = Arc::clone(&self.parts.rules.session.users);
+        for cut in cuts(&before, &self.parts.config.users, now) {
+            let text = format!("user {}: {}", cut.email, cut.reason.name());
+            log::info!("{text}");
+            self.tell(Kind::Limit, Level::Warn, &text, "server");
+        }
+        if let Err(failure) = self.adopt_accounts(self.parts.config.clone()) {
+            log::error!("accounts: {failure}");
+        }
+    }
+
+    fn adopt_accounts(&mut self, config: Config) -> Result<(), Failure> {
+        let users = rules::users(&config.users, &self.parts.ledgers, unix_time())?;
+        let rules = Arc::new(with_users(&self.parts.rules, users));
+        self.adopt(config, rules);
+        Ok(())
+    }
+
+    /// From here on nothing can fail.
+    fn adopt(&mut self, config: Config, rules: Arc<Rules>) {
+        let before = std::mem::replace(&mut self.parts.rules, Arc::clone(&rules));
+        self.parts.reactor.handle().adopt(&rules);
+        let now = unix_time();
+        for Cut { ledger, reason, .. } in cuts(&before.session.users, &config.users, now) {
+            // New sessions find the new rules, so there is nobody to be asked twice.
+            let _ = self.parts.reactor.handle().cut(&CutQuery { which: Which::Ledger(ledger), reason });
+        }
+        self.roll = Roll::new(&config.users, &self.parts.ledgers, now);
+        self.parts.config = config;
+        self.parts.present.show(&self.parts.config, &self.parts.certificates, &self.parts.rules);
+    }
+
+    /// The present acceptor where nothing of TLS has changed: its keys for tickets are what clients come back with.
+    fn acceptor(&self, config: &Config, certificates: &[LoadedCertificate]) -> Result<Option<TlsAcceptor>, Failure> {
+        let known = &self.parts;
+        let prints = |list: &[LoadedCertificate]| list.iter().map(|one| one.fingerprint).collect::<Vec<_>>();
+        let names = |list: &[LoadedCertificate]| list.iter().map(|one| one.names.clone()).collect::<Vec<_>>();
+        let is_same = known.config.tls == config.tls
+            && prints(&known.certificates) == prints(certificates)
+            && names(&known.certificates) == names(certificates);
+        if is_same { Ok(known.rules.session.tls.clone()) } else { rules::acceptor(config, certificates) }
+    }
+
+    fn rules(&self, config: &Config, tls: Option<TlsAcceptor>) -> Result<Rules, Failure> {
+        let observer = Arc::new(AccessLines::new(&config.log, &self.parts.log));
+        let around = Surroundings {
+            tls,
+            ledgers: &self.parts.ledgers,
+            now: unix_time(),
+            capacity: self.parts.capacity,
+            observer,
+        };
+        rules::rules(config, &around)
+    }
+}
+
+/// The same rules for other users.
+fn with_users(rules: &Rules, users: Users) -> Rules {
+    let session = crate::session::SessionSettings { users: Arc::new(users), ..rules.session.clone() };
+    Rules { session, ..rules.clone() }
+}

@@ -1,0 +1,122 @@
+//! Orders of the API: to the operation they mean, and back to the answer.
+
+use serde_json::{Value, json};
+
+use super::Supervisor;
+use crate::app::accounts::change::{Change, Changed, Refusal};
+use crate::app::accounts::standing::standing;
+use crate::app::accounts::store::StoreError;
+use crate::app::clock::unix_time;
+use crate::app::config::{Config, User, user_json};
+use crate::app::exit::Failure;
+use crate::app::link;
+use crate::control::backend::{Denied, Done, Order};
+use crate::control::events::{Kind, Level};
+use crate::protocol::user_id::mask;
+
+impl Supervisor {
+    pub(super) fn obey_control(&mut self, order: Order) -> Result<Done, Denied> {
+        match order {
+            Order::AddUser { user, revision, by } => {
+                let changed = self.account(&Change::Add(user), revision, &by)?;
+                Ok(self.user(201, changed.user))
+            }
+            Order::PatchUser { email, change, revision, by } => {
+                let changed = self.account(&Change::Set { email, patch: change }, revision, &by)?;
+                Ok(self.user(200, changed.user))
+            }
+            Order::RotateUser { email, revision, by } => {
+                let changed = self.account(&Change::Rotate { email }, revision, &by)?;
+                Ok(self.user(200, changed.user))
+            }
+            Order::RemoveUser { email, revision, by } => {
+                self.account(&Change::Remove { email }, revision, &by)?;
+                Ok(Done::Json { status: 204, body: Value::Null, revision: self.revision() })
+            }
+            Order::ResetUser { email, revision, by } => self.reset(&email, revision, &by),
+            Order::Link { email } => self.link(&email),
+            Order::Reload { by } => {
+                let changes = self.reload(&by).map_err(|failure| invalid(&failure))?;
+                let body = json!({ "ok": true, "changes": changes.said, "needs_restart": changes.needs_restart });
+                Ok(Done::Json { status: 200, body, revision: None })
+            }
+            Order::Sessions(_) | Order::Cut(_) | Order::QrCode { .. } => {
+                Err(Denied::new(500, "internal", "this order is not for the supervisor"))
+            }
+        }
+    }
+
+    fn account(&mut self, change: &Change, revision: u64, by: &str) -> Result<Changed, Denied> {
+        self.change_account(change, Some(revision), by).map_err(|error| denied(error, &self.parts.config))
+    }
+
+    /// Also for the accounts of the configuration: what was used is not in that file.
+    fn reset(&mut self, email: &str, revision: u64, by: &str) -> Result<Done, Denied> {
+        if revision != self.parts.config.users_revision {
+            return Err(stale(self.parts.config.users_revision, &self.parts.config));
+        }
+        let user = self.find(email)?.clone();
+        self.parts.ledgers.of(mask(user.id)).set_used_bytes(0);
+        let text = format!("user {email}: what was used counts from 0 again");
+        log::info!("{text} (by {by})");
+        self.tell(Kind::User, Level::Info, &text, by);
+        self.adopt_standing(unix_time());
+        Ok(self.user(200, Some(user)))
+    }
+
+    fn link(&self, email: &str) -> Result<Done, Denied> {
+        let config = &self.parts.config;
+        self.find(email)?;
+        let links = link::links(config, &link::host(config), &self.parts.certificates, Some(email));
+        let link = links.map_err(|failure| invalid(&failure))?.first().map(ToString::to_string);
+        Ok(Done::Json { status: 200, body: json!({ "link": link }), revision: None })
+    }
+
+    fn find(&self, email: &str) -> Result<&User, Denied> {
+        let found = self.parts.config.users.iter().find(|user| user.email == email);
+        found.ok_or_else(|| Denied::not_found(&format!("user \"{email}\"")))
+    }
+
+    /// An account as it is now, with its whole id: whoever may change accounts may see it.
+    fn user(&self, status: u16, user: Option<User>) -> Done {
+        let body = user.map_or(Value::Null, |user| {
+            let mut body = user_json(&user);
+            let stands = standing(&user, &self.parts.ledgers.of(mask(user.id)), unix_time());
+            body["flow"] = user.flow.as_str().into();
+            body["created_at"] = user.created_at.into();
+            body["state"] = stands.name().into();
+            body["locked"] = false.into();
+            body
+        });
+        Done::Json { status, body, revision: self.revision() }
+    }
+
+    fn revision(&self) -> Option<u64> {
+        Some(self.parts.config.users_revision)
+    }
+}
+
+fn denied(error: StoreError, config: &Config) -> Denied {
+    let refusal = match error {
+        StoreError::Failed(failure) => return Denied::new(500, "failed", failure.message),
+        StoreError::Refused(Refusal::Stale(revision)) => return stale(revision, config),
+        StoreError::Refused(refusal) => refusal,
+    };
+    let message = refusal.message(config);
+    match refusal {
+        Refusal::NotFound(_) => Denied::new(404, "not_found", message),
+        Refusal::Exists(_) => Denied::new(409, "exists", message),
+        Refusal::Locked(_) => Denied::new(409, "locked", message),
+        Refusal::Invalid(_) | Refusal::Stale(_) => Denied::new(422, "invalid", message),
+    }
+}
+
+fn stale(revision: u64, config: &Config) -> Denied {
+    let mut denied = Denied::new(412, "stale", Refusal::Stale(revision).message(config));
+    denied.beside = Some(json!({ "revision": revision }));
+    denied
+}
+
+fn invalid(failure: &Failure) -> Denied {
+    Denied::new(422, "invalid", failure.message.clone())
+}
