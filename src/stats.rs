@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 use self::histogram::{Durations, Histogram};
-pub use self::ledger::{Ledger, Ledgers, SessionPermit, UserTotals};
+pub use self::ledger::{Ledger, Ledgers, Notes, SessionPermit, UserTotals};
 use self::pools::TierCounters;
 
 /// A number with one writer.

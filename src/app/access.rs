@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::app::clock::rfc3339;
-use crate::app::config::LogFormat;
-use crate::app::logging::AccessLog;
+use crate::app::config::{Log, LogFormat};
+use crate::app::logging::{AccessLog, LogHandle};
 use crate::reactor::Observer;
 use crate::session::{Flow, SessionRecord};
 
@@ -15,6 +15,13 @@ pub struct AccessLines {
     /// `None`: no access log.
     pub log: Option<AccessLog>,
     pub format: LogFormat,
+}
+
+impl AccessLines {
+    /// As `settings` want it.
+    pub fn new(settings: &Log, log: &LogHandle) -> Self {
+        Self { log: settings.access.then(|| log.access_log()), format: settings.format }
+    }
 }
 
 impl Observer for AccessLines {

@@ -1,27 +1,39 @@
 //! The rest of the server as the control plane sees it: a sample of everything once a second, and orders.
 //!
 //! What is alive is reached through shared handles, so nobody is waited for. What changes with the configuration is told
-//! here by [`AppBackend::publish`].
+//! here by [`AppBackend::publish`]. `live.rs` asks the workers; everything else that is ordered is the supervisor's, and
+//! `notes.rs` what accounts want kept.
+
+mod live;
+pub mod notes;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::Value;
+
+use crate::app::accounts::standing::{Standing, expires_at, period_end, standing};
 use crate::app::certs::LoadedCertificate;
-use crate::app::clock::rfc3339_seconds;
+use crate::app::clock::{rfc3339_seconds, unix_time};
 use crate::app::config::{Config, Origin, User};
 use crate::app::logging::LogHandle;
 use crate::app::report::memory_pool;
+use crate::app::supervisor::orders::{self, Mailbox};
 use crate::control::backend::{Backend, Denied, Done, Order};
 use crate::control::sample::{CertificateSample, ReloadSample, Sample, ServerState, UserLimits, UserSample, UserState};
 use crate::protocol::user_id;
+use crate::reactor::Handle;
 use crate::session::close::CloseReason;
 use crate::stats::pools::ConnectionPoolStats;
-use crate::stats::{Counters, Ledgers, Totals, timings, totals};
+use crate::stats::{Ledgers, Totals, timings, totals};
 
 /// See the module.
 pub struct AppBackend {
-    counters: Vec<Arc<Counters>>,
+    handle: Handle,
+    mailbox: Mailbox,
     ledgers: Arc<Ledgers>,
     log: LogHandle,
     is_draining: AtomicBool,
@@ -40,9 +52,11 @@ struct Published {
 }
 
 impl AppBackend {
-    pub fn new(counters: &[Arc<Counters>], ledgers: Arc<Ledgers>, log: LogHandle) -> Self {
+    /// `mailbox` is that of the supervisor.
+    pub fn new(handle: Handle, mailbox: Mailbox, ledgers: Arc<Ledgers>, log: LogHandle) -> Self {
         Self {
-            counters: counters.to_vec(),
+            handle,
+            mailbox,
             ledgers,
             log,
             is_draining: AtomicBool::new(false),
@@ -55,9 +69,15 @@ impl AppBackend {
     pub fn publish(&self, config: &Config, certificates: &[LoadedCertificate], sessions_max: usize) {
         self.sessions_max.store(sessions_max as u64, Ordering::Relaxed);
         let mut published = self.lock();
-        published.users = config.users.iter().map(user).collect();
+        let now = unix_time();
+        published.users = config.users.iter().map(|one| user(one, &self.ledgers, now)).collect();
         published.users_revision = config.users_revision;
         published.certificates = certificates.iter().map(certificate).collect();
+    }
+
+    /// Tells how a reload went.
+    pub fn note_reload(&self, reload: ReloadSample) {
+        self.lock().last_reload = Some(reload);
     }
 
     /// Tells that no new clients are taken.
@@ -70,14 +90,15 @@ impl AppBackend {
     }
 
     fn closes(&self) -> Vec<(&'static str, u64)> {
-        let count = |reason: CloseReason| self.counters.iter().map(|worker| worker.closes(reason.index())).sum();
+        let count =
+            |reason: CloseReason| self.handle.counters().iter().map(|worker| worker.closes(reason.index())).sum();
         CloseReason::ALL.iter().map(|reason| (reason.name(), count(*reason))).collect()
     }
 }
 
 impl Backend for AppBackend {
     fn sample(&self) -> Sample {
-        let workers = || self.counters.iter().map(AsRef::as_ref);
+        let workers = || self.handle.counters().iter().map(AsRef::as_ref);
         let totals = totals(workers());
         let closes = self.closes();
         let published = self.lock();
@@ -92,14 +113,14 @@ impl Backend for AppBackend {
             users_revision: published.users_revision,
             certificates: published.certificates.clone(),
             last_reload: published.last_reload.clone(),
-            memory_pool: memory_pool(&self.counters, &totals),
+            memory_pool: memory_pool(self.handle.counters(), &totals),
             connection_pool: ConnectionPoolStats::new(&totals),
             rejected: rejected(&closes, &totals),
             closes,
             sessions: totals.sessions_active,
             sessions_max: self.sessions_max.load(Ordering::Relaxed),
             state: if self.is_draining.load(Ordering::Relaxed) { ServerState::Draining } else { ServerState::Serving },
-            workers: self.counters.len() as u64,
+            workers: self.handle.counters().len() as u64,
             timings: timings(workers()),
             totals,
             log_lines_dropped: self.log.dropped_lines(),
@@ -108,13 +129,25 @@ impl Backend for AppBackend {
 
     fn execute(&self, order: Order) -> Result<Done, Denied> {
         match order {
-            Order::Sessions(_) | Order::Cut(_) => {
-                Err(Denied::new(501, "not_built", "live sessions cannot be listed or cut by this version"))
+            Order::Sessions(query) => live::sessions(&self.handle, query).map(Done::Sessions),
+            Order::Cut(query) => live::cut(&self.handle, query),
+            order => {
+                let (reply, answer) = mpsc::sync_channel(1);
+                if !self.mailbox.leave(orders::Order::Control { order, reply }) {
+                    return Err(live::busy());
+                }
+                answer.recv_timeout(ORDER_TIMEOUT).map_err(|_| live::busy())?
             }
-            _ => Err(Denied::new(501, "not_built", "accounts cannot be changed by this version while it runs")),
         }
     }
+
+    fn accounts_state(&self) -> Value {
+        notes::save(&self.ledgers)
+    }
 }
+
+/// How long the supervisor's answer may take.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a client was not served although it asked: it is worth knowing who knocks.
 const REJECTIONS: &[CloseReason] = &[
@@ -141,8 +174,10 @@ fn rejected(closes: &[(&'static str, u64)], totals: &Totals) -> Vec<(&'static st
     rejected
 }
 
-fn user(user: &User) -> UserSample {
+/// An account as it stands at `now`, in seconds since 1970.
+fn user(user: &User, ledgers: &Ledgers, now: u64) -> UserSample {
     let limits = &user.limits;
+    let ledger = ledgers.of(user_id::mask(user.id));
     UserSample {
         id: user.id,
         ledger_id: user_id::mask(user.id),
@@ -150,10 +185,16 @@ fn user(user: &User) -> UserSample {
         note: user.note.as_str().into(),
         flow: user.flow.as_str(),
         enabled: user.enabled,
-        state: if user.enabled { UserState::Active } else { UserState::Disabled },
+        state: match standing(user, &ledger, now) {
+            Standing::Active => UserState::Active,
+            Standing::Disabled => UserState::Disabled,
+            Standing::Expired => UserState::Expired,
+            Standing::QuotaUsed => UserState::QuotaUsed,
+        },
+        quota_resets_at: period_end(limits, now),
         locked: user.origin == Origin::Configuration,
         created_at: user.created_at,
-        expires_at: limits.expires_at,
+        expires_at: expires_at(limits, ledger.first_seen()),
         limits: UserLimits {
             quota_bytes: limits.quota_bytes as u64,
             quota_period: limits.quota_period.as_str(),

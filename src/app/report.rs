@@ -27,7 +27,12 @@ struct Report<'a> {
 }
 
 /// The line, without its line break.
-pub fn counters_line(workers: &[Arc<Counters>], users: &[(&str, UserTotals)], uptime: Duration, log_lines_dropped: u64) -> String {
+pub fn counters_line(
+    workers: &[Arc<Counters>],
+    users: &[(&str, UserTotals)],
+    uptime: Duration,
+    log_lines_dropped: u64,
+) -> String {
     let closes = CloseReason::ALL
         .iter()
         .map(|reason| (reason.name(), workers.iter().map(|counters| counters.closes(reason.index())).sum()));

@@ -2,15 +2,14 @@
 //!
 //! Starts everything in its order, and leaves it to the supervisor.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
 use crate::app::access::AccessLines;
-use crate::app::backend::AppBackend;
+use crate::app::backend::{AppBackend, notes};
 use crate::app::capacity::Capacity;
+use crate::app::clock::unix_time;
 use crate::app::config::{Config, DEFAULT_FILE};
 use crate::app::console::Reporter;
 use crate::app::exit::{self, Failure};
@@ -18,11 +17,11 @@ use crate::app::first_run::first_run;
 use crate::app::logging::{self, LogHandle};
 use crate::app::rules::{self, Surroundings};
 use crate::app::supervisor::orders::Orders;
-use crate::app::supervisor::{LAST_WORDS_TIMEOUT, Supervisor};
+use crate::app::supervisor::{LAST_WORDS_TIMEOUT, Listening, Parts, Supervisor};
 use crate::app::{certs, link, memory, monitoring, preflight};
 use crate::control::Control;
 use crate::control::state::file::{Loaded, load};
-use crate::reactor::{Reactor, Rules, Seed, accept};
+use crate::reactor::{Reactor, Rules, Seed};
 use crate::stats::Ledgers;
 
 /// Serves until a signal ends it. Without `path` and without the default file it makes a configuration first.
@@ -62,13 +61,19 @@ fn start(config: Config, log: LogHandle) -> Result<Supervisor, Failure> {
         log::warn!("{warning}");
     }
     let ledgers = Arc::new(Ledgers::new(capacity.workers));
-    let observer = AccessLines { log: config.log.access.then(|| log.access_log()), format: config.log.format };
-    let around =
-        Surroundings { certificates: &certificates, ledgers: &ledgers, capacity, observer: Arc::new(observer) };
+    notes::restore(&ledgers, &saved.accounts);
+    let around = Surroundings {
+        tls: rules::acceptor(&config, &certificates)?,
+        ledgers: &ledgers,
+        now: unix_time(),
+        capacity,
+        observer: Arc::new(AccessLines::new(&config.log, &log)),
+    };
     let rules = Arc::new(rules::rules(&config, &around)?);
     preflight::hosts_file(&rules.dial.resolver.hosts)?;
-    let reactor = start_reactor(&config, capacity, &rules)?;
-    let backend = Arc::new(AppBackend::new(reactor.counters(), Arc::clone(&ledgers), log.clone()));
+    let (listening, reactor) = start_reactor(&config, capacity, &rules)?;
+    let backend = AppBackend::new(reactor.handle(), orders.mailbox(), Arc::clone(&ledgers), log.clone());
+    let backend = Arc::new(backend);
     backend.publish(&config, &certificates, rules.sessions_max);
     let control = Control::start(monitoring::settings(&config), saved, Arc::<AppBackend>::clone(&backend), started)
         .map_err(|error| Failure::new(exit::UNAVAILABLE, format!("cannot start monitoring: {error}")))?;
@@ -76,29 +81,28 @@ fn start(config: Config, log: LogHandle) -> Result<Supervisor, Failure> {
         log::info!("monitoring on http://{address}/");
     }
     let reporter = Reporter::start().map_err(|error| Failure::writing("/dev/stderr".as_ref(), &error))?;
-    Ok(Supervisor {
+    Ok(Supervisor::new(Parts {
         config,
+        certificates,
         rules,
         reactor,
+        listening,
         ledgers,
+        capacity,
         log,
         reporter,
         orders,
         backend,
         control,
         started,
-        is_draining: false,
-    })
+    }))
 }
 
-fn unix_time() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
-}
-
-fn start_reactor(config: &Config, capacity: Capacity, rules: &Arc<Rules>) -> Result<Reactor, Failure> {
+fn start_reactor(config: &Config, capacity: Capacity, rules: &Arc<Rules>) -> Result<(Listening, Reactor), Failure> {
     let addresses = rules::listen_addresses(config);
+    let (listening, listeners) = Listening::open(&addresses, capacity.workers, rules::socket_options(config))?;
     let seed = Seed {
-        listeners: listeners(&addresses, capacity.workers, config)?,
+        listeners,
         warm_up: rules::warm_up_targets(config),
         splice: config.performance.splice,
         buffer_memory_max: config.performance.buffer_memory_max.unwrap_or_else(memory::default_buffer_memory),
@@ -116,27 +120,5 @@ fn start_reactor(config: &Config, capacity: Capacity, rules: &Arc<Rules>) -> Res
             rules.sessions_max
         );
     }
-    Ok(reactor)
-}
-
-/// A listener per address and worker.
-fn listeners(addresses: &[SocketAddr], workers: usize, config: &Config) -> Result<Vec<Vec<TcpListener>>, Failure> {
-    accept::listen(addresses, workers, rules::socket_options(config)).map_err(|(address, error)| {
-        let code = match error.kind() {
-            io::ErrorKind::PermissionDenied => exit::NO_PERMISSION,
-            _ => exit::UNAVAILABLE,
-        };
-        Failure::new(code, format!("cannot listen on {address}: {error}{}", advice(&error)))
-    })
-}
-
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "; another program listens there: stop it, or change server.port",
-        io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE: grant it, or change server.port"
-        }
-        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address: change server.listen",
-        _ => "",
-    }
+    Ok((listening, reactor))
 }

@@ -5,16 +5,14 @@
 //! waited for.
 //!
 //! `adopting.rs` makes changes, `changes.rs` says them in words, `cuts.rs` says whose sessions end by them, `roll.rs` keeps
-//! the clock of the accounts, `watch.rs` that of certificate files. `backend.rs` is what the control plane sees.
+//! the clock of the accounts, `watch.rs` that of certificate files, `listening.rs` where clients are accepted.
 
 mod adopting;
 mod answers;
-pub mod backend;
 mod changes;
 mod cuts;
 mod listening;
 pub mod orders;
-mod present;
 mod roll;
 mod watch;
 
@@ -26,9 +24,9 @@ use signal_hook::consts::{SIGHUP, SIGUSR1};
 
 pub use self::listening::Listening;
 use self::orders::{Order, Orders};
-pub use self::present::Present;
 use self::roll::Roll;
 use self::watch::Watch;
+use crate::app::backend::AppBackend;
 use crate::app::capacity::Capacity;
 use crate::app::certs::LoadedCertificate;
 use crate::app::clock::unix_time;
@@ -61,8 +59,9 @@ pub struct Parts {
     pub log: LogHandle,
     pub reporter: Reporter,
     pub orders: Orders,
-    pub present: Arc<Present>,
-    pub control: Option<Control>,
+    /// What the control plane sees of all this.
+    pub backend: Arc<AppBackend>,
+    pub control: Control,
     pub started: Instant,
 }
 
@@ -105,8 +104,8 @@ impl Supervisor {
         }
         // Drained, the workers have ended; after a second signal they cut what is left, and that counts, too.
         self.parts.reactor.stop();
-        // Its last look at the counters, and with it the state file, come after the last byte.
-        drop(self.parts.control.take());
+        // After the workers, so that the state has the last byte.
+        self.parts.control.stop();
         let report = self.report();
         self.parts.reporter.write(report, LAST_WORDS_TIMEOUT);
         log::info!("stopped");
@@ -158,7 +157,7 @@ impl Supervisor {
             return Then::EndAtOnce;
         }
         self.is_draining = true;
-        self.parts.present.drain();
+        self.parts.backend.drain();
         match sessions {
             0 => log::info!("stopping: no session is open"),
             sessions => log::info!("stopping: {sessions} sessions have {} s to end", drain.as_secs()),
@@ -169,9 +168,7 @@ impl Supervisor {
 
     /// Has an event kept for the page and the API.
     fn tell(&self, kind: Kind, level: Level, text: &str, by: &str) {
-        if let Some(control) = &self.parts.control {
-            control.handle().report(Event::new(kind, level, text).by(by));
-        }
+        self.parts.control.handle().report(Event::new(kind, level, text).by(by));
     }
 
     fn report(&self) -> String {

@@ -62,7 +62,9 @@ impl Handle {
                 }
                 answers
             }
-            Which::User(_) | Which::Source(_) => self.ask_each(|reply| Request::Cut { query: query.clone(), reply }),
+            Which::User(_) | Which::Ledger(_) | Which::Source(_) => {
+                self.ask_each(|reply| Request::Cut { query: query.clone(), reply })
+            }
         }
     }
 

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::net::{IpAddr, TcpListener as StdListener};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use crate::io::token::{INDEX_LIMIT, Kind, Token};
 use crate::session::View;
 use crate::session::close::CloseReason;
+use crate::stats::Ledger;
 
 /// Something that one worker does and answers.
 #[derive(Debug)]
@@ -81,8 +83,22 @@ pub enum Which {
     Session(SessionId),
     /// By email.
     User(String),
+    /// By what is counted for an account, whatever it was called when the session began.
+    Ledger(LedgerRef),
     Source(IpAddr),
 }
+
+/// A ledger, compared by identity.
+#[derive(Clone, Debug)]
+pub struct LedgerRef(pub Arc<Ledger>);
+
+impl PartialEq for LedgerRef {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for LedgerRef {}
 
 impl ListQuery {
     /// The filters let this session through.

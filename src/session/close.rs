@@ -85,6 +85,14 @@ close_reasons! {
     WriteStall = "write_stall",
     /// Somebody with the right to it cut the session.
     Cut = "cut",
+    /// The account was removed, or has another id now.
+    UserRemoved = "user_removed",
+    /// The account was switched off.
+    UserDisabled = "user_disabled",
+    /// The account's time is over.
+    Expired = "expired",
+    /// The account has used what it may use in this period.
+    QuotaUsed = "quota_used",
     /// The server was shut down.
     Shutdown = "shutdown",
     /// A bug of ours.

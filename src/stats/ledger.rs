@@ -11,7 +11,7 @@ use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Counter;
 
@@ -171,9 +171,37 @@ impl Ledger {
         known > 0
     }
 
+    /// What has to outlive the process.
+    pub fn notes(&self) -> Notes {
+        Notes {
+            used_bytes: self.used_bytes(),
+            first_seen: self.first_seen.load(Ordering::Relaxed),
+            last_seen: self.last_seen.load(Ordering::Relaxed),
+            period_start: self.period_start.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Goes on where `notes` end: those of a former process, or of an id that the user had before.
+    pub fn take_over(&self, notes: &Notes) {
+        self.set_used_bytes(self.used_bytes().saturating_add(notes.used_bytes));
+        self.first_seen.store(notes.first_seen, Ordering::Relaxed);
+        self.last_seen.fetch_max(notes.last_seen, Ordering::Relaxed);
+        self.period_start.store(notes.period_start, Ordering::Relaxed);
+    }
+
     fn payload_bytes(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.uplink_bytes.value() + lane.downlink_bytes.value()).sum()
     }
+}
+
+/// What is kept of a ledger when the process ends. Times are seconds since 1970, 0: never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Notes {
+    pub used_bytes: u64,
+    pub first_seen: u64,
+    pub last_seen: u64,
+    pub period_start: u64,
 }
 
 /// One session of a user, counted as active until this is dropped.
@@ -224,6 +252,13 @@ impl Ledgers {
         self.lock().get(id).cloned()
     }
 
+    /// What has to outlive the process, of every ledger that has something to say.
+    pub fn notes(&self) -> Vec<([u8; 16], Notes)> {
+        let by_id = self.lock();
+        let notes = by_id.iter().map(|(id, ledger)| (*id, ledger.notes()));
+        notes.filter(|(_, notes)| *notes != Notes::default()).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 16], Arc<Ledger>>> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -234,7 +269,9 @@ impl Ledgers {
 const LEDGERS_UNUSED_MAX: usize = 4096;
 
 fn forget_unused(by_id: &mut HashMap<[u8; 16], Arc<Ledger>>) {
-    by_id.retain(|_, ledger| Arc::strong_count(ledger) > 1 || ledger.totals().sessions_total > 0);
+    by_id.retain(|_, ledger| {
+        Arc::strong_count(ledger) > 1 || ledger.totals().sessions_total > 0 || ledger.notes() != Notes::default()
+    });
 }
 
 /// Adds one to `open` unless it is `most` already.

@@ -41,7 +41,8 @@ mod tests {
             Config::parse(&text, Path::new("config.json")).unwrap()
         };
         let old = parsed(r#""timeouts": { "idle": 5 }, "outbound": { "deny_ports": [25] }"#, "a");
-        let new = parsed(r#""timeouts": { "idle": 6 }, "outbound": { "deny_ports": [], "dns": { "timeout": 9 } }"#, "b");
+        let new =
+            parsed(r#""timeouts": { "idle": 6 }, "outbound": { "deny_ports": [], "dns": { "timeout": 9 } }"#, "b");
         assert_eq!(old.changed_keys(&new), ["outbound.deny_ports", "outbound.dns.timeout", "timeouts.idle"]);
         assert_eq!(old.changed_keys(&old), Vec::<String>::new());
     }

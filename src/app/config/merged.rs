@@ -62,7 +62,7 @@ impl fmt::Debug for User {
 }
 
 /// TLS towards clients.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tls {
     /// The default certificate.
     pub main: CertificateFiles,

@@ -19,12 +19,13 @@ use crate::app::clock::unix_time;
 use crate::app::config::Config;
 use crate::app::exit::Failure;
 use crate::app::rules::{self, Surroundings};
-use crate::app::{control_plane, preflight};
+use crate::app::{link, monitoring, preflight};
 use crate::control::events::{Kind, Level};
+use crate::control::sample::ReloadSample;
 use crate::protocol::user_id::mask;
-use crate::reactor::request::{CutQuery, Which};
 use crate::reactor::Rules;
-use crate::session::{TlsAcceptor, Users};
+use crate::reactor::request::{CutQuery, LedgerRef, Which};
+use crate::session::{SessionSettings, TlsAcceptor, Users};
 
 impl Supervisor {
     /// Reads all files anew and adopts what they say.
@@ -41,14 +42,14 @@ impl Supervisor {
                 self.tell(Kind::Reload, Level::Error, &format!("not reloaded: {failure}"), by);
             }
         }
-        self.parts.present.note_reload(&result);
+        self.parts.backend.note_reload(reload_sample(&result));
         result
     }
 
     fn try_reload(&mut self) -> Result<Changes, Failure> {
         let config = Config::load(&self.parts.config.file)?;
         preflight::source_address(&config)?;
-        let certificates = certs::load_or_generate(&config, &crate::app::link::host(&config).host, SystemTime::now())?;
+        let certificates = certs::load_or_generate(&config, &link::host(&config).host, SystemTime::now())?;
         let found = changes((&self.parts.config, &self.parts.certificates), (&config, &certificates));
         let tls = self.acceptor(&config, &certificates)?;
         let rules = Arc::new(self.rules(&config, tls)?);
@@ -61,11 +62,9 @@ impl Supervisor {
         }
         self.parts.listening.adopt(opened, &self.parts.reactor.handle());
         self.watch = Watch::new(certificate_files(&config));
-        if let Some(control) = &self.parts.control {
-            control.handle().adopt(control_plane::settings(&config));
-        }
+        self.parts.control.handle().adopt(monitoring::settings(&config));
         self.parts.certificates = certificates;
-        self.adopt(config, rules);
+        self.adopt(config, &rules);
         Ok(found)
     }
 
@@ -76,18 +75,16 @@ impl Supervisor {
         self.watch.tried(certificates.is_ok(), Instant::now());
         match certificates {
             Ok((tls, certificates)) => {
-                let found = changes(
-                    (&self.parts.config, &self.parts.certificates),
-                    (&self.parts.config, &certificates),
-                );
+                let found =
+                    changes((&self.parts.config, &self.parts.certificates), (&self.parts.config, &certificates));
                 if found.said.is_empty() {
                     return;
                 }
                 let (session, old) = (self.parts.rules.session.clone(), &self.parts.rules);
-                let session = crate::session::SessionSettings { tls, ..session };
+                let session = SessionSettings { tls, ..session };
                 let rules = Arc::new(Rules { session, ..Rules::clone(old) });
                 self.parts.certificates = certificates;
-                self.adopt(self.parts.config.clone(), rules);
+                self.adopt(self.parts.config.clone(), &rules);
                 let text = found.line();
                 log::info!("certificate files have changed: {text}");
                 self.tell(Kind::Certificate, Level::Info, &text, "server");
@@ -107,7 +104,8 @@ impl Supervisor {
         let changed = store::make(&self.parts.config, change, revision, unix_time())?;
         let Some(file) = &changed.file else { return Ok(changed) };
         if let (Change::Rotate { .. }, Some(old), Some(user)) = (change, old_id, &changed.user) {
-            self.parts.ledgers.of(mask(user.id)).continue_from(&self.parts.ledgers.of(mask(old)));
+            let notes = self.parts.ledgers.of(mask(old)).notes();
+            self.parts.ledgers.of(mask(user.id)).take_over(&notes);
         }
         let config = self.parts.config.clone().with_users(file.clone()).map_err(StoreError::Failed)?;
         self.adopt_accounts(config).map_err(StoreError::Failed)?;
@@ -137,22 +135,23 @@ impl Supervisor {
     fn adopt_accounts(&mut self, config: Config) -> Result<(), Failure> {
         let users = rules::users(&config.users, &self.parts.ledgers, unix_time())?;
         let rules = Arc::new(with_users(&self.parts.rules, users));
-        self.adopt(config, rules);
+        self.adopt(config, &rules);
         Ok(())
     }
 
     /// From here on nothing can fail.
-    fn adopt(&mut self, config: Config, rules: Arc<Rules>) {
-        let before = std::mem::replace(&mut self.parts.rules, Arc::clone(&rules));
-        self.parts.reactor.handle().adopt(&rules);
+    fn adopt(&mut self, config: Config, rules: &Arc<Rules>) {
+        let before = std::mem::replace(&mut self.parts.rules, Arc::clone(rules));
+        self.parts.reactor.handle().adopt(rules);
         let now = unix_time();
         for Cut { ledger, reason, .. } in cuts(&before.session.users, &config.users, now) {
             // New sessions find the new rules, so there is nobody to be asked twice.
-            let _ = self.parts.reactor.handle().cut(&CutQuery { which: Which::Ledger(ledger), reason });
+            let _ = self.parts.reactor.handle().cut(&CutQuery { which: Which::Ledger(LedgerRef(ledger)), reason });
         }
         self.roll = Roll::new(&config.users, &self.parts.ledgers, now);
         self.parts.config = config;
-        self.parts.present.show(&self.parts.config, &self.parts.certificates, &self.parts.rules);
+        let sessions_max = self.parts.rules.sessions_max;
+        self.parts.backend.publish(&self.parts.config, &self.parts.certificates, sessions_max);
     }
 
     /// The present acceptor where nothing of TLS has changed: its keys for tickets are what clients come back with.
@@ -179,8 +178,16 @@ impl Supervisor {
     }
 }
 
+fn reload_sample(result: &Result<Changes, Failure>) -> ReloadSample {
+    let at = unix_time();
+    match result {
+        Ok(changes) => ReloadSample { at, ok: true, changes: changes.said.clone(), error: None },
+        Err(failure) => ReloadSample { at, ok: false, changes: Vec::new(), error: Some(failure.message.clone()) },
+    }
+}
+
 /// The same rules for other users.
 fn with_users(rules: &Rules, users: Users) -> Rules {
-    let session = crate::session::SessionSettings { users: Arc::new(users), ..rules.session.clone() };
+    let session = SessionSettings { users: Arc::new(users), ..rules.session.clone() };
     Rules { session, ..rules.clone() }
 }

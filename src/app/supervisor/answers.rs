@@ -31,7 +31,7 @@ impl Supervisor {
             }
             Order::RemoveUser { email, revision, by } => {
                 self.account(&Change::Remove { email }, revision, &by)?;
-                Ok(Done::Json { status: 204, body: Value::Null, revision: self.revision() })
+                Ok(Done::Json { status: 204, body: Value::Null, revision: Some(self.revision()) })
             }
             Order::ResetUser { email, revision, by } => self.reset(&email, revision, &by),
             Order::Link { email } => self.link(&email),
@@ -88,11 +88,11 @@ impl Supervisor {
             body["locked"] = false.into();
             body
         });
-        Done::Json { status, body, revision: self.revision() }
+        Done::Json { status, body, revision: Some(self.revision()) }
     }
 
-    fn revision(&self) -> Option<u64> {
-        Some(self.parts.config.users_revision)
+    fn revision(&self) -> u64 {
+        self.parts.config.users_revision
     }
 }
 

@@ -10,16 +10,16 @@ use crate::protocol::user_id::mask;
 
 /// What was changed, and what was not although the file says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+pub(super) struct Changes {
     /// Such as `users +1 -0`, `certificate replaced`, `timeouts.idle`.
-    pub said: Vec<String>,
+    pub(super) said: Vec<String>,
     /// Keys whose new values hold only after a restart.
-    pub needs_restart: Vec<String>,
+    pub(super) needs_restart: Vec<String>,
 }
 
 impl Changes {
     /// All of it on one line.
-    pub fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         let said = if self.said.is_empty() { "nothing changed".to_owned() } else { self.said.join(", ") };
         if self.needs_restart.is_empty() {
             return said;
@@ -49,10 +49,7 @@ const START_ONLY: [&str; 16] = [
 ];
 
 /// The changes from one configuration to another.
-pub fn changes(
-    old: (&Config, &[LoadedCertificate]),
-    new: (&Config, &[LoadedCertificate]),
-) -> Changes {
+pub(super) fn changes(old: (&Config, &[LoadedCertificate]), new: (&Config, &[LoadedCertificate])) -> Changes {
     let mut said = Vec::new();
     said.extend(users(&old.0.users, &new.0.users));
     said.extend(certificates(old.1, new.1));

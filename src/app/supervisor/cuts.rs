@@ -14,16 +14,16 @@ use crate::stats::Ledger;
 
 /// Sessions that have to end.
 #[derive(Debug, Clone)]
-pub struct Cut {
+pub(super) struct Cut {
     /// Whose: the ledger belongs to the id, whatever the account was called when a session began.
-    pub ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
     /// The name of the account, for people.
-    pub email: String,
-    pub reason: CloseReason,
+    pub(super) email: String,
+    pub(super) reason: CloseReason,
 }
 
 /// The accounts of `before` that may not connect any more, as they stand at `now` (seconds since 1970).
-pub fn cuts(before: &Users, accounts: &[User], now: u64) -> Vec<Cut> {
+pub(super) fn cuts(before: &Users, accounts: &[User], now: u64) -> Vec<Cut> {
     let by_id: HashMap<_, _> = accounts.iter().map(|user| (mask(user.id), user)).collect();
     let cuts = before.iter().filter_map(|user| {
         let reason = match by_id.get(&mask(user.id)) {

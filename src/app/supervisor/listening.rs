@@ -5,9 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use crate::app::exit::{self, Failure};
 use crate::io::sockopt::SocketOptions;
-use crate::reactor::accept;
-use crate::reactor::handle::Handle;
 use crate::reactor::request::ListenerId;
+use crate::reactor::{Handle, accept};
 
 /// The addresses in use, each with what names it to the workers.
 #[derive(Debug)]
@@ -48,7 +47,8 @@ impl Listening {
                 known.port() == address.port() && (known.ip().is_unspecified() || address.ip().is_unspecified())
             };
             if let Some((known, _)) = self.addresses.iter().find(|(known, _)| overlaps(known)) {
-                let message = format!("server.listen: {address} and {known}, which is served now, cover each other; restart");
+                let message =
+                    format!("server.listen: {address} and {known}, which is served now, cover each other; restart");
                 return Err(Failure::new(exit::UNAVAILABLE, message));
             }
             let sockets = open(&[*address], self.workers, options)?;

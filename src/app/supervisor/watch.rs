@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Between two looks.
-pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A pair that could not be used is tried again after so long, although nothing has changed since.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -20,7 +20,7 @@ type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 /// The files that are watched.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub(super) struct Watch {
     /// As they were when they were last used, or tried.
     used: BTreeMap<PathBuf, Stamp>,
     /// As they were at the last look.
@@ -32,13 +32,13 @@ pub struct Watch {
 
 impl Watch {
     /// Watches `files`, which are in use as they are now.
-    pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
+    pub(super) fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
         let used: BTreeMap<_, _> = files.into_iter().map(stamped).collect();
         Self { seen: used.clone(), used, looked_at: None, retry_at: None }
     }
 
     /// Whether the files should be read (again) at `now`. Costs nothing more than once in [`LOOK_INTERVAL`].
-    pub fn is_due(&mut self, now: Instant) -> bool {
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
         if self.looked_at.is_some_and(|at| now < at + LOOK_INTERVAL) {
             return false;
         }
@@ -51,7 +51,7 @@ impl Watch {
     }
 
     /// They were read at `now`, and could be used or not.
-    pub fn tried(&mut self, is_used: bool, now: Instant) {
+    pub(super) fn tried(&mut self, is_used: bool, now: Instant) {
         self.used.clone_from(&self.seen);
         self.retry_at = (!is_used).then_some(now + RETRY_INTERVAL);
     }

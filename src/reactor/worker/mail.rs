@@ -6,8 +6,9 @@ use std::sync::mpsc::Sender;
 use super::Worker;
 use super::listing::Listing;
 use crate::reactor::inbox::{Mail, Word};
-use crate::reactor::request::{Busy, CutQuery, End, Request, Which};
+use crate::reactor::request::{Busy, CutQuery, End, LedgerRef, Request, Which};
 use crate::reactor::timers::Timer;
+use crate::session::User;
 
 /// Letters read in a turn: cutting looks at every session.
 const LETTERS_PER_TURN: usize = 16;
@@ -69,18 +70,17 @@ impl Worker {
     /// Cuts what a query names, and says how many that were.
     fn cut_sessions(&mut self, query: &CutQuery, reply: &Sender<Result<usize, Busy>>) {
         let slots = self.schedule.slots();
-        let is_meant = |client: std::net::IpAddr, user: Option<&str>| match &query.which {
+        let is_meant = |client: std::net::IpAddr, user: Option<&Arc<User>>| match &query.which {
             Which::Session(_) => false,
-            Which::User(email) => user == Some(email),
+            Which::User(email) => user.is_some_and(|user| user.email == *email),
+            Which::Ledger(LedgerRef(ledger)) => user.is_some_and(|user| Arc::ptr_eq(&user.ledger, ledger)),
             Which::Source(source) => client == *source,
         };
         let tokens: Vec<_> = match &query.which {
             Which::Session(id) => vec![id.token],
-            Which::User(_) | Which::Source(_) => {
+            Which::User(_) | Which::Ledger(_) | Which::Source(_) => {
                 let sessions = self.schedule.page(0, slots);
-                let meant = sessions.filter(|(_, session)| {
-                    is_meant(session.client_address().ip(), session.user().map(|user| user.email.as_str()))
-                });
+                let meant = sessions.filter(|(_, session)| is_meant(session.client_address().ip(), session.user()));
                 meant.map(|(token, _)| token).collect()
             }
         };
