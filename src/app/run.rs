@@ -17,6 +17,7 @@ use crate::app::first_run::first_run;
 use crate::app::logging::{self, LogHandle};
 use crate::app::rules::{self, Surroundings};
 use crate::app::supervisor::orders::Orders;
+use crate::app::supervisor::watch::Watch;
 use crate::app::supervisor::{LAST_WORDS_TIMEOUT, Listening, Parts, Supervisor};
 use crate::app::{certs, link, memory, monitoring, preflight};
 use crate::control::Control;
@@ -48,6 +49,7 @@ fn start(config: Config, log: LogHandle) -> Result<Supervisor, Failure> {
     }
     preflight::source_address(&config)?;
     let orders = Orders::with_signals()?;
+    let watch = Watch::certificates(&config);
     let certificates = certs::load_or_generate(&config, &link::host(&config).host, SystemTime::now())?;
     for warning in certificates.iter().flat_map(|certificate| &certificate.warnings) {
         log::warn!("{warning}");
@@ -89,6 +91,7 @@ fn start(config: Config, log: LogHandle) -> Result<Supervisor, Failure> {
         listening,
         ledgers,
         capacity,
+        watch,
         log,
         reporter,
         orders,

@@ -14,7 +14,7 @@ mod cuts;
 mod listening;
 pub mod orders;
 mod roll;
-mod watch;
+pub mod watch;
 
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -56,6 +56,8 @@ pub struct Parts {
     /// What is counted for users, whatever becomes of their accounts.
     pub ledgers: Arc<Ledgers>,
     pub capacity: Capacity,
+    /// Begun before the certificates were read.
+    pub watch: Watch,
     pub log: LogHandle,
     pub reporter: Reporter,
     pub orders: Orders,
@@ -69,7 +71,6 @@ pub struct Parts {
 pub struct Supervisor {
     parts: Parts,
     roll: Roll,
-    watch: Watch,
     is_draining: bool,
 }
 
@@ -84,8 +85,7 @@ impl Supervisor {
     /// Nothing happens before [`Supervisor::run`].
     pub fn new(parts: Parts) -> Self {
         let roll = Roll::new(&parts.config.users, &parts.ledgers, unix_time());
-        let watch = Watch::new(certificate_files(&parts.config));
-        Self { parts, roll, watch, is_draining: false }
+        Self { parts, roll, is_draining: false }
     }
 
     /// Serves orders until the reactor has stopped, and says the last words.
@@ -144,7 +144,7 @@ impl Supervisor {
         if self.roll.tick(&self.parts.config.users, now) {
             self.adopt_standing(now);
         }
-        if self.watch.is_due(Instant::now()) {
+        if self.parts.watch.is_due(Instant::now()) {
             self.renew_certificates();
         }
     }
@@ -176,11 +176,4 @@ impl Supervisor {
         let users: Vec<_> = parts.config.users.iter().map(|user| user.email.as_str()).zip(self.roll.totals()).collect();
         counters_line(parts.reactor.counters(), &users, parts.started.elapsed(), parts.log.dropped_lines())
     }
-}
-
-/// The files that are watched: certificates and keys of the configuration.
-fn certificate_files(config: &Config) -> Vec<std::path::PathBuf> {
-    let Some(tls) = &config.tls else { return Vec::new() };
-    let pairs = std::iter::once(&tls.main).chain(&tls.more);
-    pairs.flat_map(|pair| [pair.cert_file.clone(), pair.key_file.clone()]).collect()
 }

@@ -10,6 +10,7 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use vless_rust::session::close::CloseReason;
 
 use crate::support::client::request;
 use crate::support::{bounded, wait_until};
@@ -31,22 +32,72 @@ impl Process {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
         let file = folder.path().join("config.json");
         fs::write(&file, with_port(config, address)).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_vless-rust"))
-            .arg("run")
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
         let said = Arc::<Mutex<Vec<String>>>::default();
-        listen_to(child.stderr.take().unwrap(), Arc::clone(&said));
+        let child = spawn(&file, &said);
         let process = Self { child, folder, address, said };
-        wait_until("the server listens", || TcpStream::connect(address).is_ok());
+        process.wait_until_it_listens();
         process
+    }
+
+    fn wait_until_it_listens(&self) {
+        wait_until("the server listens", || TcpStream::connect(self.address).is_ok());
+    }
+
+    /// As a crash of the machine would do it.
+    pub(crate) fn kill_and_start_again(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = spawn(&self.file("config.json"), &self.said);
+        self.wait_until_it_listens();
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Puts another configuration in the place of the old one.
+    pub(crate) fn write_config(&self, config: &str) {
+        fs::write(self.file("config.json"), with_port(config, self.address)).unwrap();
+    }
+
+    /// As a signal that is waited for: returns the line that says what came of it.
+    #[track_caller]
+    pub(crate) fn reload(&self) -> String {
+        let before = self.said().len();
+        self.signal(Signal::HUP);
+        self.wait_for_line(before, "reloaded (")
+    }
+
+    /// Waits for a line with `text` behind the first `after` lines, and returns it.
+    #[track_caller]
+    pub(crate) fn wait_for_line(&self, after: usize, text: &str) -> String {
+        let mut found = None;
+        wait_until(&format!("it says \"{text}\""), || {
+            found = self.said().into_iter().skip(after).find(|line| line.contains(text));
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// Waits until the access log has a session of `user` that ended for `reason`.
+    #[track_caller]
+    pub(crate) fn wait_for_end(&self, user: &str, reason: CloseReason) {
+        self.wait_for_line(0, &format!("user={user} "));
+        wait_until(&format!("{user} was cut for {}", reason.name()), || {
+            let is_it = |line: &String| line.contains(&format!("user={user} ")) && line.ends_with(reason.name());
+            self.said().iter().any(is_it)
+        });
+    }
+
+    /// Descriptors that the process holds.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -68,6 +119,18 @@ impl Process {
         assert_eq!(&answer, b"\0\0ping");
         Some(socket)
     }
+}
+
+fn spawn(config: &Path, said: &Arc<Mutex<Vec<String>>>) -> Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vless-rust"))
+        .arg("run")
+        .arg(config)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    listen_to(child.stderr.take().unwrap(), Arc::clone(said));
+    child
 }
 
 impl Drop for Process {

@@ -1,6 +1,10 @@
-//! The running program: signals, reloads and what they leave untouched.
+//! The running program: signals, reloads, renewed certificates and changed accounts, and what they leave untouched.
 
+mod accounts;
+mod api;
+mod certificates;
 mod harness;
+mod reload;
 mod signals;
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Config;
 
 impl Config {
-    /// The keys outside the lists of accounts whose values differ, in the order of the file.
+    /// The keys outside the lists of accounts whose values differ, sorted by name.
     pub fn changed_keys(&self, other: &Self) -> Vec<String> {
         let of = |config: &Self| serde_json::to_value(&config.source).unwrap_or_default();
         let mut changed = Vec::new();

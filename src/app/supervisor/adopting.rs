@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use super::Supervisor;
 use super::changes::{Changes, changes};
 use super::cuts::{Cut, cuts};
 use super::roll::Roll;
 use super::watch::Watch;
-use super::{Supervisor, certificate_files};
 use crate::app::access::AccessLines;
 use crate::app::accounts::change::{Change, Changed};
 use crate::app::accounts::store::{self, StoreError};
@@ -49,6 +49,7 @@ impl Supervisor {
     fn try_reload(&mut self) -> Result<Changes, Failure> {
         let config = Config::load(&self.parts.config.file)?;
         preflight::source_address(&config)?;
+        let watch = Watch::certificates(&config);
         let certificates = certs::load_or_generate(&config, &link::host(&config).host, SystemTime::now())?;
         let found = changes((&self.parts.config, &self.parts.certificates), (&config, &certificates));
         let tls = self.acceptor(&config, &certificates)?;
@@ -61,7 +62,7 @@ impl Supervisor {
             log::warn!("{warning}");
         }
         self.parts.listening.adopt(opened, &self.parts.reactor.handle());
-        self.watch = Watch::new(certificate_files(&config));
+        self.parts.watch = watch;
         self.parts.control.handle().adopt(monitoring::settings(&config));
         self.parts.certificates = certificates;
         self.adopt(config, &rules);
@@ -72,7 +73,7 @@ impl Supervisor {
     pub(super) fn renew_certificates(&mut self) {
         let certificates = certs::load_existing(&self.parts.config, SystemTime::now())
             .and_then(|loaded| Ok((self.acceptor(&self.parts.config, &loaded)?, loaded)));
-        self.watch.tried(certificates.is_ok(), Instant::now());
+        self.parts.watch.tried(certificates.is_ok(), Instant::now());
         match certificates {
             Ok((tls, certificates)) => {
                 let found =

@@ -112,7 +112,7 @@ mod tests {
         );
         let found = changes((&old, &[]), (&new, &[]));
         assert_eq!(found.said, ["timeouts.idle"]);
-        assert_eq!(found.needs_restart, ["server.workers", "monitoring.port"]);
-        assert_eq!(found.line(), "timeouts.idle; after a restart only: server.workers, monitoring.port");
+        assert_eq!(found.needs_restart, ["monitoring.port", "server.workers"]);
+        assert_eq!(found.line(), "timeouts.idle; after a restart only: monitoring.port, server.workers");
     }
 }

@@ -10,8 +10,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::app::config::Config;
+
 /// Between two looks.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A pair that could not be used is tried again after so long, although nothing has changed since.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -20,7 +22,7 @@ type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 /// The files that are watched.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub struct Watch {
     /// As they were when they were last used, or tried.
     used: BTreeMap<PathBuf, Stamp>,
     /// As they were at the last look.
@@ -31,8 +33,14 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// Watches the certificates and keys of `config`. Begun before they are read, it misses no change.
+    pub fn certificates(config: &Config) -> Self {
+        let pairs = config.tls.iter().flat_map(|tls| std::iter::once(&tls.main).chain(&tls.more));
+        Self::new(pairs.flat_map(|pair| [pair.cert_file.clone(), pair.key_file.clone()]))
+    }
+
     /// Watches `files`, which are in use as they are now.
-    pub(super) fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
+    fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
         let used: BTreeMap<_, _> = files.into_iter().map(stamped).collect();
         Self { seen: used.clone(), used, looked_at: None, retry_at: None }
     }

@@ -1,0 +1,240 @@
+//! Accounts that change while the server runs: at once, and nobody else notices.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use vless_rust::session::close::CloseReason;
+
+use crate::api::{Answer, ask};
+use crate::harness::{Process, echoes};
+use crate::support::origin::Origin;
+use crate::support::server::ALICE;
+use crate::support::wait_until;
+
+const CONFIG: &str = r#"{ "server": { "listen": "127.0.0.1", "port": PORT, "workers": 2 },
+    "outbound": { "allow": [ "127.0.0.0/8" ] },
+    "users": [ { "uuid": "616c6963-6527-7320-7573-65722069642e", "email": "alice" } ],
+    "monitoring": { "listen": "127.0.0.1", "port": MONITOR, "state_interval": 1 }, "log": { "access": true } }"#;
+/// From the command to the end of a session.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+struct Server {
+    process: Process,
+    origin: Origin,
+}
+
+impl Server {
+    fn start() -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let process = Process::start(&CONFIG.replace("MONITOR", &free.to_string()), |_| {});
+        Self::of(process, Origin::echo())
+    }
+
+    fn of(process: Process, origin: Origin) -> Self {
+        wait_until("the socket answers", || UnixStream::connect(process.file("vless-rust.sock")).is_ok());
+        Self { process, origin }
+    }
+
+    fn ask(&self, method: &str, path: &str, revision: Option<u64>, body: Option<&Value>) -> Answer {
+        ask(&self.process.file("vless-rust.sock"), method, path, revision, body)
+    }
+
+    fn revision(&self) -> u64 {
+        self.ask("GET", "/api/users", None, None).body["revision"].as_u64().unwrap()
+    }
+
+    /// Makes a change that must succeed.
+    #[track_caller]
+    fn change(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let file = fs::read_to_string(self.process.file("users.json")).unwrap_or_else(|_| "{}".to_owned());
+        let revision = serde_json::from_str::<Value>(&file).unwrap()["revision"].as_u64().unwrap_or(0);
+        let answer = self.ask(method, path, Some(revision), body);
+        assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");
+        answer.body
+    }
+
+    fn add(&self, email: &str, limits: &Value) -> [u8; 16] {
+        let user = self.change("POST", "/api/users", Some(&json!({ "email": email, "limits": limits })));
+        let id = user["uuid"].as_str().unwrap();
+        uuid::Uuid::parse_str(id).unwrap().into_bytes()
+    }
+
+    fn open(&self, id: &[u8; 16]) -> Option<TcpStream> {
+        self.process.open(id, self.origin.address)
+    }
+}
+
+/// The session ends by itself within [`AT_ONCE`].
+#[track_caller]
+fn assert_cut(mut session: &TcpStream, since: Instant) {
+    while matches!(session.read(&mut [0; 4096]), Ok(1..)) {}
+    assert!(since.elapsed() < AT_ONCE + Duration::from_millis(500), "{:?}", since.elapsed());
+}
+
+#[test]
+fn a_user_connects_as_soon_as_the_command_has_returned_and_is_cut_when_removed() {
+    let server = Server::start();
+    let alice = server.open(&ALICE).unwrap();
+    let id = server.add("new", &json!({}));
+    let session = server.open(&id).expect("at once");
+    let since = Instant::now();
+    server.change("DELETE", "/api/users/new", None);
+    assert_cut(&session, since);
+    server.process.wait_for_end("new", CloseReason::UserRemoved);
+    assert!(server.open(&id).is_none() && echoes(&alice));
+}
+
+#[test]
+fn a_disabled_user_is_cut_and_comes_back_when_enabled() {
+    let server = Server::start();
+    let id = server.add("u", &json!({}));
+    let sessions: Vec<_> = (0..10).map(|_| server.open(&id).unwrap()).collect();
+    let since = Instant::now();
+    server.change("PATCH", "/api/users/u", Some(&json!({ "enabled": false })));
+    for session in &sessions {
+        assert_cut(session, since);
+    }
+    server.process.wait_for_end("u", CloseReason::UserDisabled);
+    assert!(server.open(&id).is_none());
+    server.change("PATCH", "/api/users/u", Some(&json!({ "enabled": true })));
+    assert!(server.open(&id).is_some());
+}
+
+#[test]
+fn a_new_id_cuts_the_old_one() {
+    let server = Server::start();
+    let old = server.add("u", &json!({}));
+    let session = server.open(&old).unwrap();
+    let since = Instant::now();
+    let user = server.change("POST", "/api/users/u/rotate", None);
+    assert_cut(&session, since);
+    let new = uuid::Uuid::parse_str(user["uuid"].as_str().unwrap()).unwrap().into_bytes();
+    assert!(server.open(&old).is_none() && server.open(&new).is_some());
+}
+
+#[test]
+fn an_account_ends_by_the_clock() {
+    let server = Server::start();
+    let alice = server.open(&ALICE).unwrap();
+    let at = SystemTime::now() + Duration::from_secs(3);
+    let at = at.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let text = vless_rust::app::clock::rfc3339_seconds(at);
+    let id = server.add("u", &json!({ "expires_at": text }));
+    let mut session = server.open(&id).unwrap();
+    while matches!(session.read(&mut [0]), Ok(1..)) {}
+    let late = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(at)).expect("not before its time");
+    assert!(late < AT_ONCE + Duration::from_millis(500), "{late:?}");
+    server.process.wait_for_end("u", CloseReason::Expired);
+    assert!(server.open(&id).is_none() && echoes(&alice));
+}
+
+#[test]
+fn a_used_quota_cuts_and_a_reset_lets_in_again() {
+    let server = Server::start();
+    let id = server.add("u", &json!({ "quota_bytes": 100_000 }));
+    let mut session = server.open(&id).unwrap();
+    let since = Instant::now();
+    session.write_all(&vec![7; 60_000]).unwrap();
+    session.read_exact(&mut vec![0; 60_000]).unwrap();
+    assert_cut(&session, since);
+    server.process.wait_for_end("u", CloseReason::QuotaUsed);
+    assert!(server.open(&id).is_none());
+    server.change("POST", "/api/users/u/reset", None);
+    assert!(server.open(&id).is_some());
+}
+
+#[test]
+fn what_was_used_survives_a_kill() {
+    let server = Server::start();
+    let id = server.add("u", &json!({ "quota_bytes": 100_000 }));
+    let mut session = server.open(&id).unwrap();
+    session.write_all(&vec![7; 30_000]).unwrap();
+    session.read_exact(&mut vec![0; 30_000]).unwrap();
+    let used = 60_000 + 8;
+    wait_until("the state has it", || {
+        fs::read_to_string(server.process.file("state.json")).is_ok_and(|text| text.contains(&format!(":{used}")))
+    });
+    let Server { mut process, origin } = server;
+    process.kill_and_start_again();
+    let server = Server::of(process, origin);
+    let users = server.ask("GET", "/api/users", None, None).body;
+    let user = users["users"].as_array().unwrap().iter().find(|user| user["email"] == "u").unwrap();
+    assert_eq!(user["quota_used_bytes"], used, "{user}");
+    assert!(server.open(&id).is_some());
+}
+
+#[test]
+fn a_change_needs_the_newest_revision_and_an_account_of_the_configuration_is_locked() {
+    let server = Server::start();
+    server.add("u", &json!({}));
+    let patch = json!({ "note": "n" });
+    let status = |revision: Option<u64>, user: &str| {
+        let answer = server.ask("PATCH", &format!("/api/users/{user}"), revision, Some(&patch));
+        (answer.status, answer.body["error"]["code"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(status(None, "u").0, 428);
+    assert_eq!(status(Some(0), "u"), (412, "stale".to_owned()));
+    assert_eq!(status(Some(1), "alice"), (409, "locked".to_owned()));
+    assert_eq!(status(Some(1), "nobody"), (404, "not_found".to_owned()));
+    let wrong = server.ask("PATCH", "/api/users/u", Some(1), Some(&json!({ "limits": { "quota_day": 29 } })));
+    assert_eq!(wrong.status, 422);
+    assert_eq!(wrong.body["error"]["message"], "limits.quota_day: must be between 1 and 28, not 29");
+    assert_eq!(status(Some(1), "u").0, 200);
+    wait_until("the list has the new revision", || server.revision() == 2);
+}
+
+#[test]
+fn live_sessions_are_listed_and_cut() {
+    let server = Server::start();
+    let (one, other) = (server.open(&ALICE).unwrap(), server.open(&ALICE).unwrap());
+    let list = server.ask("GET", "/api/connections?user=alice", None, None).body;
+    assert_eq!(list["total"], 2, "{list}");
+    let port = |session: &TcpStream| session.local_addr().unwrap().to_string();
+    let lines = list["connections"].as_array().unwrap();
+    let id = lines.iter().find(|line| line["client"] == port(&one)).unwrap()["id"].as_str().unwrap();
+    let cut = server.ask("DELETE", &format!("/api/connections/{id}"), None, None);
+    assert_eq!((cut.status, &cut.body["cut"]), (200, &json!(1)));
+    assert_cut(&one, Instant::now());
+    assert!(echoes(&other));
+    assert_eq!(server.ask("DELETE", &format!("/api/connections/{id}"), None, None).status, 404);
+    let cut = server.ask("DELETE", "/api/connections?user=alice", None, None);
+    assert_eq!(cut.body["cut"], 1);
+    assert_cut(&other, Instant::now());
+    server.process.wait_for_end("alice", CloseReason::Cut);
+}
+
+#[test]
+fn a_reload_is_asked_for_and_answered_in_words() {
+    let server = Server::start();
+    let answer = server.ask("POST", "/api/reload", None, None);
+    assert_eq!((answer.status, &answer.body["ok"], &answer.body["changes"]), (200, &json!(true), &json!([])));
+    let text = fs::read_to_string(server.process.file("config.json")).unwrap();
+    fs::write(server.process.file("config.json"), text.replace("\"workers\": 2", "\"workers\": true")).unwrap();
+    let answer = server.ask("POST", "/api/reload", None, None);
+    assert_eq!(answer.status, 422);
+    assert!(answer.body["error"]["message"].as_str().unwrap().contains("server.workers: must be a whole number"));
+    server.process.signal(Signal::USR1);
+    server.process.wait_for_line(0, "\"uptime_seconds\"");
+}
+
+#[test]
+fn two_hundred_changes_in_a_row_disturb_nobody() {
+    let server = Server::start();
+    let sessions: Vec<_> = (0..20).map(|_| server.open(&ALICE).unwrap()).collect();
+    for number in 0..100 {
+        server.add(&format!("u{number}"), &json!({}));
+        assert!(echoes(&sessions[number % sessions.len()]));
+    }
+    for number in 0..100 {
+        server.change("DELETE", &format!("/api/users/u{number}"), None);
+        assert!(echoes(&sessions[number % sessions.len()]));
+    }
+    assert!(sessions.iter().all(echoes));
+    let address: SocketAddr = server.process.address;
+    assert!(TcpStream::connect(address).is_ok());
+}
