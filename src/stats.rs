@@ -195,6 +195,8 @@ counters! {
     mux_sockets_refused,
     /// Data frames for sessions that do not exist (any more).
     mux_frames_astray,
+    /// Bytes of targets that were thrown away because the client had ended their sessions.
+    mux_bytes_discarded,
     /// Buffers held by sessions now.
     buffers_held,
     /// Bytes of buffers held by sessions now.

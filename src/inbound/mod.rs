@@ -252,10 +252,10 @@ impl Inbound {
         self.uplink_closed && !self.is_uplink_direct()
     }
 
-    /// Whether the uplink may end here, with `rest` received and not decoded: no record and no block is cut.
-    pub fn may_uplink_end(&self, rest: &[u8]) -> bool {
+    /// Whether the uplink may end here, if all that was received was decoded: no record and no block is cut.
+    pub fn may_uplink_end(&self, is_all_decoded: bool) -> bool {
         let is_block_cut = self.vision.as_ref().is_some_and(|vision| vision.is_uplink_cut());
-        (rest.is_empty() || self.is_uplink_closed()) && !is_block_cut
+        (is_all_decoded || self.is_uplink_closed()) && !is_block_cut
     }
 
     /// Whether the uplink has left TLS.

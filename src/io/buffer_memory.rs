@@ -10,17 +10,22 @@
 //!
 //! Relays follow these rules:
 //!
-//! - A direction that holds nothing begins to receive only while some of the share is left.
-//! - A direction that holds the beginning of something (a record, a packet) always goes on, because completing it is
-//!   what frees its buffer. Waiting would wait for itself. Beginnings count as large as they may grow. While nothing is
-//!   left, the direction receives no more than what completes the beginning.
-//! - What a peer sent before it left is received, too, bit by bit, so that no session waits for somebody who is gone.
+//! - A direction that holds nothing begins to receive only while there is room for one smallest step ([`STEP_BYTES`]).
+//!   Whatever a smallest step may have to keep fits it: the beginning of a record and of a packet, or what came out of a
+//!   record and is not taken.
+//! - What is kept counts as large as it was announced to become. So whoever holds the beginning of something completes it
+//!   without asking for more, and nobody waits for what he holds himself. While memory is short, nobody who holds something
+//!   receives more than what completes it.
+//! - What cannot be kept within the limit is not taken: a stream stays where it is, a datagram is dropped.
+//! - Those who wait come before those who just heard that there is something to receive, in the order in which they began
+//!   to wait.
+//! - Of somebody who is gone everything is received, bit by bit, and only beyond [`FAREWELL_BYTES_MAX`] he waits like the
+//!   others.
 //! - The less is left, the shorter are the reads. A reader that stalls in the middle of one then holds less: many
 //!   stalled readers slow the others down a little instead of making them wait.
 //!
-//! A worker asks before it receives, and takes after that. So what is lent can pass the limit: by what one receive per
-//! worker leaves over ([`OVERSHOOT_BYTES_MAX`]), by one chunk for a target of each Mux connection, and by the last
-//! words of ending streams.
+//! Workers ask without locking each other out, and take after that. So each of them may pass the limit by what one receive
+//! leaves over, and by what is kept for those who are gone: [`OVERSHOOT_BYTES_MAX`] per worker, and never more.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -31,16 +36,32 @@ const SHORTER_READ_BYTES: usize = 48 << 10;
 /// A read that fits a buffer of the smallest size with what TLS adds to it.
 const SHORTEST_READ_BYTES: usize = TIER_BYTES[0] - 256;
 
-/// The most that one worker takes after it was allowed to receive, in bytes: what it could not convert, and what it
-/// could not send.
-pub const OVERSHOOT_BYTES_MAX: usize = 2 * BUFFER_BYTES_MAX;
+/// The longest TLS record, with its header, in buffers of the smallest size (RFC 5246 6.2.3: 5 + 2^14 + 2048 bytes).
+pub const RECORD_HOLD_BYTES: usize = 5 * TIER_BYTES[0];
+const _: () = assert!(RECORD_HOLD_BYTES >= 5 + (1 << 14) + 2048);
+
+/// The most that the smallest step of a direction may have to keep: a packet of up to the length of a record, and the
+/// beginning of the record that brings more of it.
+pub const STEP_BYTES: usize = 2 * RECORD_HOLD_BYTES + TIER_BYTES[0];
+
+/// However little there is, it must do for one step, and for what comes with a request.
+const LENT_BYTES_MIN: usize = 3 * STEP_BYTES;
+
+/// What is kept beyond the limit for those who are gone, per worker.
+pub const FAREWELL_BYTES_MAX: usize = BUFFER_BYTES_MAX;
+
+/// The most by which one worker passes the limit, in bytes: what one receive could not convert and not send, while
+/// another worker took what was left, and what is kept for those who are gone.
+pub const OVERSHOOT_BYTES_MAX: usize = 2 * BUFFER_BYTES_MAX + FAREWELL_BYTES_MAX;
 
 /// Bytes lent to relays by all workers' pools, and how many that may be.
 #[derive(Debug)]
 pub struct BufferMemory {
     lent_bytes: AtomicUsize,
-    /// From this many on, a direction that holds nothing waits.
+    /// As many may be lent.
     lent_bytes_max: usize,
+    /// As many while somebody who is gone is heard out.
+    farewell_bytes_max: usize,
     /// The most that each pool lends to clients that are no users yet.
     opening_bytes_max: usize,
     /// The most that each pool keeps in free buffers.
@@ -52,9 +73,11 @@ impl BufferMemory {
     pub fn new(bytes_max: usize, workers: usize) -> Self {
         let workers = workers.max(1);
         let (kept_bytes, opening_bytes) = (bytes_max / 8, bytes_max / 4);
+        let lent_bytes_max = (bytes_max - kept_bytes - opening_bytes).max(LENT_BYTES_MIN);
         Self {
             lent_bytes: AtomicUsize::new(0),
-            lent_bytes_max: bytes_max - kept_bytes - opening_bytes,
+            lent_bytes_max,
+            farewell_bytes_max: lent_bytes_max.saturating_add(workers * FAREWELL_BYTES_MAX),
             opening_bytes_max: opening_bytes / workers,
             kept_bytes_max: kept_bytes / workers,
         }
@@ -67,20 +90,41 @@ impl BufferMemory {
 
     /// Memory of `bytes_max` for relays; clients that are not admitted and free buffers have as much as they like.
     pub fn for_relays_only(bytes_max: usize) -> Self {
-        Self { lent_bytes_max: bytes_max, ..Self::unlimited() }
+        let lent_bytes_max = bytes_max.max(LENT_BYTES_MIN);
+        Self { lent_bytes_max, farewell_bytes_max: lent_bytes_max + FAREWELL_BYTES_MAX, ..Self::unlimited() }
     }
 
     /// A direction that holds nothing may receive.
     pub fn may_begin(&self) -> bool {
-        self.lent_bytes() < self.lent_bytes_max
+        self.has_room(STEP_BYTES)
     }
 
-    /// The most to receive at a time, in bytes.
+    /// So many bytes more may be lent.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.lent_bytes().saturating_add(bytes) <= self.lent_bytes_max
+    }
+
+    /// The last words of somebody who is gone may be received.
+    pub fn may_hear_farewell(&self) -> bool {
+        self.lent_bytes().saturating_add(STEP_BYTES) <= self.farewell_bytes_max
+    }
+
+    /// So little is left that memory should not be wasted on buffers that are larger than they need to be.
+    pub fn is_tight(&self) -> bool {
+        self.lent_bytes() >= self.lent_bytes_max / 2 || !self.has_room(2 * TIER_BYTES[1])
+    }
+
+    /// The most that may be lent to relays, save the overshoot.
+    pub fn lent_bytes_max(&self) -> usize {
+        self.lent_bytes_max
+    }
+
+    /// The most to receive at a time, in bytes: as much as may be kept of it, and the less the more is lent.
     pub fn read_bytes_max(&self) -> usize {
         let quarter = self.lent_bytes_max / 4;
         match self.lent_bytes() {
-            lent if lent >= quarter * 3 => SHORTEST_READ_BYTES,
-            lent if lent >= quarter * 2 => SHORTER_READ_BYTES,
+            lent if lent >= quarter * 3 || !self.has_room(2 * TIER_BYTES[1]) => SHORTEST_READ_BYTES,
+            lent if lent >= quarter * 2 || !self.has_room(2 * BUFFER_BYTES_MAX) => SHORTER_READ_BYTES,
             _ => BUFFER_BYTES_MAX,
         }
     }
@@ -112,23 +156,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn beginning_waits_while_nothing_is_left() {
-        let memory = BufferMemory::new(8000, 2);
-        assert_eq!((memory.kept_bytes_max(), memory.opening_bytes_max()), (500, 1000));
-        assert!(memory.may_begin());
-        memory.lend(5000);
-        assert!(!memory.may_begin());
-        memory.give_back(1);
+    fn beginning_waits_while_there_is_no_room_for_a_step() {
+        let memory = BufferMemory::new(1 << 20, 2);
+        assert_eq!((memory.kept_bytes_max(), memory.opening_bytes_max()), (64 << 10, 128 << 10));
+        let free = memory.lent_bytes_max();
+        memory.lend(free - STEP_BYTES);
+        assert!(memory.may_begin() && memory.has_room(STEP_BYTES));
+        memory.lend(1);
+        assert!(!memory.may_begin() && !memory.has_room(STEP_BYTES) && memory.has_room(STEP_BYTES - 1));
+        assert!(memory.may_hear_farewell());
+        memory.lend(STEP_BYTES - 1 + 2 * FAREWELL_BYTES_MAX);
+        assert!(!memory.may_hear_farewell());
+        memory.give_back(free + 2 * FAREWELL_BYTES_MAX);
         assert!(memory.may_begin());
     }
 
     #[test]
+    fn however_little_there_is_one_step_is_possible() {
+        assert!(BufferMemory::new(0, 4).may_begin());
+        assert_eq!(BufferMemory::new(0, 4).read_bytes_max(), SHORTEST_READ_BYTES);
+    }
+
+    #[test]
     fn the_less_is_left_the_shorter_are_the_reads() {
-        let memory = BufferMemory::new(8000, 1);
+        let memory = BufferMemory::new(8 << 20, 1);
         let mut reads = Vec::new();
         for _ in 0..5 {
             reads.push(memory.read_bytes_max());
-            memory.lend(1250);
+            memory.lend(5 << 18);
         }
         let longest = BUFFER_BYTES_MAX;
         assert_eq!(reads, [longest, longest, SHORTER_READ_BYTES, SHORTEST_READ_BYTES, SHORTEST_READ_BYTES]);

@@ -8,11 +8,14 @@
 //! nobody needed it for a while. One pool belongs to one thread, and nothing in it is locked. Only the sum of what is
 //! lent is shared with the other workers.
 
+mod held;
+
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use self::held::Held;
 use crate::io::buf::Buf;
 use crate::io::buffer_memory::BufferMemory;
 pub use crate::io::tiers::{BUFFER_BYTES_MAX, TIER_BYTES, TIERS};
@@ -34,6 +37,8 @@ struct Shelves {
     memory: Arc<BufferMemory>,
     /// Bytes lent to clients that are no users yet.
     opening_bytes: Cell<usize>,
+    /// Sessions wait for memory, and it is not their turn.
+    others_wait: Cell<bool>,
 }
 
 /// What a buffer is borrowed for. This decides which limit it counts against, and with how many bytes.
@@ -43,9 +48,6 @@ pub enum Loan {
     Opening,
     /// Bytes that wait to be sent. They count against the memory of relays.
     Waiting,
-    /// The beginning of something that is of no use before its rest has come. It counts against the memory of relays,
-    /// as the buffer that it may grow into: growing then needs no memory that others may have taken.
-    Beginning,
 }
 
 struct Tier {
@@ -75,6 +77,8 @@ pub struct TierUsage {
 pub struct PooledBuf {
     /// Empty (no memory) only while it is being dropped.
     buf: Buf,
+    /// What it counts, in bytes: at least its capacity.
+    charge: u32,
     /// Below [`TIERS`].
     tier: u8,
     loan: Loan,
@@ -104,15 +108,27 @@ impl BufferPool {
             free.extend((0..MADE_PER_TIER[tier].min(kept_max)).map(|_| Buf::new(TIER_BYTES[tier])));
             Tier { unneeded: Cell::new(free.len()), free: RefCell::new(free), kept_max, usage: Cell::default() }
         });
-        Self { shelves: Rc::new(Shelves { tiers, memory, opening_bytes: Cell::new(0) }) }
+        Self { shelves: Rc::new(Shelves { tiers, memory, opening_bytes: Cell::new(0), others_wait: Cell::new(false) }) }
     }
 
     /// A buffer of the smallest tier that holds `bytes`, or the largest tier if none does.
     pub fn take(&self, bytes: usize, loan: Loan) -> PooledBuf {
+        self.take_announced(bytes, 0, loan)
+    }
+
+    /// The memory that [`BufferPool::take`] takes for so many bytes.
+    pub fn buffer_bytes(bytes: usize) -> usize {
+        TIER_BYTES.iter().copied().find(|&size| size >= bytes).unwrap_or(BUFFER_BYTES_MAX)
+    }
+
+    /// The same for something that was announced to become larger, and counts as that.
+    pub(super) fn take_announced(&self, bytes: usize, announced_bytes: usize, loan: Loan) -> PooledBuf {
         let tier = TIER_BYTES.iter().position(|&size| size >= bytes).unwrap_or(TIERS - 1);
-        self.shelves.lend(loan, tier);
+        let charge = TIER_BYTES[tier].max(announced_bytes);
+        self.shelves.lend(loan, charge);
         PooledBuf {
             buf: self.shelves.tiers[tier].take(TIER_BYTES[tier]),
+            charge: charge as u32,
             tier: tier as u8,
             loan,
             shelves: Rc::clone(&self.shelves),
@@ -127,10 +143,43 @@ impl BufferPool {
         buf
     }
 
-    /// Whether memory is left for what a receive may leave over. If not, a direction that holds nothing waits, and asks
-    /// again in another turn; one that holds the beginning of something receives what completes it.
+    /// Whether a direction that holds nothing may receive. If not, it waits, and asks again when its turn comes.
     pub fn may_begin(&self) -> bool {
+        !self.shelves.others_wait.get() && self.shelves.memory.may_begin()
+    }
+
+    /// Whether `bytes` more of memory may be lent, whoever waits.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.shelves.memory.has_room(bytes)
+    }
+
+    /// The memory that [`BufferPool::hold`] takes for so many bytes.
+    pub fn hold_bytes(&self, bytes: usize) -> usize {
+        held::hold_bytes(bytes, self.is_tight())
+    }
+
+    /// Whether the last words of somebody who is gone may be received.
+    pub fn may_hear_farewell(&self) -> bool {
+        self.shelves.memory.may_hear_farewell()
+    }
+
+    pub(super) fn is_tight(&self) -> bool {
+        self.shelves.memory.is_tight()
+    }
+
+    /// Says whether some wait for memory: until it is their turn nobody else begins.
+    pub fn let_others_wait(&self, others_wait: bool) {
+        self.shelves.others_wait.set(others_wait);
+    }
+
+    /// Whether there is room for one of those who wait.
+    pub fn may_serve_waiting(&self) -> bool {
         self.shelves.memory.may_begin()
+    }
+
+    /// Whether others wait for memory.
+    pub fn others_wait(&self) -> bool {
+        self.shelves.others_wait.get()
     }
 
     /// Counts `bytes` of memory that is not the pool's as if they were lent with [`Loan::Opening`].
@@ -181,25 +230,19 @@ impl BufferPool {
 }
 
 impl Shelves {
-    fn lend(&self, loan: Loan, tier: usize) {
+    fn lend(&self, loan: Loan, bytes: usize) {
         match loan {
-            Loan::Opening => self.opening_bytes.set(self.opening_bytes.get() + TIER_BYTES[tier]),
-            Loan::Waiting | Loan::Beginning => self.memory.lend(charge(loan, tier)),
+            Loan::Opening => self.opening_bytes.set(self.opening_bytes.get() + bytes),
+            Loan::Waiting => self.memory.lend(bytes),
         }
     }
 
-    fn give_back(&self, loan: Loan, tier: usize) {
+    fn give_back(&self, loan: Loan, bytes: usize) {
         match loan {
-            Loan::Opening => self.opening_bytes.set(self.opening_bytes.get() - TIER_BYTES[tier]),
-            Loan::Waiting | Loan::Beginning => self.memory.give_back(charge(loan, tier)),
+            Loan::Opening => self.opening_bytes.set(self.opening_bytes.get() - bytes),
+            Loan::Waiting => self.memory.give_back(bytes),
         }
     }
-}
-
-/// What a buffer of this tier counts.
-fn charge(loan: Loan, tier: usize) -> usize {
-    // A whole record fits the middle tier; of packets only the very longest do not.
-    if loan == Loan::Beginning { TIER_BYTES[tier.max(1)] } else { TIER_BYTES[tier] }
 }
 
 impl Tier {
@@ -259,9 +302,9 @@ impl Drop for OpeningCharge {
 impl PooledBuf {
     /// Counts the buffer from now on as borrowed for something else.
     pub fn lend_as(&mut self, loan: Loan) {
-        self.shelves.give_back(self.loan, self.tier.into());
+        self.shelves.give_back(self.loan, self.charge as usize);
         self.loan = loan;
-        self.shelves.lend(loan, self.tier.into());
+        self.shelves.lend(loan, self.charge as usize);
     }
 }
 
@@ -281,7 +324,7 @@ impl DerefMut for PooledBuf {
 
 impl Drop for PooledBuf {
     fn drop(&mut self) {
-        self.shelves.give_back(self.loan, self.tier.into());
+        self.shelves.give_back(self.loan, self.charge as usize);
         self.shelves.tiers[usize::from(self.tier)].give_back(std::mem::replace(&mut self.buf, Buf::empty()));
     }
 }

@@ -92,6 +92,25 @@ pub enum Status {
         is_error: bool,
     },
     KeepAlive,
+    /// A New frame that asks for nothing that can be had. It concerns its session only: where the next frame begins is
+    /// known.
+    BadNew {
+        error: MetadataError,
+    },
+    /// A datagram for nowhere, likewise.
+    BadKeep {
+        error: MetadataError,
+    },
+}
+
+/// Everything of a frame but its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The client's number for the session.
+    pub id: u16,
+    pub status: Status,
+    /// `None` is no payload, which is not an empty one.
+    pub payload_len: Option<u16>,
 }
 
 /// Why a connection cannot go on. The client is to blame for each.
@@ -101,19 +120,27 @@ pub enum FrameError {
     BadMetadataLength(u16),
     /// A status other than 1 to 4.
     BadStatus(u8),
+    /// The metadata ends inside id, status or option.
+    TruncatedMetadata,
+}
+
+/// What is wrong with one frame, whose length is known all the same. The client is to blame for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataError {
     /// A New frame for a network other than 1 and 2.
     BadNetwork(u8),
     /// The metadata ends inside the network or the address.
-    TruncatedMetadata,
+    Truncated,
     /// The address is not one.
     BadAddress(AddressError),
 }
 
-/// Reads the frame at the front of `bytes`, and its length in bytes. `None`: it is not complete yet.
+/// Reads everything of a frame that stands in front of its payload from the front of `bytes`, and how long that is.
+/// `None`: it is not complete yet.
 ///
 /// # Errors
-/// The client is to blame. A fault of the metadata is told before the payload has arrived.
-pub fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
+/// The client is to blame, and nobody can say where the next frame begins or what this one means for the others.
+pub fn decode_header(bytes: &[u8]) -> Result<Option<(Header, usize)>, FrameError> {
     let mut reader = Reader::new(bytes);
     let Some(metadata_len) = reader.u16() else { return Ok(None) };
     if !(METADATA_BYTES_MIN..=METADATA_BYTES_MAX).contains(&usize::from(metadata_len)) {
@@ -121,13 +148,23 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
     }
     let Some(metadata) = reader.take(metadata_len.into()) else { return Ok(None) };
     let (id, status, has_payload) = read_metadata(metadata)?;
-    let mut payload = None;
+    let mut payload_len = None;
     if has_payload {
         let Some(len) = reader.u16() else { return Ok(None) };
-        let Some(bytes) = reader.take(len.into()) else { return Ok(None) };
-        payload = Some(bytes);
+        payload_len = Some(len);
     }
-    Ok(Some((Frame { id, status, payload }, reader.position())))
+    Ok(Some((Header { id, status, payload_len }, reader.position())))
+}
+
+/// Reads the frame at the front of `bytes`, and its length in bytes. `None`: it is not complete yet.
+///
+/// # Errors
+/// As of [`decode_header`]. A fault of the metadata is told before the payload has arrived.
+pub fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
+    let Some((Header { id, status, payload_len }, header_len)) = decode_header(bytes)? else { return Ok(None) };
+    let length = header_len + usize::from(payload_len.unwrap_or(0));
+    let Some(payload) = bytes.get(header_len..length) else { return Ok(None) };
+    Ok(Some((Frame { id, status, payload: payload_len.map(|_| payload) }, length)))
 }
 
 fn read_metadata(metadata: &[u8]) -> Result<(u16, Status, bool), FrameError> {
@@ -137,10 +174,11 @@ fn read_metadata(metadata: &[u8]) -> Result<(u16, Status, bool), FrameError> {
     };
     let has_payload = option & OPTION_DATA != 0;
     let status = match status {
-        STATUS_NEW => read_new(&mut reader, has_payload)?,
+        STATUS_NEW => read_new(&mut reader, has_payload).unwrap_or_else(|error| Status::BadNew { error }),
         STATUS_KEEP if reader.rest().first() == Some(&NETWORK_UDP) => {
             reader.u8();
-            Status::Keep { target: Some(read_target(&mut reader)?) }
+            read_target(&mut reader)
+                .map_or_else(|error| Status::BadKeep { error }, |target| Status::Keep { target: Some(target) })
         }
         STATUS_KEEP => Status::Keep { target: None },
         STATUS_END => Status::End { is_error: option & OPTION_ERROR != 0 },
@@ -150,11 +188,11 @@ fn read_metadata(metadata: &[u8]) -> Result<(u16, Status, bool), FrameError> {
     Ok((id, status, has_payload))
 }
 
-fn read_new(reader: &mut Reader<'_>, has_payload: bool) -> Result<Status, FrameError> {
-    let network = match reader.u8().ok_or(FrameError::TruncatedMetadata)? {
+fn read_new(reader: &mut Reader<'_>, has_payload: bool) -> Result<Status, MetadataError> {
+    let network = match reader.u8().ok_or(MetadataError::Truncated)? {
         NETWORK_TCP => Network::Tcp,
         NETWORK_UDP => Network::Udp,
-        other => return Err(FrameError::BadNetwork(other)),
+        other => return Err(MetadataError::BadNetwork(other)),
     };
     let target = read_target(reader)?;
     let may_have_id = network == Network::Udp && has_payload;
@@ -162,8 +200,8 @@ fn read_new(reader: &mut Reader<'_>, has_payload: bool) -> Result<Status, FrameE
     Ok(Status::New { network, target, global_id })
 }
 
-fn read_target(reader: &mut Reader<'_>) -> Result<Target, FrameError> {
-    Target::decode_any_port(reader).map_err(FrameError::BadAddress)?.ok_or(FrameError::TruncatedMetadata)
+fn read_target(reader: &mut Reader<'_>) -> Result<Target, MetadataError> {
+    Target::decode_any_port(reader).map_err(MetadataError::BadAddress)?.ok_or(MetadataError::Truncated)
 }
 
 /// Whether a body is XUDP, from its first bytes: a frame of session 0 for UDP. `None` while there are fewer than
@@ -208,8 +246,16 @@ pub fn chunk_header(id: u16, payload_len: u16) -> [u8; CHUNK_HEADER_BYTES] {
     [0, 4, id0, id1, STATUS_KEEP, OPTION_DATA, len0, len1]
 }
 
+/// The length of the frame that ends a session.
+pub const END_BYTES: usize = 6;
+
+/// The session that a frame made by [`end`] is about.
+pub fn ended_id(end: &[u8; END_BYTES]) -> u16 {
+    u16::from_be_bytes([end[2], end[3]])
+}
+
 /// The frame that ends a session.
-pub fn end(id: u16, is_error: bool) -> [u8; 6] {
+pub fn end(id: u16, is_error: bool) -> [u8; END_BYTES] {
     let [id0, id1] = id.to_be_bytes();
     [0, 4, id0, id1, STATUS_END, if is_error { OPTION_ERROR } else { 0 }]
 }

@@ -5,7 +5,7 @@
 //! | offset | size | meaning | accepted |
 //! |---|---|---|---|
 //! | 0 | 2 | L, length of the payload | 0 to 65535 |
-//! | 2 | L | payload: one datagram | any; L = 0 is ignored |
+//! | 2 | L | payload: one datagram | any; L = 0 is an empty datagram |
 //!
 //! A packet carries no address: every packet of the uplink goes to the target of the request header. The records that
 //! carry packets may cut and merge them anywhere.
@@ -24,6 +24,12 @@ pub fn decode(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>()?;
     let payload = rest.get(..usize::from(u16::from_be_bytes(*header)))?;
     Some((payload, HEADER_BYTES + payload.len()))
+}
+
+/// The whole length of the packet at the front of `bytes`; `None` while its header is not complete.
+pub fn whole_bytes(bytes: &[u8]) -> Option<usize> {
+    let header = bytes.first_chunk::<HEADER_BYTES>()?;
+    Some(HEADER_BYTES + usize::from(u16::from_be_bytes(*header)))
 }
 
 /// How many complete packets at the front of `bytes`, up to `max`, are as long as the first one.

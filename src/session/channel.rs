@@ -8,7 +8,7 @@
 
 use super::allowance::Share;
 use super::close::CloseReason;
-use super::intake::Received;
+use super::intake::{Received, Rest};
 use super::pause::{Ending, Pause};
 use super::transfer::{Means, Transfer};
 use super::transforms::Encode;
@@ -61,7 +61,7 @@ impl<S: Socket> Channel<'_, S> {
                 share.receive(count);
                 self.decode(&mut input, means).map(Pulled::Payload)
             }
-            Ok(Received::End) if self.inbound.may_uplink_end(intake.kept()) => Ok(Pulled::End),
+            Ok(Received::End) if self.inbound.may_uplink_end(intake.is_all_converted()) => Ok(Pulled::End),
             Ok(Received::End) => Err(Ending::Broken(InboundError::Truncated)),
             Ok(Received::Failed) => Err(Ending::Abrupt(CloseReason::ClientReset)),
             Err(pause) => Ok(Pulled::Pause(pause)),
@@ -92,10 +92,9 @@ impl<S: Socket> Channel<'_, S> {
         }
     }
 
-    /// Keeps what is left in `payload` for the next [`Channel::pull`]; with `waits` it is looked at before anything is
-    /// received.
-    pub(super) fn keep(&mut self, payload: Buf, waits: bool, means: &mut Means<'_>) {
-        self.uplink.intake.keep_undigested(&payload, waits, means.pool);
+    /// Keeps what is left in `payload` for the next [`Channel::pull`].
+    pub(super) fn keep(&mut self, payload: Buf, rest: Rest, means: &mut Means<'_>) {
+        self.uplink.intake.keep_undigested(&payload, rest, means.pool);
         means.scratch.give_output(payload);
     }
 

@@ -11,11 +11,14 @@ use std::time::{Duration, Instant};
 use super::allowance::PACKET_COST_BYTES;
 use super::books::Books;
 use super::channel::{Channel, Pulled};
+use super::intake::{Intake, Rest};
 use super::pause::{Ending, Pause, Turn};
 use super::transfer::Transfer;
-use super::udp_leg::{Outgoing, UdpLeg};
+use super::udp_leg::{Heard, Outgoing, UdpLeg};
 use super::{CloseReason, Context, SessionSettings, Target};
 use crate::io::buf::Buf;
+use crate::io::buffer_memory::STEP_BYTES;
+use crate::io::buffer_pool::BufferPool;
 use crate::io::datagram::{DatagramSocket, RUN_BYTES_MAX, RUN_MAX};
 use crate::io::socket::Socket;
 use crate::protocol::packet;
@@ -30,6 +33,8 @@ const DATAGRAMS_PER_BATCH: usize = 512;
 pub(super) struct Datagrams<D> {
     leg: UdpLeg<D>,
     uplink_ended_at: Option<Instant>,
+    /// Bytes that follow of a packet for whose beginning there was no memory.
+    dropped_bytes: usize,
     pub(super) books: Books,
 }
 
@@ -37,7 +42,7 @@ impl<D: DatagramSocket> Datagrams<D> {
     /// Towards `target`, whose address is known; the socket follows.
     pub(super) fn new(target: &Target, address: SocketAddr, now: Instant) -> Self {
         let to = Target { port: target.port, ..address.into() };
-        Self { leg: UdpLeg::new(to, now), uplink_ended_at: None, books: Books::default() }
+        Self { leg: UdpLeg::new(to, now), uplink_ended_at: None, dropped_bytes: 0, books: Books::default() }
     }
 
     pub(super) fn on_bound(&mut self, socket: D, cx: &mut Context<'_>) {
@@ -84,8 +89,8 @@ impl<D: DatagramSocket> Datagrams<D> {
             }
             match channel.pull(&mut cx.allowance.uplink, &mut cx.means)? {
                 Pulled::Payload(mut payload) => {
-                    let waits = self.digest(&mut payload, cx);
-                    channel.keep(payload, waits, &mut cx.means);
+                    let rest = self.digest(&mut payload, &channel.uplink.intake, cx);
+                    channel.keep(payload, rest, &mut cx.means);
                 }
                 Pulled::Pause(pause) => return Ok(pause),
                 Pulled::End => return Err(Ending::InOrder(CloseReason::Finished)),
@@ -93,11 +98,12 @@ impl<D: DatagramSocket> Datagrams<D> {
         }
     }
 
-    /// Sends the whole packets at the front of `payload`; true when the turn's work ended before they did.
-    fn digest(&mut self, payload: &mut Buf, cx: &mut Context<'_>) -> bool {
+    /// Sends the whole packets at the front of `payload` and says what is left.
+    fn digest(&mut self, payload: &mut Buf, intake: &Intake, cx: &mut Context<'_>) -> Rest {
+        self.drop_bytes(payload);
         while let Some((datagram, length)) = packet::decode(payload.bytes()) {
             if cx.allowance.uplink.work_bytes == 0 {
-                return true;
+                return Rest::Waits;
             }
             let (leg, mut out) = self.outgoing(cx);
             let sent = send_run(leg, payload.bytes(), length, &mut out);
@@ -108,7 +114,20 @@ impl<D: DatagramSocket> Datagrams<D> {
             payload.consume(length * sent.max(1));
             cx.allowance.uplink.work(PACKET_COST_BYTES * sent.max(1));
         }
-        false
+        let Some(packet_bytes) = packet::whole_bytes(payload.bytes()) else { return Rest::Header };
+        if intake.may_keep_part(packet_bytes, cx.means.pool) {
+            return Rest::Part(packet_bytes);
+        }
+        cx.counters.udp_dropped_no_room.add(1);
+        self.dropped_bytes = packet_bytes;
+        self.drop_bytes(payload);
+        Rest::Header
+    }
+
+    fn drop_bytes(&mut self, payload: &mut Buf) {
+        let count = self.dropped_bytes.min(payload.len());
+        self.dropped_bytes -= count;
+        payload.consume(count);
     }
 
     fn downlink<S: Socket>(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
@@ -133,16 +152,26 @@ impl<D: DatagramSocket> Datagrams<D> {
     /// Fills `batch` with packets.
     fn fill(&mut self, batch: &mut Buf, bytes_max: usize, cx: &mut Context<'_>) {
         let now = cx.means.now;
-        let bytes_max = bytes_max.min(cx.allowance.downlink.bytes());
+        let bytes_max = bytes_max.min(cx.allowance.downlink.bytes()).min(cx.means.pool.read_bytes_max());
         let datagram = cx.means.scratch.datagram(cx.settings.udp.recv_buffer_bytes);
         // The last one may exceed the batch: a record more, which the scratch memory has room for.
         for _ in 0..DATAGRAMS_PER_BATCH {
             if batch.len() >= bytes_max {
                 break;
             }
-            let Some((length, _)) = self.leg.recv(datagram, cx.counters, now) else { break };
+            let Some(heard) = self.leg.recv(datagram, cx.counters, now) else { break };
+            let length = if let Heard::Datagram(length, _) = heard { length } else { 0 };
             cx.allowance.downlink.receive_packet(length);
-            let Some(header) = packet::header(length).filter(|_| length > 0) else { continue };
+            if heard == Heard::Refused {
+                continue;
+            }
+            let Some(header) = packet::header(length) else { continue };
+            // A datagram that is longer than the batch should be is kept only where there is memory for all of it.
+            let kept_bytes = batch.len() + header.len() + length + STEP_BYTES;
+            if batch.len() + length > bytes_max && !cx.means.pool.has_room(BufferPool::buffer_bytes(kept_bytes)) {
+                cx.counters.udp_dropped_no_room.add(1);
+                continue;
+            }
             if !batch.append(&header) || !batch.append(datagram.get(..length).unwrap_or_default()) {
                 cx.counters.udp_dropped_no_room.add(1);
                 break;

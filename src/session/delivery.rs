@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::inbound::InboundError;
 use crate::io::buf::Buf;
-use crate::io::buffer_pool::{BufferPool, Loan, PooledBuf};
+use crate::io::buffer_pool::{BufferPool, Held, Loan};
 use crate::io::outcome::Sent;
 use crate::io::socket::{Endpoint, Socket};
 use crate::io::splice::KernelPipe;
@@ -26,7 +26,7 @@ pub(super) struct Delivery {
 enum Owed {
     Nothing,
     /// Converted bytes.
-    Bytes(PooledBuf),
+    Bytes(Held),
     /// Bytes that were received by splicing.
     Pipe(KernelPipe),
 }
@@ -74,11 +74,9 @@ impl Delivery {
     }
 
     /// Starts with `payload` owed, of which the first `unwrapped_bytes` did not come as they stand there.
-    pub(super) fn begin_with(&mut self, payload: PooledBuf, unwrapped_bytes: usize) {
+    pub(super) fn begin_with(&mut self, payload: Held, unwrapped_bytes: usize) {
         self.tally.unwrapped(unwrapped_bytes);
-        if !payload.is_empty() {
-            self.owed = Owed::Bytes(payload);
-        }
+        self.owed = Owed::Bytes(payload);
     }
 
     /// Which of the bytes given to [`Delivery::send`] next count, and as what.
@@ -104,9 +102,15 @@ impl Delivery {
         match std::mem::replace(&mut self.owed, Owed::Nothing) {
             Owed::Nothing => return true,
             Owed::Bytes(mut bytes) => {
-                let taken = self.send_slice(sink, bytes.bytes(), now);
-                bytes.consume(taken);
-                if !bytes.is_empty() {
+                while !bytes.is_empty() && self.end().is_none() {
+                    let taken = self.send_slice(sink, bytes.front(), now);
+                    bytes.consume(taken);
+                    if !sink.writable {
+                        break;
+                    }
+                }
+                if !bytes.is_empty() && self.end().is_none() {
+                    self.note_stall(true, now);
                     self.owed = Owed::Bytes(bytes);
                 }
             }
@@ -167,29 +171,34 @@ impl Delivery {
     pub(super) fn owe(&mut self, rest: &Buf, loan: Loan, pool: &BufferPool) {
         debug_assert!(!self.owes_bytes());
         if !rest.is_empty() && self.end().is_none() {
-            self.owed = Owed::Bytes(pool.take_with(rest.bytes(), loan));
+            self.owed = Owed::Bytes(pool.hold(rest.bytes(), 0, loan));
         }
     }
 
-    /// Owes `bytes` behind what is owed already.
-    pub(super) fn owe_slice(&mut self, bytes: &[u8], loan: Loan, pool: &BufferPool) {
-        if bytes.is_empty() {
-            return;
+    /// Owes `bytes` behind what is owed already; false, and nothing done, where there is no memory for that.
+    #[must_use]
+    pub(super) fn owe_slice(&mut self, bytes: &[u8], loan: Loan, pool: &BufferPool) -> bool {
+        let mut all = None;
+        match &mut self.owed {
+            _ if bytes.is_empty() => return true,
+            Owed::Nothing => {}
+            Owed::Pipe(_) => return false,
+            Owed::Bytes(owed) => {
+                if owed.append(bytes) {
+                    return true;
+                }
+                let all = all.insert(Buf::new(owed.len() + bytes.len()));
+                if !owed.copy_to(all) || !all.append(bytes) {
+                    return false;
+                }
+            }
         }
-        if let Owed::Bytes(owed) = &mut self.owed
-            && owed.append(bytes)
-        {
-            return;
+        let all = all.as_ref().map_or(bytes, |all| all.bytes());
+        let has_room = pool.has_room(pool.hold_bytes(all.len()));
+        if has_room {
+            self.owed = Owed::Bytes(pool.hold(all, 0, loan));
         }
-        let mut all = pool.take(self.owed_bytes() + bytes.len(), loan);
-        let earlier = std::mem::replace(&mut self.owed, Owed::Nothing);
-        let fits = match &earlier {
-            Owed::Bytes(earlier) => all.append(earlier.bytes()),
-            Owed::Nothing | Owed::Pipe(_) => true,
-        };
-        let fits = fits && all.append(bytes);
-        debug_assert!(fits, "the caller asked for room");
-        self.owed = Owed::Bytes(all);
+        has_room
     }
 
     /// Appends to what is owed what `write` adds to `output`, which must be empty.
@@ -203,7 +212,7 @@ impl Delivery {
         match std::mem::replace(&mut self.owed, Owed::Nothing) {
             Owed::Nothing => {}
             Owed::Bytes(owed) => {
-                let fits = output.append(owed.bytes());
+                let fits = owed.copy_to(output);
                 debug_assert!(fits, "a kept buffer is larger than the scratch memory");
             }
             // What passes unchanged is never followed by words of the stack.
@@ -211,7 +220,7 @@ impl Delivery {
         }
         let outcome = write(output, &mut self.tally);
         if matches!(self.owed, Owed::Nothing) && !output.is_empty() {
-            self.owed = Owed::Bytes(pool.take_with(output.bytes(), loan));
+            self.owed = Owed::Bytes(pool.hold(output.bytes(), 0, loan));
         }
         outcome
     }

@@ -48,12 +48,13 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         let is_unwrapped = !self.inbound.is_uplink_transparent();
         self.inbound.accept_stranger();
         let header = self.proxy_header(&fallback);
-        let mut early = cx.means.pool.take(header.len() + opened.payload.len(), Loan::Opening);
-        let fits = early.append(&header) && early.append(opened.payload.bytes());
-        debug_assert!(fits, "the buffer was taken for both");
+        let early = [&header[..], opened.payload.bytes()].concat();
         let is_http1 = starts_http1(opened.payload.bytes());
         self.uplink.delivery.tally().wrap(header.len(), 0);
-        self.uplink.delivery.begin_with(early, if is_unwrapped { opened.payload.len() } else { 0 });
+        if !early.is_empty() {
+            let unwrapped_bytes = if is_unwrapped { opened.payload.len() } else { 0 };
+            self.uplink.delivery.begin_with(cx.means.pool.hold(&early, 0, Loan::Opening), unwrapped_bytes);
+        }
         self.uplink.intake.keep(&opened.rest, true, cx.means.pool);
         self.give_back(opened, cx);
         self.party = Party::Fallback(Arc::clone(&fallback));

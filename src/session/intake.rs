@@ -1,27 +1,59 @@
 //! The receiving half of a direction: what came from its source and was not passed on yet.
 //!
 //! Bytes are kept only when they must be: the beginning of something that cannot be converted before its rest has come
-//! (a TLS record), or that was converted and cannot be used before its rest has come (a request header, a packet, a
-//! frame). Receiving asks for buffer memory first, because anything received may have to be kept.
-
-use crate::io::buf::Buf;
-use crate::io::buffer_pool::{BufferPool, Loan, PooledBuf};
-use crate::io::socket::{Endpoint, Recv, Socket};
+//! (a TLS record), or that was converted and cannot be used before its rest has come (a request header, a packet).
+//! Receiving asks for buffer memory first, because anything received may have to be kept. Who holds nothing waits while
+//! memory is short; who holds a beginning receives what completes it.
 
 use super::pause::Pause;
+use crate::io::buf::Buf;
+use crate::io::buffer_memory::RECORD_HOLD_BYTES;
+use crate::io::buffer_pool::{BufferPool, Held, Loan};
+use crate::io::socket::{Endpoint, Recv, Socket};
+
+/// The longest beginning of a header that costs no buffer: it is a part of what a session is.
+const STUB_BYTES_MAX: usize = 520;
+
+/// Bytes that somebody may receive without ever holding nothing in between, while others wait for memory: one packet of
+/// the largest size, and as much again.
+const BETWEEN_EMPTY_BYTES_MAX: u32 = 128 << 10;
 
 /// What was received from a source and waits here.
 pub(super) struct Intake {
     /// Received, and not or not completely converted.
-    kept: Option<PooledBuf>,
+    kept: Option<Held>,
+    /// Converted, and of no use before more has come, or not looked at to its end.
+    undigested: Undigested,
+    /// Bytes received since nothing was held.
+    held_through_bytes: u32,
     /// Nobody has looked at `kept` since it was put there: it is converted before anything is received.
     kept_waits: bool,
-    /// Converted, and of no use before more has come.
-    undigested: Option<PooledBuf>,
-    /// Nobody has looked at `undigested` to its end: it is digested before anything is received.
-    undigested_waits: bool,
     /// The client is no user yet: what is kept counts against the share of those.
     is_opening: bool,
+    /// What comes is wrapped in records, so that the beginning of one may have to be kept beside that of a packet.
+    is_wrapped: bool,
+}
+
+/// Boxed, because most sessions never have any.
+enum Undigested {
+    Nothing,
+    /// The beginning of a header, too short to take a buffer for.
+    Stub(Box<[u8]>),
+    /// The beginning of a request or of a packet.
+    Part(Box<Held>),
+    /// Not looked at to its end: it is digested before anything is received.
+    Waits(Box<Held>),
+}
+
+/// What is left of converted bytes that were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Whole packets, for another turn.
+    Waits,
+    /// The beginning of a header, or nothing.
+    Header,
+    /// The beginning of a packet that is so long as a whole.
+    Part(usize),
 }
 
 /// What [`Intake::receive`] found.
@@ -35,7 +67,14 @@ pub(super) enum Received {
 
 impl Intake {
     pub(super) fn new() -> Self {
-        Self { kept: None, kept_waits: false, undigested: None, undigested_waits: false, is_opening: true }
+        Self {
+            kept: None,
+            undigested: Undigested::Nothing,
+            held_through_bytes: 0,
+            kept_waits: false,
+            is_opening: true,
+            is_wrapped: true,
+        }
     }
 
     /// Puts what there is to convert into `input`, which must be empty: what was kept, and at most `bytes_max` new bytes.
@@ -53,15 +92,14 @@ impl Intake {
             return Err(Pause::Wait);
         }
         let is_short = !self.is_opening && !pool.may_begin();
-        let holds_beginning = self.kept.is_some() || self.undigested.is_some();
-        if is_short && !holds_beginning && !source.is_over() {
-            return Err(Pause::Starved);
+        if is_short && !self.holds_buffers() && !(source.is_over() && pool.may_hear_farewell()) {
+            return if source.broken { Ok(Received::Failed) } else { Err(Pause::Starved) };
         }
         let bytes_max = match &self.kept {
-            Some(kept) if is_short => bytes_max.min(missing_bytes(kept.bytes())),
+            Some(kept) if is_short => bytes_max.min(missing_bytes(kept.front())),
             _ => bytes_max.min(pool.read_bytes_max()),
         };
-        put_back(self.kept.as_deref(), input);
+        put_back(self.kept.as_ref(), input);
         if std::mem::take(&mut self.kept_waits) {
             self.kept = None;
             return Ok(Received::Bytes(0));
@@ -73,6 +111,8 @@ impl Intake {
         }
         match source.recv(input.spare_mut().get_mut(..room).unwrap_or_default()) {
             Recv::Bytes(count) => {
+                let held_through = if self.holds_buffers() { self.held_through_bytes } else { 0 };
+                self.held_through_bytes = held_through.saturating_add(count as u32);
                 input.fill(count);
                 self.kept = None;
                 Ok(Received::Bytes(count))
@@ -85,13 +125,13 @@ impl Intake {
 
     /// Keeps the rest of `input` for the next time. `waits` says that it may be convertible as it is.
     pub(super) fn keep(&mut self, input: &Buf, waits: bool, pool: &BufferPool) {
-        self.kept = self.borrow(input, pool);
+        self.kept = (!input.is_empty()).then(|| pool.hold(input.bytes(), RECORD_HOLD_BYTES, self.loan()));
         self.kept_waits = waits && self.kept.is_some();
     }
 
     /// Moves what was kept behind what is in `input`.
     pub(super) fn put_back_kept(&mut self, input: &mut Buf) {
-        put_back(self.kept.take().as_deref(), input);
+        put_back(self.kept.take().as_ref(), input);
         self.kept_waits = false;
     }
 
@@ -100,65 +140,105 @@ impl Intake {
         self.kept_waits
     }
 
-    /// What was received and could not be converted yet.
-    pub(super) fn kept(&self) -> &[u8] {
-        self.kept.as_ref().map_or(&[], |kept| kept.bytes())
+    /// Nothing was received that could not be converted yet.
+    pub(super) fn is_all_converted(&self) -> bool {
+        self.kept.is_none()
     }
 
     /// Starts with `payload` to be digested.
-    pub(super) fn begin_with(&mut self, payload: PooledBuf) {
-        self.undigested_waits = !payload.is_empty();
-        self.undigested = (!payload.is_empty()).then_some(payload);
+    pub(super) fn begin_with(&mut self, payload: Held) {
+        self.undigested = Undigested::Waits(Box::new(payload));
     }
 
-    /// Keeps the rest of `payload`. `waits` says that it may be digestible as it is.
-    pub(super) fn keep_undigested(&mut self, payload: &Buf, waits: bool, pool: &BufferPool) {
-        debug_assert!(self.undigested.is_none());
-        self.undigested = self.borrow(payload, pool);
-        self.undigested_waits = waits && self.undigested.is_some();
+    /// Keeps what is left in `payload` of the request of a client that is not admitted.
+    pub(super) fn keep_request(&mut self, payload: &Buf, pool: &BufferPool) {
+        self.undigested = Undigested::Nothing;
+        if !payload.is_empty() {
+            self.undigested = Undigested::Part(Box::new(pool.hold(payload.bytes(), 0, self.loan())));
+        }
+    }
+
+    /// Whether the beginning of a packet, so long as a whole, may be kept. If not, the packet is to be dropped: its rest
+    /// would have to wait for memory that others hold, or its holder has kept others waiting for long enough.
+    pub(super) fn may_keep_part(&self, packet_bytes: usize, pool: &BufferPool) -> bool {
+        let is_over_due = pool.others_wait() && self.held_through_bytes > BETWEEN_EMPTY_BYTES_MAX;
+        !is_over_due && pool.has_room(pool.hold_bytes(packet_bytes) + self.record_bytes())
+    }
+
+    /// Keeps what is left in `payload`.
+    pub(super) fn keep_undigested(&mut self, payload: &Buf, rest: Rest, pool: &BufferPool) {
+        debug_assert!(matches!(self.undigested, Undigested::Nothing));
+        self.undigested = match rest {
+            _ if payload.is_empty() => Undigested::Nothing,
+            Rest::Header if payload.len() <= STUB_BYTES_MAX => Undigested::Stub(payload.bytes().into()),
+            // The record that brings more of it counts, too.
+            Rest::Header => Undigested::Part(Box::new(pool.hold(payload.bytes(), self.record_bytes(), self.loan()))),
+            Rest::Part(whole_bytes) => {
+                Undigested::Part(Box::new(pool.hold(payload.bytes(), whole_bytes + self.record_bytes(), self.loan())))
+            }
+            Rest::Waits => Undigested::Waits(Box::new(pool.hold(payload.bytes(), 0, self.loan()))),
+        };
     }
 
     /// Moves what was not digested into `payload`, which must be empty.
     pub(super) fn put_back_undigested(&mut self, payload: &mut Buf) {
-        put_back(self.undigested.take().as_deref(), payload);
-        self.undigested_waits = false;
+        match std::mem::replace(&mut self.undigested, Undigested::Nothing) {
+            Undigested::Nothing => {}
+            Undigested::Stub(stub) => {
+                let fits = payload.append(&stub);
+                debug_assert!(fits, "a stub is larger than the scratch memory");
+            }
+            Undigested::Part(held) | Undigested::Waits(held) => put_back(Some(&held), payload),
+        }
     }
 
     /// What was not digested may be digestible as it is.
     pub(super) fn undigested_waits(&self) -> bool {
-        self.undigested_waits
+        matches!(self.undigested, Undigested::Waits(_))
     }
 
     pub(super) fn has_undigested(&self) -> bool {
-        self.undigested.is_some()
+        !matches!(self.undigested, Undigested::Nothing)
     }
 
     /// Something is kept here.
     pub(super) fn holds_bytes(&self) -> bool {
-        self.kept.is_some() || self.undigested.is_some()
+        self.kept.is_some() || self.has_undigested()
+    }
+
+    fn holds_buffers(&self) -> bool {
+        self.kept.is_some() || matches!(self.undigested, Undigested::Part(_) | Undigested::Waits(_))
     }
 
     /// The client is admitted: from here on what is kept counts as a relay's.
-    pub(super) fn admit(&mut self) {
+    pub(super) fn admit(&mut self, is_wrapped: bool) {
         self.is_opening = false;
-        for kept in [&mut self.kept, &mut self.undigested].into_iter().flatten() {
+        self.is_wrapped = is_wrapped;
+        if let Some(kept) = &mut self.kept {
             kept.lend_as(Loan::Waiting);
+        }
+        if let Undigested::Part(held) | Undigested::Waits(held) = &mut self.undigested {
+            held.lend_as(Loan::Waiting);
         }
     }
 
     /// Forgets what is kept.
     pub(super) fn discard(&mut self) {
-        *self = Self { is_opening: self.is_opening, ..Self::new() };
+        *self = Self { is_opening: self.is_opening, is_wrapped: self.is_wrapped, ..Self::new() };
     }
 
-    fn borrow(&self, rest: &Buf, pool: &BufferPool) -> Option<PooledBuf> {
-        let loan = if self.is_opening { Loan::Opening } else { Loan::Beginning };
-        (!rest.is_empty()).then(|| pool.take_with(rest.bytes(), loan))
+    /// What the record that brings more of a packet may take.
+    fn record_bytes(&self) -> usize {
+        if self.is_wrapped { RECORD_HOLD_BYTES } else { 0 }
+    }
+
+    fn loan(&self) -> Loan {
+        if self.is_opening { Loan::Opening } else { Loan::Waiting }
     }
 }
 
 /// Appends what was kept to scratch memory, which has room for every buffer there is.
-fn put_back(kept: Option<&Buf>, scratch: &mut Buf) {
-    let fits = kept.is_none_or(|kept| scratch.append(kept.bytes()));
-    debug_assert!(fits, "a kept buffer is larger than the scratch memory");
+fn put_back(kept: Option<&Held>, scratch: &mut Buf) {
+    let fits = kept.is_none_or(|kept| kept.copy_to(scratch));
+    debug_assert!(fits, "what is kept is larger than the scratch memory");
 }

@@ -354,6 +354,7 @@ mod tests {
     /// There is one of these per client, idle or not.
     #[test]
     fn a_session_stays_small() {
-        assert!(size_of::<Session<TcpStream, NoDatagrams>>() <= 768);
+        let bytes = size_of::<Session<TcpStream, NoDatagrams>>();
+        assert!(bytes <= 768, "{bytes}");
     }
 }

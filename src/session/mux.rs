@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use self::obey::Inside;
 use super::books::Books;
 use super::channel::Channel;
 use super::pause::{Pause, Turn};
@@ -32,6 +33,9 @@ use crate::protocol::mux;
 /// Sessions in one connection.
 pub const SESSIONS_MAX: usize = 1024;
 
+/// End frames that wait before the client's frames are not read any more.
+const ENDS_MAX: usize = 680;
+
 /// The relay of one client and all its sessions.
 pub(super) struct Mux<S, D> {
     user: Arc<User>,
@@ -44,8 +48,10 @@ pub(super) struct Mux<S, D> {
     ready: VecDeque<usize>,
     /// Sessions that ended before the UDP socket they wished for came.
     orphaned_binds: Vec<usize>,
-    /// Frames without payload for the client.
-    control: Vec<u8>,
+    /// End frames for the client that were not filled yet.
+    ends: Vec<[u8; mux::END_BYTES]>,
+    /// The client is in the middle of a frame's payload.
+    inside: Option<Inside>,
     /// The client's stream ended in order; what it sent before still goes out to its targets.
     is_client_gone: bool,
     pub(super) books: Books,
@@ -73,7 +79,7 @@ struct Sub<S, D> {
 }
 
 enum SubLeg<S, D> {
-    Tcp(TcpLeg<S>),
+    Tcp(Box<TcpLeg<S>>),
     Udp(Box<UdpLeg<D>>),
 }
 
@@ -94,7 +100,8 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             held_bytes: 0,
             ready: VecDeque::new(),
             orphaned_binds: Vec::new(),
-            control: Vec::new(),
+            ends: Vec::new(),
+            inside: None,
             is_client_gone: false,
             books: Books::default(),
             next_check: now,
@@ -254,10 +261,10 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             return self.outlive_client(cx);
         }
         let uplink = self.uplink(channel, cx)?;
-        let before = (self.subs.len(), self.control.len());
+        let before = (self.subs.len(), self.ends.len());
         let downlink = self.downlink(channel, cx)?;
         // What the next frame waited for may just have gone.
-        let has_left = self.subs.len() < before.0 || self.control.len() < before.1;
+        let has_left = self.subs.len() < before.0 || self.ends.len() < before.1;
         if has_left && channel.uplink.intake.undigested_waits() {
             return Ok(Pause::Again);
         }
@@ -289,13 +296,18 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         let Some(one) = self.subs.get(sub) else { return };
         if self.by_id.get(&one.id) == Some(&sub) {
             self.by_id.remove(&one.id);
-            self.control.extend(mux::end(one.id, ending == SubEnd::WithError));
+            self.ends.push(mux::end(one.id, ending == SubEnd::WithError));
         }
         self.remove(sub, cx);
     }
 
     fn remove(&mut self, sub: usize, cx: &mut Context<'_>) {
         let Some(mut one) = self.subs.try_remove(sub) else { return };
+        if let Some(Inside::Stream { sub: of, left }) = self.inside
+            && of == sub
+        {
+            self.inside = Some(Inside::Nothing(left));
+        }
         if let SubLeg::Tcp(leg) = &mut one.leg {
             self.held_bytes -= leg.held_bytes();
             if leg.has_pending() {

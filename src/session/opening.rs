@@ -15,7 +15,8 @@ use super::view::State;
 use super::{Context, Flow, Leg, Next, Phase, Session, Timeouts, User, Wish};
 use crate::inbound::{Converted, InboundError, Step};
 use crate::io::buf::Buf;
-use crate::io::buffer_pool::{Loan, OpeningCharge};
+use crate::io::buffer_memory::{RECORD_HOLD_BYTES, STEP_BYTES};
+use crate::io::buffer_pool::{BufferPool, Loan, OpeningCharge};
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
 use crate::protocol::request::{self, Command, Decoded, Request};
@@ -166,7 +167,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     }
 
     fn keep_opened(&mut self, opened: Opened, cx: &mut Context<'_>) {
-        self.uplink.intake.keep_undigested(&opened.payload, false, cx.means.pool);
+        self.uplink.intake.keep_request(&opened.payload, cx.means.pool);
         self.uplink.intake.keep(&opened.rest, false, cx.means.pool);
         self.give_back(opened, cx);
     }
@@ -190,7 +191,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     /// for memory like everything that a relay begins.
     fn admit(&mut self, request: Request, len: usize, mut opened: Opened, cx: &mut Context<'_>) -> Next {
         let brings_more = opened.payload.len() > len || !opened.rest.is_empty();
-        if brings_more && !cx.means.pool.may_begin() {
+        if brings_more && !may_hold(&opened, cx.means.pool) {
             self.keep_opened(opened, cx);
             self.phase = Phase::Opening(Opening::Admission);
             return Next::Starved;
@@ -203,9 +204,6 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     fn retry_admission(&mut self, cx: &mut Context<'_>) -> Next {
         if self.client.broken {
             return self.abort(CloseReason::ClientReset);
-        }
-        if !cx.means.pool.may_begin() {
-            return Next::Starved;
         }
         let mut opened = Opened { rest: cx.means.scratch.take_input(), payload: cx.means.scratch.take_output() };
         self.uplink.intake.put_back_kept(&mut opened.rest);
@@ -287,15 +285,19 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             Flow::None => self.inbound.accept_request(),
             Flow::Vision => self.inbound.accept_vision(request.user_id, cx.settings.vision_seed),
         }
-        self.uplink.admit();
-        self.downlink.admit();
-        let mut early = cx.means.pool.take(opened.payload.len(), Loan::Waiting);
+        self.uplink.admit(is_unwrapped);
+        self.downlink.admit(false);
+        let mut early = Buf::new(opened.payload.len());
         let decoded = self.inbound.decode_first(opened.payload.bytes(), &mut early);
-        if decoded.is_ok() && request.command == Command::Tcp {
-            let unwrapped_bytes = if is_unwrapped { early.len() } else { 0 };
-            self.uplink.delivery.begin_with(early, unwrapped_bytes);
-        } else {
-            self.uplink.intake.begin_with(early);
+        if !early.is_empty() {
+            let pool = cx.means.pool;
+            if request.command == Command::Tcp {
+                let unwrapped_bytes = if is_unwrapped { early.len() } else { 0 };
+                self.uplink.delivery.begin_with(pool.hold(early.bytes(), 0, Loan::Waiting), unwrapped_bytes);
+            } else {
+                // Digesting it may come to a packet whose rest has to be waited for.
+                self.uplink.intake.begin_with(pool.hold(early.bytes(), STEP_BYTES, Loan::Waiting));
+            }
         }
         self.uplink.intake.keep(&opened.rest, true, cx.means.pool);
         self.give_back(opened, cx);
@@ -347,6 +349,12 @@ fn is_too_short(payload: &Buf) -> bool {
 
 /// Version, id and length of the addons: what has fewer bytes in its first record is taken for no request.
 const REQUEST_BYTES_MIN: usize = 18;
+
+/// There is memory for what came with the request.
+fn may_hold(opened: &Opened, pool: &BufferPool) -> bool {
+    let rest_bytes = pool.hold_bytes(opened.rest.len()).max(RECORD_HOLD_BYTES);
+    pool.may_begin() && pool.has_room(pool.hold_bytes(opened.payload.len()) + rest_bytes)
+}
 
 fn close_reason(error: request::DecodeError) -> CloseReason {
     match error {

@@ -25,6 +25,8 @@ pub(super) struct TcpLeg<S> {
     state: State,
     /// When the target last said something.
     heard_at: Instant,
+    /// Read and forgotten since the client has ended the session.
+    drained_bytes: u32,
     _permit: Option<MuxPermit>,
 }
 
@@ -53,7 +55,14 @@ pub(super) enum Heard {
 
 impl<S: Socket> TcpLeg<S> {
     pub(super) fn new(permit: Option<MuxPermit>, now: Instant) -> Self {
-        Self { socket: None, delivery: Delivery::new(now), state: State::Open, heard_at: now, _permit: permit }
+        Self {
+            socket: None,
+            delivery: Delivery::new(now),
+            state: State::Open,
+            heard_at: now,
+            drained_bytes: 0,
+            _permit: permit,
+        }
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -78,20 +87,9 @@ impl<S: Socket> TcpLeg<S> {
         self.delivery.owes_bytes()
     }
 
-    /// What is sent next waits here, whatever the socket does.
-    pub(super) fn must_keep(&self) -> bool {
-        self.has_pending() || self.socket.as_ref().is_none_or(|socket| !socket.writable)
-    }
-
     /// The memory that holds what waits for the socket.
     pub(super) fn held_bytes(&self) -> usize {
         self.delivery.held_bytes()
-    }
-
-    /// There is room for a chunk of `length` bytes.
-    pub(super) fn has_room(&self, length: usize) -> bool {
-        let owed = self.delivery.owed_bytes();
-        owed == 0 || owed + length <= PENDING_BYTES_MAX
     }
 
     pub(super) fn note(&mut self, readiness: Readiness) {
@@ -123,23 +121,27 @@ impl<S: Socket> TcpLeg<S> {
         self.flush(books, now);
     }
 
-    /// Sends a chunk, or keeps what is not taken; ask [`TcpLeg::has_room`] before.
-    pub(super) fn send(&mut self, chunk: &[u8], books: &mut Books, means: &Means<'_>) {
-        if self.state == State::Broken {
-            return;
-        }
+    /// Sends bytes of the client, and keeps what the target does not take where it may be kept and there is memory for it.
+    /// Returns how many were sent or kept; a target that is broken takes everything.
+    pub(super) fn take(&mut self, bytes: &[u8], may_keep: bool, books: &mut Books, means: &Means<'_>) -> usize {
         let mut sent = 0;
-        if !self.has_pending()
-            && let Some(socket) = &mut self.socket
+        if let Some(socket) = &mut self.socket
+            && !self.delivery.owes_bytes()
+            && self.state == State::Open
         {
             let before = self.delivery.moved().payload_bytes;
-            sent = self.delivery.send_slice(socket, chunk, means.now);
+            sent = self.delivery.send_slice(socket, bytes, means.now);
             books.sent_bytes(self.delivery.moved().payload_bytes - before);
             self.note_break();
         }
-        if self.state == State::Open {
-            self.delivery.owe_slice(chunk.get(sent..).unwrap_or_default(), Loan::Waiting, means.pool);
+        if self.state != State::Open {
+            return bytes.len();
         }
+        let rest = bytes.get(sent..).unwrap_or_default();
+        let is_kept = may_keep
+            && self.delivery.owed_bytes() + rest.len() <= PENDING_BYTES_MAX
+            && self.delivery.owe_slice(rest, Loan::Waiting, means.pool);
+        if is_kept { bytes.len() } else { sent }
     }
 
     /// Sends what waits, and closes when that was all there is.
@@ -195,18 +197,23 @@ impl<S: Socket> TcpLeg<S> {
         }
     }
 
-    /// Reads and forgets, after the client has ended the session; returns how many bytes.
+    /// Reads and forgets, after the client has ended the session, up to a bound; returns how many bytes.
     pub(super) fn drain(&mut self, into: &mut [u8], now: Instant) -> usize {
         let mut read_bytes = 0;
         for _ in 0..READS_PER_DRAIN {
+            if self.drained_bytes >= DRAINED_BYTES_MAX {
+                self.stop_listening();
+                break;
+            }
             match self.recv(into, now) {
-                Heard::Bytes(count) => read_bytes += count,
+                Heard::Bytes(count) => {
+                    read_bytes += count;
+                    self.drained_bytes = self.drained_bytes.saturating_add(count as u32);
+                }
                 Heard::Nothing => break,
                 Heard::End if matches!(self.state, State::Flushing) => {
                     // It may still read what waits.
-                    if let Some(socket) = &mut self.socket {
-                        socket.readable = false;
-                    }
+                    self.stop_listening();
                     break;
                 }
                 Heard::End | Heard::Failed => {
@@ -216,6 +223,16 @@ impl<S: Socket> TcpLeg<S> {
             }
         }
         read_bytes
+    }
+
+    /// Whatever the target still says, nobody hears it. What waits for it still goes out; if nothing does, this is its end.
+    fn stop_listening(&mut self) {
+        if let Some(socket) = &mut self.socket {
+            socket.readable = false;
+        }
+        if matches!(self.state, State::Lingering(_)) {
+            self.state = State::Over;
+        }
     }
 
     /// Makes its end abrupt, as the target's connection was.
@@ -228,5 +245,7 @@ impl<S: Socket> TcpLeg<S> {
 
 /// How long what the client sent before it ended the session may take to leave.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes that are read of a target whose session the client has ended: as many as of a client that lingers.
+const DRAINED_BYTES_MAX: u32 = 1 << 20;
 /// Reads that one visit to a session without client costs at the most.
 const READS_PER_DRAIN: usize = 4;

@@ -258,9 +258,10 @@ impl Transfer {
         self.delivery.drain(end);
     }
 
-    /// The client is admitted: from here on what is kept counts as a relay's.
-    pub(super) fn admit(&mut self) {
-        self.intake.admit();
+    /// The client is admitted: from here on what is kept counts as a relay's. `is_wrapped`: what is received comes in
+    /// records.
+    pub(super) fn admit(&mut self, is_wrapped: bool) {
+        self.intake.admit(is_wrapped);
         self.delivery.admit();
     }
 

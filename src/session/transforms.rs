@@ -47,7 +47,7 @@ impl Transform for Decode<'_> {
 
     fn finish(&mut self, rest: &[u8], _: &mut Buf, _: &mut Tally) -> Result<(), InboundError> {
         // A TCP end without close_notify is an end all the same, unless it cuts something (Go clients do this).
-        if self.inbound.may_uplink_end(rest) { Ok(()) } else { Err(InboundError::Truncated) }
+        if self.inbound.may_uplink_end(rest.is_empty()) { Ok(()) } else { Err(InboundError::Truncated) }
     }
 }
 

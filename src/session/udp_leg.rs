@@ -8,7 +8,7 @@ mod names;
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use self::names::{Location, Names};
@@ -26,8 +26,6 @@ const WAITING_BYTES_MAX: usize = 16 << 10;
 /// Longer datagrams do not fit an ordinary packet and are never sent together.
 const RUN_DATAGRAM_BYTES_MAX: usize = 1472;
 const DNS_PORT: u16 = 53;
-/// Stands for a source that does not matter.
-const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// A socket that has only spoken to name servers is done soon.
 const DNS_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -47,6 +45,15 @@ pub(super) struct UdpLeg<D> {
     /// The kernel does not take several datagrams at once.
     is_one_by_one: bool,
     moved_at: Instant,
+}
+
+/// What a socket had to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// A datagram of so many bytes, maybe none, from there.
+    Datagram(usize, SocketAddr),
+    /// One that is not for the client.
+    Refused,
 }
 
 /// What sending needs besides the datagram.
@@ -111,9 +118,6 @@ impl<D: DatagramSocket> UdpLeg<D> {
     /// Sends one datagram, now or when its destination is known. Returns a target whose name is to be resolved.
     #[must_use]
     pub(super) fn send(&mut self, to: Option<&Target>, payload: &[u8], out: &mut Outgoing<'_>) -> Option<Target> {
-        if payload.is_empty() {
-            return None;
-        }
         match self.names.locate(to.unwrap_or(&self.initial), out.now) {
             Location::At(address) if self.socket.is_some() => self.transmit(address, to, payload, out),
             Location::At(_) | Location::Asked => {
@@ -159,17 +163,18 @@ impl<D: DatagramSocket> UdpLeg<D> {
         }
     }
 
-    /// The next datagram and who it is from; `None` when there is none. One that is not for the client has no length.
-    pub(super) fn recv(&mut self, into: &mut [u8], counters: &Counters, now: Instant) -> Option<(usize, SocketAddr)> {
+    /// The next datagram: how long it is and who it is from, or that the destination policy kept it away. `None` when
+    /// there is none.
+    pub(super) fn recv(&mut self, into: &mut [u8], counters: &Counters, now: Instant) -> Option<Heard> {
         let socket = self.socket.as_mut().filter(|_| self.readable)?;
         match socket.recv_from(into) {
             RecvFrom::Datagram(length, source) => {
                 self.moved_at = now;
-                Some((length, source))
+                Some(Heard::Datagram(length, source))
             }
             RecvFrom::Refused => {
                 counters.udp_dropped_by_policy.add(1);
-                Some((0, NOWHERE))
+                Some(Heard::Refused)
             }
             RecvFrom::Blocked => {
                 self.readable = false;
@@ -195,13 +200,14 @@ impl<D: DatagramSocket> UdpLeg<D> {
 
     /// Keeps a payload behind those that wait; false where there is no memory for it.
     fn hold(&mut self, payload: &[u8], out: &Outgoing<'_>) -> bool {
-        if self.held.as_mut().is_some_and(|held| held.append(payload)) {
+        if payload.is_empty() || self.held.as_mut().is_some_and(|held| held.append(payload)) {
             return true;
         }
-        if !out.pool.may_begin() {
+        let bytes = self.held.as_ref().map_or(0, |held| held.len()) + payload.len();
+        if !out.pool.has_room(BufferPool::buffer_bytes(bytes)) {
             return false;
         }
-        let mut all = out.pool.take(self.held.as_ref().map_or(0, |held| held.len()) + payload.len(), Loan::Waiting);
+        let mut all = out.pool.take(bytes, Loan::Waiting);
         let earlier = self.held.take();
         let fits = earlier.is_none_or(|earlier| all.append(earlier.bytes())) && all.append(payload);
         self.held = Some(all);
@@ -213,10 +219,10 @@ impl<D: DatagramSocket> UdpLeg<D> {
         if self.socket.is_none() {
             return;
         }
-        let Some(held) = self.held.take() else { return };
-        let mut rest = held.bytes();
+        let held = self.held.take();
+        let mut rest = held.as_ref().map_or(&[][..], |held| held.bytes());
         for (target, length) in std::mem::take(&mut self.waiting) {
-            let (payload, later) = rest.split_at(length);
+            let Some((payload, later)) = rest.split_at_checked(length) else { return };
             rest = later;
             match self.names.locate(&target, out.now) {
                 Location::Asked => self.wait(target, payload, out),

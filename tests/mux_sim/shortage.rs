@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use vless_rust::io::buffer_memory::BufferMemory;
-use vless_rust::io::buffer_pool::BufferPool;
+use vless_rust::io::buffer_pool::{BufferPool, Loan};
 use vless_rust::io::socket::Readiness;
 use vless_rust::session::{Leg, Wish};
 
@@ -18,7 +18,7 @@ const TARGET: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10
 /// Far more packets than a turn's work sends.
 const PACKETS: usize = 5000;
 
-/// A world in which one buffer of any size is all there is, and whose client has sent `opening`.
+/// A world with very little buffer memory, whose client has sent `opening`.
 fn short_of_memory(opening: &[u8]) -> (World, Rc<RefCell<Net>>) {
     let mut world = World::new(1);
     world.pool = BufferPool::with_memory(Arc::new(BufferMemory::new(6000, 1)));
@@ -50,29 +50,36 @@ fn hear(world: &mut World, bytes: &[u8]) {
     world.event(Leg::Client, &client);
 }
 
-/// The client has sent the beginning of a packet, and then `rest` arrives together with an answer: the turn's work does
-/// not suffice for all of it, and the answer waits for memory that the rest still holds.
-fn work_runs_out_beside_a_shortage(opening: &[u8], beginning: &[u8], rest: &[u8], leg: Leg) -> (World, usize) {
+/// There is memory for one step and no more. Then packets arrive together with an answer: the turn's work does not suffice
+/// for all of them, and the answer waits for memory that the others still hold.
+fn work_runs_out_beside_a_shortage(opening: &[u8], packets: &[u8], leg: Leg) -> (World, usize) {
     let (mut world, net) = short_of_memory(opening);
-    hear(&mut world, beginning);
-    assert!(!world.pool.may_begin(), "the beginning takes all the memory there is");
     while world.go_on() {}
+    let mut lent = Vec::new();
+    while world.pool.may_begin() {
+        lent.push(world.pool.take(1, Loan::Waiting));
+    }
+    lent.pop();
+    assert!(world.pool.may_begin());
     let sent_before = net.borrow().sent.len();
     net.borrow_mut().incoming.push_back((b"answer".to_vec(), TARGET));
-    world.client.borrow_mut().incoming.extend(rest);
-    world.call(|session, cx| session.on_ready(leg, Readiness { readable: true, ..Readiness::default() }, cx));
-    let client = Rc::clone(&world.client);
-    world.event(Leg::Client, &client);
+    world.client.borrow_mut().incoming.extend(packets);
+    world.client.borrow_mut().wants_read = false;
+    world.call(|session, cx| {
+        session.on_ready(Leg::Client, Readiness { readable: true, ..Readiness::default() }, cx);
+        session.on_ready(leg, Readiness { readable: true, ..Readiness::default() }, cx)
+    });
+    assert!(!world.pool.may_begin(), "the packets that wait for their turn hold what there is");
     while world.go_on() {}
     let sent = net.borrow().sent.len() - sent_before;
+    drop(lent);
     (world, sent)
 }
 
 #[test]
 fn a_datagram_relay_never_waits_for_the_packets_it_holds() {
     let opening = [&[0], &USER[..], &[0, 2, 3, 0xe8, 1, 10, 0, 0, 1], b"\0\x01w"].concat();
-    let rest = [&b"\x01x"[..], &b"\0\x01x".repeat(PACKETS - 1)].concat();
-    let (world, sent) = work_runs_out_beside_a_shortage(&opening, b"\0", &rest, Leg::Target);
+    let (world, sent) = work_runs_out_beside_a_shortage(&opening, &b"\0\x01x".repeat(PACKETS), Leg::Target);
     assert_eq!(sent, PACKETS);
     assert!(world.client.borrow().sent.ends_with(b"\0\x06answer"));
     assert_eq!(world.pool.held(), 0);
@@ -83,8 +90,7 @@ fn a_mux_relay_never_waits_for_the_frames_it_holds() {
     let new = [&[0, 12, 0, 1, 1, 1, 2, 3, 0xe8, 1, 10, 0, 0, 1], &b"\0\x01w"[..]].concat();
     let opening = [&[0], &USER[..], &[0, 3], &new].concat();
     let frame = [0, 4, 0, 1, 2, 1, 0, 1, b'x'];
-    let rest = [&frame[1..], &frame.repeat(PACKETS - 1)].concat();
-    let (world, sent) = work_runs_out_beside_a_shortage(&opening, &frame[..1], &rest, Leg::Sub(0));
+    let (world, sent) = work_runs_out_beside_a_shortage(&opening, &frame.repeat(PACKETS), Leg::Sub(0));
     assert_eq!(sent, PACKETS);
     assert!(world.client.borrow().sent.ends_with(b"\0\x06answer"));
     assert_eq!(world.pool.held(), 0);

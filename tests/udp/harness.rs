@@ -191,7 +191,7 @@ impl Client {
                     metadata[5..].to_vec()
                 });
                 let length = self.take_u16();
-                assert!((1..=8192).contains(&length));
+                assert!((0..=8192).contains(&length));
                 Frame::Data { id, source, payload: self.take(length.into()) }
             }
             (3, option @ (0 | 2)) => Frame::End { id, is_error: option == 2 },

@@ -359,9 +359,11 @@ fn a_flood_of_sessions_that_end_at_once_is_survived_and_others_are_served() {
     let (server, target) = (server(), peer("127.0.0.1"));
     let address = at(target.local_addr().unwrap());
     let refused = at("10.1.2.3:80".parse().unwrap());
+    let elsewhere = peer("127.0.0.2");
+    let elsewhere = at(elsewhere.local_addr().unwrap());
     let mut flooder = Client::open(&server, PLAIN, 3, &[]);
     let burst: Vec<u8> = (1..=20_000_u16)
-        .flat_map(|id| [new_udp(id, &address, &[], b""), end(id), new_tcp(id, &refused, b""), end(id)].concat())
+        .flat_map(|id| [new_udp(id, &elsewhere, &[], b""), end(id), new_tcp(id, &refused, b""), end(id)].concat())
         .collect();
     let flooding = thread::spawn(move || {
         flooder.send(&burst);

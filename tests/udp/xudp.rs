@@ -46,7 +46,13 @@ fn frames_in_single_bytes_are_obeyed() {
     for byte in [new_udp(0, &address, &[1; 8], b"ping"), keep(0, b""), keep_to(0, &address, b"pong")].concat() {
         client.send(&[byte]);
     }
-    assert_eq!((hear(&target).0, hear(&target).0), (b"ping".to_vec(), b"pong".to_vec()));
+    let (first, source) = hear(&target);
+    assert_eq!((first, hear(&target).0, hear(&target).0), (b"ping".to_vec(), Vec::new(), b"pong".to_vec()));
+    // An empty datagram is carried back, too.
+    for answer in [&b""[..], b"answer"] {
+        target.send_to(answer, source).unwrap();
+        assert_eq!(client.frame(), data(&address, answer));
+    }
 }
 
 #[test]

@@ -88,18 +88,55 @@ fn what_is_kept_and_what_is_lent_fit_the_limit_together() {
     while pool.may_begin() {
         lent.push(pool.take(1, Loan::Waiting));
     }
-    assert!(memory.lent_bytes() <= bytes_max - bytes_max / 8 - bytes_max / 4 + TIER_BYTES[0]);
+    assert!(memory.lent_bytes() <= memory.lent_bytes_max());
 }
 
 #[test]
-fn a_beginning_counts_as_what_it_may_grow_into() {
+fn what_is_kept_counts_as_it_was_announced() {
     let memory = Arc::new(BufferMemory::new(1 << 20, 1));
     let pool = BufferPool::with_memory(Arc::clone(&memory));
-    let beginnings = [1, 5000, 100_000].map(|bytes| pool.take(bytes, Loan::Beginning));
-    assert_eq!(memory.lent_bytes(), (64 << 10) + (64 << 10) + (128 << 10));
-    assert_eq!(pool.held_bytes(), (4 << 10) + (64 << 10) + (128 << 10));
-    drop(beginnings);
+    let held = [(1, 0), (1, 20_000), (5000, 20_000), (5000, 70_000)]
+        .map(|(bytes, announced)| pool.hold(&vec![7; bytes], announced, Loan::Waiting));
+    assert_eq!(memory.lent_bytes(), (4 << 10) + 20_000 + (64 << 10) + 70_000);
+    assert_eq!(pool.held_bytes(), 2 * (4 << 10) + 2 * (64 << 10));
+    drop(held);
     assert_eq!(memory.lent_bytes(), 0);
+}
+
+#[test]
+fn where_memory_is_tight_small_pieces_are_kept_and_come_out_in_order() {
+    let memory = Arc::new(BufferMemory::new(1 << 20, 1));
+    let pool = BufferPool::with_memory(Arc::clone(&memory));
+    let others = pool.take(1, Loan::Waiting);
+    let filler: Vec<_> = (0..5).map(|_| pool.take(60_000, Loan::Waiting)).collect();
+    assert!(pool.is_tight());
+    let before = memory.lent_bytes();
+    let bytes: Vec<u8> = (0..9000_u32).map(|number| (number % 251) as u8).collect();
+    let mut held = pool.hold(&bytes, 16_000, Loan::Waiting);
+    assert_eq!((held.len(), held.capacity()), (9000, 12 << 10));
+    assert_eq!(memory.lent_bytes() - before, 16_000, "as announced");
+    assert!(held.append(b"end") && !held.append(&[0; 4096]));
+    let mut copy = Buf::new(10_000);
+    assert!(held.copy_to(&mut copy));
+    assert_eq!(copy.bytes(), [&bytes[..], b"end"].concat());
+    let mut heard = Vec::new();
+    while !held.is_empty() {
+        let count = held.front().len().min(700);
+        heard.extend_from_slice(&held.front()[..count]);
+        held.consume(count);
+    }
+    assert_eq!(heard, copy.bytes());
+    drop((held, others, filler));
+    assert_eq!(memory.lent_bytes(), 0);
+}
+
+#[test]
+fn nobody_begins_before_those_who_wait() {
+    let pool = BufferPool::new();
+    pool.let_others_wait(true);
+    assert!(!pool.may_begin() && pool.has_room(1000));
+    pool.let_others_wait(false);
+    assert!(pool.may_begin());
 }
 
 #[test]

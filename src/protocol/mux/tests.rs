@@ -112,16 +112,17 @@ fn unknown_status_and_network_are_refused() {
     }
     for network in [0, 3] {
         let bytes = [0, 12, 0, 1, 1, 0, network, 0, 53, 1, 8, 8, 8, 8];
-        assert_eq!(decode(&bytes), Err(FrameError::BadNetwork(network)));
+        assert_eq!(decoded(&bytes).status, Status::BadNew { error: MetadataError::BadNetwork(network) });
     }
 }
 
 #[test]
 fn metadata_that_ends_inside_the_address_is_refused() {
-    assert_eq!(decode(&[0, 4, 0, 1, 1, 0]), Err(FrameError::TruncatedMetadata));
-    assert_eq!(decode(&[0, 8, 0, 1, 2, 0, 2, 0, 53, 1]), Err(FrameError::TruncatedMetadata));
+    assert_eq!(decoded(&[0, 4, 0, 1, 1, 0]).status, Status::BadNew { error: MetadataError::Truncated });
+    assert_eq!(decoded(&[0, 8, 0, 1, 2, 0, 2, 0, 53, 1]).status, Status::BadKeep { error: MetadataError::Truncated });
     let bad_type = [0, 8, 0, 1, 1, 0, 1, 0, 53, 9];
-    assert_eq!(decode(&bad_type), Err(FrameError::BadAddress(AddressError::BadType(9))));
+    let error = MetadataError::BadAddress(AddressError::BadType(9));
+    assert_eq!(decoded(&bad_type).status, Status::BadNew { error });
 }
 
 #[test]

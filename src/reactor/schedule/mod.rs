@@ -265,6 +265,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         self.wish_list = cx.wishes;
         self.wishes.extend(self.wish_list.drain(..).map(|wish| (token, wish)));
         self.obey(token, next, work, lent);
+        lent.pool.let_others_wait(self.starved.alive() > 0);
         work
     }
 

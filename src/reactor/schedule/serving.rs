@@ -30,7 +30,7 @@ const DUE_PER_TURN: usize = 64;
 impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
     /// Somebody could go on at once.
     pub fn is_busy(&self, lent: &Lent<'_>) -> bool {
-        let is_fed = self.starved.alive() > 0 && lent.pool.may_begin();
+        let is_fed = self.starved.alive() > 0 && lent.pool.may_serve_waiting();
         !self.ready.is_empty() || !self.due.is_empty() || is_fed
     }
 
@@ -76,13 +76,15 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         self.starved.tidy(|token| roster.contains(token));
         let mut work = 0;
         for _ in 0..self.starved.len() {
-            if work >= TURN_WORK_BYTES / 2 || !lent.pool.may_begin() {
+            if work >= TURN_WORK_BYTES / 2 || !lent.pool.may_serve_waiting() {
                 return;
             }
             let Some(token) = self.starved.take() else { return };
             if let Some(slot) = self.roster.get_mut(token) {
                 slot.starved = false;
                 self.starved.leave();
+                // It is its turn.
+                lent.pool.let_others_wait(false);
                 work += self.call_with(token, LIGHT_SHARE_BYTES, lent, Session::advance);
             }
         }

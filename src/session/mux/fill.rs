@@ -3,9 +3,11 @@
 use super::super::channel::Channel;
 use super::super::pause::{Ending, Pause, Turn};
 use super::super::tcp_leg::Heard;
+use super::super::udp_leg;
 use super::super::{CloseReason, Context};
-use super::{Mux, Sub, SubEnd, SubLeg};
+use super::{ENDS_MAX, Mux, Sub, SubEnd, SubLeg};
 use crate::io::buf::Buf;
+use crate::io::buffer_memory::RECORD_HOLD_BYTES;
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
 use crate::protocol::mux;
@@ -17,6 +19,10 @@ const DATAGRAMS_PER_VISIT: usize = 64;
 /// Room that one more frame may take.
 const FRAME_ROOM: usize = mux::KEEP_HEADER_BYTES_MAX + mux::SEND_PAYLOAD_BYTES_MAX;
 
+/// However short memory is, one frame fits a batch, and the End frames that wait.
+const BATCH_BYTES_MIN: usize = FRAME_ROOM + ENDS_MAX * mux::END_BYTES;
+const _: () = assert!(BATCH_BYTES_MIN <= RECORD_HOLD_BYTES);
+
 impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     pub(super) fn downlink(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
         while channel.settle(&mut cx.means) {
@@ -27,7 +33,8 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
                 return Ok(Pause::Starved);
             }
             let mut batch = cx.means.scratch.take_input();
-            self.fill(&mut batch, channel.batch_bytes_max(), cx);
+            let bytes_max = cx.means.pool.read_bytes_max().max(BATCH_BYTES_MIN);
+            self.fill(&mut batch, channel.batch_bytes_max().min(bytes_max), cx);
             if batch.is_empty() {
                 cx.means.scratch.give_input(batch);
                 return Ok(if self.ready.is_empty() { Pause::Wait } else { Pause::Again });
@@ -39,6 +46,8 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
 
     /// Fills `batch` with frames, every session that has something in its turn.
     fn fill(&mut self, batch: &mut Buf, bytes_max: usize, cx: &mut Context<'_>) {
+        // Ends that wait are older than the data of this batch: their numbers may be used again in it.
+        self.fill_ends(batch, bytes_max);
         for _ in 0..self.ready.len() {
             if cx.allowance.downlink.pause().is_some() || !self.has_room(batch, bytes_max) {
                 break;
@@ -55,19 +64,24 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
                 self.mark_ready(sub);
             }
         }
-        let control = self.control.len().min(bytes_max.saturating_sub(batch.len()));
-        if control > 0 && batch.append(self.control.get(..control).unwrap_or_default()) {
-            self.books.fill(control, 0, false);
-            self.control.drain(..control);
-            if self.control.is_empty() {
-                self.control = Vec::new();
+        self.fill_ends(batch, bytes_max);
+    }
+
+    fn fill_ends(&mut self, batch: &mut Buf, bytes_max: usize) {
+        let count = self.ends.len().min(bytes_max.saturating_sub(batch.len()) / mux::END_BYTES);
+        for end in self.ends.drain(..count) {
+            if batch.append(&end) {
+                self.books.fill(end.len(), 0, false);
             }
+        }
+        if self.ends.is_empty() {
+            self.ends = Vec::new();
         }
     }
 
     /// One more frame fits, and the End frames that wait behind it.
     fn has_room(&self, batch: &Buf, bytes_max: usize) -> bool {
-        batch.len() + FRAME_ROOM + self.control.len() <= bytes_max
+        batch.len() + FRAME_ROOM + self.ends.len() * mux::END_BYTES <= bytes_max
     }
 
     /// Serves the targets of a client that has ended its stream until they have what it sent, and have closed or had the
@@ -98,6 +112,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         let read_bytes = leg.drain(spare.spare_mut(), cx.means.now);
         cx.means.scratch.give_output(spare);
         cx.allowance.downlink.receive(read_bytes);
+        cx.counters.mux_bytes_discarded.add(read_bytes as u64);
         if leg.is_over() {
             self.remove(sub, cx);
             return false;
@@ -148,12 +163,13 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             }
             let Some(Sub { id, leg: SubLeg::Udp(leg), .. }) = self.subs.get_mut(sub) else { return false };
             let datagram = cx.means.scratch.datagram(cx.settings.udp.recv_buffer_bytes);
-            let Some((length, source)) = leg.recv(datagram, cx.counters, now) else { return false };
+            let Some(heard) = leg.recv(datagram, cx.counters, now) else { return false };
+            let udp_leg::Heard::Datagram(length, source) = heard else {
+                cx.allowance.downlink.receive_packet(0);
+                continue;
+            };
             cx.allowance.downlink.receive_packet(length);
             header.clear();
-            if length == 0 {
-                continue;
-            }
             if mux::keep_header(*id, Some(&leg.name_of(source)), length, &mut header).is_none()
                 || !batch.append(&header)
                 || !batch.append(datagram.get(..length).unwrap_or_default())

@@ -1,19 +1,24 @@
-//! The uplink of a Mux connection: the client's frames, obeyed in order and whole.
+//! The uplink of a Mux connection: the client's frames, obeyed in order.
+//!
+//! A frame is obeyed as soon as everything in front of its payload is there. The payload of a TCP session goes to its
+//! target as it comes, so that nothing is kept of a frame that is cut. A datagram is passed on whole: its beginning is kept,
+//! or, where there is no memory for that, the datagram is dropped.
 
 use std::sync::Arc;
 
 use super::super::allowance::PACKET_COST_BYTES;
 use super::super::channel::{Channel, Pulled};
+use super::super::intake::{Intake, Rest};
 use super::super::pause::{Ending, Pause, Turn};
 use super::super::permits::MuxPermit;
 use super::super::tcp_leg::TcpLeg;
 use super::super::udp_leg::{Outgoing, UdpLeg};
 use super::super::{CloseReason, Context, Flow, GlobalId, Leg, Target, Wish};
-use super::{FirstFrame, Mux, SESSIONS_MAX, Sub, SubLeg, leg_deadline};
+use super::{ENDS_MAX, FirstFrame, Mux, SESSIONS_MAX, Sub, SubLeg, leg_deadline};
 use crate::io::buf::Buf;
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
-use crate::protocol::mux::{self, Frame, Network, Status};
+use crate::protocol::mux::{self, Header, Network, Status};
 
 /// Wishes of one turn; whoever reaches it goes on in the next.
 const WISHES_MAX: usize = 16;
@@ -21,11 +26,24 @@ const WISHES_MAX: usize = 16;
 const HELD_BYTES_MAX: usize = 4 << 20;
 /// UDP sockets under way to sessions that have ended meanwhile.
 const ORPHANS_MAX: usize = 64;
-/// Bytes of End frames that wait before the client's frames are not read any more.
-const CONTROL_BYTES_MAX: usize = 4096;
 
-/// What came of obeying: all frames that are there were obeyed, or what the next one waits for.
-pub(super) type Obeyed = Result<Option<Pause>, Ending>;
+/// Where the client is in the middle of a frame's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inside {
+    /// So many bytes that nobody needs.
+    Nothing(usize),
+    /// So many bytes for a TCP session.
+    Stream { sub: usize, left: usize },
+}
+
+/// What stopped the obeying.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// All that is there was obeyed; what is left is the beginning of something.
+    Rest(Rest),
+    /// There is more, and it waits.
+    Pause(Pause),
+}
 
 /// What a frame asks for that opens a session.
 struct Asked {
@@ -43,22 +61,23 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             let mut payload = match channel.pull(&mut cx.allowance.uplink, &mut cx.means)? {
                 Pulled::Payload(payload) => payload,
                 Pulled::Pause(pause) => return Ok(pause),
-                Pulled::End if channel.uplink.intake.has_undigested() => {
+                Pulled::End if channel.uplink.intake.has_undigested() || self.inside.is_some() => {
                     // In the middle of a frame.
                     self.reset_targets();
                     return Err(Ending::InOrder(CloseReason::Truncated));
                 }
                 Pulled::End => return self.end_by_eof(cx),
             };
-            let obeyed = self.obey_all(&mut payload, cx);
-            channel.keep(payload, matches!(obeyed, Ok(Some(_))), &mut cx.means);
+            let obeyed = self.obey_all(&mut payload, &channel.uplink.intake, cx);
+            let rest = if let Ok(Stop::Rest(rest)) = obeyed { rest } else { Rest::Waits };
+            channel.keep(payload, rest, &mut cx.means);
             match obeyed {
-                Ok(None) => {}
+                Ok(Stop::Rest(_)) => {}
                 // Nobody receives from a client that has to wait, so only its event tells that it is gone.
-                Ok(Some(Pause::Wait | Pause::Starved)) if channel.client.broken => {
+                Ok(Stop::Pause(Pause::Wait)) if channel.client.broken => {
                     return Err(Ending::Abrupt(CloseReason::ClientReset));
                 }
-                Ok(Some(pause)) => return Ok(pause),
+                Ok(Stop::Pause(pause)) => return Ok(pause),
                 Err(ending) => {
                     self.reset_targets();
                     return Err(ending);
@@ -67,63 +86,166 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         }
     }
 
-    /// Obeys whole frames off the front of `payload`.
-    pub(super) fn obey_all(&mut self, payload: &mut Buf, cx: &mut Context<'_>) -> Obeyed {
+    /// Obeys what there is at the front of `payload`. `intake` says whether the beginning of a datagram may be kept.
+    pub(super) fn obey_all(
+        &mut self,
+        payload: &mut Buf,
+        intake: &Intake,
+        cx: &mut Context<'_>,
+    ) -> Result<Stop, Ending> {
         if self.first_frame == FirstFrame::Xudp {
             match mux::is_xudp(payload.bytes()) {
-                None => return Ok(None),
+                None => return Ok(Stop::Rest(Rest::Header)),
                 Some(false) => return Err(Ending::InOrder(CloseReason::FlowRefused)),
                 Some(true) => self.first_frame = FirstFrame::Any,
             }
         }
         loop {
-            if self.control.len() > CONTROL_BYTES_MAX {
-                return Ok(Some(Pause::Wait));
+            if self.ends.len() >= ENDS_MAX {
+                return Ok(Stop::Pause(Pause::Wait));
             }
             let is_busy = cx.wishes.len() >= WISHES_MAX || self.orphaned_binds.len() >= ORPHANS_MAX;
             if cx.allowance.uplink.work_bytes == 0 || is_busy {
-                return Ok(Some(Pause::Again));
+                return Ok(Stop::Pause(Pause::Again));
             }
-            match mux::decode(payload.bytes()) {
-                Ok(None) => return Ok(None),
-                Ok(Some((frame, length))) => {
-                    if let Some(pause) = self.obey(frame, cx)? {
-                        return Ok(Some(pause));
-                    }
-                    payload.consume(length);
-                    cx.allowance.uplink.work(PACKET_COST_BYTES);
-                }
-                Err(error) => {
-                    log::debug!("user {}: {error:?}", self.user.email);
-                    return Err(Ending::InOrder(CloseReason::BadFrame));
-                }
+            let stop = match self.inside {
+                Some(inside) => self.obey_payload(inside, payload, cx),
+                None => self.obey_frame(payload, intake, cx)?,
+            };
+            if let Some(stop) = stop {
+                return Ok(stop);
             }
         }
     }
 
-    fn obey(&mut self, frame: Frame<'_>, cx: &mut Context<'_>) -> Obeyed {
-        match frame.status {
-            Status::New { network, target, global_id } => {
-                let asked = Asked { network, target, global_id };
-                self.open(frame.id, asked, frame.payload.unwrap_or_default(), cx)
+    /// Passes on, or throws away, what there is of the payload that the client is in the middle of.
+    fn obey_payload(&mut self, inside: Inside, payload: &mut Buf, cx: &mut Context<'_>) -> Option<Stop> {
+        let (Inside::Nothing(left) | Inside::Stream { left, .. }) = inside;
+        let there = left.min(payload.len());
+        let (taken, still) = match inside {
+            Inside::Nothing(_) => (there, Inside::Nothing(left - there)),
+            Inside::Stream { sub, .. } => {
+                let taken = self.pass_on(sub, payload.bytes().get(..there)?, cx);
+                (taken, Inside::Stream { sub, left: left - taken })
             }
-            Status::Keep { target } => match (self.by_id.get(&frame.id), frame.payload) {
-                (_, None) => Ok(None),
-                (Some(&sub), Some(payload)) => Ok(self.pass_on(sub, target.as_ref(), payload, cx)),
-                (None, Some(_)) => {
-                    cx.counters.mux_frames_astray.add(1);
-                    self.control.extend(mux::end(frame.id, false));
-                    Ok(None)
+        };
+        payload.consume(taken);
+        self.inside = (taken < left).then_some(still);
+        match self.inside {
+            None => None,
+            Some(_) if taken < there => Some(Stop::Pause(Pause::Wait)),
+            Some(_) => Some(Stop::Rest(Rest::Header)),
+        }
+    }
+
+    /// Obeys the frame at the front of `payload`: a datagram as a whole, of others everything but the payload.
+    fn obey_frame(&mut self, payload: &mut Buf, intake: &Intake, cx: &mut Context<'_>) -> Result<Option<Stop>, Ending> {
+        let (header, header_len) = match mux::decode_header(payload.bytes()) {
+            Ok(None) => return Ok(Some(Stop::Rest(Rest::Header))),
+            Ok(Some(decoded)) => decoded,
+            Err(error) => {
+                log::debug!("user {}: {error:?}", self.user.email);
+                return Err(Ending::InOrder(CloseReason::BadFrame));
+            }
+        };
+        let payload_len = header.payload_len.map_or(0, usize::from);
+        let datagram = payload.bytes().get(header_len..header_len + payload_len);
+        let mut obeyed_len = header_len;
+        if self.is_datagram(&header) {
+            if datagram.is_none() && intake.may_keep_part(header_len + payload_len, cx.means.pool) {
+                return Ok(Some(Stop::Rest(Rest::Part(header_len + payload_len))));
+            }
+            let datagram = datagram.filter(|_| header.payload_len.is_some());
+            if let Some(pause) = self.obey_datagram(header, datagram, cx) {
+                return Ok(Some(Stop::Pause(pause)));
+            }
+            if datagram.is_some() {
+                obeyed_len += payload_len;
+            } else if payload_len > 0 {
+                cx.counters.udp_dropped_no_room.add(1);
+                self.inside = Some(Inside::Nothing(payload_len));
+            }
+        } else {
+            let sub = self.obey_header(header, cx)?;
+            let inside = sub.map_or(Inside::Nothing(payload_len), |sub| Inside::Stream { sub, left: payload_len });
+            self.inside = (payload_len > 0).then_some(inside);
+        }
+        payload.consume(obeyed_len);
+        cx.allowance.uplink.work(PACKET_COST_BYTES);
+        Ok(None)
+    }
+
+    /// The payload is one datagram.
+    fn is_datagram(&self, header: &Header) -> bool {
+        match &header.status {
+            Status::New { network, .. } => *network == Network::Udp,
+            Status::Keep { .. } => {
+                let sub = self.by_id.get(&header.id).and_then(|&sub| self.subs.get(sub));
+                sub.is_some_and(|sub| matches!(sub.leg, SubLeg::Udp(_)))
+            }
+            Status::End { .. } | Status::KeepAlive | Status::BadNew { .. } | Status::BadKeep { .. } => false,
+        }
+    }
+
+    /// Obeys a frame of a UDP session; tells what it waits for.
+    fn obey_datagram(&mut self, header: Header, datagram: Option<&[u8]>, cx: &mut Context<'_>) -> Option<Pause> {
+        match header.status {
+            Status::New { network, target, global_id } => {
+                self.open(header.id, Asked { network, target, global_id }, datagram, cx);
+                None
+            }
+            Status::Keep { target } => {
+                let sub = *self.by_id.get(&header.id)?;
+                let SubLeg::Udp(leg) = &mut self.subs.get_mut(sub)?.leg else { return None };
+                if !leg.is_bound() {
+                    // The socket comes before the next turn.
+                    return Some(Pause::Again);
                 }
-            },
+                let (now, counters, pool) = (cx.means.now, cx.counters, cx.means.pool);
+                let mut out = Outgoing { now, counters, books: &mut self.books, pool };
+                if let Some(target) = leg.send(target.as_ref(), datagram?, &mut out) {
+                    cx.wishes.push(Wish::Resolve { leg: Leg::Sub(sub as u16), target });
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Obeys everything of a frame but its payload, which is for the session that this returns, if for any.
+    fn obey_header(&mut self, header: Header, cx: &mut Context<'_>) -> Result<Option<usize>, Ending> {
+        match header.status {
+            Status::New { .. } if self.user.flow == Flow::Vision => {
+                return Err(Ending::InOrder(CloseReason::FlowRefused));
+            }
+            Status::New { network, target, global_id } => {
+                return Ok(self.open(header.id, Asked { network, target, global_id }, None, cx));
+            }
+            Status::BadNew { error } => {
+                log::debug!("user {}: session {}: {error:?}", self.user.email, header.id);
+                self.end_old(header.id, cx);
+                self.refuse(header.id, cx);
+            }
+            Status::BadKeep { error } => {
+                log::debug!("user {}: session {}: {error:?}", self.user.email, header.id);
+                cx.counters.udp_dropped_unresolved.add(1);
+            }
+            Status::Keep { .. } if header.payload_len.is_some() => {
+                let sub = self.by_id.get(&header.id).copied();
+                if sub.is_none() {
+                    cx.counters.mux_frames_astray.add(1);
+                    self.ends.push(mux::end(header.id, false));
+                }
+                return Ok(sub);
+            }
             Status::End { .. } => {
-                if let Some(sub) = self.by_id.get(&frame.id) {
+                if let Some(sub) = self.by_id.get(&header.id) {
                     self.end_by_client(*sub, cx);
                 }
-                Ok(None)
             }
-            Status::KeepAlive => Ok(None),
+            Status::Keep { .. } | Status::KeepAlive => {}
         }
+        Ok(None)
     }
 
     /// The client's stream ended in order, and with it every session as if the client had ended it.
@@ -132,110 +254,78 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         for sub in 0..self.subs.capacity() {
             self.end_by_client(sub, cx);
         }
-        self.control = Vec::new();
+        self.ends = Vec::new();
         self.outlive_client(cx)
     }
 
-    fn open(&mut self, id: u16, asked: Asked, payload: &[u8], cx: &mut Context<'_>) -> Obeyed {
-        let Asked { network, target, global_id } = asked;
-        if network == Network::Tcp && self.user.flow == Flow::Vision {
-            return Err(Ending::InOrder(CloseReason::FlowRefused));
-        }
-        if network == Network::Tcp && !payload.is_empty() {
-            if self.held_bytes > HELD_BYTES_MAX {
-                return Ok(Some(Pause::Wait));
-            }
-            if self.must_wait_for_memory(cx) {
-                return Ok(Some(Pause::Starved));
-            }
-        }
+    /// The client uses a number for a new session: the old one is over, and nothing more is said about it.
+    fn end_old(&mut self, id: u16, cx: &mut Context<'_>) {
         if let Some(sub) = self.by_id.get(&id) {
             self.end_by_client(*sub, cx);
         }
+        self.ends.retain(|end| mux::ended_id(end) != id);
+    }
+
+    /// There will be no session of this number.
+    fn refuse(&mut self, id: u16, cx: &Context<'_>) {
+        cx.counters.mux_sessions_refused.add(1);
+        self.ends.push(mux::end(id, true));
+    }
+
+    /// Opens a session, for UDP with its first datagram; returns its place, if there is one.
+    fn open(&mut self, id: u16, asked: Asked, datagram: Option<&[u8]>, cx: &mut Context<'_>) -> Option<usize> {
+        let Asked { network, target, global_id } = asked;
+        self.end_old(id, cx);
         let is_nowhere = target.is_reserved_name() || (network == Network::Tcp && target.port == 0);
         if self.subs.len() >= SESSIONS_MAX || is_nowhere {
-            cx.counters.mux_sessions_refused.add(1);
-            self.control.extend(mux::end(id, true));
-            return Ok(None);
+            self.refuse(id, cx);
+            return None;
         }
-        // A UDP socket's is taken where the socket is made, which may exist already.
-        let mut permit = None;
-        if network == Network::Tcp {
-            permit = MuxPermit::take(cx.mux_sockets, &self.user);
-            if permit.is_none() {
-                cx.counters.mux_sockets_refused.add(1);
-                cx.counters.mux_sessions_refused.add(1);
-                self.control.extend(mux::end(id, true));
-                return Ok(None);
-            }
-        }
-        cx.counters.mux_sessions_opened.add(1);
         let now = cx.means.now;
-        let entry = self.subs.vacant_entry();
-        let sub = entry.key();
         let leg = match network {
             Network::Tcp => {
-                let mut leg = TcpLeg::new(permit, now);
-                leg.send(payload, &mut self.books, &cx.means);
-                cx.wishes.push(Wish::Dial { leg: Leg::Sub(sub as u16), target });
-                SubLeg::Tcp(leg)
+                // A UDP socket's permit is taken where the socket is made, which may exist already.
+                let Some(permit) = MuxPermit::take(cx.mux_sockets, &self.user) else {
+                    cx.counters.mux_sockets_refused.add(1);
+                    self.refuse(id, cx);
+                    return None;
+                };
+                SubLeg::Tcp(Box::new(TcpLeg::new(Some(permit), now)))
             }
-            Network::Udp => {
-                let leg = Leg::Sub(sub as u16);
-                let mut udp = UdpLeg::new(target, now);
+            Network::Udp => SubLeg::Udp(Box::new(UdpLeg::new(target.clone(), now))),
+        };
+        cx.counters.mux_sessions_opened.add(1);
+        let sub = self.subs.insert(Sub { id, leg, global_id, is_ready: false });
+        self.by_id.insert(id, sub);
+        let leg = Leg::Sub(sub as u16);
+        match &mut self.subs.get_mut(sub)?.leg {
+            SubLeg::Tcp(_) => cx.wishes.push(Wish::Dial { leg, target }),
+            SubLeg::Udp(udp) => {
                 cx.wishes.push(Wish::BindUdp { leg, user: Arc::clone(&self.user), global_id });
                 let mut out = Outgoing { now, counters: cx.counters, books: &mut self.books, pool: cx.means.pool };
-                if let Some(target) = udp.send(None, payload, &mut out) {
+                if let Some(target) = datagram.and_then(|datagram| udp.send(None, datagram, &mut out)) {
                     cx.wishes.push(Wish::Resolve { leg, target });
                 }
-                SubLeg::Udp(Box::new(udp))
             }
-        };
-        if let SubLeg::Tcp(leg) = &leg {
-            self.held_bytes += leg.held_bytes();
         }
-        entry.insert(Sub { id, leg, global_id, is_ready: false });
-        self.by_id.insert(id, sub);
         self.check_by(leg_deadline(self.subs.get(sub), cx.settings));
-        Ok(None)
+        Some(sub)
     }
 
-    /// Nothing more may be kept for targets before some of it has left. A connection that keeps nothing for any target need
-    /// not wait: the frames it has not obeyed are memory, too, and would otherwise wait for themselves.
-    fn must_wait_for_memory(&self, cx: &Context<'_>) -> bool {
-        self.held_bytes > 0 && !cx.means.pool.may_begin()
-    }
-
-    fn pass_on(&mut self, sub: usize, to: Option<&Target>, payload: &[u8], cx: &mut Context<'_>) -> Option<Pause> {
-        let is_full = self.held_bytes > HELD_BYTES_MAX;
-        let must_wait = self.must_wait_for_memory(cx);
-        let one = self.subs.get_mut(sub)?;
-        match &mut one.leg {
-            SubLeg::Tcp(_) if is_full => return Some(Pause::Wait),
-            SubLeg::Tcp(leg) => {
-                if !leg.has_room(payload.len()) {
-                    return Some(Pause::Wait);
-                }
-                if leg.must_keep() && must_wait {
-                    return Some(Pause::Starved);
-                }
-                self.with_tcp(sub, |leg, books| leg.send(payload, books, &cx.means));
-                if self.subs.get(sub).is_some_and(|one| matches!(&one.leg, SubLeg::Tcp(leg) if leg.is_readable())) {
-                    self.mark_ready(sub);
-                }
-                // It may be stalled from now on.
-                self.check_by(leg_deadline(self.subs.get(sub), cx.settings));
-            }
-            // The socket comes before the next turn.
-            SubLeg::Udp(leg) if !leg.is_bound() => return Some(Pause::Again),
-            SubLeg::Udp(leg) => {
-                let mut out =
-                    Outgoing { now: cx.means.now, counters: cx.counters, books: &mut self.books, pool: cx.means.pool };
-                if let Some(target) = leg.send(to, payload, &mut out) {
-                    cx.wishes.push(Wish::Resolve { leg: Leg::Sub(sub as u16), target });
-                }
-            }
+    /// Passes bytes of the client on to a TCP session; returns how many of them its target took, or could be kept for it.
+    /// The others stay where they are, and nobody waits for memory with them: they wait for the target.
+    fn pass_on(&mut self, sub: usize, bytes: &[u8], cx: &Context<'_>) -> usize {
+        let may_keep = self.held_bytes <= HELD_BYTES_MAX;
+        let taken = self.with_tcp(sub, |leg, books| {
+            let taken = leg.take(bytes, may_keep, books, &cx.means);
+            (taken, leg.is_readable())
+        });
+        let Some((taken, is_readable)) = taken else { return bytes.len() };
+        if is_readable {
+            self.mark_ready(sub);
         }
-        None
+        // It may be stalled from now on.
+        self.check_by(leg_deadline(self.subs.get(sub), cx.settings));
+        taken
     }
 }

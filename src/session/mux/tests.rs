@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::pause::Ending;
-use super::obey::Obeyed;
+use super::obey::Stop;
 use super::*;
 use crate::inbound::users::Users;
 use crate::io::buf::Buf;
@@ -16,6 +16,7 @@ use crate::io::random::Random;
 use crate::io::socket::{Recv, Send};
 use crate::io::splice::KernelPipe;
 use crate::session::allowance::Allowance;
+use crate::session::intake::{Intake, Rest};
 use crate::session::permits::MuxSockets;
 use crate::session::transfer::{Means, Scratch};
 use crate::session::{Flow, Timeouts, UdpSettings};
@@ -144,17 +145,20 @@ impl Bench {
 
     /// The client sends frames, and all of them are obeyed.
     fn obeys(&mut self, frames: &[u8]) {
-        assert_eq!(self.client_says(frames), (Ok(None), 0));
+        assert_eq!(self.client_says(frames), (OBEYED, 0));
     }
 
     /// The client sends frames; returns what became of the last and how many bytes are left over.
-    fn client_says(&mut self, frames: &[u8]) -> (Obeyed, usize) {
+    fn client_says(&mut self, frames: &[u8]) -> (Result<Stop, Ending>, usize) {
         let mut payload = Buf::new(BUFFER_BYTES_MAX);
         assert!(payload.append(frames));
-        let obeyed = self.with(|mux, cx| mux.obey_all(&mut payload, cx));
+        let obeyed = self.with(|mux, cx| mux.obey_all(&mut payload, &Intake::new(), cx));
         (obeyed, payload.len())
     }
 }
+
+/// Everything was obeyed and nothing is left.
+const OBEYED: Result<Stop, Ending> = Ok(Stop::Rest(Rest::Header));
 
 fn frame(id: u16, status: u8, rest: &[u8], payload: Option<&[u8]>) -> Vec<u8> {
     let mut frame = (4 + rest.len() as u16).to_be_bytes().to_vec();
@@ -208,7 +212,7 @@ impl Bench {
     }
 
     fn control(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.mux.control)
+        std::mem::take(&mut self.mux.ends).concat()
     }
 }
 
@@ -216,7 +220,7 @@ impl Bench {
 fn a_target_that_takes_nothing_is_reset_in_time_and_ends_with_an_error() {
     let mut bench = Bench::new();
     let wire = bench.connected(1, 10);
-    assert_eq!(bench.client_says(&frame(1, 2, &[], Some(&[7; 1000]))), (Ok(None), 0));
+    assert_eq!(bench.client_says(&frame(1, 2, &[], Some(&[7; 1000]))), (OBEYED, 0));
     bench.wait_for(bench.settings.timeouts.write_stall);
     assert_eq!(bench.control(), mux::end(1, true));
     let wire = wire.borrow();
@@ -282,10 +286,10 @@ fn port_zero_costs_only_the_session_or_the_datagram() {
     let mut bench = Bench::new();
     let nowhere =
         [frame(1, 1, &[1, 0, 0, 1, 192, 0, 2, 1], Some(b"x")), frame(2, 1, &[2, 0, 0, 2, 1, b'a'], Some(b"x"))];
-    assert_eq!(bench.client_says(&nowhere.concat()), (Ok(None), 0));
+    assert_eq!(bench.client_says(&nowhere.concat()), (OBEYED, 0));
     assert_eq!(bench.control(), mux::end(1, true));
     bench.with(|mux, cx| mux.on_bound(0, Some(Peer), cx));
-    assert_eq!(bench.client_says(&frame(2, 2, &[2, 0, 0, 1, 192, 0, 2, 1], Some(b"x"))), (Ok(None), 0));
+    assert_eq!(bench.client_says(&frame(2, 2, &[2, 0, 0, 1, 192, 0, 2, 1], Some(b"x"))), (OBEYED, 0));
     assert!(bench.control().is_empty());
 }
 
@@ -315,11 +319,90 @@ fn what_waits_is_known_at_every_moment_and_without_memory_nothing_more_is_taken(
 
     let memory = Arc::new(BufferMemory::new(64 << 10, 1));
     bench.pool = BufferPool::with_memory(Arc::clone(&memory));
-    let lent: Vec<_> = (0..16).map(|_| bench.pool.take(1, Loan::Waiting)).collect();
+    let lent: Vec<_> = (0..memory.lent_bytes_max() >> 12).map(|_| bench.pool.take(1, Loan::Waiting)).collect();
     let data = frame(1, 2, &[], Some(b"x"));
-    assert_eq!(bench.client_says(&data), (Ok(None), 0), "its target takes it at once");
+    assert_eq!(bench.client_says(&data), (OBEYED, 0), "its target takes it at once");
     let new = frame(3, 1, TCP_TARGET, Some(b"x"));
-    assert_eq!(bench.client_says(&new), (Ok(Some(Pause::Starved)), new.len()));
+    assert_eq!(bench.client_says(&new), (Ok(Stop::Pause(Pause::Wait)), 1), "it waits for its target, not for memory");
+    assert_eq!(bench.mux.by_id.len(), 3, "which is dialled");
     drop(lent);
-    assert_eq!(bench.client_says(&new), (Ok(None), 0));
+    assert_eq!(bench.client_says(b"x"), (OBEYED, 0));
+    bench.pool = BufferPool::new();
+    let mut bench = Bench::new();
+    bench.obeys(&frame(2, 1, UDP_TARGET, Some(b"x")));
+    bench.with(|mux, cx| mux.on_bound(0, Some(Peer), cx));
+    // A datagram that is not whole waits for its rest.
+    let whole = frame(2, 2, &[], Some(&[7; 100]));
+    assert_eq!(bench.client_says(&whole[..50]), (Ok(Stop::Rest(Rest::Part(whole.len()))), 50));
+}
+
+#[test]
+fn the_payload_of_a_stream_passes_as_it_comes() {
+    let mut bench = Bench::new();
+    let wire = bench.connected(1, 10_000);
+    let data = frame(1, 2, &[], Some(&[7; 9000]));
+    for piece in data.chunks(1000) {
+        assert_eq!(bench.client_says(piece), (OBEYED, 0));
+    }
+    assert_eq!((wire.borrow().taken, bench.pool.held()), (9000, 0));
+    bench.obeys(&frame(1, 3, &[], Some(b"a reason that nobody reads")));
+    assert!(wire.borrow().is_shut);
+}
+
+#[test]
+fn the_rest_of_a_frame_for_a_session_that_ends_is_thrown_away() {
+    let mut bench = Bench::new();
+    let (one, other) = (bench.connected(1, 10_000), bench.connected(2, 10_000));
+    let data = frame(1, 2, &[], Some(&[7; 500]));
+    bench.obeys(&data[..200]);
+    bench.with(|mux, cx| mux.on_failed(0, cx));
+    assert_eq!(bench.control(), mux::end(1, true));
+    bench.obeys(&[&data[200..], &frame(2, 2, &[], Some(b"next"))].concat());
+    assert_eq!((one.borrow().taken, other.borrow().taken), (200 - 8, 4));
+}
+
+#[test]
+fn a_bad_frame_ends_its_session_and_no_other() {
+    let bad_name = |id| frame(id, 1, &[1, 0, 80, 2, 3, b'a', b' ', b'b'], Some(b"hello"));
+    let mut bench = Bench::new();
+    let wire = bench.connected(1, 1000);
+    for bad in [bad_name(7), frame(7, 1, &[1, 0, 80, 2, 3, b':', b':', b'1'], None), frame(7, 1, &[9], Some(b"x"))] {
+        bench.obeys(&[bad, frame(1, 2, &[], Some(b"on"))].concat());
+        assert_eq!(bench.control(), mux::end(7, true));
+    }
+    assert_eq!(wire.borrow().taken, 6);
+    // A datagram for nowhere is lost, like one that the network loses.
+    bench.obeys(&[frame(2, 1, UDP_TARGET, Some(b"x"))].concat());
+    bench.with(|mux, cx| mux.on_bound(1, Some(Peer), cx));
+    bench.obeys(&frame(2, 2, &[2, 0, 53, 2, 1, b' '], Some(b"x")));
+    assert_eq!((bench.counters.udp_dropped_unresolved.value(), bench.control().len()), (1, 0));
+    assert_eq!(bench.mux.by_id.len(), 2);
+}
+
+#[test]
+fn a_number_that_is_used_again_never_hears_the_end_of_its_past() {
+    let mut bench = Bench::new();
+    bench.connected(1, 0);
+    bench.with(|mux, cx| mux.on_failed(0, cx));
+    bench.obeys(&frame(1, 1, TCP_TARGET, None));
+    assert!(bench.control().is_empty());
+}
+
+#[test]
+fn a_target_without_client_is_heard_up_to_a_bound_and_counted() {
+    let mut bench = Bench::new();
+    let wire = bench.connected(1, 1000);
+    bench.obeys(&frame(1, 3, &[], None));
+    for _ in 0..400 {
+        wire.borrow_mut().incoming.push_back(Recv::Bytes(10_000));
+    }
+    let readable = Readiness { readable: true, ..Readiness::default() };
+    bench.with(|mux, cx| mux.on_ready(0, readable, cx));
+    bench.mux.is_client_gone = true;
+    for _ in 0..200 {
+        let _ = bench.with(Mux::outlive_client);
+    }
+    assert!(bench.mux.subs.is_empty());
+    let discarded = bench.counters.mux_bytes_discarded.value();
+    assert!(((1 << 20)..(1 << 20) + 50_000).contains(&discarded), "{discarded}");
 }

@@ -82,6 +82,8 @@ pub(crate) struct World {
     /// Something happened since the last turn.
     woken: bool,
     pub(crate) steps: usize,
+    /// The most memory that was ever held.
+    pub(crate) held_bytes_peak: usize,
     /// Bytes that each direction of each session may receive per millisecond.
     pub(crate) bytes_per_ms: Rc<Cell<Option<usize>>>,
 }
@@ -150,6 +152,7 @@ impl World {
             plant: None,
             woken: true,
             steps: 0,
+            held_bytes_peak: 0,
             bytes_per_ms: Rc::default(),
         }
     }
@@ -399,6 +402,7 @@ impl World {
 
     /// Does what sessions wish for, and notes which have ended.
     fn obey(&mut self) {
+        self.held_bytes_peak = self.held_bytes_peak.max(self.pool.held_bytes());
         while let Some((token, wish)) = self.schedule.take_wish() {
             let Wish::Dial { leg: Leg::Target, target } = wish else { panic!("a stream session wished for {wish:?}") };
             let number = self.schedule.baggage(token).unwrap().number;
