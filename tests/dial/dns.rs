@@ -25,7 +25,7 @@ pub(crate) struct NameServer {
 /// Names and their addresses; a name with none exists without addresses.
 pub(crate) type Zone = &'static [(&'static str, &'static [&'static str])];
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     Plain,
     /// Everything over UDP is cut to nothing.
@@ -34,6 +34,14 @@ pub(crate) enum Manner {
     SlowOverTcp,
     /// Every query is answered many times, each time with another query's id.
     Misdirects,
+    /// Answers over UDP are cut in the middle of their last record, and do not say so.
+    CutsSilently,
+    /// Questions are repeated in small letters.
+    FoldsCase,
+    /// Queries with EDNS are not understood.
+    RefusesEdns,
+    /// Queries with EDNS are not answered.
+    SwallowsEdns,
 }
 
 /// Longer than a silent server is waited for before the next one is asked.
@@ -97,6 +105,17 @@ fn serve_udp(socket: &UdpSocket, zone: Zone, manner: Manner, stop: &AtomicBool, 
         let is_truncated = matches!(manner, Manner::TruncatesOverUdp | Manner::SlowOverTcp);
         let mut answer = answer(&buffer[..length], zone, is_truncated);
         let mut repeats = 1;
+        let has_edns = buffer[11] == 1;
+        match manner {
+            Manner::CutsSilently => answer.truncate(answer.len() - 2),
+            Manner::FoldsCase => answer[12..].make_ascii_lowercase(),
+            Manner::RefusesEdns if has_edns => {
+                answer[3] = answer[3] & 0xf0 | 1;
+                answer[6..8].fill(0);
+            }
+            Manner::SwallowsEdns if has_edns => continue,
+            _ => {}
+        }
         if manner == Manner::Misdirects {
             answer[1] ^= 1;
             repeats = MISDIRECTED_ANSWERS;

@@ -198,6 +198,33 @@ fn the_connect_timeout_covers_the_look_up() {
 }
 
 #[test]
+fn name_servers_with_quirks_are_asked_as_they_can_answer_and_that_is_remembered() {
+    const ZONE: Zone = &[("somewhere.example.org", &["127.0.0.5"]), ("elsewhere.example.org", &["127.0.0.5"])];
+    let (_listener, address) = listener("127.0.0.5");
+    // Queries over UDP and TCP for the first name in one family, and for the second.
+    for (manner, first, second) in [
+        (Manner::Plain, (1, 0), (1, 0)),
+        (Manner::CutsSilently, (1, 1), (1, 1)),
+        (Manner::FoldsCase, (2, 0), (1, 0)),
+        (Manner::RefusesEdns, (2, 0), (1, 0)),
+        // One silence may be a loss: what was not answered is put in another way, and only the second time remembered.
+        (Manner::SwallowsEdns, (2, 0), (2, 0)),
+    ] {
+        let server = NameServer::start("127.0.0.2", ZONE, manner);
+        let rules = DialRules { bind: Some("127.0.0.9".parse().unwrap()), ..asking(&[server.address]) };
+        let mut reactor = Reactor::new(rules);
+        let queries = || {
+            let load = |count: &std::sync::atomic::AtomicUsize| count.swap(0, Ordering::Relaxed);
+            (load(&server.queries_over_udp), load(&server.queries_over_tcp))
+        };
+        for (target, expected) in [("somewhere.example.org", first), ("elsewhere.example.org", second)] {
+            let dialed = reactor.outcome(&name(target, address.port())).unwrap();
+            assert_eq!((dialed.peer, queries()), (address, expected), "{manner:?}");
+        }
+    }
+}
+
+#[test]
 fn a_closed_port_is_refused() {
     let mut reactor = Reactor::new(settings());
     assert_eq!(reactor.outcome(&closed_address().into()).unwrap_err(), DialError::Refused);

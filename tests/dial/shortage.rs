@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use vless_rust::outbound::connection_pool::PoolSettings;
 use vless_rust::outbound::dial::{DialError, DialRules};
 use vless_rust::outbound::policy::{DestinationPolicy, Refusal};
 
 use super::dns::{Manner, NameServer, Zone, silent_server};
 use super::harness::{Reactor, alone, listener, name, settings, without_descriptors};
+use super::pool::POOL;
 use super::{BlackHole, SocketAddr, asking};
 
 #[test]
@@ -23,6 +25,25 @@ fn a_shortage_of_descriptors_is_reported_and_passes() {
         assert_eq!(by_name, Err(DialError::NoDescriptors));
         assert_eq!(reactor.counters.dials_no_descriptors.value(), 2);
         assert_eq!(reactor.outcome(&address.into()).unwrap().peer, address);
+    });
+}
+
+#[test]
+fn of_those_who_wait_for_descriptors_as_many_are_served_as_there_is_room_for() {
+    alone("shortage::of_those_who_wait_for_descriptors_as_many_are_served_as_there_is_room_for", || {
+        let (_listener, address) = listener("127.0.0.1");
+        let (_other, named) = listener("127.0.0.1");
+        let mut reactor = Reactor::new(settings());
+        reactor.enable_pool(PoolSettings { warm_up_spares: 3, ..POOL });
+        reactor.warm_up(named);
+        reactor.run_until(|reactor| reactor.counters.spares_idle.value() == 3);
+        let results: Vec<_> = without_descriptors(|| {
+            let dials: Vec<_> = (0..5).map(|_| reactor.dial(&address.into())).collect();
+            dials.iter().map(|_| reactor.next_finished().result.map(|dialed| dialed.peer)).collect()
+        });
+        let served = results.iter().filter(|result| **result == Ok(address)).count();
+        let turned_away = results.iter().filter(|result| **result == Err(DialError::NoDescriptors)).count();
+        assert_eq!((served, turned_away, reactor.dialer.under_way()), (3, 2, 0));
     });
 }
 
