@@ -76,8 +76,8 @@ impl Kind for OptionalBytes {
     }
 }
 
-/// A number that may have a fraction, or null.
-pub(super) struct OptionalNumber;
+/// A number that may have a fraction, or null; perhaps with an example.
+pub(super) struct OptionalNumber(pub(super) Option<&'static str>);
 
 impl Kind for OptionalNumber {
     type Raw = Option<f64>;
@@ -89,6 +89,14 @@ impl Kind for OptionalNumber {
 
     fn value(&self, _: &str, raw: &Option<f64>, _: &mut Check<'_>) -> Option<f64> {
         *raw
+    }
+
+    fn rows(&self, key: &str, meaning: &'static str) -> Vec<Row> {
+        let required = Row::required(key, meaning, String::new());
+        vec![match self.0 {
+            Some(example) => Row { default: "`null`".to_owned(), example: Some(example.to_owned()), ..required },
+            None => Row { default: "null".to_owned(), example: None, ..required },
+        }]
     }
 }
 

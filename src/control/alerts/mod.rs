@@ -113,6 +113,21 @@ pub fn default_rules() -> Vec<Rule> {
     ]
 }
 
+/// The default rules, and the figures, as the rows of two Markdown tables.
+pub fn documentation() -> (String, String) {
+    let condition = |condition| match condition {
+        Condition::Above(limit) => format!("above {limit}"),
+        Condition::Below(limit) => format!("below {limit}"),
+    };
+    let mut rules = String::new();
+    for rule in default_rules() {
+        let (metric, when) = (rule.metric.name(), condition(rule.condition));
+        rules += &format!("| `{}` | `{metric}` {when} | {} s |\n", rule.name, rule.hold.as_secs());
+    }
+    let figures = METRICS.iter().map(|(_, name, what)| format!("| `{name}` | {what} |\n"));
+    (rules, figures.collect())
+}
+
 /// An alert that fires.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Firing {

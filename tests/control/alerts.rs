@@ -1,0 +1,181 @@
+//! Alerts reach those who want to know, and whoever does not listen holds up nobody.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use serde_json::Value;
+use vless_rust::control::alerts::{Condition, Metric, Recipient, Rule};
+use vless_rust::control::settings::Settings;
+use vless_rust::control::webhook::{Roots, Url, post};
+
+use super::harness::{Plane, settings};
+use super::support::{PATIENCE, bounded, wait_until};
+
+fn rule(to: Recipient) -> Rule {
+    Rule {
+        name: "sessions_short".to_owned(),
+        metric: Metric::SessionsPercent,
+        condition: Condition::Above(50.0),
+        hold: Duration::ZERO,
+        to: vec![Recipient::Log, to],
+    }
+}
+
+fn with_rule(to: Recipient) -> Plane {
+    Plane::start(Settings { rules: vec![rule(to)], ..settings() })
+}
+
+fn set_sessions(plane: &Plane, sessions: u64) {
+    plane.backend.sample.lock().unwrap().sessions = sessions;
+}
+
+/// The head and the JSON of a request; answers it with `status`.
+fn serve(mut stream: impl Read + Write, status: u16) -> (String, Value) {
+    let mut reader = BufReader::new(&mut stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut head).unwrap() > 0);
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    stream.write_all(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").as_bytes()).unwrap();
+    (head, serde_json::from_slice(&body).unwrap())
+}
+
+/// Answers each request with the next status.
+fn receiver(statuses: Vec<u16>) -> (Url, Receiver<(String, Value)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("http://{}/hook?key=secret", listener.local_addr().unwrap())).unwrap();
+    let (sender, received) = mpsc::channel();
+    thread::spawn(move || {
+        for status in statuses {
+            let (stream, _) = listener.accept().unwrap();
+            let _ = sender.send(serve(bounded(stream), status));
+        }
+    });
+    (url, received)
+}
+
+#[test]
+fn a_webhook_hears_of_the_alert_and_of_its_end() {
+    let (url, received) = receiver(vec![200, 204]);
+    let plane = with_rule(Recipient::Webhook(url));
+    set_sessions(&plane, 80);
+    let (head, body) = received.recv_timeout(PATIENCE).unwrap();
+    assert!(head.starts_with("POST /hook?key=secret HTTP/1.1\r\nHost: 127.0.0.1:"), "{head}");
+    assert_eq!(
+        (&body["state"], &body["name"], &body["value"]),
+        (&"fired".into(), &"sessions_short".into(), &80.0.into())
+    );
+    let stats = plane.get("/api/stats").json();
+    assert_eq!((&stats["alerts"][0]["name"], &stats["alerts"][0]["limit"]), (&"sessions_short".into(), &50.0.into()));
+    assert!(plane.get("/metrics").text().contains("vless_alerts_firing{rule=\"sessions_short\"} 1\n"));
+    set_sessions(&plane, 10);
+    let (_, body) = received.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(body["state"], "resolved");
+    let events = plane.wait_for("/api/events?kind=alert", |body| body["events"].as_array().unwrap().len() == 2);
+    assert_eq!((&events["events"][0]["level"], &events["events"][1]["level"]), (&"info".into(), &"warn".into()));
+    assert!(plane.get("/metrics").text().contains("vless_alerts_firing{rule=\"sessions_short\"} 0\n"));
+    assert!(received.try_recv().is_err(), "fired once, resolved once");
+}
+
+#[test]
+fn a_webhook_that_fails_is_tried_again() {
+    let (url, received) = receiver(vec![500, 200]);
+    let plane = with_rule(Recipient::Webhook(url));
+    set_sessions(&plane, 80);
+    let first = received.recv_timeout(PATIENCE).unwrap().1;
+    let start = Instant::now();
+    let second = received.recv_timeout(PATIENCE).unwrap().1;
+    assert_eq!(first, second);
+    assert!(start.elapsed() >= Duration::from_millis(1900), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_webhook_that_hangs_blocks_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let told = folder.path().join("told");
+    let script = format!("cat > {}", told.display());
+    let command = Recipient::Command(["/bin/sh", "-c", &script].map(str::to_owned).to_vec());
+    let mut rule = rule(Recipient::Webhook(url));
+    rule.to.push(command);
+    let plane = Plane::start(Settings { rules: vec![rule], ..settings() });
+    set_sessions(&plane, 80);
+    // Accepted, and never answered.
+    let _hanging = listener.accept().unwrap();
+    wait_until("the command was told", || fs::read(&told).is_ok_and(|bytes| !bytes.is_empty()));
+    let body: Value = serde_json::from_slice(&fs::read(&told).unwrap()).unwrap();
+    assert_eq!(body["state"], "fired");
+    let start = Instant::now();
+    let before = plane.get("/api/stats").json()["uptime_seconds"].as_u64().unwrap();
+    plane.wait_for("/api/stats", |body| body["uptime_seconds"].as_u64().unwrap() >= before + 3);
+    assert!(start.elapsed() < Duration::from_secs(8));
+}
+
+fn tls_server() -> (u16, Vec<u8>, TcpListener, Arc<ServerConfig>) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let certificate = made.cert.der().clone();
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let config =
+        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.clone()], key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    (listener.local_addr().unwrap().port(), certificate.to_vec(), listener, Arc::new(config))
+}
+
+fn accept(listener: &TcpListener, config: &Arc<ServerConfig>) -> StreamOwned<ServerConnection, TcpStream> {
+    let (stream, _) = listener.accept().unwrap();
+    StreamOwned::new(ServerConnection::new(Arc::clone(config)).unwrap(), bounded(stream))
+}
+
+#[test]
+fn https_is_spoken_with_whom_the_roots_vouch_for() {
+    let (port, certificate, listener, config) = tls_server();
+    let server = thread::spawn(move || serve(accept(&listener, &config), 200));
+    let url = Url::parse(&format!("https://localhost:{port}/x")).unwrap();
+    post(&url, b"{\"a\":1}", &Roots::only(certificate)).unwrap();
+    let (head, body) = server.join().unwrap();
+    assert!(head.starts_with(&format!("POST /x HTTP/1.1\r\nHost: localhost:{port}\r\n")), "{head}");
+    assert_eq!(body["a"], 1);
+}
+
+#[test]
+fn https_is_not_spoken_with_strangers() {
+    let (port, _, listener, config) = tls_server();
+    let (_, other, _, _) = tls_server();
+    let server = thread::spawn(move || {
+        let mut stream = accept(&listener, &config);
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        bytes
+    });
+    let url = Url::parse(&format!("https://localhost:{port}/")).unwrap();
+    assert!(post(&url, b"{}", &Roots::only(other)).is_err());
+    assert_eq!(server.join().unwrap(), b"", "nothing was sent");
+}
+
+#[test]
+fn an_attempt_ends_in_time_whatever_the_other_side_does() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    let trickle = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // A byte now and then, for ever: each read succeeds.
+        while stream.write_all(b"H").is_ok() {
+            thread::sleep(Duration::from_secs(3));
+        }
+    });
+    let start = Instant::now();
+    assert!(post(&url, b"{}", &Roots::only(Vec::new())).is_err());
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    trickle.join().unwrap();
+}

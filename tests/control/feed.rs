@@ -1,0 +1,311 @@
+//! The live feed, with frames made by hand.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use vless_rust::control::events::{Event, Kind, Level};
+use vless_rust::control::settings::Settings;
+
+use super::harness::{Plane, VIEW, read_answer, settings};
+use super::support::{PATIENCE, wait_until};
+
+const TEXT: u8 = 0x1;
+const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xa;
+
+struct Reader {
+    stream: TcpStream,
+}
+
+#[derive(Debug)]
+struct Frame {
+    opcode: u8,
+    payload: Vec<u8>,
+}
+
+impl Reader {
+    fn connect(plane: &Plane, path: &str) -> Self {
+        let mut stream = plane.connect();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {VIEW}\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            plane.address
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let answer = read_answer(&mut stream, true);
+        assert_eq!(answer.status, 101, "{answer:?}");
+        assert_eq!(answer.field("Sec-WebSocket-Accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        Self { stream }
+    }
+
+    /// `None` at the end.
+    fn read(&mut self) -> Option<Frame> {
+        let mut head = [0; 2];
+        match self.stream.read_exact(&mut head) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => return None,
+            Err(error) => panic!("{error}"),
+        }
+        assert_eq!(head[0] & 0xf0, 0x80, "whole frames without extensions");
+        assert_eq!(head[1] & 0x80, 0, "a server does not mask");
+        let mut take = |count: usize| {
+            let mut bytes = vec![0; count];
+            self.stream.read_exact(&mut bytes).unwrap();
+            bytes
+        };
+        let length = match head[1] {
+            126 => take(2).iter().fold(0, |length, &byte| length << 8 | usize::from(byte)),
+            127 => take(8).iter().fold(0, |length, &byte| length << 8 | usize::from(byte)),
+            short => usize::from(short),
+        };
+        Some(Frame { opcode: head[0] & 0xf, payload: take(length) })
+    }
+
+    /// The next text message; pings are answered.
+    #[track_caller]
+    fn message(&mut self) -> Value {
+        loop {
+            let frame = self.read().expect("another message");
+            match frame.opcode {
+                TEXT => return serde_json::from_slice(&frame.payload).unwrap(),
+                PING => self.send(0x80 | PONG, &frame.payload),
+                other => panic!("{other}: {frame:?}"),
+            }
+        }
+    }
+
+    /// A masked frame.
+    fn send(&mut self, first: u8, payload: &[u8]) {
+        let mut bytes = vec![first, 0x80 | payload.len().min(126) as u8];
+        if payload.len() >= 126 {
+            bytes.extend((payload.len() as u16).to_be_bytes());
+        }
+        let mask = [1, 2, 3, 4];
+        bytes.extend(mask);
+        bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        let _ = self.stream.write_all(&bytes);
+    }
+
+    /// The code with which the server closes; 0 without a close frame.
+    #[track_caller]
+    fn close_code(&mut self) -> u16 {
+        loop {
+            match self.read() {
+                Some(Frame { opcode: CLOSE, payload }) => {
+                    return payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]]));
+                }
+                Some(_) => {}
+                None => return 0,
+            }
+        }
+    }
+}
+
+#[test]
+fn history_comes_first_and_then_a_snapshot_each_second() {
+    let plane = Plane::start(settings());
+    for path in ["/api/ws", "/ws"] {
+        let mut reader = Reader::connect(&plane, path);
+        let first = reader.message();
+        assert_eq!((&first["type"], &first["payload"]["duration_seconds"]), (&"history".into(), &60.into()));
+        let second = reader.message();
+        assert_eq!((&second["type"], &second["payload"]["users"][0]["uuid"]), (&"stats".into(), &"5783a3e7".into()));
+        let start = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(reader.message()["type"], "stats");
+        }
+        assert!(start.elapsed() > Duration::from_millis(1500), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn the_interval_of_snapshots_can_be_set() {
+    let plane = Plane::start(Settings { broadcast_interval: Duration::from_secs(3), ..settings() });
+    let mut reader = Reader::connect(&plane, "/ws");
+    let mut uptimes = Vec::new();
+    while uptimes.len() < 3 {
+        let message = reader.message();
+        if message["type"] == "stats" {
+            uptimes.push(message["payload"]["uptime_seconds"].as_u64().unwrap());
+        }
+    }
+    assert!(uptimes[2] - uptimes[1] >= 2, "{uptimes:?}");
+}
+
+#[test]
+fn events_come_as_they_happen() {
+    let plane = Plane::start(settings());
+    let mut reader = Reader::connect(&plane, "/ws");
+    assert_eq!(reader.message()["type"], "history");
+    plane.control.handle().report(Event::new(Kind::Limit, Level::Warn, "ann has used 80 % of the quota"));
+    let event = loop {
+        let message = reader.message();
+        if message["type"] == "event" {
+            break message["payload"].clone();
+        }
+    };
+    assert_eq!((&event["kind"], &event["level"], &event["by"]), (&"limit".into(), &"warn".into(), &"server".into()));
+    let listed = plane.get("/api/events?kind=limit").json();
+    assert_eq!(listed["events"][0], event);
+}
+
+#[test]
+fn one_reader_too_many_is_told_to_come_back() {
+    let plane = Plane::start(Settings { feed_clients_max: 2, ..settings() });
+    let _readers = [Reader::connect(&plane, "/ws"), Reader::connect(&plane, "/ws")];
+    assert_eq!(Reader::connect(&plane, "/ws").close_code(), 1013);
+    plane.wait_for("/api/stats", |body| body["feed_clients"] == 2);
+}
+
+#[test]
+fn a_close_is_answered() {
+    let plane = Plane::start(settings());
+    let mut reader = Reader::connect(&plane, "/ws");
+    reader.send(0x80 | CLOSE, &1000_u16.to_be_bytes());
+    assert_eq!(reader.close_code(), 1000);
+    assert!(reader.read().is_none());
+    plane.wait_for("/api/stats", |body| body["feed_clients"] == 0);
+}
+
+#[test]
+fn a_ping_is_answered_between_messages() {
+    let plane = Plane::start(settings());
+    let mut reader = Reader::connect(&plane, "/ws");
+    reader.send(0x80 | PING, b"are you there?");
+    let pong = loop {
+        let frame = reader.read().unwrap();
+        if frame.opcode == PONG {
+            break frame;
+        }
+    };
+    assert_eq!(pong.payload, b"are you there?");
+}
+
+#[test]
+fn readers_who_break_the_protocol_are_closed_with_its_code() {
+    let plane = Plane::start(settings());
+    type Bad = fn(&mut Reader);
+    let cases: [(&str, Bad, u16); 8] = [
+        ("an unmasked frame", |reader| drop(reader.stream.write_all(&[0x81, 2, b'h', b'i'])), 1002),
+        ("a fragmented ping", |reader| reader.send(PING, b"x"), 1002),
+        ("a long ping", |reader| reader.send(0x80 | PING, &[0; 126]), 1002),
+        ("a reserved opcode", |reader| reader.send(0x83, b"x"), 1002),
+        ("a reserved bit", |reader| reader.send(0xc1, b"x"), 1002),
+        ("a continuation of nothing", |reader| reader.send(0x80, b"x"), 1002),
+        ("text that is not UTF-8", |reader| reader.send(0x81, &[0xff, 0xfe]), 1007),
+        ("a message too long", |reader| reader.send(0x82, &[0; 5000]), 1009),
+    ];
+    for (name, send, code) in cases {
+        let mut reader = Reader::connect(&plane, "/ws");
+        send(&mut reader);
+        assert_eq!(reader.close_code(), code, "{name}");
+    }
+    assert_eq!(plane.get("/healthz").status, 200);
+}
+
+#[test]
+fn frames_of_absurd_length_are_refused_without_waiting_for_them() {
+    let plane = Plane::start(settings());
+    let mut reader = Reader::connect(&plane, "/ws");
+    let head = [&[0x82, 0xff][..], &u64::MAX.to_be_bytes(), &[1, 2, 3, 4]].concat();
+    reader.stream.write_all(&head).unwrap();
+    assert!(matches!(reader.close_code(), 1009 | 1002));
+}
+
+#[test]
+fn frames_cut_into_single_bytes_are_understood() {
+    let plane = Plane::start(settings());
+    let mut reader = Reader::connect(&plane, "/ws");
+    for byte in [0x89, 0x82, 0, 0, 0, 0, b'h', b'i'] {
+        reader.stream.write_all(&[byte]).unwrap();
+    }
+    loop {
+        let frame = reader.read().unwrap();
+        if frame.opcode == PONG {
+            assert_eq!(frame.payload, b"hi");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_reader_who_does_not_answer_is_dropped() {
+    let plane = Plane::start(Settings { heartbeat_timeout: Duration::from_secs(2), ..settings() });
+    let mut silent = Reader::connect(&plane, "/ws");
+    let mut alive = Reader::connect(&plane, "/ws");
+    let start = Instant::now();
+    // Reads everything, answers nothing.
+    while silent.read().is_some() {
+        assert!(start.elapsed() < PATIENCE);
+        assert_eq!(alive.stream.peek(&mut [0]).unwrap(), 1);
+        alive.message();
+    }
+    assert!(start.elapsed() >= Duration::from_millis(1900), "{:?}", start.elapsed());
+    plane.wait_for("/api/performance", |body| body["counters"]["vless_feed_clients_dropped_total"] == 1);
+    alive.message();
+}
+
+/// Snapshots of a megabyte and more.
+fn with_many_users(plane: &Plane) {
+    let mut sample = plane.backend.sample.lock().unwrap();
+    let one = sample.users[0].clone();
+    sample.users = (0..2000_u64)
+        .map(|number| {
+            let mut user = one.clone();
+            user.ledger_id[..8].copy_from_slice(&number.to_be_bytes());
+            user.email = format!("user-{number}@example.com").into();
+            user
+        })
+        .collect();
+}
+
+#[test]
+fn readers_who_do_not_read_cost_no_memory_and_are_dropped() {
+    let plane = Plane::start(settings());
+    with_many_users(&plane);
+    plane.wait_for("/api/stats", |body| body["users"].as_array().unwrap().len() == 2000);
+    let before = plane.get("/api/stats").json()["memory_bytes"].as_u64().unwrap();
+    let _lazy: Vec<_> = (0..50).map(|_| Reader::connect(&plane, "/ws")).collect();
+    let mut most = 0;
+    let start = Instant::now();
+    wait_until("all of them are dropped", || {
+        std::thread::sleep(Duration::from_millis(100));
+        let stats = plane.get("/api/stats").json();
+        most = most.max(stats["memory_bytes"].as_u64().unwrap());
+        stats["feed_clients"] == 0
+    });
+    assert!(start.elapsed() >= Duration::from_secs(5), "{:?}", start.elapsed());
+    // Each of them had more than a megabyte coming, over and over; together they may hold the snapshots of some seconds.
+    assert!(most < before + (64 << 20), "{before} grew to {most}");
+    let dropped = plane.get("/api/performance").json()["counters"]["vless_feed_clients_dropped_total"].clone();
+    assert_eq!(dropped, 50);
+}
+
+#[test]
+fn a_slow_reader_misses_snapshots_and_gets_whole_messages_all_the_same() {
+    let plane = Plane::start(settings());
+    with_many_users(&plane);
+    plane.wait_for("/api/stats", |body| body["users"].as_array().unwrap().len() == 2000);
+    let mut reader = Reader::connect(&plane, "/ws");
+    assert_eq!(reader.message()["type"], "history");
+    let mut uptimes = Vec::new();
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(2500));
+        let message = reader.message();
+        assert_eq!(message["payload"]["users"].as_array().unwrap().len(), 2000);
+        uptimes.push(message["payload"]["uptime_seconds"].as_u64().unwrap());
+    }
+    assert!(uptimes.is_sorted(), "{uptimes:?}");
+}
+
+#[test]
+fn at_the_end_readers_are_told() {
+    let mut plane = Plane::start(settings());
+    let mut reader = Reader::connect(&plane, "/ws");
+    reader.message();
+    plane.control.stop();
+    assert_eq!(reader.close_code(), 1001);
+}
