@@ -184,10 +184,12 @@ fn a_ping_is_answered_between_messages() {
     assert_eq!(pong.payload, b"are you there?");
 }
 
+/// Does something that a reader must not.
+type Bad = fn(&mut Reader);
+
 #[test]
 fn readers_who_break_the_protocol_are_closed_with_its_code() {
     let plane = Plane::start(settings());
-    type Bad = fn(&mut Reader);
     let cases: [(&str, Bad, u16); 8] = [
         ("an unmasked frame", |reader| drop(reader.stream.write_all(&[0x81, 2, b'h', b'i'])), 1002),
         ("a fragmented ping", |reader| reader.send(PING, b"x"), 1002),

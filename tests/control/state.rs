@@ -176,8 +176,7 @@ fn a_kill_at_any_moment_loses_at_most_the_write_under_way() {
         child.wait().unwrap();
         let said = fs::read_to_string(&output).unwrap();
         let complete = said.rsplit_once('\n').map_or("", |(complete, _)| complete);
-        let said =
-            complete.lines().filter_map(|line| line.strip_prefix("wrote ")?.parse().ok()).last().unwrap_or(0_u64);
+        let said = complete.lines().rev().find_map(|line| line.strip_prefix("wrote ")?.parse().ok()).unwrap_or(0_u64);
         let loaded = load(&path, 0);
         assert!(loaded.warnings.is_empty(), "round {round}: {:?}", loaded.warnings);
         let saved = loaded.saved;

@@ -119,13 +119,12 @@ pub fn documentation() -> (String, String) {
         Condition::Above(limit) => format!("above {limit}"),
         Condition::Below(limit) => format!("below {limit}"),
     };
-    let mut rules = String::new();
-    for rule in default_rules() {
+    let rules = default_rules().into_iter().map(|rule| {
         let (metric, when) = (rule.metric.name(), condition(rule.condition));
-        rules += &format!("| `{}` | `{metric}` {when} | {} s |\n", rule.name, rule.hold.as_secs());
-    }
+        format!("| `{}` | `{metric}` {when} | {} s |\n", rule.name, rule.hold.as_secs())
+    });
     let figures = METRICS.iter().map(|(_, name, what)| format!("| `{name}` | {what} |\n"));
-    (rules, figures.collect())
+    (rules.collect(), figures.collect())
 }
 
 /// An alert that fires.

@@ -85,19 +85,20 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
 
 /// All families as the rows of a Markdown table.
 pub fn documentation(view: &View) -> String {
-    let mut text = String::new();
-    for row in rows() {
+    let lines = rows().map(|row| {
         let labels: Vec<_> = match row.source {
             Source::One(_) => Vec::new(),
-            Source::Many(values) => values(view)
-                .first()
-                .map(|(labels, _)| labels.iter().map(|(name, _)| *name).collect())
-                .unwrap_or_default(),
+            Source::Many(values) => {
+                let values = values(view);
+                values.first().map(|(labels, _)| labels.iter().map(|(name, _)| *name).collect()).unwrap_or_default()
+            }
             Source::Times(label, _) => vec![label],
         };
         let labels = labels.iter().filter(|label| !label.is_empty()).map(|label| format!("`{label}`"));
         let labels = labels.collect::<Vec<_>>().join(", ");
-        text += &format!("| `{}` | {} | {labels} | {} |\n", row.name, row.kind.name(), row.help.trim_end_matches('.'));
-    }
-    text.replace("|  |", "| |")
+        let gap = if labels.is_empty() { "" } else { " " };
+        let help = row.help.trim_end_matches('.');
+        format!("| `{}` | {} |{gap}{labels} | {help} |\n", row.name, row.kind.name())
+    });
+    lines.collect()
 }
