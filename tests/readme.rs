@@ -184,6 +184,47 @@ fn a_name_of_something_that_is_not_there_is_found() {
     assert_eq!(found, wanted.map(|name| format!("conf/README.md: {name}")));
 }
 
+#[test]
+fn each_stop_of_a_walk_is_in_its_file() {
+    let text = page(PAGES[2]);
+    let (_, walks) = text.split_once("\n## Walks\n").unwrap();
+    let (walks, _) = walks.split_once("\n## ").unwrap();
+    assert_eq!(walks.matches("\n### ").count(), 5, "walks");
+    let stops: Vec<_> = walks.lines().filter_map(stop).collect();
+    assert!(stops.len() > 40, "{} stops", stops.len());
+    let missing: Vec<_> = stops.iter().filter(|(file, item)| !is_in(item, &page(file))).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn a_stop_that_is_not_in_its_file_is_found() {
+    let source = "impl Session { fn count(&self) {} }\n// see recount\nconst IDLE: u8 = 1;\n";
+    assert!(is_in("Session::count", source) && is_in("IDLE", source) && is_in("idle", "\"idle\": 300"));
+    assert!(!is_in("Session::recount", source) && !is_in("Relay::count", source) && !is_in("idle", source));
+}
+
+/// File and item of a row of a walk.
+fn stop(row: &str) -> Option<(&str, &str)> {
+    let mut cells = row.strip_prefix("| `")?.split("` | `");
+    let file = cells.next()?;
+    Some((file, cells.next()?.split_once('`')?.0))
+}
+
+/// Whether `source` has an item of this name: the last part is declared there, the others are named.
+fn is_in(item: &str, source: &str) -> bool {
+    let mut names = item.split("::").collect::<Vec<_>>();
+    let last = names.pop().unwrap_or_default();
+    // The last two are for keys: of the configuration's table, and of JSON.
+    let kinds =
+        [("fn ", ""), ("struct ", ""), ("enum ", ""), ("trait ", ""), ("const ", ""), ("    ", " from"), ("\"", "\"")];
+    let ends = |behind: &str| !behind.starts_with(|sign: char| sign.is_alphanumeric() || sign == '_');
+    let is_declared = kinds.iter().any(|(before, after)| {
+        let wanted = format!("{before}{last}{after}");
+        source.match_indices(&wanted).any(|(at, found)| ends(&source[at + found.len()..]))
+    });
+    is_declared && names.iter().all(|name| source.contains(name))
+}
+
 /// What a page links to or names as a file, and what is not there.
 fn dead_ends(path: &str, text: &str) -> Vec<String> {
     let folder = root().join(path).parent().unwrap().to_path_buf();
