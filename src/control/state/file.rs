@@ -78,7 +78,11 @@ fn read(path: &Path) -> io::Result<Saved> {
     decode(&bytes)
 }
 
-fn decode(bytes: &[u8]) -> io::Result<Saved> {
+/// The state that the bytes of a file hold.
+///
+/// # Errors
+/// A sentence about the file: torn, foreign, of a later version.
+pub fn decode(bytes: &[u8]) -> io::Result<Saved> {
     let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let end = bytes.iter().position(|&byte| byte == b'\n').ok_or_else(|| wrong("it is not a state file"))?;
     let (line, body) = (&bytes[..end], &bytes[end + 1..]);
@@ -95,7 +99,11 @@ fn decode(bytes: &[u8]) -> io::Result<Saved> {
     serde_json::from_slice(body).map_err(|error| wrong(&format!("it is damaged: {error}")))
 }
 
-fn encode(saved: &Saved) -> io::Result<Vec<u8>> {
+/// The bytes of a file that holds this state.
+///
+/// # Errors
+/// Never, but for a bug of ours.
+pub fn encode(saved: &Saved) -> io::Result<Vec<u8>> {
     let body = serde_json::to_vec(saved)?;
     let header = Header { format: FORMAT.to_owned(), version: VERSION, bytes: body.len(), sha256: sha256(&body) };
     let mut bytes = serde_json::to_vec(&header)?;

@@ -3,6 +3,7 @@
 //! Each function takes any bytes and panics if an invariant is broken.
 
 mod answers;
+mod control;
 mod stack;
 mod texts;
 mod vision;
@@ -50,6 +51,24 @@ pub(crate) const TARGETS: &[Target] = &[
         words: &[PROXY, b"PROXY TCP4 ", b"PROXY UNKNOWN", b"\r\n", b" 1.2.3.4", b" 65535"],
     },
     Target { name: "config", run: texts::config_text, words: CONFIG_WORDS },
+    Target { name: "users_file", run: texts::users_file, words: USERS_WORDS },
+    Target {
+        name: "import",
+        run: texts::imported,
+        words: &[b"\"settings\":", b"\"clients\":[", b"\"users\":[", b"\"protocol\":\"vless\"", b"null", b"-1"],
+    },
+    Target {
+        name: "state_file",
+        run: control::state_file,
+        words: &[b"\"users\":[", b"\"history\":{", b"null", b"-1", b"\n"],
+    },
+    Target { name: "http_head", run: control::http_head, words: HTTP_WORDS },
+    Target { name: "http_connection", run: control::http_connection, words: HTTP_WORDS },
+    Target {
+        name: "web_socket",
+        run: control::web_socket,
+        words: &[b"\x81\x80\0\0\0\0", b"\x88\x82\0\0\0\0\x03\xe8", b"\x89\x80\0\0\0\0", b"\x01\xfe\x10\x01\0\0\0\0"],
+    },
     Target {
         name: "share_link",
         run: texts::share_link,
@@ -60,6 +79,34 @@ pub(crate) const TARGETS: &[Target] = &[
 const FLOW: &[u8] = b"\x0a\x10xtls-rprx-vision";
 const PROXY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c";
 const TLS13: &[u8] = b"\x00\x2b\x00\x02\x03\x04";
+const USERS_WORDS: &[&[u8]] = &[
+    b"\"version\":1",
+    b"\"revision\":",
+    b"\"users\":[",
+    b"\"email\":",
+    b"\"enabled\":false",
+    b"\"limits\":{",
+    b"\"quota_period\":\"week\"",
+    b"\"expires_at\":\"2030-01-01T00:00:00Z\"",
+    b"18446744073709551616",
+    b"null",
+    b"-1",
+];
+const HTTP_WORDS: &[&[u8]] = &[
+    b"\r\n",
+    b"\r\n\r\n",
+    b"GET / HTTP/1.1\r\n",
+    b"Host: a\r\n",
+    b"Content-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Connection: close\r\n",
+    b"Expect: 100-continue\r\n",
+    b"Upgrade: websocket\r\n",
+    b"%2e%2e",
+    b"?a=%",
+    b"\0",
+    b"HTTP/1.0",
+];
 const CONFIG_WORDS: &[&[u8]] = &[
     b"{}",
     b"[]",

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use vless_rust::app::config::Config;
+use vless_rust::app::accounts::import;
+use vless_rust::app::config::{Config, UsersFile};
 use vless_rust::protocol::share_link::{Security, ShareLink};
 
 use crate::input::shape;
@@ -29,6 +30,33 @@ pub(super) fn config_text(data: &[u8]) -> u64 {
             shape((errors.0.len(), &first.path, first.message.split(' ').take(2).collect::<Vec<_>>()))
         }
     }
+}
+
+/// A users file is refused with places in it, or written again as the same accounts.
+pub(super) fn users_file(data: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(data);
+    match UsersFile::parse(&text, Path::new("users.json"), None) {
+        Ok(file) => {
+            let again = UsersFile::parse(&file.text(), Path::new("users.json"), None);
+            assert_eq!(again.as_ref(), Ok(&file), "{}", file.text());
+            shape((file.users.len(), file.revision.min(9)))
+        }
+        Err(errors) => {
+            let first = errors.0.first().expect("a reason");
+            assert!(first.line <= text.split('\n').count() && !first.message.is_empty());
+            shape((errors.0.len(), &first.path, first.message.split(' ').take(2).collect::<Vec<_>>()))
+        }
+    }
+}
+
+/// Exports of other panels.
+pub(super) fn imported(data: &[u8]) -> u64 {
+    let outcome = import::read(&String::from_utf8_lossy(data));
+    shape(
+        outcome
+            .map(|accounts| accounts.len())
+            .map_err(|error| format!("{error:?}").split('(').next().map(str::to_owned)),
+    )
 }
 
 /// Whatever stands in a link, an importer gets back what was put in: fields are cut out of `data` at 0xff bytes.
