@@ -130,7 +130,7 @@ impl Backend for AppBackend {
     fn execute(&self, order: Order) -> Result<Done, Denied> {
         match order {
             Order::Sessions(query) => live::sessions(&self.handle, query).map(Done::Sessions),
-            Order::Cut(query) => live::cut(&self.handle, query),
+            Order::Cut { query, .. } => live::cut(&self.handle, query),
             order => {
                 let (reply, answer) = mpsc::sync_channel(1);
                 if !self.mailbox.leave(orders::Order::Control { order, reply }) {

@@ -32,7 +32,10 @@ pub trait Backend: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
     Sessions(SessionQuery),
-    Cut(CutQuery),
+    Cut {
+        query: CutQuery,
+        by: String,
+    },
     AddUser {
         user: Value,
         revision: u64,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::alerts::deliver::Deliverer;
 use super::api::{self, Answer, orders};
-use super::backend::{Backend, Denied, Done, Order};
+use super::backend::{Backend, CutQuery, Denied, Done, Order};
 use super::events::{Event, Kind, Level};
 use super::feed::{self, Shared};
 use super::guard::{Guard, Refused};
@@ -213,6 +213,15 @@ impl Desk {
 
     /// The answer to an order that was obeyed or not.
     pub fn finished(&mut self, order: &Order, result: Result<Done, Denied>) -> Reply {
+        if let (Order::Cut { query, by }, Ok(Done::Cut { sessions, took })) = (order, &result) {
+            let whose = match query {
+                CutQuery::Session(id) => format!("session {id}"),
+                CutQuery::User(email) => format!("{sessions} sessions of {email}"),
+                CutQuery::Source(address) => format!("{sessions} sessions from {address}"),
+            };
+            let text = format!("{whose} cut in {} ms", took.as_millis());
+            self.report(Event::new(Kind::Cut, Level::Info, text).by(by.clone()));
+        }
         if !matches!(order, Order::Sessions(_) | Order::Link { .. } | Order::QrCode { .. }) {
             // Whoever asks next must see what was changed.
             self.view.refresh(self.backend.sample());

@@ -170,7 +170,7 @@ fn live_sessions_are_listed_with_their_filters_and_cut() {
             connections: vec![SessionLine { id: "0-1-2".to_owned(), upload_bytes: 5, ..SessionLine::default() }],
             next: Some("0-1-2".to_owned()),
         })),
-        Order::Cut(_) => Ok(Done::Cut { sessions: 3, took: Duration::from_millis(12) }),
+        Order::Cut { .. } => Ok(Done::Cut { sessions: 3, took: Duration::from_millis(12) }),
         _ => Err(Denied::not_found("such thing")),
     });
     let page = plane.get("/api/connections?user=ann%40example.com&source=203.0.113.7&target=x&limit=1&after=0-0-0");
@@ -200,7 +200,14 @@ fn live_sessions_are_listed_with_their_filters_and_cut() {
         CutQuery::User("ann".to_owned()),
         CutQuery::Source("::1".parse().unwrap()),
     ];
-    assert_eq!(orders[2..], cuts.map(Order::Cut));
+    assert_eq!(orders[2..], cuts.map(|query| Order::Cut { query, by: "127.0.0.1".to_owned() }));
+    drop(orders);
+    let events = plane.get("/api/events?kind=cut").json();
+    let texts: Vec<_> =
+        events["events"].as_array().unwrap().iter().map(|event| event["text"].as_str().unwrap()).collect();
+    let expected = ["3 sessions from ::1 cut in 12 ms", "3 sessions of ann cut in 12 ms", "session 0-1-2 cut in 12 ms"];
+    assert_eq!(texts, expected);
+    assert_eq!(events["events"][0]["by"], "127.0.0.1");
 }
 
 #[test]

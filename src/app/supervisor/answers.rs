@@ -40,7 +40,7 @@ impl Supervisor {
                 let body = json!({ "ok": true, "changes": changes.said, "needs_restart": changes.needs_restart });
                 Ok(Done::Json { status: 200, body, revision: None })
             }
-            Order::Sessions(_) | Order::Cut(_) | Order::QrCode { .. } => {
+            Order::Sessions(_) | Order::Cut { .. } | Order::QrCode { .. } => {
                 Err(Denied::new(500, "internal", "this order is not for the supervisor"))
             }
         }

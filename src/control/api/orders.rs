@@ -26,8 +26,8 @@ pub fn read(route: &Route<'_>, method: Method, request: &Request, by: &str) -> R
     let by = by.to_owned();
     match *route {
         Route::Connections if method == Method::Get => sessions(request).map(Order::Sessions),
-        Route::Connections => cut(request).map(Order::Cut),
-        Route::Connection(id) => Ok(Order::Cut(CutQuery::Session(id.to_owned()))),
+        Route::Connections => cut(request).map(|query| Order::Cut { query, by }),
+        Route::Connection(id) => Ok(Order::Cut { query: CutQuery::Session(id.to_owned()), by }),
         Route::Reload => Ok(Order::Reload { by }),
         Route::Users => Ok(Order::AddUser { user: object(&request.body)?, revision: revision(request)?, by }),
         Route::User(email, what) => user(email, what, method, request, by),

@@ -1,0 +1,135 @@
+"""A running server, a target behind it, and a VLESS client in a few lines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import socketserver
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+import uuid
+from pathlib import Path
+from typing import Any
+
+import monitor
+
+ROOT = Path(__file__).resolve().parents[3]
+PROGRAM = str(Path(os.environ.get("VLESS_RUST", ROOT / "target/release/vless-rust")).resolve())
+PATIENCE_S = 30
+
+USERS = {"ann@example.com": "5783a3e7-e373-51cd-8642-c83782b807c5", "ben": "0b0b9d3c-4f0e-4b58-9a57-0d6b9f5c2a11"}
+VIEW_TOKEN = "looks-0123456789abcdef"
+ADMIN_TOKEN = "changes-0123456789abcdef"
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(what: str, condition: Any) -> Any:
+    """The first true value of `condition()`."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if value := condition():
+                return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited in vain until {what}")
+
+
+class Echo(socketserver.ThreadingTCPServer):
+    """Sends back what it gets."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 512
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                while data := self.request.recv(65536):
+                    self.request.sendall(data)
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), self.Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        return self.server_address[1]
+
+
+def open_session(server_port: int, user: str, target_port: int) -> socket.socket:
+    """A connection through the server; the answer's header is read."""
+    client = socket.create_connection(("127.0.0.1", server_port), timeout=PATIENCE_S)
+    address = b"\x01" + socket.inet_aton("127.0.0.1")
+    client.sendall(b"\x00" + uuid.UUID(USERS[user]).bytes + b"\x00\x01" + struct.pack(">H", target_port) + address)
+    return client
+
+
+def receive(client: socket.socket, count: int) -> bytes:
+    """Exactly so many bytes."""
+    data = b""
+    while len(data) < count:
+        chunk = client.recv(count - len(data))
+        if not chunk:
+            raise AssertionError(f"the stream ended after {len(data)} of {count} bytes")
+        data += chunk
+    return data
+
+
+class ServiceCase(unittest.TestCase):
+    """One server for all tests of a class."""
+
+    overrides: dict[str, Any] = {}
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="control-")
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = Path(folder.name)
+        cls.port, cls.monitor_port = free_port(), free_port()
+        cls.echo = Echo()
+        cls.addClassCleanup(cls.echo.server_close)
+        cls.addClassCleanup(cls.echo.shutdown)
+        config = {
+            "server": {"listen": "127.0.0.1", "port": cls.port},
+            "users": [{"uuid": id, "email": email} for email, id in USERS.items()],
+            "outbound": {"allow": ["127.0.0.0/8"]},
+            "monitoring": {
+                "port": cls.monitor_port,
+                "token": VIEW_TOKEN,
+                "admin_token": ADMIN_TOKEN,
+                "state_interval": 1,
+            }
+            | cls.overrides,
+            "log": {"level": "debug", "file": "log", "access": True, "format": "json"},
+        }
+        (cls.folder / "config.json").write_text(json.dumps(config))
+        os.chmod(cls.folder / "config.json", 0o600)
+        cls.start()
+
+    @classmethod
+    def start(cls) -> None:
+        cls.server = subprocess.Popen([PROGRAM, "run", "config.json"], cwd=cls.folder, stderr=subprocess.DEVNULL)
+        cls.addClassCleanup(cls.server.wait)
+        cls.addClassCleanup(cls.server.kill)
+        wait_until("the server is ready", lambda: monitor.get(cls.url("/readyz"), None)[0] == 200)
+
+    @classmethod
+    def url(cls, path: str) -> str:
+        return f"http://127.0.0.1:{cls.monitor_port}{path}"
+
+    def api(self, path: str) -> Any:
+        status, _, body = monitor.get(self.url(path), ADMIN_TOKEN)
+        self.assertEqual(status, 200, body)
+        return json.loads(body)
