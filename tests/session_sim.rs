@@ -7,6 +7,8 @@ mod sim;
 
 #[path = "session_sim/cuts.rs"]
 mod cuts;
+#[path = "session_sim/fairness.rs"]
+mod fairness;
 #[path = "session_sim/half_close.rs"]
 mod half_close;
 #[path = "session_sim/memory.rs"]

@@ -256,6 +256,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             user: Arc::clone(&user),
             target: request.target.clone(),
             flow: request.flow,
+            asked_at: cx.means.now,
             books: None,
         });
         // The first block came with the request.

@@ -1,6 +1,7 @@
 //! Who is on the other side of a session, and whose counters its bytes go to.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::books::Books;
 use super::{Fallback, Flow, Target, User};
@@ -22,6 +23,8 @@ pub(super) struct Account {
     /// `None` where every session inside has its own.
     pub(super) target: Option<Target>,
     pub(super) flow: Flow,
+    /// When its request was accepted.
+    pub(super) asked_at: Instant,
     /// What a relay of packets has counted, once it is over.
     pub(super) books: Option<Box<Books>>,
     pub(super) _permit: SessionPermit,

@@ -42,6 +42,9 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         counters.uplink_spliced_bytes.add(up.spliced_bytes - up_before.spliced_bytes);
         lane.uplink_bytes.add(up.payload_bytes - up_before.payload_bytes);
         let (down, down_before) = (now.traffic.downlink, before.traffic.downlink);
+        if down_before.payload_bytes == 0 && down.payload_bytes > 0 {
+            counters.timings.first_byte.record(cx.means.now.saturating_duration_since(account.asked_at));
+        }
         counters.downlink_bytes.add(down.payload_bytes - down_before.payload_bytes);
         counters.downlink_unchanged_bytes.add(down.unchanged_bytes - down_before.unchanged_bytes);
         counters.downlink_spliced_bytes.add(down.spliced_bytes - down_before.spliced_bytes);

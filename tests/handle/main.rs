@@ -9,6 +9,7 @@ mod cut;
 mod list;
 mod listeners;
 mod states;
+mod timings;
 
 use std::sync::mpsc::Receiver;
 

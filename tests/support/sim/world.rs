@@ -79,6 +79,8 @@ pub(crate) struct World {
     pub(crate) spurious: bool,
     /// Loses wake-ups, to see whether that is noticed.
     pub(crate) plant: Option<Plant>,
+    /// Bytes that went through all sockets in the longest turn.
+    pub(crate) most_moved_in_a_turn: usize,
     /// Something happened since the last turn.
     woken: bool,
     pub(crate) steps: usize,
@@ -150,6 +152,7 @@ impl World {
             runs: Vec::new(),
             spurious: false,
             plant: None,
+            most_moved_in_a_turn: 0,
             woken: true,
             steps: 0,
             held_bytes_peak: 0,
@@ -244,6 +247,18 @@ impl World {
         page.next().map(|(_, session)| session.view(self.now))
     }
 
+    /// Lets everything happen around one session, and tells of it; true if the session is to go on.
+    pub(crate) fn happens_for(&mut self, number: usize) -> bool {
+        let acts = ACTS.iter().filter(|act| !matches!(act, Act::Turn));
+        while acts.clone().any(|&act| self.act(number, act)) {}
+        self.is_queued(number)
+    }
+
+    /// A session waits for its next turn.
+    pub(crate) fn is_queued(&self, number: usize) -> bool {
+        self.schedule.standing(self.runs[number].token).is_some_and(|standing| standing.queued)
+    }
+
     /// One thing happens; false if nothing can without time.
     pub(crate) fn step(&mut self) -> bool {
         self.steps += 1;
@@ -299,7 +314,7 @@ impl World {
     }
 
     /// The scheduler's turn, as a worker gives it; false if there is nobody to serve.
-    fn turn(&mut self) -> bool {
+    pub(crate) fn turn(&mut self) -> bool {
         let (schedule, lent) = self.parts();
         if !schedule.is_busy(&lent) || (self.plant == Some(Plant::TurnLost) && !self.woken) {
             return false;
@@ -321,6 +336,7 @@ impl World {
             run.longest_turn = run.longest_turn.max(run.moved() - before);
             moved += run.moved() - before;
         }
+        self.most_moved_in_a_turn = self.most_moved_in_a_turn.max(moved);
         let was_cut = self.counters.turns_cut_by_budget.value() > cut_before;
         assert!(moved > 0 || !was_cut, "sessions want another turn and used none:\n{}", self.describe());
         true
@@ -343,7 +359,7 @@ impl World {
     }
 
     /// Moves time to the next thing that needs it, if that is not after `until`; false if there is none.
-    fn jump(&mut self, until: Option<Instant>) -> bool {
+    pub(crate) fn jump(&mut self, until: Option<Instant>) -> bool {
         let times = self.runs.iter().flat_map(|run| {
             let target = run.target.wakes_at().filter(|_| run.connected);
             [run.dial_due, run.client.wakes_at(), target]

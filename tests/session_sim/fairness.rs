@@ -1,0 +1,88 @@
+//! Who goes first: however much others move, whoever becomes ready waits for a bounded amount of work.
+
+use std::time::Duration;
+
+use vless_rust::io::splice::PipePool;
+use vless_rust::reactor::schedule::{BULK_SHARE_BYTES, LIGHT_SHARE_BYTES, TURN_WORK_BYTES};
+
+use super::KINDS;
+use super::sim::peer::Op;
+use super::sim::plan::request;
+use super::sim::socket::Manners;
+use super::sim::tls::ClientTls;
+use super::sim::world::{Plan, World};
+
+const BULK_SESSIONS: usize = 16;
+
+/// Sessions whose targets have more to say than anybody reads in a few turns; they move much already. Behind them is one
+/// more that is connected and silent.
+fn busy(kind: Option<ClientTls>, pipes: bool) -> World {
+    let mut world = World::new(1, kind.is_some());
+    world.pipes = pipes.then(PipePool::new);
+    let manners = Manners { window: 1 << 30, ..Manners::smooth() };
+    for _ in 0..=BULK_SESSIONS {
+        let mut plan = Plan::quiet(kind.map(ClientTls::config));
+        plan.client = vec![Op::WaitOpen, Op::Header(request())];
+        (plan.client_manners, plan.target_manners) = (manners.clone(), manners.clone());
+        world.admit(plan);
+    }
+    world.pass(Duration::ZERO);
+    let answer = world.rng.bytes(2 << 20);
+    assert!(world.runs.iter().all(|run| run.connected));
+    for run in &mut world.runs[..BULK_SESSIONS] {
+        run.target.script.extend([Op::Say(answer.clone()), Op::Fin]);
+    }
+    for number in 0..BULK_SESSIONS {
+        assert!(world.happens_for(number));
+    }
+    // The first turn of each finds out that it moves much.
+    assert!(world.turn());
+    world.most_moved_in_a_turn = 0;
+    world
+}
+
+/// Bytes that all others move in one turn at the most: the last of them may begin just before the work is done. Each byte
+/// is received and sent, and TLS puts some around it.
+const TURN_BYTES_MAX: usize = 2 * (TURN_WORK_BYTES + BULK_SHARE_BYTES) * 11 / 10;
+
+#[test]
+fn a_new_client_is_served_in_every_turn_beside_bulk_and_turns_are_short() {
+    for kind in KINDS {
+        for pipes in [false, true] {
+            let mut world = busy(kind, pipes);
+            let newcomer = world.admit(Plan::quiet(kind.map(ClientTls::config)));
+            world.runs[newcomer].client.script.extend([Op::WaitOpen, Op::Header(request())]);
+            // It is let go on as soon as it can; the others go on all the while.
+            let (mut turns, mut waited) = (0, 0);
+            while world.runs[newcomer].wished.is_none() {
+                let was_ready = world.happens_for(newcomer);
+                assert!(world.turn());
+                turns += 1;
+                // What it was told before a turn it has heard behind it.
+                waited += usize::from(was_ready && world.is_queued(newcomer));
+            }
+            assert_eq!(waited, 0, "{kind:?}: it waited while others moved much");
+            assert!(turns <= 12, "{kind:?}: {turns} turns for a handshake and a request");
+            let most = world.most_moved_in_a_turn;
+            assert!((1..=TURN_BYTES_MAX).contains(&most), "{kind:?}: {most} bytes in a turn");
+        }
+    }
+}
+
+#[test]
+fn bulk_goes_on_beside_those_who_always_have_something_to_say() {
+    for kind in KINDS {
+        let mut world = busy(kind, false);
+        let talker = BULK_SESSIONS;
+        for turn in 0..40 {
+            world.runs[talker].client.script.push_back(Op::Say(vec![turn; 10]));
+            world.happens_for(talker);
+            let before: usize = world.runs.iter().map(|run| run.target.link.borrow().received).sum();
+            assert!(world.turn());
+            let after: usize = world.runs.iter().map(|run| run.target.link.borrow().received).sum();
+            let heard = world.runs[talker].target.link.borrow().going.len();
+            assert!(after - before >= TURN_WORK_BYTES / 2, "{kind:?}: bulk has moved {} bytes", after - before);
+            assert_eq!(heard, 10 * (usize::from(turn) + 1), "{kind:?}: the other was not heard at once");
+        }
+    }
+}
