@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vless_rust::io::splice::PipePool;
-use vless_rust::reactor::schedule::{BULK_SHARE_BYTES, LIGHT_SHARE_BYTES, TURN_WORK_BYTES};
+use vless_rust::reactor::schedule::{QUIET_TURN_WORK_BYTES, TURN_WORK_BYTES};
 
 use super::KINDS;
 use super::sim::peer::Op;
@@ -43,7 +43,14 @@ fn busy(kind: Option<ClientTls>, pipes: bool) -> World {
 
 /// Bytes that all others move in one turn at the most: the last of them may begin just before the work is done. Each byte
 /// is received and sent, and TLS puts some around it.
-const TURN_BYTES_MAX: usize = 2 * (TURN_WORK_BYTES + BULK_SHARE_BYTES) * 11 / 10;
+const TURN_BYTES_MAX: usize = around(2 * TURN_WORK_BYTES);
+
+/// The same while nobody else has said anything for a while; a share is half of the turn.
+const QUIET_TURN_BYTES_MAX: usize = around(QUIET_TURN_WORK_BYTES * 3 / 2);
+
+const fn around(work_bytes: usize) -> usize {
+    2 * work_bytes * 11 / 10
+}
 
 #[test]
 fn a_new_client_is_served_in_every_turn_beside_bulk_and_turns_are_short() {
@@ -66,6 +73,19 @@ fn a_new_client_is_served_in_every_turn_beside_bulk_and_turns_are_short() {
             let most = world.most_moved_in_a_turn;
             assert!((1..=TURN_BYTES_MAX).contains(&most), "{kind:?}: {most} bytes in a turn");
         }
+    }
+}
+
+#[test]
+fn turns_are_longer_while_nobody_else_speaks_and_still_bounded() {
+    for kind in KINDS {
+        let mut world = busy(kind, false);
+        world.now += Duration::from_secs(1);
+        for _ in 0..4 {
+            assert!(world.turn());
+        }
+        let most = world.most_moved_in_a_turn;
+        assert!((TURN_BYTES_MAX..=QUIET_TURN_BYTES_MAX).contains(&most), "{kind:?}: {most} bytes in a turn");
     }
 }
 

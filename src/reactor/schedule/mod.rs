@@ -25,7 +25,7 @@ use std::time::Instant;
 pub use self::baggage::Baggage;
 pub use self::lent::Lent;
 use self::queues::{Pace, Ready, Starved};
-pub use self::serving::{BULK_SHARE_BYTES, LIGHT_SHARE_BYTES, TURN_WORK_BYTES};
+pub use self::serving::{LIGHT_SHARE_BYTES, QUIET_TURN_WORK_BYTES, TURN_WORK_BYTES};
 pub use self::shedding::OPENING_GRACE;
 use self::shedding::Openings;
 use crate::io::alarm::Alarm;
@@ -45,6 +45,8 @@ pub struct Schedule<S, D, B> {
     /// Sessions whose deadline may have come.
     due: VecDeque<Token>,
     openings: Openings,
+    /// When somebody was ready who moves little or is being opened.
+    spoken_at: Option<Instant>,
     wishes: VecDeque<(Token, Wish)>,
     /// Empty; its memory is used again.
     wish_list: Vec<Wish>,
@@ -94,6 +96,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
             starved: Starved::default(),
             due: VecDeque::new(),
             openings: Openings::default(),
+            spoken_at: None,
             wishes: VecDeque::new(),
             wish_list: Vec::new(),
             closed: VecDeque::new(),
@@ -275,7 +278,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
             slot.opening = false;
             self.openings.leave();
         }
-        slot.pace = if slot.opening { Pace::Opening } else { Pace::of(work) };
+        slot.pace = if slot.opening { Pace::Opening } else { slot.pace.after(work) };
         match next {
             Next::Close => return self.close(token, lent),
             Next::Again => self.ready.enter(token, slot.pace, &mut slot.queued),

@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 
 use crate::io::token::Token;
 
-/// A session that did more than this in its last turn moves much.
+/// A session that does more than this in a turn moves much.
 const LIGHT_WORK_BYTES: usize = 32 << 10;
+
+/// So many turns with less work make it one that moves little again: much comes with small events in between.
+const CALM_TURNS: u8 = 8;
 
 /// How a session has gone on so far, which decides when it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,14 +17,18 @@ pub(super) enum Pace {
     Opening,
     /// It moves little.
     Light,
-    /// It moves much.
-    Bulk,
+    /// It moves much, or did until a few turns ago.
+    Bulk { calm_turns: u8 },
 }
 
 impl Pace {
-    /// That of a session that did so much work in its last turn.
-    pub(super) fn of(work_bytes: usize) -> Self {
-        if work_bytes > LIGHT_WORK_BYTES { Self::Bulk } else { Self::Light }
+    /// That of an admitted session after a turn of so much work.
+    pub(super) fn after(self, work_bytes: usize) -> Self {
+        match self {
+            _ if work_bytes > LIGHT_WORK_BYTES => Self::Bulk { calm_turns: 0 },
+            Self::Bulk { calm_turns } if calm_turns < CALM_TURNS => Self::Bulk { calm_turns: calm_turns + 1 },
+            _ => Self::Light,
+        }
     }
 }
 
@@ -40,7 +47,7 @@ impl Ready {
             let queue = match pace {
                 Pace::Light => &mut self.light,
                 Pace::Opening => &mut self.openings,
-                Pace::Bulk => &mut self.bulk,
+                Pace::Bulk { .. } => &mut self.bulk,
             };
             queue.push_back(token.with_leg(0));
         }
@@ -95,5 +102,23 @@ impl Starved {
 
     pub(super) fn alive(&self) -> usize {
         self.alive
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_long_turn_makes_a_session_bulk_and_some_short_ones_light_again() {
+        let mut pace = Pace::Opening.after(100);
+        assert_eq!(pace, Pace::Light);
+        pace = pace.after(LIGHT_WORK_BYTES + 1);
+        for _ in 0..CALM_TURNS {
+            pace = pace.after(0);
+            assert!(matches!(pace, Pace::Bulk { .. }));
+        }
+        assert_eq!(pace.after(LIGHT_WORK_BYTES), Pace::Light);
+        assert_eq!(pace.after(1 << 20), Pace::Bulk { calm_turns: 0 });
     }
 }

@@ -4,6 +4,8 @@
 //! Nobody goes first for ever: every queue is served in the order of arrival, a session that does much in a turn is one of
 //! those who move much in the next, and these get their part of every turn.
 
+use std::time::Duration;
+
 use super::Schedule;
 use super::baggage::Baggage;
 use super::lent::Lent;
@@ -11,12 +13,18 @@ use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
 use crate::io::token::Token;
 use crate::session::Session;
+use crate::session::allowance::TURN_BYTES_MAX;
 
-/// Work of a turn, in bytes, for those who move much: the time for which anybody else waits.
+/// Work of a turn, in bytes, for those who move much, while others have something to say now and then: the time for which
+/// these wait.
 pub const TURN_WORK_BYTES: usize = 256 << 10;
 
-/// Work in one direction of a session that moves much, in one turn. Shorter shares cost more per byte.
-pub const BULK_SHARE_BYTES: usize = 256 << 10;
+/// The same while nobody else has said anything for a while. Every turn asks the kernel what has happened, so that long ones
+/// cost less per byte; whoever breaks the silence waits for one of these, and then for short ones.
+pub const QUIET_TURN_WORK_BYTES: usize = 2 << 20;
+
+/// Without a word of others for so long, turns are long.
+const QUIET_AFTER: Duration = Duration::from_millis(20);
 
 /// Work in one direction of any other session: what comes with a request, or the beginning of much.
 pub const LIGHT_SHARE_BYTES: usize = 64 << 10;
@@ -38,6 +46,9 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
     /// come. Each of them goes on once.
     pub fn serve_urgent(&mut self, lent: &mut Lent<'_>) {
         self.serve_starved(lent);
+        if !self.ready.light.is_empty() || !self.ready.openings.is_empty() {
+            self.spoken_at = Some(lent.now);
+        }
         for _ in 0..self.ready.light.len() {
             if let Some(token) = self.ready.light.pop_front() {
                 self.take_turn(token, LIGHT_SHARE_BYTES, lent);
@@ -58,13 +69,16 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
 
     /// A turn for those who move much, one after the other, until the turn's work is done; the others go on in the next.
     pub fn serve_bulk(&mut self, lent: &mut Lent<'_>) {
+        let is_quiet = self.spoken_at.is_none_or(|at| at + QUIET_AFTER <= lent.now);
+        let (turn_bytes, share_bytes) =
+            if is_quiet { (QUIET_TURN_WORK_BYTES, TURN_BYTES_MAX) } else { (TURN_WORK_BYTES, TURN_WORK_BYTES) };
         let mut work = 0;
         for _ in 0..self.ready.bulk.len() {
-            if work >= TURN_WORK_BYTES {
-                return;
+            if work >= turn_bytes {
+                break;
             }
             if let Some(token) = self.ready.bulk.pop_front() {
-                work += self.take_turn(token, BULK_SHARE_BYTES, lent);
+                work += self.take_turn(token, share_bytes, lent);
             }
         }
         self.serve_starved(lent);
