@@ -6,12 +6,15 @@ use super::Supervisor;
 use crate::app::accounts::change::{Change, Changed, Refusal};
 use crate::app::accounts::standing::standing;
 use crate::app::accounts::store::StoreError;
+use crate::app::client_configs::{self, Format};
 use crate::app::clock::unix_time;
 use crate::app::config::{Config, User, user_json};
 use crate::app::exit::Failure;
 use crate::app::link;
+use crate::app::qr::Qr;
 use crate::control::backend::{Denied, Done, Order};
 use crate::control::events::{Kind, Level};
+use crate::protocol::share_link::ShareLink;
 use crate::protocol::user_id::mask;
 
 impl Supervisor {
@@ -40,7 +43,8 @@ impl Supervisor {
                 let body = json!({ "ok": true, "changes": changes.said, "needs_restart": changes.needs_restart });
                 Ok(Done::Json { status: 200, body, revision: None })
             }
-            Order::Sessions(_) | Order::Cut { .. } | Order::QrCode { .. } => {
+            Order::QrCode { email } => self.qr_code(&email),
+            Order::Sessions(_) | Order::Cut { .. } => {
                 Err(Denied::new(500, "internal", "this order is not for the supervisor"))
             }
         }
@@ -64,12 +68,32 @@ impl Supervisor {
         Ok(self.user(200, Some(user)))
     }
 
+    /// What a client imports, as a link and as whole configurations.
     fn link(&self, email: &str) -> Result<Done, Denied> {
+        let link = self.share_link(email)?;
+        let certificate = self.parts.certificates.first();
+        let text = |format| client_configs::text(format, &link, certificate);
+        let formats = json!({
+            "xray": text(Format::Xray),
+            "sing-box": text(Format::SingBox),
+            "mihomo": text(Format::Mihomo),
+        });
+        let body = json!({ "link": link.to_string(), "formats": formats });
+        Ok(Done::Json { status: 200, body, revision: None })
+    }
+
+    fn qr_code(&self, email: &str) -> Result<Done, Denied> {
+        let code = Qr::new(&self.share_link(email)?.to_string());
+        let too_long = || Denied::new(422, "too_long", "the link is longer than a QR code can hold");
+        code.map(|code| Done::Svg(code.svg())).ok_or_else(too_long)
+    }
+
+    fn share_link(&self, email: &str) -> Result<ShareLink, Denied> {
         let config = &self.parts.config;
         self.find(email)?;
         let links = link::links(config, &link::host(config), &self.parts.certificates, Some(email));
-        let link = links.map_err(|failure| invalid(&failure))?.first().map(ToString::to_string);
-        Ok(Done::Json { status: 200, body: json!({ "link": link }), revision: None })
+        let links = links.map_err(|failure| invalid(&failure))?;
+        links.into_iter().next().ok_or_else(|| Denied::not_found("link of this user"))
     }
 
     fn find(&self, email: &str) -> Result<&User, Denied> {
