@@ -87,10 +87,29 @@ def receive(client: socket.socket, count: int) -> bytes:
     return data
 
 
+class UdpEcho:
+    """Sends datagrams back."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                data, sender = self.socket.recvfrom(65536)
+                self.socket.sendto(data, sender)
+
+
 class ServiceCase(unittest.TestCase):
     """One server for all tests of a class."""
 
     overrides: dict[str, Any] = {}
+    tls: dict[str, Any] = {}
+    flows: dict[str, str] = {}
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -103,7 +122,8 @@ class ServiceCase(unittest.TestCase):
         cls.addClassCleanup(cls.echo.shutdown)
         config = {
             "server": {"listen": "127.0.0.1", "port": cls.port},
-            "users": [{"uuid": id, "email": email} for email, id in USERS.items()],
+            "users": [{"uuid": id, "email": email, "flow": cls.flows.get(email, "")} for email, id in USERS.items()],
+            "tls": cls.tls,
             "outbound": {"allow": ["127.0.0.0/8"]},
             "monitoring": {
                 "port": cls.monitor_port,

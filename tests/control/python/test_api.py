@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import time
 import urllib.request
 
 import monitor
+import vless
 from prometheus_client.parser import text_string_to_metric_families
-from service import ADMIN_TOKEN, USERS, VIEW_TOKEN, ServiceCase, open_session, receive, wait_until
+from service import ADMIN_TOKEN, USERS, VIEW_TOKEN, ServiceCase, UdpEcho, open_session, receive, wait_until
+from websockets.sync.client import connect
 
 
 class MonitoringScript(ServiceCase):
@@ -36,23 +39,38 @@ class MonitoringScript(ServiceCase):
 
 
 class Bytes(ServiceCase):
-    def test_all_places_tell_the_bytes_that_a_client_moved(self) -> None:
-        """Sessions that finish, and some that are cut in the middle."""
+    """Sessions in every mode, some of which are cut after their exchange."""
+
+    modes = {"tcp": vless.echo_tcp, "udp": vless.echo_udp, "mux": vless.echo_mux}
+    sessions = int(os.environ.get("CONTROL_SESSIONS", "200"))
+
+    def exchange(self, rng: random.Random, number: int) -> tuple[str, int]:
+        """One session; returns whose it was and what it moved each way."""
+        mode = rng.choice(list(self.modes))
+        user = "ben" if mode == "vision" else "ann@example.com"
+        size = rng.choice([2, 100, 5000, 70_000] if mode == "udp" else [2, 100, 5000, 70_000, 300_000])
+        with vless.connect(self.port, bool(self.tls)) as stream:
+            target = self.udp_echo.port if mode == "udp" else self.echo.port
+            self.modes[mode](stream, USERS[user], target, rng.randbytes(size))
+            if number % 20 == 0:
+                address = stream.getsockname()
+                self.cut(f"{address[0]}:{address[1]}", stream)
+        return user, size
+
+    def test_all_places_tell_the_bytes_that_clients_moved(self) -> None:
+        type(self).udp_echo = UdpEcho()
         moved = {user: 0 for user in USERS}
-        lock = threading.Lock()
-        sessions = 300
+        lock, failures = threading.Lock(), []
+        sessions = self.sessions // 4 * 4
 
         def work(seed: int) -> None:
             rng = random.Random(seed)
             for number in range(sessions // 4):
-                user = rng.choice(list(USERS))
-                size = rng.choice([1, 100, 5000, 70_000, 300_000])
-                with open_session(self.port, user, self.echo.port) as client:
-                    threading.Thread(target=client.sendall, args=(rng.randbytes(size),)).start()
-                    receive(client, 2 + size)
-                    if number % 10 == 0:
-                        address = client.getsockname()
-                        self.cut(f"{address[0]}:{address[1]}", client)
+                try:
+                    user, size = self.exchange(rng, number)
+                except Exception as error:
+                    failures.append(f"{seed}.{number}: {error!r}")
+                    return
                 with lock:
                     moved[user] += size
 
@@ -61,6 +79,7 @@ class Bytes(ServiceCase):
             thread.start()
         for thread in threads:
             thread.join()
+        self.assertEqual(failures, [])
 
         total = sum(moved.values())
         stats = wait_until("all sessions have ended", lambda: self.stats_after(sessions))
@@ -77,6 +96,11 @@ class Bytes(ServiceCase):
         self.assertEqual(self.metric_bytes(), {"uplink": total, "downlink": total})
         self.check_access_log(total)
         self.check_state(total)
+        url = f"ws://127.0.0.1:{self.monitor_port}/ws"
+        with connect(url, additional_headers={"Authorization": f"Bearer {VIEW_TOKEN}"}, max_size=None) as feed:
+            feed.recv(timeout=10)
+            snapshot = json.loads(feed.recv(timeout=10))["payload"]
+        self.assertEqual((snapshot["total_upload_bytes"], snapshot["total_download_bytes"]), (total, total))
 
     def cut(self, address: str, client: object) -> None:
         listed = wait_until("the session is listed", lambda: [
@@ -124,6 +148,12 @@ class Bytes(ServiceCase):
             return (state["upload_bytes"], state["download_bytes"]) == (total, total)
 
         wait_until("the state file has all bytes", saved)
+
+
+class BytesOverTls(Bytes):
+    tls = {"enabled": True}
+    flows = {"ben": "xtls-rprx-vision"}
+    modes = Bytes.modes | {"vision": vless.echo_vision}
 
 
 class Crash(ServiceCase):
