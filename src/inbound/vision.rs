@@ -12,7 +12,7 @@ use crate::io::random::Random;
 use crate::protocol::request::RESPONSE;
 use crate::protocol::vision::{BLOCK_BYTES_MAX, Pad, Phase, Piece, Seed, Sniff, Unpad, blocks_max};
 
-/// The most payload for one call of [`Vision::encode`] while padding, in bytes. At the very worst, with an unusual
+/// The most payload for one call of `Vision::encode` while padding, in bytes. At the very worst, with an unusual
 /// seed, what becomes of it still fits the largest buffer, together with what TLS says unasked.
 pub const PADDED_BYTES_MAX: usize = 24 << 10;
 

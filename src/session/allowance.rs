@@ -1,18 +1,18 @@
 //! How much a session may do in one call, set from outside: its share of the worker's turn, and what its user's limits
 //! let through.
 //!
-//! Each direction has a [`Share`] of its own and takes from it what it does. Two things may run out. Work is the worker's
-//! time, measured in bytes, and more of it comes with the next turn. Bytes are what a speed limit or a quota lets through,
-//! and more of them come at an instant that whoever set the limit knows.
+//! Each direction has a [`Share`] of its own and takes from it what it does. Two things may run out. Work is the
+//! worker's time, measured in bytes, and more of it comes with the next turn. Bytes are what a speed limit or a quota
+//! lets through, and more of them come at an instant that whoever set the limit knows.
 
 use std::time::Instant;
 
 use super::pause::Pause;
 
-/// Work of one direction in one turn where nobody has a reason for less: a busy session must not starve the others.
+/// The usual work of one direction in one turn, in bytes. A busy session must not starve the others.
 pub const TURN_BYTES_MAX: usize = 1 << 20;
 
-/// What one packet, frame or chunk costs of a turn's work besides its bytes: passing it on takes a system call, however
+/// What a packet, frame or chunk costs of a turn's work besides its bytes. Passing it on takes a system call, however
 /// short it is.
 pub const PACKET_COST_BYTES: usize = 1 << 10;
 
@@ -42,7 +42,7 @@ pub struct Limit {
 }
 
 impl Allowance {
-    /// When a limit that is used up lets something through again; `None` while none is.
+    /// When a limit that is used up lets something through again. `None`: no limit is used up.
     pub fn more_at(&self) -> Option<Instant> {
         let used_up = [self.uplink, self.downlink].into_iter().filter_map(|share| share.limit);
         used_up.filter(|limit| limit.bytes == 0).map(|limit| limit.more_at).min()
@@ -62,12 +62,12 @@ impl Default for Allowance {
 }
 
 impl Share {
-    /// The most to receive at once; zero when something has run out.
+    /// The most bytes to receive at once. 0: something has run out.
     pub fn bytes(&self) -> usize {
         self.limit.map_or(self.work_bytes, |limit| limit.bytes.min(self.work_bytes))
     }
 
-    /// What a direction waits for that may receive nothing more; `None` while it may.
+    /// What a direction waits for that may receive nothing more. `None`: it may receive.
     pub fn pause(&self) -> Option<Pause> {
         if self.limit.is_some_and(|limit| limit.bytes == 0) {
             return Some(Pause::Later);
@@ -75,7 +75,7 @@ impl Share {
         (self.work_bytes == 0).then_some(Pause::Again)
     }
 
-    /// So many bytes were received.
+    /// Counts received bytes.
     pub fn receive(&mut self, bytes: usize) {
         self.work(bytes);
         if let Some(limit) = &mut self.limit {
@@ -83,13 +83,13 @@ impl Share {
         }
     }
 
-    /// One packet, frame or chunk of so many bytes was received.
+    /// Counts one packet, frame or chunk of so many bytes.
     pub fn receive_packet(&mut self, bytes: usize) {
         self.work(PACKET_COST_BYTES);
         self.receive(bytes);
     }
 
-    /// Work was done for bytes that were received before.
+    /// Counts work that was done for bytes received before.
     pub fn work(&mut self, bytes: usize) {
         self.work_bytes = self.work_bytes.saturating_sub(bytes);
     }

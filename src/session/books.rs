@@ -1,7 +1,8 @@
 //! What a relay of packets has moved: counted packet by packet, exactly at every end.
 //!
-//! Packets of the uplink count when their target's socket takes them. Those of the downlink are filled into the client's
-//! stream together with framing, and each counts when the client's socket has taken its last byte: until then it is owed.
+//! Packets of the uplink count when their target's socket takes them. Those of the downlink are filled into the
+//! client's stream together with framing, and each counts when the client's socket has taken its last byte: until then
+//! it is owed.
 
 use std::collections::VecDeque;
 

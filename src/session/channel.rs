@@ -1,10 +1,13 @@
 //! The client's side of a session: its socket, the stack behind it and both directions, borrowed for a turn.
 //!
-//! For relays whose payload is packets or frames it is bytes in, bytes out, and nothing about what they mean. Uplink:
-//! [`Channel::pull`] gives decoded payload, the caller takes whole packets off its front and gives the rest back with
-//! [`Channel::keep`]. Downlink: the caller fills a batch with as many packets as it has and [`Channel::push`] makes records
-//! and one send of them; [`Channel::settle`] says when more may be filled. As long as something waits to be sent nothing is
-//! filled, and so no target's socket is read: that is back-pressure.
+//! It serves relays whose payload is packets or frames. It knows nothing about what they mean.
+//!
+//! - Uplink: [`Channel::pull`] gives decoded payload. The caller takes whole packets off its front and gives the rest
+//!   back with [`Channel::keep`].
+//! - Downlink: the caller fills a batch with as many packets as it has. [`Channel::push`] makes records and one send of
+//!   them. [`Channel::settle`] says when more may be filled.
+//!
+//! Nothing is filled while something waits to be sent, and so no target's socket is read: that is back-pressure.
 
 use super::allowance::Share;
 use super::close::CloseReason;
@@ -40,8 +43,8 @@ pub(super) enum Pulled {
 }
 
 impl<S: Socket> Channel<'_, S> {
-    /// Receives and decodes behind what was not digested. Where that was not looked at to its end, it comes back without
-    /// anything being received.
+    /// Receives and decodes behind what was not digested. Where that was not looked at to its end, it comes back
+    /// without anything being received.
     pub(super) fn pull(&mut self, share: &mut Share, means: &mut Means<'_>) -> Result<Pulled, Ending> {
         let intake = &mut self.uplink.intake;
         if intake.undigested_waits() {

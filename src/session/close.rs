@@ -1,4 +1,4 @@
-//! Why sessions end, and when: the table that decides over half-closed and broken directions.
+//! Why sessions end, and the table that decides about half-closed and broken directions.
 
 use crate::inbound::InboundError;
 use crate::session::transfer::End;
@@ -120,7 +120,7 @@ pub enum Verdict {
 /// Decides from how the two directions ended (`None`: still running).
 ///
 /// A direction that ends in order, or whose sink takes no more, does not end the other one: an answer may still come,
-/// bytes may still be on their way. A source that broke does, because the other direction's sink is that same socket.
+/// or bytes may still be on their way. A source that broke ends both: the other direction's sink is the same socket.
 pub fn verdict(uplink: Option<&End>, downlink: Option<&End>) -> Verdict {
     match (uplink, downlink) {
         (Some(End::Broken(error)), _) | (_, Some(End::Broken(error))) => Verdict::Reset(broken(error)),

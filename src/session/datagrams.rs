@@ -1,8 +1,9 @@
 //! A session that carries the datagrams of one target (command 2, VLESS-3).
 //!
-//! It begins when the target's address is known and the socket is bound. What comes from any address is delivered, as
-//! the client is not told where from. One packet is one datagram and one datagram one packet; what the network refuses is
-//! dropped and counted, and the session goes on.
+//! - It begins when the target's address is known and the socket is bound.
+//! - One packet is one datagram.
+//! - What comes from any address is delivered: the client is not told where from.
+//! - What the network refuses is dropped and counted, and the session goes on.
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
@@ -23,10 +24,10 @@ use crate::io::datagram::{DatagramSocket, RUN_BYTES_MAX, RUN_MAX};
 use crate::io::socket::Socket;
 use crate::protocol::packet;
 
-/// How long answers are waited for when the client has ended its direction; a client that did is usually gone.
+/// How long the relay waits for answers when the client has ended its direction. Such a client is usually gone.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
-/// Received for one batch at the most: empty ones fill nothing.
+/// The most datagrams that are received for one batch. Empty ones fill nothing, so bytes alone are no bound.
 const DATAGRAMS_PER_BATCH: usize = 512;
 
 /// The relay of one client and one UDP socket.
@@ -39,7 +40,7 @@ pub(super) struct Datagrams<D> {
 }
 
 impl<D: DatagramSocket> Datagrams<D> {
-    /// Towards `target`, whose address is known; the socket follows.
+    /// A relay towards `target`, whose address is known. The socket follows.
     pub(super) fn new(target: &Target, address: SocketAddr, now: Instant) -> Self {
         let to = Target { port: target.port, ..address.into() };
         Self { leg: UdpLeg::new(to, now), uplink_ended_at: None, dropped_bytes: 0, books: Books::default() }
@@ -55,7 +56,7 @@ impl<D: DatagramSocket> Datagrams<D> {
         self.leg.readable = true;
     }
 
-    /// When it ends for lack of traffic, and why.
+    /// When the relay ends for lack of traffic, and why.
     pub(super) fn deadline(&self, settings: &SessionSettings, downlink: &Transfer) -> (Instant, CloseReason) {
         let mut first = (self.leg.deadline(&settings.udp), CloseReason::Idle);
         let ended = self.uplink_ended_at.map(|at| (at + LAST_ANSWERS, CloseReason::Finished));
@@ -186,7 +187,8 @@ impl<D: DatagramSocket> Datagrams<D> {
     }
 }
 
-/// Sends the packets of `length` at the front of `bytes` together, if there are several and it goes; returns how many.
+/// Sends the packets of `length` bytes at the front of `bytes` together, if there are several and the kernel takes
+/// that. Returns how many.
 fn send_run<D: DatagramSocket>(leg: &mut UdpLeg<D>, bytes: &[u8], length: usize, out: &mut Outgoing<'_>) -> usize {
     let count = packet::equal_packets(bytes, RUN_MAX.min(RUN_BYTES_MAX / length));
     if count < 2 {

@@ -9,12 +9,11 @@ use crate::inbound::InboundError;
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::{Recv, Socket};
 
-/// After the last word of ours, how long a client may take to close its side before we stop listening for it. Closing
-/// a socket with bytes unread resets it (Linux), which would destroy what is still on its way to the client, and that
-/// takes a slow one its time.
+/// How long a session listens for the client's close after its own last word. Closing a socket with bytes unread resets
+/// it (Linux), which would destroy what is still on its way to a slow client.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
-/// Bytes of a refused or finished client that are read and thrown away while lingering.
+/// The most bytes of a refused or finished client that are read and thrown away while lingering.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
 impl<S: Socket, D: DatagramSocket> Session<S, D> {
@@ -37,7 +36,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
     }
 
-    /// Closes without a VLESS byte: TLS says goodbye (or its alert), then the stream ends.
+    /// Closes without a VLESS byte. TLS says goodbye or its alert, then the stream ends.
     pub(super) fn refuse(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
         self.inbound.close();
         self.say_last_words(reason, cx)
@@ -51,7 +50,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.start_lingering(reason, true, cx)
     }
 
-    /// Everything was said. Listens on until the client closes too, so that closing does not reset the connection.
+    /// Listens on, after everything was said, until the client closes too. Closing then does not reset the connection.
     pub(super) fn finish_or_linger(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
         self.start_lingering(reason, false, cx)
     }
@@ -92,9 +91,9 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         Next::Wait
     }
 
-    /// Ends the session now, whatever it is doing; TLS still says goodbye if the client takes it at once.
+    /// Ends the session now, whatever it is doing. TLS still says goodbye if the client takes it at once.
     pub fn cut(&mut self, reason: CloseReason, cx: &mut Context<'_>) -> Next {
-        // Whoever is owed bytes must not take this for the end of the stream, wherever they are.
+        // Whoever is owed bytes must not take this for the end of the stream.
         let (uplink_ended, downlink_ended) =
             (self.uplink.delivery.end().is_some(), self.downlink.delivery.end().is_some());
         let target_waits = self.uplink.owes_bytes() || (!uplink_ended && self.client.readable);
@@ -136,7 +135,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
     }
 
-    /// The relay is over. What it has counted stays, because what is under way to the client is still to be counted.
+    /// Drops the relay. What it has counted stays, because bytes under way to the client are still to be counted.
     fn leave_relay(&mut self) {
         let Phase::Relaying(relay) = &mut self.phase else { return };
         relay.reset_owed_targets();

@@ -26,9 +26,9 @@ pub(super) struct Intake {
     undigested: Undigested,
     /// Bytes received since nothing was held.
     held_through_bytes: u32,
-    /// Nobody has looked at `kept` since it was put there: it is converted before anything is received.
+    /// Nobody has looked at `kept` since it was put there. It is converted before anything is received.
     kept_waits: bool,
-    /// The client is no user yet: what is kept counts against the share of those.
+    /// The client is no user yet. What is kept counts against the share of strangers.
     is_opening: bool,
     /// What comes is wrapped in records, so that the beginning of one may have to be kept beside that of a packet.
     is_wrapped: bool,
@@ -77,9 +77,14 @@ impl Intake {
         }
     }
 
-    /// Puts what there is to convert into `input`, which must be empty: what was kept, and at most `bytes_max` new bytes.
-    /// While memory is short only somebody who holds the beginning of something receives, namely the `missing_bytes` that
-    /// complete it, or somebody whose source sends nothing more. Otherwise tells what to wait for.
+    /// Puts what there is to convert into `input`, which must be empty: what was kept, and at most `bytes_max` new
+    /// bytes.
+    ///
+    /// While memory is short, a direction receives only if it holds the beginning of something, and then as many bytes
+    /// as complete it (`missing_bytes`); or if its source sends nothing more.
+    ///
+    /// # Errors
+    /// What the direction has to wait for.
     pub(super) fn receive<S: Socket>(
         &mut self,
         source: &mut Endpoint<S>,
@@ -158,8 +163,8 @@ impl Intake {
         }
     }
 
-    /// Whether the beginning of a packet, so long as a whole, may be kept. If not, the packet is to be dropped: its rest
-    /// would have to wait for memory that others hold, or its holder has kept others waiting for long enough.
+    /// Whether the beginning of a packet, so long as a whole, may be kept. If not, the packet is to be dropped: its
+    /// rest would have to wait for memory that others hold, or its holder has kept others waiting for long enough.
     pub(super) fn may_keep_part(&self, packet_bytes: usize, pool: &BufferPool) -> bool {
         let is_over_due = pool.others_wait() && self.held_through_bytes > BETWEEN_EMPTY_BYTES_MAX;
         !is_over_due && pool.has_room(pool.hold_bytes(packet_bytes) + self.record_bytes())

@@ -1,10 +1,13 @@
 //! One accepted client from first byte to last.
 //!
 //! A [`Session`] is told what happened (`on_*`) and answers what it wants next ([`Next`], and wishes in [`Context`]).
-//! It owns the client's socket, the protocol stack behind it and a transfer per direction; it opens the conversation
-//! (`opening`), then leaves it to one of three relays: a stream to one target (`stream`), the datagrams of one target
-//! (`datagrams`), or frames for many targets (`mux`). It decides when to stop, ends in good order (`ending`), and has
-//! what it achieved counted (`progress`). It knows no poll, no thread and no clock.
+//!
+//! - It owns the client's socket, the protocol stack behind it and a transfer per direction.
+//! - It opens the conversation (`opening`), and leaves it to one of three relays: a stream to one target (`stream`),
+//!   the datagrams of one target (`datagrams`), or frames for many targets (`mux`).
+//! - It decides when to stop, ends in good order (`ending`), and has what it achieved counted (`progress`).
+//!
+//! It knows no poll, no thread and no clock.
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg_attr(not(test), deny(clippy::string_slice))]
 
@@ -81,11 +84,11 @@ enum Phase<S, D> {
     Opening(Opening),
     Dialling(Dialling<D>),
     Relaying(Relay<S, D>),
-    /// All was said or waits for room; the client may still be sending.
+    /// Everything was said or waits for room. The client may still be sending.
     Lingering {
         reason: CloseReason,
         read_bytes: usize,
-        /// The client was not told the end yet: it follows the last byte.
+        /// The client has not been told the end yet. It follows the last byte.
         end_due: bool,
     },
     Closed(CloseReason),
@@ -148,7 +151,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.advance_after_wish(cx)
     }
 
-    /// The target that was wished for cannot be had.
+    /// The target that was wished for is not to be had.
     pub fn on_dial_failed(&mut self, leg: Leg, failure: DialFailure, cx: &mut Context<'_>) -> Next {
         let reason = match failure {
             DialFailure::Policy => CloseReason::PolicyRefused,
@@ -211,7 +214,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.advance_after_wish(cx)
     }
 
-    /// A later connection of the same user took the UDP socket of one of this connection's sessions over.
+    /// A later connection of the same user took over the UDP socket of one of this connection's sessions.
     pub fn on_udp_taken(&mut self, leg: Leg, global_id: GlobalId, cx: &mut Context<'_>) -> Next {
         if let Phase::Relaying(relay) = &mut self.phase {
             relay.on_udp_taken(leg, global_id, cx);
@@ -226,7 +229,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
     }
 
-    /// The instant by which something must have happened; `None` while the dialler keeps the time.
+    /// The instant by which something must have happened. `None`: the dialler keeps the time.
     pub fn deadline(&self, settings: &SessionSettings) -> Option<Instant> {
         self.due(settings).map(|(deadline, _)| deadline)
     }
@@ -306,7 +309,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.downlink.delivery.start(now);
     }
 
-    /// Sends what TLS has to say unasked; false when some of it still waits.
+    /// Sends what TLS says unasked. False: some of it still waits.
     fn send_unasked(&mut self, cx: &mut Context<'_>) -> bool {
         if self.inbound.has_outgoing() {
             let loan = if self.party.is_stranger() { Loan::Opening } else { Loan::Waiting };

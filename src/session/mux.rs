@@ -1,12 +1,12 @@
 //! A session that carries many: Mux.cool and XUDP (command 3, VLESS-4).
 //!
-//! XUDP is the case of one UDP session with the number 0. Every session inside has a leg of its own towards its target.
-//! Frames of the client are obeyed in order and whole; one that cannot be obeyed yet (its target takes no more, too much
-//! is wished for) stops the reading of the client, which is all the flow control the protocol has.
-//!
-//! Invariants: at most [`SESSIONS_MAX`] sessions, each with at most one chunk waiting; what is to be said to the client
-//! apart from data waits in a list that is checked before each frame. Every session that the server ends is ended with
-//! one End frame, one that the client ended with none.
+//! - XUDP is the case of one UDP session with the number 0.
+//! - Every session inside has a leg of its own towards its target.
+//! - Frames of the client are obeyed in order and whole. A frame that cannot be obeyed yet (its target takes no more,
+//!   too much is wished for) stops the reading of the client. The protocol has no other flow control.
+//! - At most [`SESSIONS_MAX`] sessions exist, each with at most one chunk waiting.
+//! - What is to be said to the client apart from data waits in a list. Its length is checked before each frame.
+//! - A session that the server ends is ended with one End frame, one that the client ended with none.
 
 mod fill;
 mod obey;
@@ -52,10 +52,10 @@ pub(super) struct Mux<S, D> {
     ends: Vec<[u8; mux::END_BYTES]>,
     /// The client is in the middle of a frame's payload.
     inside: Option<Inside>,
-    /// The client's stream ended in order; what it sent before still goes out to its targets.
+    /// The client's stream ended in order. What it sent before still goes out to its targets.
     is_client_gone: bool,
     pub(super) books: Books,
-    /// The earliest deadline of all sessions, or earlier: activity moves deadlines without telling.
+    /// The earliest deadline of all sessions, or an earlier instant: activity moves deadlines without telling.
     next_check: Instant,
     /// When the last session ended.
     empty_since: Instant,
@@ -74,7 +74,7 @@ struct Sub<S, D> {
     id: u16,
     leg: SubLeg<S, D>,
     global_id: Option<GlobalId>,
-    /// It stands in the list of those whose sockets may have something.
+    /// It is in the list of sessions whose sockets may have something.
     is_ready: bool,
 }
 
@@ -159,7 +159,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         }
     }
 
-    /// Neither a connection nor a socket is to be had for this session.
+    /// No connection and no socket is to be had for this session.
     pub(super) fn on_failed(&mut self, sub: usize, cx: &mut Context<'_>) {
         cx.counters.mux_sessions_failed.add(1);
         self.end(sub, SubEnd::WithError, cx);
@@ -180,8 +180,8 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         }
     }
 
-    /// The client's connection broke: its targets are to see that, and not a proper end of what they were sent. Those of
-    /// sessions that it had ended before have got all.
+    /// The client's connection broke: its targets are to see that, and not a proper end of what they were sent. Those
+    /// of sessions that it had ended before have got all.
     pub(super) fn reset_targets(&mut self) {
         for (_, one) in &mut self.subs {
             if let SubLeg::Tcp(leg) = &mut one.leg
@@ -219,7 +219,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         first
     }
 
-    /// Ends the sessions whose time is over; false when it is the connection's.
+    /// Ends the sessions whose time is over. False: the connection's is over.
     pub(super) fn expire(&mut self, downlink: &Transfer, cx: &mut Context<'_>) -> bool {
         let now = cx.means.now;
         if downlink.delivery.stalled_since().is_some_and(|since| since + cx.settings.timeouts.write_stall <= now) {

@@ -48,7 +48,8 @@ pub(super) struct Opened {
 }
 
 impl Opening {
-    /// When the client must have come further, and the reason if it has not. `since` is when this part began.
+    /// The instant by which the client must have come further, and the reason if it has not. `since` is when this part
+    /// began.
     pub(super) fn deadline(&self, accepted_at: Instant, since: Instant, timeouts: &Timeouts) -> (Instant, CloseReason) {
         match self {
             Self::Handshake { .. } => (accepted_at + timeouts.tls_handshake, CloseReason::HandshakeTimeout),
@@ -105,7 +106,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         Next::Again
     }
 
-    /// Decodes what was received; `None` when more must arrive.
+    /// Decodes what was received. `None`: more must arrive.
     fn decode_opening(&mut self, rest: Buf, cx: &mut Context<'_>) -> Option<Next> {
         let mut opened = Opened { rest, payload: cx.means.scratch.take_output() };
         self.uplink.intake.put_back_undigested(&mut opened.payload);
@@ -129,7 +130,8 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
     }
 
-    /// Decodes record by record until there is a request, and how long it is; `None` when more must arrive.
+    /// Decodes record by record until there is a request. Returns it with its length in bytes. `None`: more must
+    /// arrive.
     fn decode_records(
         &mut self,
         opened: &mut Opened,
@@ -187,8 +189,8 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
     }
 
-    /// A complete request, the first `len` bytes of the payload: what came behind it is a relay's from here on, and waits
-    /// for memory like everything that a relay begins.
+    /// A complete request, the first `len` bytes of the payload: what came behind it is a relay's from here on, and
+    /// waits for memory like everything that a relay begins.
     fn admit(&mut self, request: Request, len: usize, mut opened: Opened, cx: &mut Context<'_>) -> Next {
         let brings_more = opened.payload.len() > len || !opened.rest.is_empty();
         if brings_more && !may_hold(&opened, cx.means.pool) {
@@ -200,7 +202,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.accept(request, opened, cx)
     }
 
-    /// Another look whether there is memory.
+    /// Looks again whether there is memory.
     fn retry_admission(&mut self, cx: &mut Context<'_>) -> Next {
         if self.client.broken {
             return self.abort(CloseReason::ClientReset);

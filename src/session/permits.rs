@@ -1,8 +1,8 @@
 //! Rights to sockets besides the client's and the target's that every session has, so that nobody takes them all.
 //!
-//! UDP sockets are limited by user. Sockets of sessions inside Mux connections, TCP and UDP, are limited for all users
-//! together as well, because one connection may ask for a thousand and each costs a descriptor of the process. A right
-//! is given back when it is dropped, with the socket.
+//! UDP sockets are limited by user. Sockets of sessions inside Mux connections, TCP and UDP, are also limited for all
+//! users together: one connection may ask for a thousand, and each costs a descriptor of the process. Dropping a right
+//! gives it back, together with the socket.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::User;
 use crate::stats::Ledger;
 
-/// The right to one UDP socket out of those a user may have in the whole process; given back when dropped.
+/// The right to one of the UDP sockets that a user may have in the whole process. Dropping it gives it back.
 #[derive(Debug)]
 pub struct UdpPermit {
     ledger: Arc<Ledger>,
@@ -44,7 +44,7 @@ impl MuxSockets {
     }
 }
 
-/// The right to one socket of a session inside a Mux connection; given back when dropped.
+/// The right to one socket of a session inside a Mux connection. Dropping it gives it back.
 #[derive(Debug)]
 pub struct MuxPermit {
     sockets: Arc<MuxSockets>,

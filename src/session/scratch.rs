@@ -1,7 +1,7 @@
 //! A worker's memory for bytes on their way through, shared by all its sessions.
 //!
-//! Whoever needs a buffer takes it, hands it on as an argument or a result, and gives it back when the bytes in it have
-//! left or were kept elsewhere. One that is not given back is made anew when the next one is taken.
+//! Whoever needs a buffer takes it, hands it on as an argument or a result, and gives it back when its bytes have left
+//! or were kept elsewhere. A buffer that is not given back is made anew when the next one is taken.
 
 use std::mem;
 

@@ -1,8 +1,8 @@
 //! One TCP session inside a Mux connection: its socket, and the bytes that wait for it.
 //!
-//! Bytes of the client go to the socket at once where it takes them; what it does not take waits here, at most one
-//! largest chunk, and as long as it does the client's whole connection is not read. The other way there is nothing to
-//! keep: a chunk is received only when it can be passed on.
+//! Bytes of the client go to the socket at once. What the socket does not take waits here, at most one largest chunk.
+//! While something waits, the client's whole connection is not read. The other way nothing is kept: a chunk is received
+//! only when it can be passed on.
 
 use std::time::{Duration, Instant};
 
@@ -32,14 +32,14 @@ pub(super) struct TcpLeg<S> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Both directions run, or will when the target is connected.
+    /// Both directions run, or will once the target is connected.
     Open,
-    /// The target takes nothing any more; what it has said is still read.
+    /// The target takes nothing any more. What it has said is still read.
     Broken,
-    /// The client ended the session; what waits is still sent.
+    /// The client ended the session. What waits is still sent.
     Flushing,
-    /// Everything was sent. Listens until the target closes too: closing with bytes unread would reset the connection
-    /// (Linux) and destroy what is on its way.
+    /// Everything was sent. The leg listens until the target closes too: closing with bytes unread would reset the
+    /// connection (Linux) and destroy what is on its way.
     Lingering(Instant),
     Over,
 }
@@ -121,8 +121,8 @@ impl<S: Socket> TcpLeg<S> {
         self.flush(books, now);
     }
 
-    /// Sends bytes of the client, and keeps what the target does not take where it may be kept and there is memory for it.
-    /// Returns how many were sent or kept; a target that is broken takes everything.
+    /// Sends bytes of the client, and keeps what the target does not take where it may be kept and there is memory for
+    /// it. Returns how many were sent or kept; a target that is broken takes everything.
     pub(super) fn take(&mut self, bytes: &[u8], may_keep: bool, books: &mut Books, means: &Means<'_>) -> usize {
         let mut sent = 0;
         if let Some(socket) = &mut self.socket
@@ -174,7 +174,7 @@ impl<S: Socket> TcpLeg<S> {
         socket.readable = true;
     }
 
-    /// The client ended the session: nothing more is passed on to it, what it sent before still goes out.
+    /// The client ended the session. Nothing more is passed on to it; what it sent before still goes out.
     pub(super) fn end_uplink(&mut self, books: &mut Books, now: Instant) {
         if self.state == State::Open {
             self.state = State::Flushing;
@@ -225,7 +225,8 @@ impl<S: Socket> TcpLeg<S> {
         read_bytes
     }
 
-    /// Whatever the target still says, nobody hears it. What waits for it still goes out; if nothing does, this is its end.
+    /// Whatever the target still says, nobody hears it. What waits for it still goes out; if nothing does, this is its
+    /// end.
     fn stop_listening(&mut self) {
         if let Some(socket) = &mut self.socket {
             socket.readable = false;
@@ -243,7 +244,7 @@ impl<S: Socket> TcpLeg<S> {
     }
 }
 
-/// How long what the client sent before it ended the session may take to leave.
+/// The most time for the bytes that the client sent before it ended the session to leave.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes that are read of a target whose session the client has ended: as many as of a client that lingers.
 const DRAINED_BYTES_MAX: u32 = 1 << 20;

@@ -1,8 +1,8 @@
 //! One direction of a session: receive, convert, send. Uplink and downlink are two of these.
 //!
-//! A transfer knows no TLS and no VLESS: a [`Transform`] turns received bytes into bytes to send. Its [`Intake`] keeps what
-//! a conversion left over, its [`Delivery`] what a socket did not take, and it never receives while something waits to be
-//! sent: that is the whole of back-pressure.
+//! A transfer knows no TLS and no VLESS: a `Transform` turns received bytes into bytes to send. Its `Intake` keeps what
+//! a conversion left over. Its `Delivery` keeps what a socket did not take. A transfer never receives while something
+//! waits to be sent: that is the whole of back-pressure.
 
 use std::time::Instant;
 
@@ -20,18 +20,18 @@ use crate::io::socket::{Endpoint, Recv, Socket};
 use crate::io::splice::PipePool;
 use crate::io::tally::Tally;
 
-/// Where splicing is possible, reads are this long, and a read that comes out full starts splicing. Copying up to 4 KiB
-/// costs less than a pipe, from 8 KiB on it costs more (measured).
+/// The length of reads, in bytes, where splicing is possible. A read that comes out full starts splicing. Copying costs
+/// less than a pipe up to 4 KiB, and more from 8 KiB on (measured).
 const PROBE_BYTES: usize = 16 << 10;
 
-/// A burst through the pipe that moves less than this ends splicing.
+/// A burst through the pipe that moves fewer bytes ends splicing.
 const BURST_BYTES_MIN: usize = 8 << 10;
 
 /// What turns received bytes into bytes to send.
 pub(super) trait Transform {
-    /// Bytes pass as they are from here on, for good.
+    /// Whether bytes pass as they are from here on, for good.
     fn is_transparent(&self) -> bool;
-    /// Converts from the front of `input`. `output` is empty; `input` has headroom in front.
+    /// Converts from the front of `input`, which has headroom in front. `output` is empty.
     fn convert(
         &mut self,
         input: &mut Buf,
@@ -39,15 +39,16 @@ pub(super) trait Transform {
         tally: &mut Tally,
         random: &mut Random,
     ) -> Result<Converted, InboundError>;
-    /// The stream said that nothing follows, though its socket may still be open.
+    /// Whether the stream said that nothing follows. Its socket may still be open.
     fn is_ended(&self) -> bool;
-    /// There is something to send that does not come from received bytes: call with empty input.
+    /// Whether there is something to send that does not come from received bytes. The caller then converts an empty
+    /// input.
     fn has_unasked(&self) -> bool;
     /// The most to receive for one call of [`Transform::convert`].
     fn input_bytes_max(&self) -> usize;
-    /// The most to receive where nothing new may begin: what completes `kept`, or the next part of it.
+    /// The most to receive while nothing new may begin: what completes `kept`, or the next part of it.
     fn missing_bytes(&self, kept: &[u8]) -> usize;
-    /// The stream is over, `rest` is what could not be converted: appends what is still due.
+    /// Appends what is still due when the stream is over. `rest` could not be converted.
     fn finish(&mut self, rest: &[u8], output: &mut Buf, tally: &mut Tally) -> Result<(), InboundError>;
 }
 
@@ -55,7 +56,7 @@ pub(super) trait Transform {
 pub(super) struct Transfer {
     pub(super) intake: Intake,
     pub(super) delivery: Delivery,
-    /// The source delivers so much at a time that splicing pays.
+    /// The source delivers enough at a time for splicing to pay.
     is_bulk: bool,
 }
 
@@ -176,7 +177,8 @@ impl Transfer {
         Ok(())
     }
 
-    /// Sends and converts what was kept until nothing is left; false while the sink takes no more, or has ended.
+    /// Sends and converts what was kept until nothing is left. False: the sink takes no more, or the direction has
+    /// ended.
     pub(super) fn settle<S: Socket>(
         &mut self,
         sink: &mut Endpoint<S>,

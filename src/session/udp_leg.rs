@@ -1,8 +1,9 @@
 //! One UDP socket of a session and the names its client calls peers by.
 //!
-//! A client may address every datagram differently, by address or by name. A name is resolved once per socket, and what
-//! comes from its address is reported as coming from the name, because that is all the client knows. Datagrams for a
-//! name that is being resolved wait, few of them; what does not fit is dropped and counted, as networks do.
+//! - A client may address every datagram differently, by address or by name.
+//! - A name is resolved once per socket. What comes from its address is reported as coming from the name, because that
+//!   is all the client knows.
+//! - A few datagrams for a name that is being resolved wait. What does not fit is dropped and counted, as networks do.
 
 mod names;
 
@@ -23,10 +24,10 @@ const ASKED_MAX: usize = 8;
 /// Datagrams, and bytes of them, that wait for names per socket.
 const WAITING_MAX: usize = 64;
 const WAITING_BYTES_MAX: usize = 16 << 10;
-/// Longer datagrams do not fit an ordinary packet and are never sent together.
+/// The most bytes of datagrams that are sent together. Longer ones do not fit an ordinary packet.
 const RUN_DATAGRAM_BYTES_MAX: usize = 1472;
 const DNS_PORT: u16 = 53;
-/// A socket that has only spoken to name servers is done soon.
+/// The idle time of a socket that has only spoken to name servers, which is done soon.
 const DNS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A UDP socket, or the wait for one.
@@ -79,7 +80,7 @@ impl<D: DatagramSocket> UdpLeg<D> {
         }
     }
 
-    /// It was idle for so long that its client is not expected back.
+    /// Whether it was idle for so long that its client is not expected back.
     pub(super) fn retire(&mut self) {
         if let Some(socket) = &mut self.socket {
             socket.retire();
@@ -90,7 +91,7 @@ impl<D: DatagramSocket> UdpLeg<D> {
         self.socket.is_some()
     }
 
-    /// Answers to look-ups are still to come.
+    /// Whether answers to look-ups are still to come.
     pub(super) fn is_asking(&self) -> bool {
         self.names.asked() > 0
     }
@@ -100,7 +101,7 @@ impl<D: DatagramSocket> UdpLeg<D> {
         self.moved_at + if self.is_dns { settings.timeout.min(DNS_TIMEOUT) } else { settings.timeout }
     }
 
-    /// The socket is there: sends what waited for it. New sockets may hold datagrams already (a Global ID's does).
+    /// Takes the socket, and sends what waited for it. It may hold datagrams already: that of a Global ID does.
     pub(super) fn on_bound(&mut self, socket: D, out: &mut Outgoing<'_>) {
         self.socket = Some(socket);
         self.readable = true;
@@ -115,7 +116,7 @@ impl<D: DatagramSocket> UdpLeg<D> {
         }
     }
 
-    /// Sends one datagram, now or when its destination is known. Returns a target whose name is to be resolved.
+    /// Sends one datagram, now or once its destination is known. Returns a target whose name is to be resolved.
     #[must_use]
     pub(super) fn send(&mut self, to: Option<&Target>, payload: &[u8], out: &mut Outgoing<'_>) -> Option<Target> {
         match self.names.locate(to.unwrap_or(&self.initial), out.now) {
@@ -136,8 +137,8 @@ impl<D: DatagramSocket> UdpLeg<D> {
         None
     }
 
-    /// Sends equally long datagrams to the initial destination, together where that goes; false, and none was sent, where it
-    /// does not.
+    /// Sends equally long datagrams to the initial destination together. False: the kernel does not take that, and none
+    /// was sent.
     pub(super) fn send_run(&mut self, run: &[IoSlice<'_>], out: &mut Outgoing<'_>) -> bool {
         let length = run.first().map_or(0, |datagram| datagram.len());
         if self.is_one_by_one || !(1..=RUN_DATAGRAM_BYTES_MAX).contains(&length) {
@@ -198,7 +199,7 @@ impl<D: DatagramSocket> UdpLeg<D> {
         self.waiting.push_back((target, payload.len()));
     }
 
-    /// Keeps a payload behind those that wait; false where there is no memory for it.
+    /// Keeps a payload behind those that wait. False: there is no memory for it.
     fn hold(&mut self, payload: &[u8], out: &Outgoing<'_>) -> bool {
         if payload.is_empty() || self.held.as_mut().is_some_and(|held| held.append(payload)) {
             return true;

@@ -27,16 +27,18 @@ pub struct Context<'a> {
     pub wishes: Vec<Wish>,
 }
 
-/// Something a session cannot do by itself; the answer comes in a later call.
+/// Something that a session cannot do by itself. The answer comes in a later call.
 #[derive(Debug)]
 pub enum Wish {
-    /// Answered by [`Session::on_connected`] or [`Session::on_dial_failed`].
+    /// Answered by [`Session::on_connected`](super::Session::on_connected) or
+    /// [`Session::on_dial_failed`](super::Session::on_dial_failed).
     Dial { leg: Leg, target: Target },
     /// A connection to a fallback, which is the operator's own target. Answered like a dial.
     DialFallback { leg: Leg, fallback: Arc<Fallback> },
-    /// An address of the target that may be sent to; answered by [`Session::on_resolved`].
+    /// Asks for an address of the target that may be sent to. Answered by
+    /// [`Session::on_resolved`](super::Session::on_resolved).
     Resolve { leg: Leg, target: Target },
-    /// Answered by [`Session::on_bound`].
+    /// Answered by [`Session::on_bound`](super::Session::on_bound).
     BindUdp { leg: Leg, user: Arc<User>, global_id: Option<GlobalId> },
     /// Nothing that was wished for on this leg is wanted any more.
     Cancel { leg: Leg },
@@ -47,11 +49,12 @@ pub enum Wish {
 pub enum Next {
     /// An event or its deadline.
     Wait,
-    /// Another turn: it stopped because its budget was used up.
+    /// Another turn: the session stopped because its share of the work was used up.
     Again,
     /// Another turn when buffer memory may be free again, or its deadline.
     Starved,
-    /// Another turn at this instant, or an event or its deadline before: its user's limit lets nothing through until then.
+    /// Another turn at this instant, or an event or its deadline before: its user's limit lets nothing through until
+    /// then.
     Later(Instant),
     /// To be dropped.
     Close,

@@ -1,4 +1,4 @@
-//! The downlink of a Mux connection: what its sessions have to say, in frames, each in its turn.
+//! The downlink of a Mux connection: what its sessions have to say, in frames, one session after the other.
 
 use super::super::channel::Channel;
 use super::super::pause::{Ending, Pause, Turn};
@@ -84,8 +84,8 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         batch.len() + FRAME_ROOM + self.ends.len() * mux::END_BYTES <= bytes_max
     }
 
-    /// Serves the targets of a client that has ended its stream until they have what it sent, and have closed or had the
-    /// time to.
+    /// Serves the targets of a client that has ended its stream until they have what it sent, and have closed or had
+    /// the time to.
     pub(super) fn outlive_client(&mut self, cx: &mut Context<'_>) -> Turn {
         for _ in 0..self.ready.len() {
             if cx.allowance.downlink.pause().is_some() {
@@ -105,7 +105,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         Ok(if self.ready.is_empty() { Pause::Wait } else { pause })
     }
 
-    /// Reads on for a session that the client has left; true when there may be more.
+    /// Reads on for a session that the client has left. True: there may be more.
     fn drain(&mut self, sub: usize, cx: &mut Context<'_>) -> bool {
         let Some(Sub { leg: SubLeg::Tcp(leg), .. }) = self.subs.get_mut(sub) else { return false };
         let mut spare = cx.means.scratch.take_output();

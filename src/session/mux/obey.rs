@@ -1,8 +1,8 @@
 //! The uplink of a Mux connection: the client's frames, obeyed in order.
 //!
 //! A frame is obeyed as soon as everything in front of its payload is there. The payload of a TCP session goes to its
-//! target as it comes, so that nothing is kept of a frame that is cut. A datagram is passed on whole: its beginning is kept,
-//! or, where there is no memory for that, the datagram is dropped.
+//! target as it comes, so that nothing is kept of a frame that is cut. A datagram is passed on whole: its beginning is
+//! kept, or, where there is no memory for that, the datagram is dropped.
 
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
 use crate::protocol::mux::{self, Header, Network, Status};
 
-/// Wishes of one turn; whoever reaches it goes on in the next.
+/// The most wishes of one turn. A connection that has made as many goes on in the next.
 const WISHES_MAX: usize = 16;
 /// Memory of what waits for all of a connection's TCP targets together; beyond, the client is not read any more.
 const HELD_BYTES_MAX: usize = 4 << 20;
-/// UDP sockets under way to sessions that have ended meanwhile.
+/// The most UDP sockets under way to sessions that have ended meanwhile.
 const ORPHANS_MAX: usize = 64;
 
 /// Where the client is in the middle of a frame's payload.
@@ -312,8 +312,8 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         Some(sub)
     }
 
-    /// Passes bytes of the client on to a TCP session; returns how many of them its target took, or could be kept for it.
-    /// The others stay where they are, and nobody waits for memory with them: they wait for the target.
+    /// Passes bytes of the client on to a TCP session; returns how many of them its target took, or could be kept for
+    /// it. The others stay where they are, and nobody waits for memory with them: they wait for the target.
     fn pass_on(&mut self, sub: usize, bytes: &[u8], cx: &Context<'_>) -> usize {
         let may_keep = self.held_bytes <= HELD_BYTES_MAX;
         let taken = self.with_tcp(sub, |leg, books| {

@@ -1,10 +1,12 @@
-//! By what its client knows the peers of a UDP socket: names that were resolved for it, and whom it has sent to as what.
+//! The names by which a client knows the peers of a UDP socket: which names were resolved, and what the client called
+//! each peer that it has sent to.
 //!
-//! A peer is called what the client called it last. Who answers from another port, or was never spoken to, is known by
-//! its address only: if a name was resolved to that, by the name, first of all the one the socket was opened for.
-//!
-//! Both lists are bounded and forget what was not used for the longest time, but never the name that the socket was
-//! opened for, which stays at its address.
+//! - A peer is called what the client called it last.
+//! - A peer that answers from another port, or was never spoken to, is called by a name that was resolved to its
+//!   address. The name that the socket was opened for comes first. Without such a name the peer is called by its
+//!   address.
+//! - Both lists are bounded and forget what was not used for the longest time. They never forget the name that the
+//!   socket was opened for.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +18,7 @@ use super::super::{Host, Target};
 pub(super) const NAMES_MAX: usize = 64;
 /// Peers whose names are remembered per socket.
 const PEERS_MAX: usize = 64;
-/// For how long a name that could not be resolved is not asked for again.
+/// How long a name that could not be resolved is not asked for again.
 pub(super) const FAILED_RETRY: Duration = Duration::from_secs(5);
 
 pub(super) struct Names {
@@ -49,7 +51,7 @@ pub(super) enum Location {
     At(SocketAddr),
     Asked,
     Unknown,
-    /// It has no address, or must not have one.
+    /// The name has no address, or none that the policy lets through.
     Nowhere,
 }
 
