@@ -122,3 +122,15 @@ fn the_names_that_are_promised_exist() {
     let missing: Vec<_> = promised.split_whitespace().filter(|name| !known.contains(*name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
+
+#[test]
+fn every_counter_of_the_data_path_is_a_metric() {
+    let source = |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/control").join(name));
+    let text = source("metrics/table.rs").unwrap() + &source("metrics/labelled.rs").unwrap();
+    let words: BTreeSet<_> = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
+    let totals = serde_json::to_value(vless_rust::stats::Totals::default()).unwrap();
+    let timings = serde_json::to_value(vless_rust::stats::TimingTotals::default()).unwrap();
+    let counters = totals.as_object().unwrap().keys().chain(timings.as_object().unwrap().keys());
+    let forgotten: Vec<_> = counters.filter(|name| !words.contains(name.as_str())).collect();
+    assert!(forgotten.is_empty(), "{forgotten:?}");
+}

@@ -43,6 +43,10 @@ pub const TABLE: &[Row] = &[
         let totals = &view.sample.totals;
         by("direction", &[("uplink", totals.uplink_padding_bytes), ("downlink", totals.downlink_padding_bytes)])
     }),
+    row("vless_fallback_bytes_total", Counter, "bytes", "Bytes of strangers, to and from fallbacks.", |view| {
+        let totals = &view.sample.totals;
+        by("direction", &[("uplink", totals.fallback_uplink_bytes), ("downlink", totals.fallback_downlink_bytes)])
+    }),
     row("vless_vision_direct_total", Counter, "", "Directions of sessions that left TLS.", |view| {
         let totals = &view.sample.totals;
         by("direction", &[("uplink", totals.uplinks_direct), ("downlink", totals.downlinks_direct)])

@@ -139,6 +139,21 @@ pub const TABLE: &[Row] = &[
         mux_frames_astray,
         "Mux frames for sessions that do not exist."
     ),
+    total!(
+        "vless_mux_discarded_bytes_total",
+        Counter,
+        "bytes",
+        mux_bytes_discarded,
+        "Bytes of targets thrown away because the client had ended their session inside a Mux connection."
+    ),
+    total!("vless_fallbacks_total", Counter, "", fallbacks_begun, "Strangers passed on to a fallback."),
+    total!(
+        "vless_dials_direct_total",
+        Counter,
+        "",
+        dials_connected_directly,
+        "Dials that ended with a socket connected for them, not with a spare connection."
+    ),
     total!("vless_buffers_held", Gauge, "", buffers_held, "Buffers that sessions hold now."),
     total!(
         "vless_buffers_held_bytes",
