@@ -15,4 +15,5 @@ mod feed;
 mod harness;
 mod limits;
 mod rights;
+mod sockets;
 mod state;
