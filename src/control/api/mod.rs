@@ -97,7 +97,7 @@ fn serve(route: Route<'_>, method: Method, request: &Request, access: &Access, v
         Route::SpeedHistory => json(&parts::speed_history(view)),
         Route::Config => json(&parts::limits(view)),
         Route::Performance => json(&parts::performance(view)),
-        Route::ConnectionPool => json(&view.sample.connection_pool),
+        Route::ConnectionPool => json(&parts::ConnectionPool::of(&view.sample)),
         Route::MemoryPool => json(&view.sample.memory_pool),
         Route::History => reply(history(request, view)),
         Route::Events => reply(events(request, view)),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Pairs;
-use super::parts::{Certificate, Turn, Vision};
+use super::parts::{Certificate, ConnectionPool, Turn, Vision};
 use super::users::{UserShown, users};
 use crate::control::alerts::Firing;
 use crate::control::format;
@@ -11,7 +11,7 @@ use crate::control::history::ring::Moved;
 use crate::control::history::{Average, Peak};
 use crate::control::sample::{ReloadSample, ServerState};
 use crate::control::view::View;
-use crate::stats::pools::{ConnectionPoolStats, MemoryPoolStats};
+use crate::stats::pools::MemoryPoolStats;
 
 #[derive(Serialize)]
 pub struct Overview<'a> {
@@ -51,7 +51,7 @@ pub struct Overview<'a> {
     closed: Pairs<'a>,
     users_online: usize,
     users: Vec<UserShown<'a>>,
-    connection_pool: &'a ConnectionPoolStats,
+    connection_pool: ConnectionPool<'a>,
     memory_pool: &'a MemoryPoolStats,
     xtls_vision: Vision,
     certificates: Vec<Certificate<'a>>,
@@ -121,7 +121,7 @@ pub fn overview(view: &View) -> Overview<'_> {
         closed: Pairs(&sample.closes),
         users_online: sample.users.iter().filter(|user| user.totals.sessions_active > 0).count(),
         users: users(view),
-        connection_pool: &sample.connection_pool,
+        connection_pool: ConnectionPool::of(sample),
         memory_pool: &sample.memory_pool,
         xtls_vision: Vision::of(&sample.totals),
         certificates: sample.certificates.iter().map(|one| Certificate::of(one, view.clock.unix_time)).collect(),

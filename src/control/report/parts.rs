@@ -5,10 +5,11 @@ use serde_json::{Map, Value, json};
 
 use crate::control::format;
 use crate::control::metrics::table;
-use crate::control::sample::CertificateSample;
+use crate::control::sample::{CertificateSample, Sample};
 use crate::control::view::View;
 use crate::stats::Totals;
 use crate::stats::histogram::Durations;
+use crate::stats::pools::ConnectionPoolStats;
 
 /// How long the workers' turns were in the last minute.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -22,6 +23,27 @@ pub struct Turn {
 impl Turn {
     pub fn of(turns: &Durations) -> Self {
         Self { p50_us: turns.percentile_us(50), p99_us: turns.percentile_us(99), max_us: turns.percentile_us(100) }
+    }
+}
+
+/// The connection pool, and what it is worth: how long a session waits for its target with a spare and without.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ConnectionPool<'a> {
+    #[serde(flatten)]
+    stats: &'a ConnectionPoolStats,
+    /// From the request to a connected target, median since the start; `None` before the first dial.
+    connect_time_with_us: Option<u64>,
+    connect_time_without_us: Option<u64>,
+}
+
+impl<'a> ConnectionPool<'a> {
+    pub fn of(sample: &'a Sample) -> Self {
+        let median = |dials: &Durations| (dials.count() > 0).then(|| dials.percentile_us(50));
+        Self {
+            stats: &sample.connection_pool,
+            connect_time_with_us: median(&sample.timings.dial_pool),
+            connect_time_without_us: median(&sample.timings.dial_new),
+        }
     }
 }
 

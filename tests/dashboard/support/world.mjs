@@ -116,6 +116,7 @@ export class World {
       users_online: users.filter((one) => one.online).length, users,
       connection_pool: {
         total_created: 4212, total_reused: 3110, total_closed: 240, current_active: this.sessions.length, current_idle: 9, cache_hits: 3110, cache_misses: 611, hit_rate: 83.58,
+        connect_time_with_us: 45, connect_time_without_us: 23_400,
       },
       memory_pool: {
         small_pool: tier(4096, 6, 40, 90_412, 90_100), medium_pool: tier(65_536, 3, 22, 30_210, 30_020), large_pool: tier(131_072, 0, 9, 400, 260), waits: 0, waiting: 0, held_bytes: 221_184,
