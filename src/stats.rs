@@ -4,6 +4,7 @@
 //! the worker it belongs to, so an update is a relaxed load and a relaxed store: no lock, no shared cache line. Readers
 //! sum the workers; a sum is not a snapshot of one instant, but each counter in it is exact and never runs backwards.
 
+pub mod gate;
 pub mod histogram;
 pub mod ledger;
 pub mod pools;

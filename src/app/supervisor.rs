@@ -11,6 +11,7 @@ mod adopting;
 mod answers;
 mod changes;
 mod cuts;
+mod gates;
 mod listening;
 pub mod orders;
 mod roll;
@@ -41,6 +42,8 @@ use crate::stats::Ledgers;
 
 /// How long the end waits for a stalled log or terminal.
 pub const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often users are looked at who come from one address too many; their grace is counted in these.
+const GUEST_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the supervisor looks at its clock while it serves: what is due by the second is done within one.
 const TICK: Duration = Duration::from_millis(500);
 /// How often the end of a drain is looked for.
@@ -72,6 +75,8 @@ pub struct Supervisor {
     parts: Parts,
     roll: Roll,
     is_draining: bool,
+    /// When guests were last looked for.
+    looked_at: Instant,
 }
 
 /// Whether the supervisor goes on.
@@ -85,7 +90,8 @@ impl Supervisor {
     /// Nothing happens before [`Supervisor::run`].
     pub fn new(parts: Parts) -> Self {
         let roll = Roll::new(&parts.config.users, &parts.ledgers, unix_time());
-        Self { parts, roll, is_draining: false }
+        gates::adopt(&parts.config, &parts.ledgers);
+        Self { parts, roll, is_draining: false, looked_at: Instant::now() }
     }
 
     /// Serves orders until the reactor has stopped, and says the last words.
@@ -143,6 +149,10 @@ impl Supervisor {
         let now = unix_time();
         if self.roll.tick(&self.parts.config.users, now) {
             self.adopt_standing(now);
+        }
+        if self.looked_at.elapsed() >= GUEST_INTERVAL {
+            self.looked_at = Instant::now();
+            self.cut_guests();
         }
         if self.parts.watch.is_due(Instant::now()) {
             self.renew_certificates();

@@ -62,7 +62,7 @@ impl Handle {
                 }
                 answers
             }
-            Which::User(_) | Which::Ledger(_) | Which::Source(_) => {
+            Which::User(_) | Which::Ledger(_) | Which::Source(_) | Which::LedgerFrom(..) => {
                 self.ask_each(|reply| Request::Cut { query: query.clone(), reply })
             }
         }

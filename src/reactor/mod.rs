@@ -12,6 +12,7 @@ pub mod accept;
 pub mod handle;
 mod inbox;
 mod legs;
+mod meter;
 pub mod request;
 mod rules;
 pub mod schedule;

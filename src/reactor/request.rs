@@ -11,6 +11,7 @@ use crate::io::token::{INDEX_LIMIT, Kind, Token};
 use crate::session::View;
 use crate::session::close::CloseReason;
 use crate::stats::Ledger;
+use crate::stats::gate::Source;
 
 /// Something that one worker does and answers.
 #[derive(Debug)]
@@ -86,6 +87,8 @@ pub enum Which {
     /// By what is counted for an account, whatever it was called when the session began.
     Ledger(LedgerRef),
     Source(IpAddr),
+    /// Those of an account that come from one source.
+    LedgerFrom(LedgerRef, Source),
 }
 
 /// A ledger, compared by identity.

@@ -83,6 +83,10 @@ close_reasons! {
     HalfCloseTimeout = "half_close_timeout",
     /// Bytes waited and the peer took none for the write-stall time.
     WriteStall = "write_stall",
+    /// The user has as many sessions as a user may have.
+    UserSessionsLimit = "user_sessions_limit",
+    /// The user has sessions from as many addresses as a user may have.
+    UserAddressesLimit = "user_addresses_limit",
     /// Somebody with the right to it cut the session.
     Cut = "cut",
     /// The account was removed, or has another id now.

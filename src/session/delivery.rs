@@ -277,6 +277,15 @@ impl Delivery {
         !matches!(self.owed, Owed::Nothing)
     }
 
+    /// Bytes that the sink has not taken yet, those in a pipe included.
+    pub(super) fn undelivered_bytes(&self) -> usize {
+        match &self.owed {
+            Owed::Nothing => 0,
+            Owed::Bytes(bytes) => bytes.len(),
+            Owed::Pipe(pipe) => pipe.held_bytes(),
+        }
+    }
+
     /// Forgets what is owed.
     pub(super) fn discard(&mut self) {
         self.owed = Owed::Nothing;

@@ -215,6 +215,16 @@ impl Intake {
         self.kept.is_some() || matches!(self.undigested, Undigested::Part(_) | Undigested::Waits(_))
     }
 
+    /// How many bytes are kept here.
+    pub(super) fn undelivered_bytes(&self) -> usize {
+        let undigested = match &self.undigested {
+            Undigested::Nothing => 0,
+            Undigested::Stub(stub) => stub.len(),
+            Undigested::Part(held) | Undigested::Waits(held) => held.len(),
+        };
+        self.kept.as_ref().map_or(0, Held::len) + undigested
+    }
+
     /// The client is admitted: from here on what is kept counts as a relay's.
     pub(super) fn admit(&mut self, is_wrapped: bool) {
         self.is_opening = false;

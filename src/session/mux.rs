@@ -91,6 +91,11 @@ enum SubEnd {
 }
 
 impl<S: Socket, D: DatagramSocket> Mux<S, D> {
+    /// How many bytes wait for the targets.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     pub(super) fn new(user: Arc<User>, first_frame: FirstFrame, now: Instant) -> Self {
         Self {
             user,

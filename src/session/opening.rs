@@ -8,7 +8,7 @@ use super::close::{CloseReason, broken};
 use super::dialling::Dialling;
 use super::intake::Received;
 use super::mux::{FirstFrame, Mux};
-use super::party::{Account, Party};
+use super::party::{Account, Party, source_of};
 use super::pause::{Ending, Pause};
 use super::relay::Relay;
 use super::view::State;
@@ -20,6 +20,7 @@ use crate::io::buffer_pool::{BufferPool, Loan, OpeningCharge};
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
 use crate::protocol::request::{self, Command, Decoded, Request};
+use crate::stats::gate::Refusal;
 
 /// Received at a time until the relay begins: a record and a little more, so that a client which is not a user yet
 /// cannot make us hold much.
@@ -247,6 +248,13 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
                 return self.refuse(reason, cx);
             }
         };
+        let permit = match user.ledger.open_session(cx.worker, source_of(self.client_address.ip())) {
+            Ok(permit) => permit,
+            Err(limit) => {
+                self.give_back(opened, cx);
+                return self.refuse(limit_reason(limit), cx);
+            }
+        };
         let before = self.progress();
         if let Err(error) = self.begin_uplink(&request, opened, cx) {
             return self.refuse_inbound(&error, cx);
@@ -254,7 +262,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         cx.counters.requests_accepted.add(1);
         cx.counters.vision_requests.add(u64::from(request.flow == Flow::Vision));
         self.party = Party::User(Account {
-            _permit: user.ledger.open_session(cx.worker),
+            _permit: permit,
             user: Arc::clone(&user),
             target: request.target.clone(),
             flow: request.flow,
@@ -357,6 +365,13 @@ const REQUEST_BYTES_MIN: usize = 18;
 fn may_hold(opened: &Opened, pool: &BufferPool) -> bool {
     let rest_bytes = pool.hold_bytes(opened.rest.len()).max(RECORD_HOLD_BYTES);
     pool.may_begin() && pool.has_room(pool.hold_bytes(opened.payload.len()) + rest_bytes)
+}
+
+fn limit_reason(limit: Refusal) -> CloseReason {
+    match limit {
+        Refusal::Sessions => CloseReason::UserSessionsLimit,
+        Refusal::Addresses => CloseReason::UserAddressesLimit,
+    }
 }
 
 fn close_reason(error: request::DecodeError) -> CloseReason {

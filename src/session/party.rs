@@ -1,11 +1,13 @@
 //! Who is on the other side of a session, and whose counters its bytes go to.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::books::Books;
 use super::{Fallback, Flow, Target, User};
 use crate::stats::SessionPermit;
+use crate::stats::gate::Source;
 
 /// The other side of a session.
 pub(super) enum Party {
@@ -56,5 +58,13 @@ impl Party {
             Self::Fallback(fallback) => Some(format!("fallback {}", fallback.dest)),
             _ => None,
         }
+    }
+}
+
+/// One customer's network: an IPv4 address, or the /64 of an IPv6 address.
+pub fn source_of(client: IpAddr) -> Source {
+    match client.to_canonical() {
+        IpAddr::V4(ip) => u32::from(ip).into(),
+        IpAddr::V6(ip) => u128::from(ip) & !u128::from(u64::MAX),
     }
 }

@@ -72,6 +72,15 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
     }
 
+    /// How many bytes were received and not delivered, framing included.
+    pub fn undelivered_bytes(&self) -> u64 {
+        let held = match &self.phase {
+            Phase::Relaying(relay) => relay.held_bytes(),
+            _ => 0,
+        };
+        (self.uplink.undelivered_bytes() + self.downlink.undelivered_bytes() + held) as u64
+    }
+
     pub(super) fn traffic(&self) -> Traffic {
         let books = match &self.phase {
             Phase::Relaying(relay) => relay.books(),

@@ -134,6 +134,14 @@ impl<S: Socket, D: DatagramSocket> Relay<S, D> {
         }
     }
 
+    /// How many bytes wait for targets of its own.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Stream { .. } | Self::Datagrams(_) => 0,
+            Self::Mux(mux) => mux.held_bytes(),
+        }
+    }
+
     /// What it counts packet by packet; `None` where bytes are counted as they pass.
     pub(super) fn books(&self) -> Option<&Books> {
         match self {

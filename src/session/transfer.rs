@@ -272,6 +272,11 @@ impl Transfer {
         self.intake.holds_bytes() || self.delivery.owes_bytes()
     }
 
+    /// How many bytes were received and not delivered.
+    pub(super) fn undelivered_bytes(&self) -> usize {
+        self.intake.undelivered_bytes() + self.delivery.undelivered_bytes()
+    }
+
     /// Forgets what waits and holds no buffer any more.
     pub(super) fn discard(&mut self) {
         self.intake.discard();

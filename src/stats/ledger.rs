@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::Counter;
+use super::gate::{Gate, Refusal, Source};
 
 /// One user's counters.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub struct Ledger {
     last_seen: AtomicU64,
     /// Seconds since 1970 when the period of the quota began; 0: there was none.
     period_start: AtomicU64,
+    gate: Gate,
 }
 
 /// What one worker counts for one user.
@@ -68,6 +70,7 @@ impl Ledger {
             first_seen: AtomicU64::new(0),
             last_seen: AtomicU64::new(0),
             period_start: AtomicU64::new(0),
+            gate: Gate::default(),
         }
     }
 
@@ -78,12 +81,21 @@ impl Ledger {
         &self.lanes[if worker < self.lanes.len() { worker } else { 0 }]
     }
 
-    /// Counts a session that `worker` serves. The worker drops the permit when the session ends.
-    pub fn open_session(self: &Arc<Self>, worker: usize) -> SessionPermit {
+    /// What the user's limits let through.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Counts a session that `worker` serves for a client at `source`. The worker drops the permit when the session ends.
+    ///
+    /// # Errors
+    /// When the user has as many sessions, or sources, as a user may have; then nothing is counted.
+    pub fn open_session(self: &Arc<Self>, worker: usize, source: Source) -> Result<SessionPermit, Refusal> {
+        self.gate.enter(source)?;
         let lane = self.lane(worker);
         lane.sessions_total.add(1);
         lane.sessions_active.add(1);
-        SessionPermit { ledger: Arc::clone(self), worker }
+        Ok(SessionPermit { ledger: Arc::clone(self), worker, source })
     }
 
     /// UDP sockets open now.
@@ -209,11 +221,13 @@ pub struct Notes {
 pub struct SessionPermit {
     ledger: Arc<Ledger>,
     worker: usize,
+    source: Source,
 }
 
 impl Drop for SessionPermit {
     fn drop(&mut self) {
         self.ledger.lane(self.worker).sessions_active.sub(1);
+        self.ledger.gate.leave(self.source);
     }
 }
 
@@ -304,7 +318,11 @@ mod tests {
     #[test]
     fn a_session_is_active_for_as_long_as_its_permit_lives() {
         let ledger = Arc::new(Ledger::new(2));
-        let permits = [ledger.open_session(0), ledger.open_session(1), ledger.open_session(1)];
+        let permits = [
+            ledger.open_session(0, 0).unwrap(),
+            ledger.open_session(1, 0).unwrap(),
+            ledger.open_session(1, 0).unwrap(),
+        ];
         assert_eq!((ledger.totals().sessions_total, ledger.totals().sessions_active), (3, 3));
         drop(permits);
         assert_eq!((ledger.totals().sessions_total, ledger.totals().sessions_active), (3, 0));
@@ -355,7 +373,7 @@ mod tests {
     #[test]
     fn absent_users_are_forgotten_unless_something_was_counted() {
         let ledgers = Ledgers::new(1);
-        drop(ledgers.of([0xaa; 16]).open_session(0));
+        drop(ledgers.of([0xaa; 16]).open_session(0, 0).unwrap());
         let kept = ledgers.of([0xbb; 16]);
         for number in 0..3 * LEDGERS_UNUSED_MAX as u128 {
             ledgers.of(number.to_be_bytes());

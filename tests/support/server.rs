@@ -15,11 +15,13 @@ use vless_rust::outbound::policy::DestinationPolicy;
 use vless_rust::outbound::resolve::ResolverSettings;
 use vless_rust::protocol::vision::SEED_DEFAULT;
 use vless_rust::reactor::accept::listen;
+use vless_rust::reactor::request::{CutQuery, LedgerRef, Which};
 use vless_rust::reactor::{Observer, Reactor, Rules, Seed};
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::{
     Fallback, Fallbacks, Flow, SessionRecord, SessionSettings, Target, Timeouts, UdpSettings, User, Users,
 };
+use vless_rust::stats::gate::Limits;
 use vless_rust::stats::{Ledger, Totals, UserTotals, totals};
 
 use super::{PATIENCE, wait_until};
@@ -198,6 +200,16 @@ impl Server {
 
     pub fn user(&self, id: &[u8; 16]) -> UserTotals {
         self.users.find(id).unwrap().ledger.totals()
+    }
+
+    pub fn limit(&self, id: &[u8; 16], limits: Limits) {
+        self.users.find(id).unwrap().ledger.gate().adopt(limits);
+    }
+
+    /// Cuts all sessions of a user.
+    pub fn cut(&self, id: &[u8; 16], reason: CloseReason) {
+        let which = Which::Ledger(LedgerRef(Arc::clone(&self.users.find(id).unwrap().ledger)));
+        let _ = self.reactor.handle().cut(&CutQuery { which, reason });
     }
 
     /// Sessions closed for `reason`, as counted.

@@ -7,7 +7,6 @@ use super::locate::{KeyPath, locate};
 /// A whole section, or a key of one.
 const NOT_BUILT: &[&str] = &[
     "performance.stats_batch_size",
-    "limits.sessions_per_user_max",
     "limits.sessions_per_source_max",
     "limits.handshakes_per_source_max",
     "limits.accepts_per_source_per_second_max",

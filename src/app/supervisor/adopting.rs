@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 use super::Supervisor;
 use super::changes::{Changes, changes};
 use super::cuts::{Cut, cuts};
+use super::gates;
 use super::roll::Roll;
 use super::watch::Watch;
 use crate::app::access::AccessLines;
@@ -25,6 +26,7 @@ use crate::control::sample::ReloadSample;
 use crate::protocol::user_id::mask;
 use crate::reactor::Rules;
 use crate::reactor::request::{CutQuery, LedgerRef, Which};
+use crate::session::close::CloseReason;
 use crate::session::{SessionSettings, TlsAcceptor, Users};
 
 impl Supervisor {
@@ -150,9 +152,22 @@ impl Supervisor {
             let _ = self.parts.reactor.handle().cut(&CutQuery { which: Which::Ledger(LedgerRef(ledger)), reason });
         }
         self.roll = Roll::new(&config.users, &self.parts.ledgers, now);
+        gates::adopt(&config, &self.parts.ledgers);
         self.parts.config = config;
         let sessions_max = self.parts.rules.sessions_max;
         self.parts.backend.publish(&self.parts.config, &self.parts.certificates, sessions_max);
+    }
+
+    /// Ends the sessions from addresses that were let in beyond their user's limit and have stayed too long.
+    pub(super) fn cut_guests(&self) {
+        for user in &self.parts.config.users {
+            let ledger = self.parts.ledgers.of(mask(user.id));
+            if let Some(source) = ledger.gate().look() {
+                log::info!("user {}: sessions from one address too many are cut", user.email);
+                let which = Which::LedgerFrom(LedgerRef(ledger), source);
+                let _ = self.parts.reactor.handle().cut(&CutQuery { which, reason: CloseReason::UserAddressesLimit });
+            }
+        }
     }
 
     /// The present acceptor where nothing of TLS has changed: its keys for tickets are what clients come back with.

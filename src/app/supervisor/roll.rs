@@ -71,7 +71,7 @@ mod tests {
         let mut roll = Roll::new(&accounts, &ledgers, 1000);
         assert!(!roll.tick(&accounts, 100 * DAY), "it was never used");
         // A session that begins and ends between two looks is a use, too.
-        drop(ledgers.of(mask(accounts[0].id)).open_session(0));
+        drop(ledgers.of(mask(accounts[0].id)).open_session(0, 0).unwrap());
         assert!(!roll.tick(&accounts, 100 * DAY));
         assert!(!roll.tick(&accounts, 101 * DAY - 1));
         assert!(roll.tick(&accounts, 101 * DAY));

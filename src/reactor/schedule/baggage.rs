@@ -12,6 +12,6 @@ pub trait Baggage {
     /// is `None` before a request was accepted.
     fn limit(&mut self, _allowance: &mut Allowance, _user: Option<&Arc<User>>, _now: Instant) {}
 
-    /// What that call has left of it.
-    fn settle(&mut self, _left: &Allowance) {}
+    /// What that call has left of it. `undelivered_bytes` says how many bytes the session has received and not delivered.
+    fn settle(&mut self, _left: &Allowance, _undelivered_bytes: impl FnOnce() -> u64, _now: Instant) {}
 }

@@ -255,7 +255,6 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         let mut cx = lent.context(allowed, mem::take(&mut self.wish_list));
         let next = call(&mut slot.session, &mut cx);
         let left = cx.allowance;
-        slot.baggage.settle(&left);
         // Whoever waits for memory with one direction may have to wait for its limit with the other.
         slot.later = match next {
             Next::Later(at) => Some(at),
@@ -266,6 +265,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         let work = spent(allowed.uplink.work_bytes, left.uplink.work_bytes)
             + spent(allowed.downlink.work_bytes, left.downlink.work_bytes);
         self.wish_list = cx.wishes;
+        slot.baggage.settle(&left, || slot.session.undelivered_bytes(), lent.now);
         self.wishes.extend(self.wish_list.drain(..).map(|wish| (token, wish)));
         self.obey(token, next, work, lent);
         lent.pool.let_others_wait(self.starved.alive() > 0);

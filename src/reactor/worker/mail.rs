@@ -9,6 +9,7 @@ use crate::reactor::inbox::{Mail, Word};
 use crate::reactor::request::{Busy, CutQuery, End, LedgerRef, Request, Which};
 use crate::reactor::timers::Timer;
 use crate::session::User;
+use crate::session::source_of;
 
 /// Letters read in a turn: cutting looks at every session.
 const LETTERS_PER_TURN: usize = 16;
@@ -75,10 +76,13 @@ impl Worker {
             Which::User(email) => user.is_some_and(|user| user.email == *email),
             Which::Ledger(LedgerRef(ledger)) => user.is_some_and(|user| Arc::ptr_eq(&user.ledger, ledger)),
             Which::Source(source) => client == *source,
+            Which::LedgerFrom(LedgerRef(ledger), source) => {
+                source_of(client) == *source && user.is_some_and(|user| Arc::ptr_eq(&user.ledger, ledger))
+            }
         };
         let tokens: Vec<_> = match &query.which {
             Which::Session(id) => vec![id.token],
-            Which::User(_) | Which::Ledger(_) | Which::Source(_) => {
+            Which::User(_) | Which::Ledger(_) | Which::Source(_) | Which::LedgerFrom(..) => {
                 let sessions = self.schedule.page(0, slots);
                 let meant = sessions.filter(|(_, session)| is_meant(session.client_address().ip(), session.user()));
                 meant.map(|(token, _)| token).collect()

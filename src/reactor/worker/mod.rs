@@ -29,6 +29,7 @@ use self::stock::Stock;
 use self::targets::Targets;
 use super::inbox::Inbox;
 use super::legs::leg_of;
+use super::meter::Meter;
 use super::rules::Rules;
 use super::schedule::{Baggage, Schedule};
 use super::shared::Shared;
@@ -37,8 +38,9 @@ use crate::io::socket::Readiness;
 use crate::io::token::{Kind, Token};
 use crate::outbound::dial::DialId;
 use crate::outbound::udp::OutboundUdp;
+use crate::session::allowance::Allowance;
 use crate::session::close::CloseReason;
-use crate::session::{Leg, Target};
+use crate::session::{Leg, Target, User};
 use crate::stats::Counters;
 
 /// Events taken from the kernel per poll.
@@ -109,9 +111,26 @@ struct Errands {
     dials: Vec<(Leg, DialId)>,
     /// It was given a connection to its target.
     has_target: bool,
+    /// `None` while its user has no limits.
+    meter: Option<Box<Meter>>,
 }
 
-impl Baggage for Errands {}
+impl Baggage for Errands {
+    fn limit(&mut self, allowance: &mut Allowance, user: Option<&Arc<User>>, now: Instant) {
+        if self.meter.is_none() {
+            self.meter = user.and_then(|user| Meter::of(user));
+        }
+        if let Some(meter) = &mut self.meter {
+            meter.limit(allowance, now);
+        }
+    }
+
+    fn settle(&mut self, left: &Allowance, undelivered_bytes: impl FnOnce() -> u64, now: Instant) {
+        if let Some(meter) = &mut self.meter {
+            meter.settle(left, undelivered_bytes(), now);
+        }
+    }
+}
 
 impl Worker {
     pub(super) fn new(Unstarted { poll, inbox, door }: Unstarted, parts: Parts) -> Self {

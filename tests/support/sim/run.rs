@@ -64,7 +64,7 @@ impl Baggage for Luggage {
         [allowance.uplink.limit, allowance.downlink.limit] = self.limits.map(Some);
     }
 
-    fn settle(&mut self, left: &Allowance) {
+    fn settle(&mut self, left: &Allowance, _: impl FnOnce() -> u64, _: Instant) {
         for (limit, share) in self.limits.iter_mut().zip([left.uplink, left.downlink]) {
             *limit = share.limit.unwrap_or(*limit);
         }

@@ -1,0 +1,125 @@
+//! What a session of a limited user takes of its user's limits in advance, and gives back.
+
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use crate::session::User;
+use crate::session::allowance::{Allowance, Limit, Share};
+use crate::stats::Ledger;
+use crate::stats::gate::{Bucket, Taken};
+
+/// How long a session waits before it asks again for a quota that others have reserved. Once it is used up, the session
+/// is cut instead.
+const QUOTA_RETRY: Duration = Duration::from_millis(50);
+
+/// The instant from which all workers measure the time of limits.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// One session's dealings with the limits of its user. Dropping it gives everything back.
+pub(super) struct Meter {
+    ledger: Arc<Ledger>,
+    uplink: Direction,
+    downlink: Direction,
+    /// Bytes of the quota reserved for this session: those of this call, and those received and not delivered.
+    reserved_bytes: u64,
+}
+
+#[derive(Default)]
+struct Direction {
+    /// Bytes of the speed limit that are this session's.
+    taken: Option<Taken>,
+    /// What the call may receive.
+    allowed_bytes: u64,
+}
+
+impl Meter {
+    /// A meter for a session of `user`, if there is anything to measure.
+    pub(super) fn of(user: &User) -> Option<Box<Self>> {
+        user.ledger.gate().meters().then(|| {
+            Box::new(Self {
+                ledger: Arc::clone(&user.ledger),
+                uplink: Direction::default(),
+                downlink: Direction::default(),
+                reserved_bytes: 0,
+            })
+        })
+    }
+
+    /// Sets what the coming call may receive.
+    pub(super) fn limit(&mut self, allowance: &mut Allowance, now: Instant) {
+        let gate = self.ledger.gate();
+        let sessions = gate.sessions_active() as u64;
+        self.uplink.take(&gate.uplink, allowance.uplink, sessions, now);
+        self.downlink.take(&gate.downlink, allowance.downlink, sessions, now);
+        let mut more_at = [self.uplink.due(), self.downlink.due()];
+        if gate.has_quota() {
+            let wanted = self.uplink.allowed_bytes + self.downlink.allowed_bytes;
+            let reserved = if wanted > 0 { gate.reserve(wanted, || self.ledger.used_bytes()) } else { 0 };
+            self.reserved_bytes += reserved;
+            if reserved < wanted {
+                self.uplink.allowed_bytes = self.uplink.allowed_bytes.min(reserved.div_ceil(2));
+                self.downlink.allowed_bytes = self.downlink.allowed_bytes.min(reserved.div_ceil(2));
+            }
+            if reserved == 0 {
+                more_at = more_at.map(|due| due.max(now + QUOTA_RETRY));
+            }
+        }
+        let limit = |direction: &Direction, more_at| {
+            Some(Limit { bytes: usize::try_from(direction.allowed_bytes).unwrap_or(usize::MAX), more_at })
+        };
+        allowance.uplink.limit = limit(&self.uplink, more_at[0]);
+        allowance.downlink.limit = limit(&self.downlink, more_at[1]);
+    }
+
+    /// Takes note of what the call has left, and of the bytes that it has received and not delivered.
+    pub(super) fn settle(&mut self, left: &Allowance, undelivered_bytes: u64, now: Instant) {
+        let gate = self.ledger.gate();
+        self.uplink.settle(&gate.uplink, left.uplink, now);
+        self.downlink.settle(&gate.downlink, left.downlink, now);
+        if self.reserved_bytes > undelivered_bytes {
+            gate.release(self.reserved_bytes - undelivered_bytes);
+            self.reserved_bytes = undelivered_bytes;
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let gate = self.ledger.gate();
+        gate.release(self.reserved_bytes);
+        for (bucket, direction) in [(&gate.uplink, &self.uplink), (&gate.downlink, &self.downlink)] {
+            bucket.give_back(direction.taken.map_or(0, |taken| taken.bytes));
+        }
+    }
+}
+
+impl Direction {
+    fn take(&mut self, bucket: &Bucket, share: Share, sessions: u64, now: Instant) {
+        let wanted = share.work_bytes as u64;
+        if self.taken.is_none() {
+            self.taken = bucket.take(wanted, sessions, since_start(now));
+        }
+        self.allowed_bytes = match self.taken {
+            None => wanted,
+            Some(taken) if taken.due <= since_start(now) => taken.bytes,
+            Some(_) => 0,
+        };
+    }
+
+    /// When what was booked may be used.
+    fn due(&self) -> Instant {
+        *START + Duration::from_nanos(self.taken.map_or(0, |taken| taken.due))
+    }
+
+    fn settle(&mut self, bucket: &Bucket, left: Share, now: Instant) {
+        let Some(taken) = self.taken.filter(|taken| taken.due <= since_start(now)) else { return };
+        let received = self.allowed_bytes.saturating_sub(left.limit.map_or(0, |limit| limit.bytes as u64));
+        bucket.give_back(taken.bytes.saturating_sub(received));
+        self.taken = None;
+    }
+}
+
+fn since_start(now: Instant) -> u64 {
+    // A program that runs for longer than 584 years is not expected.
+    now.saturating_duration_since(*START).as_nanos() as u64
+}

@@ -1,0 +1,391 @@
+//! What one user's limits let through: speeds, a quota, sources and sessions at the same time.
+//!
+//! A [`Gate`] is shared by all workers and touched once per call of a session, never per chunk, and not at all where the
+//! user has no such limit. Sessions take bytes in advance and give back what they did not use. All times are nanoseconds
+//! since one instant that the workers agree on.
+//!
+//! Speed: a bucket is the instant up to which its bytes are given out. Whoever finds it empty books the next bytes and is
+//! told when they are due, so sessions take turns in the order in which they came.
+//!
+//! Quota: bytes that sessions may receive, or have received and not delivered, are reserved. Used and reserved bytes
+//! together never pass the quota by more than [`RESERVED_BYTES_MIN`] for each worker and direction.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// How much one user may have at the same time or in the same period; 0 is "as much as there is".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Payload bytes of both directions in a period.
+    pub quota_bytes: u64,
+    pub up_bytes_per_second_max: u64,
+    pub down_bytes_per_second_max: u64,
+    pub sessions_max: usize,
+    /// Source addresses; see [`Source`].
+    pub addresses_max: usize,
+}
+
+/// Where a client comes from: an IPv4 address, or the first half of an IPv6 address, which one customer has to himself.
+pub type Source = u128;
+
+/// Why a user gets no further session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Sessions,
+    Addresses,
+}
+
+/// One user's limits and how far they are used up.
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// Bytes are limited: a speed or a quota is set.
+    meters: AtomicBool,
+    quota_bytes: AtomicU64,
+    reserved_bytes: AtomicU64,
+    pub uplink: Bucket,
+    pub downlink: Bucket,
+    sessions_max: AtomicUsize,
+    addresses_max: AtomicUsize,
+    /// Sessions at the moment, for whoever only wants to know how many there are.
+    active: AtomicUsize,
+    sessions: Mutex<Sessions>,
+}
+
+#[derive(Debug, Default)]
+struct Sessions {
+    by_source: HashMap<Source, usize>,
+    guest: Guest,
+}
+
+/// A source beyond the limit, which is let in for a while: a phone that changes networks has two addresses until its old
+/// connections are known to be dead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Guest {
+    #[default]
+    None,
+    /// Since so many looks at the clock.
+    Present { source: Source, age: u32 },
+    /// Nobody is let in before so many looks more.
+    Closed { looks: u32 },
+}
+
+/// A speed limit.
+#[derive(Debug, Default)]
+pub struct Bucket {
+    /// 0: no limit.
+    bytes_per_second: AtomicU64,
+    /// Up to here its bytes are given out.
+    given_until: AtomicU64,
+}
+
+/// Bytes from a [`Bucket`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub bytes: u64,
+    /// When they may be used; not before.
+    pub due: u64,
+}
+
+/// So much time's worth of bytes may be used at once after a pause. The timers that end a wait are coarser than 16 ms.
+const BURST: u64 = NANOSECONDS / 4;
+/// So much time's worth of bytes is booked at a time, shared by the sessions that are there.
+const BOOKING: u64 = NANOSECONDS / 20;
+const BOOKING_BYTES: std::ops::RangeInclusive<u64> = 2048..=256 << 10;
+/// Near the end of a quota a session still gets enough for the longest TLS record, or nothing would get through whole.
+const RESERVED_BYTES_MIN: u64 = 32 << 10;
+/// How long a guest may stay, and how long it takes until the next one may come, in looks at the clock of one second.
+const GUEST_LOOKS: u32 = 60;
+const CLOSED_LOOKS: u32 = 600;
+const NANOSECONDS: u64 = 1_000_000_000;
+
+impl Gate {
+    /// Obeys `limits` from now on, for sessions that are there already, too.
+    pub fn adopt(&self, limits: Limits) {
+        self.quota_bytes.store(limits.quota_bytes, Ordering::Relaxed);
+        self.uplink.adopt(limits.up_bytes_per_second_max);
+        self.downlink.adopt(limits.down_bytes_per_second_max);
+        self.sessions_max.store(limits.sessions_max, Ordering::Relaxed);
+        self.addresses_max.store(limits.addresses_max, Ordering::Relaxed);
+        let meters = limits.quota_bytes | limits.up_bytes_per_second_max | limits.down_bytes_per_second_max;
+        self.meters.store(meters > 0, Ordering::Relaxed);
+    }
+
+    /// Bytes are limited.
+    pub fn meters(&self) -> bool {
+        self.meters.load(Ordering::Relaxed)
+    }
+
+    pub fn has_quota(&self) -> bool {
+        self.quota_bytes.load(Ordering::Relaxed) > 0
+    }
+
+    /// Reserves up to `wanted` bytes of the quota, of which `used` says how much is gone. 0: nothing is left for now.
+    pub fn reserve(&self, wanted: u64, used: impl Fn() -> u64) -> u64 {
+        let quota = self.quota_bytes.load(Ordering::Relaxed);
+        let mut reserved = self.reserved_bytes.load(Ordering::Relaxed);
+        loop {
+            // What is delivered is counted first and released then, so the sum is never too small.
+            let left = quota.saturating_sub(used().saturating_add(reserved));
+            if left == 0 {
+                return 0;
+            }
+            let taken = wanted.min(left.max(RESERVED_BYTES_MIN));
+            match self.reserved_bytes.compare_exchange(reserved, reserved + taken, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return taken,
+                Err(others) => reserved = others,
+            }
+        }
+    }
+
+    /// Gives reserved bytes back: they were delivered and counted, or will not come.
+    pub fn release(&self, bytes: u64) {
+        let less = |reserved: u64| Some(reserved.saturating_sub(bytes));
+        let _ = self.reserved_bytes.try_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// Lets a session in, unless the user has as many as a user may have.
+    ///
+    /// # Errors
+    /// Which limit it was.
+    pub fn enter(&self, source: Source) -> Result<(), Refusal> {
+        let sessions_max = self.sessions_max.load(Ordering::Relaxed);
+        let addresses_max = self.addresses_max.load(Ordering::Relaxed);
+        let mut sessions = self.sessions();
+        if sessions_max > 0 && self.sessions_active() >= sessions_max {
+            return Err(Refusal::Sessions);
+        }
+        if addresses_max > 0 && !sessions.admits(source, addresses_max) {
+            return Err(Refusal::Addresses);
+        }
+        self.active.fetch_add(1, Ordering::Relaxed);
+        *sessions.by_source.entry(source).or_default() += 1;
+        Ok(())
+    }
+
+    /// A session from `source` has ended.
+    pub fn leave(&self, source: Source) {
+        let mut sessions = self.sessions();
+        self.active.fetch_sub(1, Ordering::Relaxed);
+        if let Some(count) = sessions.by_source.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                sessions.by_source.remove(&source);
+            }
+        }
+        // Memory of a crowd that has gone.
+        if sessions.by_source.is_empty() {
+            sessions.by_source = HashMap::new();
+        }
+    }
+
+    /// Sessions at the moment.
+    pub fn sessions_active(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// Distinct sources with a session.
+    pub fn addresses(&self) -> usize {
+        self.sessions().by_source.len()
+    }
+
+    /// A second has passed. A guest whose time is over is to be cut.
+    pub fn look(&self) -> Option<Source> {
+        let addresses_max = self.addresses_max.load(Ordering::Relaxed);
+        let mut sessions = self.sessions();
+        let is_over = addresses_max > 0 && sessions.by_source.len() > addresses_max;
+        let (guest, overdue) = match sessions.guest {
+            Guest::Present { source, age } if is_over && age >= GUEST_LOOKS => {
+                (Guest::Closed { looks: CLOSED_LOOKS }, Some(source))
+            }
+            Guest::Present { source, age } if is_over => (Guest::Present { source, age: age + 1 }, None),
+            Guest::Closed { looks: looks @ 1.. } => (Guest::Closed { looks: looks - 1 }, None),
+            Guest::None | Guest::Present { .. } | Guest::Closed { .. } => (Guest::None, None),
+        };
+        sessions.guest = guest;
+        overdue
+    }
+
+    fn sessions(&self) -> std::sync::MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sessions {
+    fn admits(&mut self, source: Source, addresses_max: usize) -> bool {
+        if self.by_source.contains_key(&source) || self.by_source.len() < addresses_max {
+            return true;
+        }
+        if self.guest == Guest::None && self.by_source.len() == addresses_max {
+            self.guest = Guest::Present { source, age: 0 };
+            return true;
+        }
+        false
+    }
+}
+
+impl Bucket {
+    fn adopt(&self, bytes_per_second: u64) {
+        if self.bytes_per_second.swap(bytes_per_second, Ordering::Relaxed) != bytes_per_second {
+            self.given_until.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes up to `wanted` bytes at `now`, or books the next ones where none are there. `sessions` share the bucket.
+    /// `None`: there is no limit.
+    pub fn take(&self, wanted: u64, sessions: u64, now: u64) -> Option<Taken> {
+        let rate = self.bytes_per_second.load(Ordering::Relaxed);
+        if rate == 0 {
+            return None;
+        }
+        let (least, most) = BOOKING_BYTES.into_inner();
+        let booking = (bytes_in(BOOKING, rate) / sessions.max(1)).clamp(least, most).min(wanted.max(1));
+        let mut given_until = self.given_until.load(Ordering::Relaxed);
+        loop {
+            let start = given_until.max(now.saturating_sub(BURST));
+            let there = bytes_in(now.saturating_sub(start), rate);
+            let bytes = if there >= booking { there.min(wanted) } else { booking };
+            let due = start + time_of(bytes, rate);
+            match self.given_until.compare_exchange(given_until, due, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(Taken { bytes, due }),
+                Err(others) => given_until = others,
+            }
+        }
+    }
+
+    /// Gives back bytes that were taken and not used.
+    pub fn give_back(&self, bytes: u64) {
+        let rate = self.bytes_per_second.load(Ordering::Relaxed);
+        if bytes > 0 && rate > 0 {
+            let time = time_of(bytes, rate);
+            let less = |given_until: u64| Some(given_until.saturating_sub(time));
+            let _ = self.given_until.try_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+    }
+}
+
+fn bytes_in(time: u64, rate: u64) -> u64 {
+    (u128::from(time) * u128::from(rate) / u128::from(NANOSECONDS)) as u64
+}
+
+fn time_of(bytes: u64, rate: u64) -> u64 {
+    (u128::from(bytes) * u128::from(NANOSECONDS)).div_ceil(u128::from(rate)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::cell::Cell;
+
+    const SECOND: u64 = NANOSECONDS;
+
+    fn with(limits: Limits) -> Gate {
+        let gate = Gate::default();
+        gate.adopt(limits);
+        gate
+    }
+
+    #[test]
+    fn without_limits_nothing_is_metered_and_everybody_enters() {
+        let gate = with(Limits::default());
+        assert!(!gate.meters() && gate.uplink.take(5, 1, 0).is_none());
+        assert!((0..1000).all(|source| gate.enter(source).is_ok()));
+    }
+
+    /// What sessions get in ten seconds that call again as soon as their bytes are due.
+    fn shares(rate: u64, sessions: usize) -> Vec<u64> {
+        let gate = with(Limits { down_bytes_per_second_max: rate, ..Limits::default() });
+        let start = 5 * SECOND;
+        let mut next = vec![start; sessions];
+        let mut got = vec![0; sessions];
+        loop {
+            let (at, now) = next.iter().copied().enumerate().min_by_key(|(_, due)| *due).unwrap();
+            if now >= start + 10 * SECOND {
+                return got;
+            }
+            let taken = gate.downlink.take(1 << 20, sessions as u64, now).unwrap();
+            got[at] += taken.bytes;
+            // Timers come a tick late.
+            next[at] = taken.due.max(now) + 16_000_000;
+        }
+    }
+
+    #[test]
+    fn speeds_hold_over_ten_seconds_and_are_shared_evenly() {
+        for rate in [64 << 10, 1 << 20, 100 << 20, 1 << 30] {
+            for sessions in [1, 2, 50] {
+                let got = shares(rate, sessions);
+                let (total, expected) = (got.iter().sum::<u64>(), 10 * rate);
+                let most = expected + expected / 20 + 2048 * sessions as u64;
+                assert!((expected - expected / 20..=most).contains(&total), "{rate} x {sessions}: {total}");
+                if rate <= 100 << 20 {
+                    let (least, most) = (got.iter().min().unwrap(), got.iter().max().unwrap());
+                    assert!(*most <= least * 3 / 2 + (64 << 10), "{rate} x {sessions}: {least} to {most}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_for_the_next() {
+        let gate = with(Limits { up_bytes_per_second_max: 1 << 20, ..Limits::default() });
+        let now = 10 * SECOND;
+        let first = gate.uplink.take(1 << 30, 1, now).unwrap();
+        assert!(first.bytes >= (1 << 20) / 4 && first.due <= now);
+        assert!(gate.uplink.take(1 << 20, 1, now).unwrap().due > now);
+        gate.uplink.give_back(first.bytes);
+        assert!(gate.uplink.take(4096, 1, now).unwrap().due <= now);
+    }
+
+    #[test]
+    fn a_quota_is_reserved_before_it_is_used_and_never_passed_by_more_than_a_record() {
+        let gate = with(Limits { quota_bytes: 1 << 20, ..Limits::default() });
+        let used = Cell::new(0);
+        let mut in_flight = Vec::new();
+        loop {
+            let bytes = gate.reserve(100_000, || used.get());
+            if bytes == 0 {
+                break;
+            }
+            in_flight.push(bytes);
+        }
+        let reserved: u64 = in_flight.iter().sum();
+        assert!((1 << 20..(1 << 20) + RESERVED_BYTES_MIN).contains(&reserved));
+        // Half of what was reserved never came.
+        for bytes in in_flight {
+            used.set(used.get() + bytes / 2);
+            gate.release(bytes);
+        }
+        assert!(gate.reserve(100_000, || used.get()) == 100_000);
+    }
+
+    #[test]
+    fn sessions_and_addresses_are_counted_up_to_their_limits() {
+        let gate = with(Limits { sessions_max: 3, addresses_max: 1, ..Limits::default() });
+        assert_eq!((gate.enter(1), gate.enter(1)), (Ok(()), Ok(())));
+        assert_eq!(gate.enter(2), Ok(()), "one guest");
+        assert_eq!(gate.enter(2), Err(Refusal::Sessions));
+        gate.leave(1);
+        assert_eq!(gate.enter(3), Err(Refusal::Addresses));
+        assert_eq!((gate.enter(2), gate.addresses()), (Ok(()), 2));
+    }
+
+    #[test]
+    fn a_guest_stays_a_minute_or_takes_the_place_of_who_has_left() {
+        let gate = with(Limits { addresses_max: 1, ..Limits::default() });
+        gate.enter(1).unwrap();
+        gate.enter(2).unwrap();
+        assert!((0..60).all(|_| gate.look().is_none()));
+        assert_eq!(gate.look(), Some(2));
+        gate.leave(2);
+        assert_eq!(gate.enter(2), Err(Refusal::Addresses), "not at once again");
+        gate.leave(1);
+        gate.enter(2).unwrap();
+        assert!((0..601).all(|_| gate.look().is_none()));
+        gate.enter(3).unwrap();
+        gate.leave(2);
+        assert!((0..100).all(|_| gate.look().is_none()), "the phone has moved");
+    }
+}

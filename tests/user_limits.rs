@@ -1,0 +1,180 @@
+//! What a user's limits let through, on real sockets: speed, quota, sessions and addresses.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+use support::client::{Client, request};
+use support::server::{ALICE, BOB, Options, Server};
+use support::{bounded, wait_until};
+use vless_rust::session::close::CloseReason;
+use vless_rust::stats::gate::Limits;
+
+const QUOTA: u64 = 24 << 20;
+
+/// A target that sends without end, or reads without end, on each connection.
+fn target(sends: bool) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        while let Ok((socket, _)) = listener.accept() {
+            thread::spawn(move || {
+                let mut socket = bounded(socket);
+                let mut chunk = vec![7; 64 << 10];
+                if sends {
+                    while socket.write_all(&chunk).is_ok() {}
+                } else {
+                    while socket.read(&mut chunk).is_ok_and(|count| count > 0) {}
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Downloads on each of `sessions` connections until it is cut or `until`; returns what each got.
+fn download(server: &Server, target: SocketAddr, sessions: usize, until: Instant) -> Vec<u64> {
+    let threads: Vec<_> = (0..sessions)
+        .map(|_| {
+            let client = Client::open(server, &ALICE, target, b"");
+            thread::spawn(move || {
+                let (mut got, mut chunk) = (0, vec![0; 64 << 10]);
+                client.set_read_timeout(Duration::from_millis(100));
+                while Instant::now() < until {
+                    match client.recv(&mut chunk) {
+                        Ok(0) => break,
+                        Ok(count) => got += count as u64,
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                        Err(_) => break,
+                    }
+                }
+                got
+            })
+        })
+        .collect();
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+#[test]
+fn a_speed_limit_holds_over_all_sessions_and_is_shared_evenly() {
+    let target = target(true);
+    for (tls, workers, sessions, rate) in [(false, 1, 1, 1 << 20), (true, 2, 8, 1 << 20), (false, 2, 4, 8 << 20)] {
+        let server = Server::start(Options { tls, workers, ..Options::default() });
+        server.limit(&ALICE, Limits { down_bytes_per_second_max: rate, ..Limits::default() });
+        let seconds = 4;
+        let got = download(&server, target, sessions, Instant::now() + Duration::from_secs(seconds));
+        let total: u64 = got.iter().sum();
+        // A quarter of a second's bytes may come at once at the start.
+        let most = rate * (4 * seconds + 1) / 4 + rate / 10;
+        assert!(total <= most, "{total} of {most} bytes with {sessions} sessions");
+        // On a busy machine less may get through, but not nothing.
+        assert!(total >= rate * seconds / 2, "{total} bytes with {sessions} sessions");
+        let (least, most) = (got.iter().min().unwrap(), got.iter().max().unwrap());
+        assert!(*most <= least * 3 + (256 << 10), "{got:?}");
+    }
+}
+
+#[test]
+fn others_are_not_held_back() {
+    let target = target(true);
+    let server = Server::start(Options::default());
+    server.limit(&ALICE, Limits { down_bytes_per_second_max: 64 << 10, ..Limits::default() });
+    let _held_back = Client::open(&server, &ALICE, target, b"");
+    let bob = Client::open(&server, &BOB, target, b"");
+    let start = Instant::now();
+    bob.take(32 << 20);
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_quota_is_not_passed_by_more_than_a_mebibyte_whatever_the_number_of_sessions() {
+    let target = target(true);
+    for (tls, workers, sessions) in [(false, 1, 1), (true, 2, 8), (false, 2, 40)] {
+        let server = Server::start(Options { tls, workers, ..Options::default() });
+        server.limit(&ALICE, Limits { quota_bytes: QUOTA, ..Limits::default() });
+        let until = Instant::now() + Duration::from_secs(20);
+        let stop = Arc::new(AtomicU64::new(0));
+        thread::scope(|scope| {
+            let ends = Arc::clone(&stop);
+            let server = &server;
+            let downloads = scope.spawn(move || {
+                let got = download(server, target, sessions, until);
+                ends.store(1, Ordering::Relaxed);
+                got
+            });
+            wait_until("the quota is used up", || server.user(&ALICE).downlink_bytes >= QUOTA);
+            // The supervisor cuts; here nobody does, and nothing more may come all the same.
+            thread::sleep(Duration::from_millis(300));
+            let used = server.user(&ALICE).downlink_bytes;
+            assert!(used <= QUOTA + (1 << 20), "{} bytes over with {sessions} sessions", used - QUOTA);
+            server.cut(&ALICE, CloseReason::QuotaUsed);
+            let got: u64 = downloads.join().unwrap().iter().sum();
+            assert!(got <= QUOTA + (1 << 20) + 2 * sessions as u64);
+        });
+        server.wait_until_empty();
+    }
+}
+
+#[test]
+fn uploads_count_against_the_quota_too() {
+    let target = target(false);
+    let server = Server::start(Options::tls());
+    server.limit(&ALICE, Limits { quota_bytes: 4 << 20, ..Limits::default() });
+    let client = Client::open(&server, &ALICE, target, b"");
+    client.set_write_timeout(Duration::from_millis(500));
+    let chunk = vec![1; 64 << 10];
+    while client.send(&chunk).is_ok() {}
+    let used = server.user(&ALICE).uplink_bytes;
+    assert!(((4 << 20) - (64 << 10)..(5 << 20)).contains(&used), "{used}");
+    // The supervisor does that within a second.
+    server.cut(&ALICE, CloseReason::QuotaUsed);
+    server.closed_for(CloseReason::QuotaUsed);
+}
+
+#[test]
+fn sessions_beyond_the_limit_are_refused_and_counted() {
+    let target = target(true);
+    let server = Server::start(Options::default());
+    server.limit(&ALICE, Limits { sessions_max: 2, ..Limits::default() });
+    let first = Client::open(&server, &ALICE, target, b"");
+    let second = Client::open(&server, &ALICE, target, b"");
+    first.take(10);
+    second.take(10);
+    let third = Client::open(&server, &ALICE, target, b"");
+    assert_eq!(third.recv_to_end().unwrap(), b"");
+    wait_until("it is counted", || server.closes(CloseReason::UserSessionsLimit) == 1);
+    drop(first);
+    wait_until("one is gone", || server.user(&ALICE).sessions_active == 1);
+    Client::open(&server, &ALICE, target, b"").take(10);
+}
+
+#[test]
+fn addresses_beyond_the_limit_and_one_guest_are_refused() {
+    let target = target(true);
+    let server = Server::start(Options { listen: Ipv4Addr::UNSPECIFIED.into(), ..Options::default() });
+    server.limit(&ALICE, Limits { addresses_max: 1, ..Limits::default() });
+    let port = server.address.port();
+    let from = |last: u8| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into()).unwrap();
+        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).unwrap();
+        let mut socket = bounded(TcpStream::from(socket));
+        socket.write_all(&request(&ALICE, target)).unwrap();
+        socket
+    };
+    let mut first = from(1);
+    first.read_exact(&mut [0; 10]).unwrap();
+    let mut guest = from(2);
+    guest.read_exact(&mut [0; 10]).unwrap();
+    let mut heard = Vec::new();
+    from(3).read_to_end(&mut heard).unwrap();
+    assert_eq!(heard, b"");
+    wait_until("it is counted", || server.closes(CloseReason::UserAddressesLimit) == 1);
+    from(1).read_exact(&mut [0; 10]).unwrap();
+}
