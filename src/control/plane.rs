@@ -32,6 +32,8 @@ const ACCEPTS_PER_TURN: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
 /// Deadlines are looked at so often at the most.
 const SWEEP: Duration = Duration::from_millis(20);
+/// Pings go out with the ticks: whoever answers each of them must not seem silent in between.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(2500);
 /// A place that could not be listened at is tried again after this.
 const LISTEN_RETRY: Duration = Duration::from_secs(5);
 /// At the end, for readers to get their close frame.
@@ -316,7 +318,7 @@ impl Plane {
     }
 
     fn sweep(&mut self, now: Instant) {
-        let heartbeat = self.desk.view.settings.heartbeat_timeout;
+        let heartbeat = self.desk.view.settings.heartbeat_timeout.max(HEARTBEAT_MIN);
         for number in self.clients.due(heartbeat, now) {
             match self.clients.get(number) {
                 Some(Client::Http { connection, .. }) => {
