@@ -15,12 +15,18 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 use rustix::fs::Mode;
 use rustix::process::umask;
+use socket2::{Domain, Socket, Type};
 
 use super::http::stream::{Peer, Stream};
 
 /// The tokens of the listeners; those of clients begin behind them.
 pub const TCP: Token = Token(0);
 pub const UNIX: Token = Token(1);
+
+/// Connections that the kernel keeps until they are accepted. A client whose connection finds no room there waits for
+/// seconds before it tries again, and a burst of strangers must not do that to the operator. The kernel has a limit of its
+/// own (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
 
 /// Descriptors kept back.
 const RESERVE: usize = 2;
@@ -132,8 +138,12 @@ fn classify(error: &io::Error) -> Trouble {
 }
 
 fn open_tcp(address: SocketAddr, registry: &Registry) -> io::Result<TcpListener> {
-    // With SO_REUSEADDR, which mio sets, a restart need not wait for old connections to time out.
-    let mut listener = TcpListener::bind(address)?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
+    // A restart need not wait for old connections to time out.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let mut listener = TcpListener::from_std(socket.into());
     registry.register(&mut listener, TCP, Interest::READABLE)?;
     Ok(listener)
 }
