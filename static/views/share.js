@@ -35,7 +35,7 @@ export function shareView(email, openAtOnce) {
     shownId = uuid;
     // The id in the address makes the browser ask again after a rotation.
     const image = h('img', { class: 'qr', src: `${userPath(email)}/qr.svg?${encodeURIComponent(uuid)}`, alt: t('share.qr', { name: email }), width: '240', height: '240' });
-    fill(content, image, h('div', { class: 'share-texts' }, h('p', { class: 'muted', text: t('share.scan') }), textBox(t('share.link'), link), clients(formats)));
+    fill(content, image, h('div', { class: 'share-texts' }, h('p', { class: 'muted', text: t('share.scan') }), textBox(t('share.link'), link), formats ? clients(formats) : null));
     show(hide, true);
     attribute(root, 'data-open', true);
   });

@@ -66,7 +66,7 @@ test('a new operator gets a client connected, watches it and ends it', { timeout
   await saw(`sing-box is connected: ann is "${await page.locator('.user-title .state').innerText()}", total ${await total.innerText()}, session "${await page.locator('.user-sessions tbody tr:not(.spacer)').innerText()}"`.replaceAll(/\s+/g, ' '));
 
   await page.getByRole('button', { name: 'Edit' }).click();
-  await page.locator('dialog [name=quota_bytes]').fill('0.005');
+  await page.locator('dialog [name=quota_bytes]').fill('0.0045');
   await page.locator('dialog button[type=submit]').click();
   await page.getByText('Saved: ann.').waitFor();
   await page.getByText(/full on|no forecast|lasts until/).waitFor();

@@ -35,10 +35,12 @@ export class SingBox {
     client.child.on('error', (error) => {
       client.said += error.message;
     });
-    await until('sing-box listens', () => new Promise((listens) => {
+    await until('sing-box listens', () => client.child.exitCode === null && new Promise((listens) => {
       const probe = connect(client.port, '127.0.0.1', () => probe.end(() => listens(true)));
       probe.on('error', () => listens(false));
-    }));
+    })).catch((error) => {
+      throw new Error(`${error.message}; it said: ${client.said}`);
+    });
     return client;
   }
 
@@ -81,7 +83,7 @@ function outbound(link) {
   const parameter = (name) => url.searchParams.get(name) ?? '';
   const tls = parameter('security') === 'tls'
     // A self-signed certificate is pinned by other clients; this one has no such option.
-    ? { tls: { enabled: true, server_name: parameter('sni'), insecure: true, utls: { enabled: true, fingerprint: parameter('fp') || 'chrome' } } }
+    ? { tls: { enabled: true, server_name: parameter('sni'), insecure: true } }
     : {};
   return {
     type: 'vless', server: url.hostname.replace(/^\[|\]$/g, ''), server_port: Number(url.port || 443), uuid: decodeURIComponent(url.username), flow: parameter('flow'), ...tls,
