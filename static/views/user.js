@@ -151,6 +151,7 @@ function limitsView() {
     /** @param {User} user */
     render(user) {
       const share = user.quota_bytes > 0 ? user.quota_used_bytes / user.quota_bytes : 0;
+      quota.node.classList.toggle('bare', !(user.quota_bytes > 0));
       quota.write(share, user.quota_bytes > 0 ? `${quotaText(user)} · ${format.percent(share)}` : t('quota.none'));
       const near = nearLimits([user], serverNow())[0];
       show(forecast, Boolean(near));
