@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use self::words::Words;
 use crate::app::client_configs::Format;
 use crate::app::exit::Failure;
+use crate::app::user::{self, Action, wishes};
 use crate::app::wizard::Lang;
 
 pub use self::table::help;
@@ -48,6 +49,15 @@ pub enum Command {
         /// Draw it as a QR code, too.
         qr: bool,
     },
+    /// See or change accounts.
+    User {
+        /// The configuration they belong to.
+        config: Option<PathBuf>,
+        /// What is to be done.
+        action: Action,
+        /// How the answer is written.
+        shape: user::Shape,
+    },
     /// Print the version.
     Version,
     /// Print the help.
@@ -76,6 +86,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, F
         "check" => Ok(Command::Check { config: words.config_or_operand()? }),
         "init" => init(&mut words),
         "link" => link(&mut words),
+        "user" => user(&mut words),
         "version" => Ok(Command::Version),
         _ => Ok(Command::Help),
     }
@@ -99,6 +110,51 @@ fn link(words: &mut Words) -> Result<Command, Failure> {
         return Err(words::usage("--qr draws a link; leave --format out"));
     }
     Ok(Command::Link { config: words.config(), email: words.text(), format, qr })
+}
+
+fn user(words: &mut Words) -> Result<Command, Failure> {
+    const ACTIONS: &str = "list, show, add, set, enable, disable, reset, rotate, remove, import";
+    let shape = if words.is_given("--json") { user::Shape::Json } else { user::Shape::Words };
+    let (config, given) = (words.config(), values(words));
+    let action = words.text().ok_or_else(|| words::usage(format!("user needs one of {ACTIONS}")))?;
+    if !given.is_empty() && !matches!(action.as_str(), "add" | "set") {
+        return Err(words::usage(format!("{} belongs to user add and user set", given[0].0)));
+    }
+    if words.is_given("--dry-run") && action != "import" {
+        return Err(words::usage("--dry-run belongs to user import"));
+    }
+    let name = words.operand();
+    if action == "list" {
+        return match name {
+            None => Ok(Command::User { config, action: Action::List, shape }),
+            Some(extra) => Err(words::usage(format!("\"{}\" is not expected here", extra.to_string_lossy()))),
+        };
+    }
+    let what = if action == "import" { "the file to import" } else { "the name of an account" };
+    let name = name.ok_or_else(|| words::usage(format!("user {action} needs {what}")))?;
+    let email = name.to_string_lossy().into_owned();
+    let action = match action.as_str() {
+        "show" => Action::Show(email),
+        "add" => Action::Add(email, given),
+        "set" if given.is_empty() => {
+            return Err(words::usage("user set needs at least one option, such as --quota 10GB"));
+        }
+        "set" => Action::Set(email, given),
+        "enable" => Action::Enable(email, true),
+        "disable" => Action::Enable(email, false),
+        "reset" => Action::Reset(email),
+        "rotate" => Action::Rotate(email),
+        "remove" => Action::Remove(email),
+        "import" => Action::Import(name.into(), words.is_given("--dry-run")),
+        other => return Err(words::usage(format!("there is no \"user {other}\"; there are {ACTIONS}"))),
+    };
+    Ok(Command::User { config, action, shape })
+}
+
+/// The options that set something of an account, with their texts.
+fn values(words: &Words) -> Vec<(String, String)> {
+    let given = |long: &'static str| words.text_value(long).map(|text| (long.to_owned(), text));
+    wishes::option_names().filter_map(given).collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::app::config::{Config, DEFAULT_FILE};
 use crate::app::exit::{self, Failure};
 use crate::app::qr::{Qr, does_not_fit};
 use crate::app::wizard::terminal_size;
-use crate::app::{certs, first_run, init, link, preflight};
+use crate::app::{certs, first_run, init, link, preflight, user};
 
 /// What a command has to say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,10 @@ pub fn execute(command: &Command) -> Option<Result<Output, Failure>> {
         Command::Link { config, email, format, qr } => {
             let draw = if *qr { Draw::Code } else { Draw::Nothing };
             Some(link(&path_of(config.as_ref()), email.as_deref(), *format, draw))
+        }
+        Command::User { config, action, shape } => {
+            let said = user::execute(&path_of(config.as_ref()), action, *shape);
+            Some(said.map(|said| Output { stdout: said.stdout, notes: said.notes }))
         }
         Command::Version => Some(Ok(plain(format!("vless-rust {}\n", env!("CARGO_PKG_VERSION"))))),
         Command::Help => Some(Ok(plain(cli::help()))),

@@ -30,4 +30,5 @@ pub mod report;
 pub mod rules;
 pub mod run;
 pub mod supervisor;
+pub mod user;
 pub mod wizard;

@@ -162,9 +162,12 @@ fn what_was_used_survives_a_kill() {
     let Server { mut process, origin } = server;
     process.kill_and_start_again();
     let server = Server::of(process, origin);
-    let users = server.ask("GET", "/api/users", None, None).body;
-    let user = users["users"].as_array().unwrap().iter().find(|user| user["email"] == "u").unwrap();
-    assert_eq!(user["quota_used_bytes"], used, "{user}");
+    wait_until("the list has what was used before", || {
+        let users = server.ask("GET", "/api/users", None, None).body;
+        users["users"]
+            .as_array()
+            .is_some_and(|users| users.iter().any(|user| user["email"] == "u" && user["quota_used_bytes"] == used))
+    });
     assert!(server.open(&id).is_some());
 }
 

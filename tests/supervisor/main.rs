@@ -3,6 +3,7 @@
 mod accounts;
 mod api;
 mod certificates;
+mod commands;
 mod harness;
 mod reload;
 mod signals;

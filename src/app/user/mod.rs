@@ -1,0 +1,223 @@
+//! The `user` command: accounts are listed and changed, through the running server if there is one, else in the file.
+//!
+//! Both ways end in the same operations (`accounts/change.rs`), so they accept the same and refuse the same.
+
+mod running;
+pub mod wishes;
+mod words;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use self::running::Running;
+use crate::app::accounts::change::Change;
+use crate::app::accounts::import;
+use crate::app::accounts::store::{self, StoreError};
+use crate::app::clock::unix_time;
+use crate::app::config::{Config, Origin, User, user_json};
+use crate::app::exit::{self, Failure};
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// All accounts, one a line.
+    List,
+    /// One account, with its id.
+    Show(String),
+    /// A new account, with options and their texts.
+    Add(String, Vec<(String, String)>),
+    /// Some values of an account.
+    Set(String, Vec<(String, String)>),
+    /// On or off.
+    Enable(String, bool),
+    /// What counts as used is 0 from now on.
+    Reset(String),
+    /// A new id.
+    Rotate(String),
+    /// It is gone.
+    Remove(String),
+    /// All accounts of another panel's export; with a dry run only what would be done.
+    Import(PathBuf, bool),
+}
+
+/// How the answer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// For people.
+    Words,
+    /// For programs.
+    Json,
+}
+
+/// What the command has to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// With its final line break.
+    pub stdout: String,
+    /// A line each.
+    pub notes: Vec<String>,
+}
+
+impl Action {
+    fn changes(&self) -> bool {
+        !matches!(self, Self::List | Self::Show(_))
+    }
+}
+
+/// # Errors
+/// 64 for what cannot be done to this account, 69 if the server does not answer, those of the files otherwise.
+pub fn execute(path: &Path, action: &Action, shape: Shape) -> Result<Said, Failure> {
+    let config = Config::load(path)?;
+    let place = match Running::find(&config)? {
+        Some(running) => Place::Server(running),
+        None => Place::File(Box::new(config)),
+    };
+    let stdout = match action {
+        Action::List => place.list(shape)?,
+        Action::Show(email) => shown(&place.user(email)?, shape),
+        Action::Add(email, given) => {
+            let mut user = wished(given)?;
+            user["email"] = email.as_str().into();
+            shown(&place.change(&Change::Add(user))?, shape)
+        }
+        Action::Set(email, given) => {
+            let patch = wished(given)?;
+            shown(&place.change(&Change::Set { email: email.clone(), patch })?, shape)
+        }
+        Action::Enable(email, enabled) => {
+            let change = Change::Set { email: email.clone(), patch: json!({ "enabled": enabled }) };
+            shown(&place.change(&change)?, shape)
+        }
+        Action::Rotate(email) => shown(&place.change(&Change::Rotate { email: email.clone() })?, shape),
+        Action::Remove(email) => {
+            place.change(&Change::Remove { email: email.clone() })?;
+            said(&format!("user {email} removed"), shape)
+        }
+        Action::Reset(email) => {
+            place.reset(email)?;
+            said(&format!("user {email}: what was used counts from 0 again"), shape)
+        }
+        Action::Import(file, is_dry) => return imported(&place, file, *is_dry),
+    };
+    let notes = match &place {
+        Place::File(config) if action.changes() => vec![not_running(config)],
+        _ => Vec::new(),
+    };
+    Ok(Said { stdout, notes })
+}
+
+/// Who makes the change.
+enum Place {
+    Server(Running),
+    File(Box<Config>),
+}
+
+impl Place {
+    fn list(&self, shape: Shape) -> Result<String, Failure> {
+        let users = match self {
+            Self::Server(running) => running.users()?,
+            Self::File(config) => config.users.iter().map(described).collect(),
+        };
+        Ok(match shape {
+            Shape::Json => format!("{:#}\n", Value::from(users)),
+            Shape::Words => words::list(&users),
+        })
+    }
+
+    fn user(&self, email: &str) -> Result<Value, Failure> {
+        let found = match self {
+            Self::Server(running) => running.users()?.into_iter().find(|user| user["email"] == email),
+            Self::File(config) => config.users.iter().find(|user| user.email == email).map(described),
+        };
+        found.ok_or_else(|| Failure::new(exit::USAGE, format!("there is no user \"{email}\"")))
+    }
+
+    /// The account as it is afterwards; null if it is gone.
+    fn change(&self, change: &Change) -> Result<Value, Failure> {
+        match self {
+            Self::Server(running) => running.change(change),
+            Self::File(config) => {
+                let changed = store::make(config, change, None, unix_time()).map_err(|error| match error {
+                    StoreError::Refused(refusal) => Failure::new(exit::USAGE, refusal.message(config)),
+                    StoreError::Failed(failure) => failure,
+                })?;
+                Ok(changed.user.as_ref().map_or(Value::Null, described))
+            }
+        }
+    }
+
+    fn reset(&self, email: &str) -> Result<(), Failure> {
+        match self {
+            Self::Server(running) => running.reset(email),
+            Self::File(_) => Err(Failure::new(
+                exit::UNAVAILABLE,
+                "no server runs with this configuration, and what was used is its business: start it, then reset",
+            )),
+        }
+    }
+}
+
+/// Where the change is, for somebody who expects it to have effect at once.
+fn not_running(config: &Config) -> String {
+    let file = config.users_file.as_deref().unwrap_or(Path::new("")).display();
+    match &config.monitoring.socket {
+        Some(socket) => format!("no server answers at {}; the change is in {file}", socket.display()),
+        None => {
+            format!("the change is in {file}; monitoring.socket is null, so a running server has to be reloaded (HUP)")
+        }
+    }
+}
+
+fn described(user: &User) -> Value {
+    let mut shown = user_json(user);
+    shown["locked"] = (user.origin == Origin::Configuration).into();
+    shown["flow"] = user.flow.as_str().into();
+    shown
+}
+
+fn wished(given: &[(String, String)]) -> Result<Value, Failure> {
+    wishes::wishes(given, unix_time()).map_err(|message| Failure::new(exit::USAGE, message))
+}
+
+fn shown(user: &Value, shape: Shape) -> String {
+    match shape {
+        Shape::Json => format!("{user:#}\n"),
+        Shape::Words => words::user(user),
+    }
+}
+
+fn said(text: &str, shape: Shape) -> String {
+    match shape {
+        Shape::Json => format!("{}\n", json!({ "ok": true, "message": text })),
+        Shape::Words => format!("{text}\n"),
+    }
+}
+
+/// Accounts that are there already, by name, are left as they are: an import may be repeated.
+fn imported(place: &Place, file: &Path, is_dry: bool) -> Result<Said, Failure> {
+    let text = fs::read_to_string(file).map_err(|error| Failure::reading(file, &error))?;
+    let accounts =
+        import::read(&text).map_err(|error| Failure::new(exit::CONFIG, format!("{}: {error}", file.display())))?;
+    let mut output = Said::default();
+    for account in accounts {
+        let email = account.values["email"].as_str().unwrap_or_default().to_owned();
+        let line = if place.user(&email).is_ok() {
+            format!("{email}: is there already, left as it is")
+        } else if is_dry {
+            format!("{email}: would be added")
+        } else {
+            match place.change(&Change::Add(account.values)) {
+                Ok(_) => format!("{email}: added"),
+                Err(failure) => format!("{email}: not added: {failure}"),
+            }
+        };
+        output.stdout.push_str(&line);
+        output.stdout.push('\n');
+        if account.used_bytes > 0 {
+            output.notes.push(format!("{email}: had used {} there", words::bytes(account.used_bytes)));
+        }
+    }
+    Ok(output)
+}

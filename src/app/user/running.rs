@@ -1,0 +1,133 @@
+//! Accounts of a running server, through its Unix socket.
+
+use std::fmt::Write as _;
+use std::io::{self, Read, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::app::accounts::change::Change;
+use crate::app::config::Config;
+use crate::app::exit::{self, Failure};
+
+/// A change of an account is one small file.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// A list of ten thousand accounts has some 8 MB.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// Somebody else may be faster; whoever only sets some keys may try again.
+const ATTEMPTS: usize = 5;
+
+/// A server that answers on its socket.
+pub(super) struct Running {
+    socket: PathBuf,
+}
+
+struct Answer {
+    status: u16,
+    body: Value,
+}
+
+impl Running {
+    /// The server of this configuration; `None` where none runs.
+    ///
+    /// # Errors
+    /// 77 when one runs and this user may not use its socket.
+    pub(super) fn find(config: &Config) -> Result<Option<Self>, Failure> {
+        let Some(socket) = config.monitoring.socket.clone().filter(|_| config.monitoring.enabled) else {
+            return Ok(None);
+        };
+        match UnixStream::connect(&socket) {
+            Ok(_) => Ok(Some(Self { socket })),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                Ok(None)
+            }
+            Err(error) => Err(Failure::reading(&socket, &error)),
+        }
+    }
+
+    pub(super) fn users(&self) -> Result<Vec<Value>, Failure> {
+        let mut list = self.get()?;
+        Ok(list["users"].as_array_mut().map(std::mem::take).unwrap_or_default())
+    }
+
+    /// The account as it is afterwards; null if it is gone.
+    pub(super) fn change(&self, change: &Change) -> Result<Value, Failure> {
+        let (method, path, body) = match change {
+            Change::Add(user) => ("POST", "/api/users".to_owned(), Some(user)),
+            Change::Set { email, patch } => ("PATCH", of(email), Some(patch)),
+            Change::Rotate { email } => ("POST", of(email) + "/rotate", None),
+            Change::Remove { email } => ("DELETE", of(email), None),
+        };
+        self.insist(method, &path, body)
+    }
+
+    pub(super) fn reset(&self, email: &str) -> Result<(), Failure> {
+        self.insist("POST", &(of(email) + "/reset"), None).map(drop)
+    }
+
+    fn get(&self) -> Result<Value, Failure> {
+        let answer = self.ask("GET", "/api/users", None, None)?;
+        if answer.status == 200 { Ok(answer.body) } else { Err(refused(&answer)) }
+    }
+
+    /// With the newest revision there is, which the first answer may have to tell.
+    fn insist(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let mut revision = self.get()?["revision"].as_u64().unwrap_or(0);
+        for _ in 1..ATTEMPTS {
+            let answer = self.ask(method, path, Some(revision), body)?;
+            match answer.status {
+                200..=299 => return Ok(answer.body),
+                412 => revision = answer.body["revision"].as_u64().unwrap_or(revision),
+                _ => return Err(refused(&answer)),
+            }
+        }
+        Err(Failure::new(exit::UNAVAILABLE, "others change the accounts all the while; try again"))
+    }
+
+    fn ask(&self, method: &str, path: &str, revision: Option<u64>, body: Option<&Value>) -> Result<Answer, Failure> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let if_match = revision.map(|revision| format!("If-Match: \"{revision}\"\r\n")).unwrap_or_default();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{if_match}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        exchange(&self.socket, &request).map_err(|error| {
+            let socket = self.socket.display();
+            Failure::new(exit::UNAVAILABLE, format!("the server at {socket} does not answer: {error}"))
+        })
+    }
+}
+
+fn exchange(socket: &Path, request: &str) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.write_all(request.as_bytes())?;
+    let mut text = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut text)?;
+    let (head, body) = text.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Answer { status, body: serde_json::from_str(body).unwrap_or_default() })
+}
+
+fn refused(answer: &Answer) -> Failure {
+    let message = answer.body["error"]["message"].as_str().unwrap_or("the server refused without a word");
+    let code = if answer.status >= 500 { exit::UNAVAILABLE } else { exit::USAGE };
+    Failure::new(code, message)
+}
+
+/// The path of an account; its name may hold anything.
+fn of(email: &str) -> String {
+    let mut path = "/api/users/".to_owned();
+    for byte in email.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~@".contains(&byte) {
+            path.push(byte.into());
+        } else {
+            // Writing to a String does not fail.
+            let _ = write!(path, "%{byte:02X}");
+        }
+    }
+    path
+}

@@ -1,0 +1,117 @@
+//! The `user` command: with a running server and without one it does the same.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::harness::Process;
+use crate::support::origin::Origin;
+use crate::support::wait_until;
+
+const CONFIG: &str = r#"{ "server": { "listen": "127.0.0.1", "port": PORT }, "outbound": { "allow": [ "127.0.0.0/8" ] },
+    "users": [ { "uuid": "example", "email": "locked" } ], "monitoring": { "port": MONITOR } }"#;
+
+fn user(config: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vless-rust"));
+    command.arg("user").args(arguments).arg("-c").arg(config).output().unwrap()
+}
+
+#[track_caller]
+fn said(config: &Path, arguments: &[&str]) -> String {
+    let output = user(config, arguments);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[track_caller]
+fn refused(config: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = user(config, arguments);
+    assert!(!output.status.success(), "{arguments:?}: {output:?}");
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// The line of an account in the list.
+fn line(config: &Path, name: &str) -> String {
+    let list = said(config, &["list"]);
+    let found = list.lines().find(|line| line.split("  ").next() == Some(name));
+    found.unwrap_or_default().to_owned()
+}
+
+/// What holds with and without a server; it leaves the user `b`.
+fn check(config: &Path) {
+    let added = said(config, &["add", "a", "--quota", "10GB", "--quota-period", "month", "--note", "x y"]);
+    assert!(added.contains("quota       10.00 GB\n") && added.contains("note        x y\n"), "{added}");
+    assert_eq!(refused(config, &["add", "a"]).0, Some(64));
+    let id = || {
+        let shown: Value = serde_json::from_str(&said(config, &["show", "a", "--json"])).unwrap();
+        shown["uuid"].as_str().unwrap().to_owned()
+    };
+    let first = id();
+    said(config, &["rotate", "a"]);
+    wait_until("the new id is shown", || id() != first);
+    for _ in 0..2 {
+        said(config, &["disable", "a"]);
+    }
+    wait_until("it is disabled", || line(config, "a").contains(" disabled "));
+    said(config, &["enable", "a"]);
+    said(config, &["set", "a", "--name", "b", "--quota", "none", "--expires", "2099-12-31"]);
+    wait_until("it has its new name", || !line(config, "b").is_empty());
+    assert!(line(config, "b").contains("2099-12-31T00:00:00Z"), "{}", line(config, "b"));
+    let (code, why) = refused(config, &["set", "b", "--quota-day", "29"]);
+    assert!(code == Some(64) && why.contains("limits.quota_day: must be between 1 and 28, not 29"), "{why}");
+    let (code, why) = refused(config, &["remove", "locked"]);
+    assert!(code == Some(64) && why.contains("which only people change"), "{why}");
+    let (code, why) = refused(config, &["remove", "nobody"]);
+    assert!(code == Some(64) && why.contains("no user \"nobody\""), "{why}");
+    said(config, &["add", "c", "--id", "my own id"]);
+    assert_eq!(said(config, &["remove", "c"]), "user c removed\n");
+}
+
+#[test]
+fn without_a_server_the_file_is_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.json");
+    fs::write(&config, CONFIG.replace("PORT", "1").replace("MONITOR", "2")).unwrap();
+    check(&config);
+    let output = user(&config, &["enable", "b"]);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("the change is in "));
+    assert_eq!(refused(&config, &["reset", "b"]).0, Some(69));
+}
+
+#[test]
+fn with_a_server_the_change_holds_before_the_command_returns() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = Process::start(&CONFIG.replace("MONITOR", &free.to_string()), |_| {});
+    let config = server.file("config.json");
+    wait_until("the socket is there", || server.file("vless-rust.sock").exists());
+    let origin = Origin::echo();
+    said(&config, &["add", "new", "--id", "11111111-2222-3333-4444-555555555555"]);
+    let id = *uuid::uuid!("11111111-2222-3333-4444-555555555555").as_bytes();
+    assert!(server.open(&id, origin.address).is_some());
+    said(&config, &["reset", "new"]);
+    said(&config, &["remove", "new"]);
+    assert!(server.open(&id, origin.address).is_none());
+    check(&config);
+}
+
+#[test]
+fn accounts_of_another_panel_are_imported_once_and_only_when_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.json");
+    fs::write(&config, CONFIG.replace("PORT", "1").replace("MONITOR", "2")).unwrap();
+    let export = folder.path().join("users.export");
+    fs::write(
+        &export,
+        r#"{ "users": [ { "username": "old", "status": "active", "used_traffic": 2048, "data_limit": 1073741824,
+            "proxies": { "vless": { "id": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "flow": "" } } } ] }"#,
+    )
+    .unwrap();
+    let export = export.to_str().unwrap();
+    assert_eq!(said(&config, &["import", export, "--dry-run"]), "old: would be added\n");
+    assert!(!said(&config, &["list"]).contains("old"));
+    assert_eq!(said(&config, &["import", export]), "old: added\n");
+    assert_eq!(said(&config, &["import", export]), "old: is there already, left as it is\n");
+    assert!(said(&config, &["show", "old"]).contains("quota       1.00 GB"));
+}
