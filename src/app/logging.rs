@@ -5,6 +5,7 @@
 //! be written, is dropped and counted, and the count is told as soon as writing works again. `loggers.rs` makes lines of
 //! records, `queue.rs` has the queue and the thread.
 
+mod choice;
 mod loggers;
 mod queue;
 
@@ -16,7 +17,8 @@ use std::sync::mpsc::{self, TrySendError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::loggers::{Choice, Logger};
+use self::choice::Choice;
+use self::loggers::Logger;
 use self::queue::{Entry, Queue, Sink, Writer};
 use crate::app::config::Log as LogSettings;
 use crate::app::console::StderrLines;

@@ -13,6 +13,7 @@
 mod error;
 pub mod fallback;
 mod sealing;
+mod step;
 pub mod tls;
 pub mod users;
 pub mod vision;
@@ -21,6 +22,7 @@ use std::mem;
 
 pub use self::error::InboundError;
 use self::sealing::{Records, seal_all, take_outgoing};
+pub use self::step::{Converted, Step};
 use self::tls::{RECORD_PAYLOAD_BYTES, TlsAcceptor, TlsEngine, TlsNames};
 use self::vision::{PADDED_BYTES_MAX, Padding, Vision};
 use crate::io::buf::Buf;
@@ -35,27 +37,6 @@ pub const HEADROOM_BYTES: usize = request::RESPONSE.len();
 
 /// The most records sealed from one read: as many as fit the largest buffer of the pool together with their overhead.
 const RECORDS_PER_READ: usize = 7;
-
-/// What became of the bytes given to [`Inbound::decode`] or [`Inbound::encode`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Converted {
-    /// They are to be passed on as they now stand in the input.
-    Unchanged,
-    /// They, or the whole records among them, were taken from the input. What became of them is in the output.
-    Moved {
-        /// The input holds more that can be converted once the output has been sent.
-        again: bool,
-    },
-}
-
-/// How much one call of [`Inbound::decode`] may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// One record, so that the caller can look at its payload before the next is touched.
-    OneRecord,
-    /// All that is there.
-    Everything,
-}
 
 /// One client's stack.
 pub struct Inbound {

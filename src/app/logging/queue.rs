@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::SystemTime;
 
-use super::loggers::{Choice, OUR_TARGET, json_line};
+use super::choice::{Choice, OUR_TARGET, json_line};
 use crate::app::clock::rfc3339;
 use crate::app::config::LogFormat;
 
