@@ -10,6 +10,7 @@ use support::client::{Client, request};
 use support::origin::Origin;
 use support::server::{ALICE, Options, PATIENT, Server};
 use support::{PATIENCE, wait_until};
+use vless_rust::io::buffer_memory::OVERSHOOT_BYTES_MAX;
 use vless_rust::session::Timeouts;
 use vless_rust::session::close::CloseReason;
 
@@ -224,4 +225,37 @@ fn who_is_gone_does_not_wait_for_memory() {
     drop((holders, orderly));
     server.wait_until_empty();
     assert_eq!(server.totals().sessions_awaiting_buffer, 0);
+}
+
+/// Clients that leave behind a chunk for a target that never answers hold no more than there is, however many they are.
+#[test]
+fn gone_mux_clients_do_not_pass_the_limit() {
+    const CLIENTS: usize = 200;
+    const PAYLOAD_BYTES: usize = 60_000;
+    let server = short_of_memory(Options::default());
+    // A listener whose queue is full: dials hang.
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    listener.listen(0).unwrap();
+    let target = listener.local_addr().unwrap().as_socket().unwrap();
+    let _queued: Vec<_> = (0..2).map(|_| TcpStream::connect_timeout(&target, Duration::from_millis(200))).collect();
+    let mut frame = request(&ALICE, target);
+    frame.truncate(18);
+    frame.extend([3, 0, 12, 0, 1, 1, 1, 1]);
+    frame.extend(target.port().to_be_bytes());
+    frame.extend([1, 127, 0, 0, 1]);
+    frame.extend((PAYLOAD_BYTES as u16).to_be_bytes());
+    frame.resize(frame.len() + PAYLOAD_BYTES, 7);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = TcpStream::connect(server.address).unwrap();
+            client.write_all(&frame).unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            client
+        })
+        .collect();
+    wait_until("much is held", || server.totals().buffer_bytes_held as usize > LIMIT_BYTES / 4);
+    let most = LIMIT_BYTES + OVERSHOOT_BYTES_MAX;
+    assert!(server.totals().buffer_bytes_held <= most as u64, "{}", server.totals().buffer_bytes_held);
+    drop(clients);
 }

@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn however_little_there_is_one_step_is_possible() {
         assert!(BufferMemory::new(0, 4).may_begin());
-        assert_eq!(BufferMemory::new(0, 4).read_bytes_max(), SHORTEST_READ_BYTES);
+        assert!(BufferMemory::new(0, 4).read_bytes_max() <= SHORTER_READ_BYTES);
     }
 
     #[test]

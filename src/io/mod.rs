@@ -11,6 +11,7 @@ pub mod datagram;
 pub mod outcome;
 pub mod random;
 pub mod roster;
+mod sock_diag;
 pub mod socket;
 pub mod sockopt;
 pub mod splice;

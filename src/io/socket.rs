@@ -10,6 +10,7 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 pub use super::outcome::{Recv, Sent as Send};
+use super::sock_diag::unacknowledged_bytes;
 use super::splice::KernelPipe;
 
 /// A non-blocking stream socket.
@@ -27,6 +28,11 @@ pub trait Socket {
     fn shutdown_write(&mut self);
     /// The address that the peer connected to, or that it is connected from; `None` where there is none.
     fn local_address(&self) -> Option<SocketAddr> {
+        None
+    }
+    /// Bytes that were sent and that the peer has not acknowledged; `None` where nobody can say. It costs several system
+    /// calls.
+    fn unacknowledged_bytes(&self) -> Option<u32> {
         None
     }
     /// Makes closing the socket abort it: queued bytes are dropped and the peer sees a reset.
@@ -74,6 +80,10 @@ impl Socket for TcpStream {
 
     fn local_address(&self) -> Option<SocketAddr> {
         self.local_addr().ok()
+    }
+
+    fn unacknowledged_bytes(&self) -> Option<u32> {
+        unacknowledged_bytes(self.local_addr().ok()?, self.peer_addr().ok()?)
     }
 
     fn reset_on_close(&mut self) {

@@ -13,7 +13,8 @@
 //!   dialled.
 //! - Of IPv4, only the form with four numbers is such a text. `127.1` and `0x7f000001` stay names, and a resolver must
 //!   not read them as numbers.
-//! - Port 0 is refused because no dial to it can succeed.
+//! - Port 0 is refused because no dial to it can succeed, except with a name that stands for a protocol: packetaddr
+//!   comes with port 0, and is refused for what it is.
 //!
 //! A [`Target`] owns its domain name, so it outlives the buffer that it was read from. Nothing here looks a name up or
 //! knows which targets are allowed.
@@ -59,10 +60,13 @@ impl Target {
 
     fn read(reader: &mut Reader<'_>, port_min: u16) -> Result<Option<Self>, AddressError> {
         let Some(port) = reader.u16() else { return Ok(None) };
-        if port < port_min {
+        let Some(host) = Host::decode(reader)? else { return Ok(None) };
+        let target = Self { host, port };
+        // A name that stands for a protocol needs no port, and clients send 0 with some.
+        if port < port_min && !target.is_reserved_name() {
             return Err(AddressError::BadPort);
         }
-        Ok(Host::decode(reader)?.map(|host| Self { host, port }))
+        Ok(Some(target))
     }
 
     /// Appends port, type and address to `out`.
@@ -246,7 +250,9 @@ mod tests {
 
     #[test]
     fn faults_are_named_before_the_rest_has_arrived() {
-        assert_eq!(decode(&[0, 0]), Err(AddressError::BadPort));
+        assert_eq!(decode(&[0, 0, 1, 192, 0, 2, 1]), Err(AddressError::BadPort));
+        let packetaddr = [&[0, 0, 2, 25], &b"sp.packet-addr.v2fly.arpa"[..]].concat();
+        assert!(decode(&packetaddr).unwrap().unwrap().is_reserved_name());
         for address_type in [0, 4, 5, 255] {
             assert_eq!(decode(&[0, 80, address_type]), Err(AddressError::BadType(address_type)));
         }

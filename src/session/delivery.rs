@@ -20,6 +20,8 @@ pub(super) struct Delivery {
     moved_at: Instant,
     /// While something is owed: when the sink last took a byte or began to refuse.
     stalled_since: Option<Instant>,
+    /// What the peer had not acknowledged at the last look, if the sink has taken nothing since.
+    unacknowledged: Option<u32>,
 }
 
 /// What the sink has not taken yet.
@@ -70,6 +72,7 @@ impl Delivery {
             moved: Moved::default(),
             moved_at: now,
             stalled_since: None,
+            unacknowledged: None,
         }
     }
 
@@ -240,6 +243,7 @@ impl Delivery {
 
     fn count(&mut self, taken: usize, now: Instant) {
         self.stalled_since = None;
+        self.unacknowledged = None;
         let taken = self.tally.taken(taken);
         if taken.payload_bytes > 0 {
             self.moved.payload_bytes += taken.payload_bytes as u64;
@@ -307,6 +311,17 @@ impl Delivery {
     /// When the sink last took a payload byte, or the direction ended; the start of the relay before that.
     pub(super) fn moved_at(&self) -> Instant {
         self.moved_at
+    }
+
+    /// A deadline that counts from the last progress has come: asks how the peer gets on with what the kernel still holds.
+    /// Fewer unacknowledged bytes than at the last look are progress. Of the time before the first look nobody knows, so the
+    /// peer has the time once more.
+    pub(super) fn look<S: Socket>(&mut self, sink: &Endpoint<S>, now: Instant) {
+        let Some(bytes) = sink.socket.unacknowledged_bytes().filter(|&bytes| bytes > 0) else { return };
+        if self.unacknowledged.replace(bytes).is_none_or(|before| bytes < before) {
+            self.moved_at = now;
+            self.stalled_since = self.stalled_since.map(|_| now);
+        }
     }
 
     /// The relay begins: idle time counts from here.

@@ -261,16 +261,28 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         {
             return next;
         }
-        // Ending parts of it may have changed why the rest ends.
+        self.look(cx);
+        // Ending parts of it, or a look at what is under way, may have changed when and why the rest ends.
         match self.due(cx.settings) {
-            Some((_, reason)) => self.cut(reason, cx),
-            None => Next::Wait,
+            Some((deadline, reason)) if deadline <= cx.means.now => self.cut(reason, cx),
+            _ => Next::Wait,
         }
     }
 
     /// The client is not admitted yet: it is not known to be a user's.
     pub fn is_opening(&self) -> bool {
         matches!(self.phase, Phase::Opening(_))
+    }
+
+    /// A deadline has come. If it counts from the last progress, the kernel is asked whether there was some meanwhile.
+    fn look(&mut self, cx: &Context<'_>) {
+        let reason = self.due(cx.settings).map(|(_, reason)| reason);
+        if matches!(reason, None | Some(CloseReason::Finished)) {
+            return;
+        }
+        if let Phase::Relaying(relay) = &mut self.phase {
+            relay.look(&self.client, (&mut self.uplink, &mut self.downlink), cx.means.now);
+        }
     }
 
     /// When the client was accepted, if memory is kept for it although it is not admitted.

@@ -235,7 +235,10 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         }
         let mut next = now + cx.settings.timeouts.idle;
         for sub in 0..self.subs.capacity() {
-            let Some(deadline) = leg_deadline(self.subs.get(sub), cx.settings) else { continue };
+            let Some(mut deadline) = leg_deadline(self.subs.get(sub), cx.settings) else { continue };
+            if deadline <= now {
+                deadline = self.look(sub, cx).unwrap_or(deadline);
+            }
             if deadline <= now {
                 self.expire_one(sub, cx);
             } else {
@@ -244,6 +247,14 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         }
         self.next_check = next;
         true
+    }
+
+    /// Asks how the target of a session gets on whose time is over; when that is now.
+    fn look(&mut self, sub: usize, cx: &Context<'_>) -> Option<Instant> {
+        if let SubLeg::Tcp(leg) = &mut self.subs.get_mut(sub)?.leg {
+            leg.look(cx.means.now);
+        }
+        leg_deadline(self.subs.get(sub), cx.settings)
     }
 
     fn expire_one(&mut self, sub: usize, cx: &mut Context<'_>) {

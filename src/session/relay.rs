@@ -99,6 +99,20 @@ impl<S: Socket, D: DatagramSocket> Relay<S, D> {
         }
     }
 
+    /// A deadline has come that counts from the last progress: what the kernel still holds may be under way all the same.
+    pub(super) fn look(
+        &mut self,
+        client: &Endpoint<S>,
+        (uplink, downlink): (&mut Transfer, &mut Transfer),
+        now: Instant,
+    ) {
+        downlink.delivery.look(client, now);
+        match self {
+            Self::Stream { target } => uplink.delivery.look(target, now),
+            Self::Datagrams(_) | Self::Mux(_) => {}
+        }
+    }
+
     /// The deadline has come; true when that was about a part of it, and the rest goes on.
     pub(super) fn expire(&mut self, downlink: &Transfer, cx: &mut Context<'_>) -> bool {
         match self {

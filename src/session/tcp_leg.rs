@@ -110,6 +110,15 @@ impl<S: Socket> TcpLeg<S> {
         Some(stalled.map_or(idle, |stalled| stalled.min(idle)))
     }
 
+    /// Its deadline has come: asks how the target gets on with what the kernel still holds.
+    pub(super) fn look(&mut self, now: Instant) {
+        if let Some(socket) = &self.socket
+            && !self.is_ended()
+        {
+            self.delivery.look(socket, now);
+        }
+    }
+
     /// The target is connected.
     pub(super) fn on_connected(&mut self, socket: S, books: &mut Books, now: Instant) {
         let mut endpoint = Endpoint::new(socket);

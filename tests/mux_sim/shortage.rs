@@ -13,13 +13,13 @@ use vless_rust::session::{Leg, Wish};
 
 use super::{Datagrams, Net, USER, World};
 
-const TARGET: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 1000);
+pub(crate) const TARGET: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 1000);
 
 /// Far more packets than a turn's work sends.
 const PACKETS: usize = 5000;
 
-/// A world with very little buffer memory, whose client has sent `opening`.
-fn short_of_memory(opening: &[u8]) -> (World, Rc<RefCell<Net>>) {
+/// A world with very little buffer memory, whose client has sent `opening` and has what it asked for.
+pub(crate) fn opened(opening: &[u8]) -> (World, Rc<RefCell<Net>>) {
     let mut world = World::new(1);
     world.pool = BufferPool::with_memory(Arc::new(BufferMemory::new(6000, 1)));
     world.client.borrow_mut().room = usize::MAX;
@@ -53,7 +53,7 @@ fn hear(world: &mut World, bytes: &[u8]) {
 /// There is memory for one step and no more. Then packets arrive together with an answer: the turn's work does not suffice
 /// for all of them, and the answer waits for memory that the others still hold.
 fn work_runs_out_beside_a_shortage(opening: &[u8], packets: &[u8], leg: Leg) -> (World, usize) {
-    let (mut world, net) = short_of_memory(opening);
+    let (mut world, net) = opened(opening);
     while world.go_on() {}
     let mut lent = Vec::new();
     while world.pool.may_begin() {

@@ -195,3 +195,27 @@ fn a_refused_client_that_does_not_close_is_dropped() {
         assert_ends(&mut world, Duration::from_secs(5), CloseReason::NotVless);
     }
 }
+
+/// The kernel takes everything at once and delivers it bit by bit, which only the kernel knows.
+#[test]
+fn what_the_peer_takes_slowly_from_the_kernel_is_progress() {
+    for kind in KINDS {
+        let mut world = relaying(kind);
+        let answer = world.rng.bytes(100_000);
+        world.client(0, [say(b"question"), Op::StopReading, Op::Fin]);
+        world.target(0, [Op::Say(answer)]);
+        let client = world.runs[0].client.link.clone();
+        client.borrow_mut().tells = true;
+        for _ in 0..20 {
+            let wire = client.borrow_mut().peer_takes(1000);
+            assert_eq!(wire.len(), 1000, "the kernel took more than that");
+            world.runs[0].client.hear(&wire);
+            world.pass(Duration::from_secs(25));
+            assert_eq!(world.ended(0), None, "{kind:?}");
+        }
+        // Nothing more is taken, which the second look tells.
+        world.pass(2 * TIMEOUTS.half_close);
+        assert_eq!(world.ended(0), Some(CloseReason::HalfCloseTimeout), "{kind:?}");
+        assert_eq!(world.runs[0].record.as_ref().unwrap().downlink.payload_bytes, 100_000, "the kernel took it");
+    }
+}

@@ -32,6 +32,9 @@ const BODY_BYTES_MAX: usize = CONTENT_BYTES_MAX + 256;
 /// there.
 const RECORDS_PER_KEY: u64 = if cfg!(test) { 1 << 8 } else { 1 << 24 };
 
+/// The most records that a client sends without payload between them, as in OpenSSL: each costs us as much as a full one.
+const EMPTY_RECORDS_MAX: u32 = 32;
+
 /// The most key updates that a client sends without payload between them. Each costs us more than it costs the client.
 const KEY_UPDATES_MAX: u32 = 32;
 
@@ -52,6 +55,8 @@ pub(super) struct RecordLayer {
     /// The beginning of a handshake message that a client spread over records. Only a key update may come.
     handshake: Vec<u8>,
     key_updates: u32,
+    /// Records without payload since the last with some.
+    empty_records: u32,
     /// The client asked for a key update of ours, which goes before the next record.
     key_update_due: bool,
 }
@@ -134,6 +139,7 @@ impl RecordLayer {
             open: Keys::new(extracted.rx)?,
             handshake: Vec::new(),
             key_updates: 0,
+            empty_records: 0,
             key_update_due: false,
         })
     }
@@ -180,15 +186,32 @@ impl RecordLayer {
         match content_type {
             // A handshake message may not be interrupted (RFC 8446 5.1).
             APPLICATION_DATA if self.handshake.is_empty() => {
-                if !content.is_empty() {
-                    self.key_updates = 0;
+                if content.is_empty() {
+                    self.note_empty_record()?;
+                } else {
+                    (self.key_updates, self.empty_records) = (0, 0);
                 }
                 Ok(Opened::Payload(content.len()))
             }
-            ALERT if self.handshake.is_empty() && !content.is_empty() => alert(content),
+            ALERT if self.handshake.is_empty() && !content.is_empty() => {
+                self.note_empty_record()?;
+                alert(content)
+            }
             HANDSHAKE if !content.is_empty() => self.on_handshake(content),
             _ => Err(Refusal::unexpected()),
         }
+    }
+
+    /// A record brought no payload, which is allowed and only so often in a row.
+    fn note_empty_record(&mut self) -> Result<(), Refusal> {
+        self.empty_records += 1;
+        if self.empty_records > EMPTY_RECORDS_MAX {
+            return Err(Refusal::new(
+                AlertDescription::UnexpectedMessage,
+                Error::PeerMisbehaved(PeerMisbehaved::TooManyEmptyFragments),
+            ));
+        }
+        Ok(())
     }
 
     fn on_handshake(&mut self, content: &[u8]) -> Result<Opened, Refusal> {

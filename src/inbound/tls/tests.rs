@@ -205,6 +205,27 @@ fn sealing_between_the_halves_of_a_split_key_update_works() {
 }
 
 #[test]
+fn records_without_payload_are_counted_and_payload_forgives_them() {
+    let mut hand = Hand::new();
+    let mut feed = |content: &[u8]| {
+        let record = hand.record(ContentType::ApplicationData, content);
+        hand.feed(&record).is_ok()
+    };
+    for _ in 0..2 {
+        assert!((0..32).all(|_| feed(b"")));
+        assert!(feed(b"payload"));
+    }
+    assert_eq!((0..100).take_while(|_| feed(b"")).count(), 32);
+    // A warning that says nothing counts, too.
+    let mut hand = Hand::new();
+    let mut warn = || {
+        let record = hand.record(ContentType::Alert, &[1, 90]);
+        hand.feed(&record).is_ok()
+    };
+    assert_eq!((0..100).take_while(|_| warn()).count(), 32);
+}
+
+#[test]
 fn closing_between_the_halves_of_a_split_message_works() {
     let mut hand = Hand::new();
     let first = hand.handshake_record(&KEY_UPDATE_REQUEST[..2]);

@@ -208,7 +208,7 @@ fn mux_has_no_destination_and_the_body_follows_the_command() {
 fn each_fault_of_the_destination_has_its_own_error_for_tcp_and_udp() {
     for command in ["01", "02"] {
         for (destination, error) in [
-            ("00 00", DecodeError::BadPort),
+            ("00 00 01 7f 00 00 01", DecodeError::BadPort),
             ("00 50 00", DecodeError::BadAddressType(0)),
             ("00 50 04", DecodeError::BadAddressType(4)),
             ("00 50 02 00", DecodeError::EmptyName),
@@ -222,7 +222,14 @@ fn each_fault_of_the_destination_has_its_own_error_for_tcp_and_udp() {
 
 #[test]
 fn an_error_stays_the_same_error_when_more_bytes_follow() {
-    for refused in ["02 1b 00", "06 0a 04 6e 6f 6e 65", "00 04", "00 01 00 00", "00 01 00 50 07", "00 01 00 50 02 00"] {
+    for refused in [
+        "02 1b 00",
+        "06 0a 04 6e 6f 6e 65",
+        "00 04",
+        "00 01 00 00 01 7f 00 00 01",
+        "00 01 00 50 07",
+        "00 01 00 50 02 00",
+    ] {
         let error = decode_rest(refused).expect_err("refused");
         assert_eq!(decode_rest(&format!("{refused} 00 01 02 03 04 05 06 07")), Err(error), "{refused}");
     }

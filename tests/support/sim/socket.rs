@@ -72,6 +72,8 @@ pub(crate) struct Link {
     pending: Readiness,
     /// Calls on a side that was known to be blocked, with no event in between: polling, which must not happen.
     pub(crate) polled_while_blocked: usize,
+    /// The kernel tells what the peer has not acknowledged.
+    pub(crate) tells: bool,
 }
 
 impl Link {
@@ -96,6 +98,7 @@ impl Link {
             write_blocked: false,
             pending: Readiness::default(),
             polled_while_blocked: 0,
+            tells: false,
         }
     }
 
@@ -280,6 +283,11 @@ impl Socket for SimSocket {
             }
             Err(outcome) => outcome,
         }
+    }
+
+    fn unacknowledged_bytes(&self) -> Option<u32> {
+        let link = self.0.borrow();
+        link.tells.then(|| (link.going.len() - link.peer_read) as u32)
     }
 
     fn shutdown_write(&mut self) {

@@ -1,0 +1,111 @@
+//! What the kernel has not delivered of a TCP connection: asked of its socket monitor (NETLINK_SOCK_DIAG), because the
+//! system call that tells the same of a descriptor (SIOCOUTQ) has no safe wrapper.
+//!
+//! A question costs a socket of its own and three system calls, so it is for deadlines, never for bytes.
+
+use std::net::{IpAddr, SocketAddr};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
+
+/// Bytes of the connection between these two addresses that the kernel has taken and the peer has not acknowledged. `None`:
+/// there is no such connection any more, or the kernel does not answer such questions.
+pub(super) fn unacknowledged_bytes(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG)).ok()?;
+    send(&socket, &question(local, peer), SendFlags::empty()).ok()?;
+    let mut room = [0; 512];
+    loop {
+        // The answer is there before the question's system call returns.
+        return match recv(&socket, &mut room, RecvFlags::empty()) {
+            Ok((_, length)) => read(room.get(..length)?),
+            Err(Errno::INTR) => continue,
+            Err(_) => None,
+        };
+    }
+}
+
+/// The request for one connection, as it stands in memory: fields are in the machine's byte order, ports and addresses in
+/// the network's (linux/inet_diag.h, `inet_diag_req_v2`).
+fn question(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
+    let family = if local.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let mut message = (QUESTION_BYTES as u32).to_ne_bytes().to_vec();
+    message.extend_from_slice(&MESSAGE_BY_FAMILY.to_ne_bytes());
+    message.extend_from_slice(&FLAG_REQUEST.to_ne_bytes());
+    // Sequence and port: one question per socket needs neither.
+    message.extend_from_slice(&[0; 8]);
+    message.extend_from_slice(&[family.as_raw() as u8, PROTOCOL_TCP, 0, 0]);
+    message.extend_from_slice(&ANY_STATE.to_ne_bytes());
+    message.extend_from_slice(&local.port().to_be_bytes());
+    message.extend_from_slice(&peer.port().to_be_bytes());
+    for address in [local, peer] {
+        match address.ip() {
+            IpAddr::V4(ip) => message.extend_from_slice(&[&ip.octets()[..], &[0; 12]].concat()),
+            IpAddr::V6(ip) => message.extend_from_slice(&ip.octets()),
+        }
+    }
+    // Any interface, any cookie.
+    message.extend_from_slice(&[0; 4]);
+    message.extend_from_slice(&[0xff; 8]);
+    message
+}
+
+/// `idiag_wqueue` of an answer.
+fn read(message: &[u8]) -> Option<u32> {
+    let kind = u16::from_ne_bytes(*message.get(4..)?.first_chunk()?);
+    let length = message.get(WRITE_QUEUE_OFFSET..)?.first_chunk()?;
+    (kind == MESSAGE_BY_FAMILY).then_some(u32::from_ne_bytes(*length))
+}
+
+const MESSAGE_BY_FAMILY: u16 = 20;
+const FLAG_REQUEST: u16 = 1;
+const PROTOCOL_TCP: u8 = 6;
+const ANY_STATE: u32 = u32::MAX;
+/// Header 16, request 8, connection 48.
+const QUESTION_BYTES: usize = 72;
+/// Header 16, states 4, connection 48, expiry 4, read queue 4.
+const WRITE_QUEUE_OFFSET: usize = 76;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_what_a_peer_has_not_taken() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (mut peer, _) = listener.accept().unwrap();
+            let ask = || unacknowledged_bytes(ours.local_addr().unwrap(), ours.peer_addr().unwrap());
+            assert_eq!(ask(), Some(0), "{address}");
+            ours.set_nonblocking(true).unwrap();
+            let mut taken = 0;
+            while let Ok(count) = (&ours).write(&[7; 8192]) {
+                taken += count as u64;
+            }
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let wait_for = |wanted: &dyn Fn(u64) -> bool| {
+                while !ask().is_some_and(|bytes| wanted(bytes.into())) {
+                    assert!(Instant::now() < deadline, "{address}: {:?} of {taken}", ask());
+                    std::thread::yield_now();
+                }
+            };
+            wait_for(&|bytes| bytes > 0 && bytes < taken);
+            let before = ask().unwrap();
+            peer.read_exact(&mut vec![0; taken as usize]).unwrap();
+            wait_for(&|bytes| bytes == 0);
+            assert!(before > 0);
+            ours.flush().unwrap();
+        }
+    }
+
+    #[test]
+    fn of_a_connection_that_is_not_there_nothing_is_known() {
+        let nowhere = "192.0.2.1:9".parse().unwrap();
+        assert_eq!(unacknowledged_bytes("192.0.2.2:9".parse().unwrap(), nowhere), None);
+    }
+}
