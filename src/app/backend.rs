@@ -26,6 +26,7 @@ use crate::control::backend::{Backend, Denied, Done, Order};
 use crate::control::sample::{CertificateSample, ReloadSample, Sample, ServerState, UserLimits, UserSample, UserState};
 use crate::protocol::user_id;
 use crate::reactor::Handle;
+use crate::session::address_of;
 use crate::session::close::CloseReason;
 use crate::stats::pools::ConnectionPoolStats;
 use crate::stats::{Ledgers, Totals, timings, totals};
@@ -96,6 +97,9 @@ impl AppBackend {
     }
 }
 
+/// Addresses of one user that are shown.
+const ADDRESSES_SHOWN: usize = 16;
+
 impl Backend for AppBackend {
     fn sample(&self) -> Sample {
         let workers = || self.handle.counters().iter().map(AsRef::as_ref);
@@ -105,8 +109,10 @@ impl Backend for AppBackend {
         let users = published.users.iter().map(|user| {
             let ledger = self.ledgers.find(&user.ledger_id);
             let counted = ledger.as_ref().map(|ledger| ledger.totals()).unwrap_or_default();
+            let sources = ledger.as_ref().map(|ledger| ledger.gate().sources(ADDRESSES_SHOWN)).unwrap_or_default();
+            let addresses = sources.into_iter().map(address_of).collect();
             let quota_used_bytes = ledger.map_or(0, |ledger| ledger.used_bytes());
-            UserSample { totals: counted, quota_used_bytes, ..user.clone() }
+            UserSample { totals: counted, quota_used_bytes, addresses, ..user.clone() }
         });
         Sample {
             users: users.collect(),

@@ -49,7 +49,7 @@ use self::dialling::Dialling;
 use self::ending::LINGER;
 use self::opening::Opening;
 use self::party::Party;
-pub use self::party::source_of;
+pub use self::party::{address_of, source_of};
 use self::pause::Pause;
 use self::relay::Relay;
 pub use self::settings::{SessionSettings, Timeouts, UdpSettings};

@@ -1,6 +1,6 @@
 //! Who is on the other side of a session, and whose counters its bytes go to.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -66,5 +66,26 @@ pub fn source_of(client: IpAddr) -> Source {
     match client.to_canonical() {
         IpAddr::V4(ip) => u32::from(ip).into(),
         IpAddr::V6(ip) => u128::from(ip) & !u128::from(u64::MAX),
+    }
+}
+
+/// For people: the address that [`source_of`] was given, of IPv6 the first of its /64.
+pub fn address_of(source: Source) -> IpAddr {
+    match u32::try_from(source) {
+        Ok(ip) => Ipv4Addr::from(ip).into(),
+        Err(_) => Ipv6Addr::from(source).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_lead_back_to_addresses() {
+        let back = |text: &str| address_of(source_of(text.parse().unwrap())).to_string();
+        assert_eq!(back("203.0.113.7"), "203.0.113.7");
+        assert_eq!(back("::ffff:203.0.113.7"), "203.0.113.7");
+        assert_eq!(back("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
     }
 }

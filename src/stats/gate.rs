@@ -190,6 +190,14 @@ impl Gate {
         self.sessions().by_source.len()
     }
 
+    /// Of these the `count` smallest, in order: a list that is shown must not jump.
+    pub fn sources(&self, count: usize) -> Vec<Source> {
+        let mut sources: Vec<_> = self.sessions().by_source.keys().copied().collect();
+        sources.sort_unstable();
+        sources.truncate(count);
+        sources
+    }
+
     /// A second has passed. A guest whose time is over is to be cut.
     pub fn look(&self) -> Option<Source> {
         let addresses_max = self.addresses_max.load(Ordering::Relaxed);
@@ -370,6 +378,7 @@ mod tests {
         gate.leave(1);
         assert_eq!(gate.enter(3), Err(Refusal::Addresses));
         assert_eq!((gate.enter(2), gate.addresses()), (Ok(()), 2));
+        assert_eq!((gate.sources(9), gate.sources(1)), (vec![1, 2], vec![1]));
     }
 
     #[test]

@@ -108,6 +108,7 @@ describe('the page before the real server', { timeout: 300_000 }, () => {
       const row = page.locator('tbody tr', { hasText: LOCKED.email });
       assert.equal(await exact(row.locator('.c-total .text')), live.received + live.sent);
       assert.equal(digits(await row.locator('.c-sessions').innerText()), 1);
+      assert.equal(await row.locator('.c-addresses').innerText(), '127.0.0.1');
       await row.getByText(LOCKED.note, { exact: true }).waitFor();
       await page.screenshot({ path: join(SHOTS, `server-users-${theme}-${lang}.png`) });
     }
