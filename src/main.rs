@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         }
     };
     match execute(&command) {
-        Ok(()) => ExitCode::from(exit::OK),
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             console::note(&format!("vless-rust: {failure}"));
             ExitCode::from(failure.code)
@@ -25,16 +25,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn execute(command: &Command) -> Result<(), Failure> {
+fn execute(command: &Command) -> Result<u8, Failure> {
     match (command, commands::execute(command)) {
         (_, Some(output)) => {
             let output = output?;
             for note in &output.notes {
                 console::note(note);
             }
-            console::result(&output.stdout).map_err(|error| Failure::writing("/dev/stdout".as_ref(), &error))
+            let written = console::result(&output.stdout);
+            written.map(|()| output.code).map_err(|error| Failure::writing("/dev/stdout".as_ref(), &error))
         }
-        (Command::Run { config }, None) => run::run(config.as_ref()),
-        (_, None) => Ok(()),
+        (Command::Run { config }, None) => run::run(config.as_ref()).map(|()| exit::OK),
+        (_, None) => Ok(exit::OK),
     }
 }

@@ -9,8 +9,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use self::words::Words;
+use crate::app::ask::{Ask, Cut, Shape};
 use crate::app::client_configs::Format;
 use crate::app::exit::Failure;
+use crate::app::probe::Wishes;
+use crate::app::service::{Change, Mode};
 use crate::app::user::{self, Action, wishes};
 use crate::app::wizard::Lang;
 
@@ -58,6 +61,34 @@ pub enum Command {
         /// How the answer is written.
         shape: user::Shape,
     },
+    /// Ask the running server.
+    Ask {
+        /// The configuration it runs with.
+        config: Option<PathBuf>,
+        /// What.
+        ask: Ask,
+        /// How the answer is written.
+        shape: Shape,
+    },
+    /// Act as a client.
+    Probe { link: String, wishes: Wishes, shape: Shape },
+    /// Look for what is wrong.
+    Doctor {
+        /// The configuration to look at.
+        config: Option<PathBuf>,
+        shape: Shape,
+    },
+    /// Install or remove the service.
+    Service {
+        /// The configuration it is to serve.
+        config: Option<PathBuf>,
+        change: Change,
+        mode: Mode,
+    },
+    /// Print completions of a shell.
+    Completions(String),
+    /// Print the manual page.
+    Man,
     /// Print the version.
     Version,
     /// Print the help.
@@ -87,6 +118,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, F
         "init" => init(&mut words),
         "link" => link(&mut words),
         "user" => user(&mut words),
+        "status" => Ok(asking(&words, Ask::Status)),
+        "reload" => Ok(asking(&words, Ask::Reload)),
+        "connections" => connections(&words),
+        "cut" => cut(&mut words),
+        "probe" => probe(&mut words),
+        "doctor" => Ok(Command::Doctor { config: words.config(), shape: shape(&words) }),
+        "service" => service(&mut words),
+        "completions" => completions(&mut words),
+        "man" => Ok(Command::Man),
         "version" => Ok(Command::Version),
         _ => Ok(Command::Help),
     }
@@ -155,6 +195,62 @@ fn user(words: &mut Words) -> Result<Command, Failure> {
 fn values(words: &Words) -> Vec<(String, String)> {
     let given = |long: &'static str| words.text_value(long).map(|text| (long.to_owned(), text));
     wishes::option_names().filter_map(given).collect()
+}
+
+fn asking(words: &Words, ask: Ask) -> Command {
+    Command::Ask { config: words.config(), ask, shape: shape(words) }
+}
+
+fn shape(words: &Words) -> Shape {
+    if words.is_given("--json") { Shape::Json } else { Shape::Words }
+}
+
+fn probe(words: &mut Words) -> Result<Command, Failure> {
+    let link = words.text().ok_or_else(|| words::usage("probe needs the LINK; put it in quotes"))?;
+    let mut wishes = Wishes::default();
+    if let Some(target) = words.text_value("--via") {
+        wishes.target = target;
+    }
+    if let Some(dns) = words.text_value("--dns") {
+        wishes.dns = dns.parse().map_err(|_| words::usage("--dns needs an address and a port, such as 9.9.9.9:53"))?;
+    }
+    Ok(Command::Probe { link, wishes, shape: shape(words) })
+}
+
+fn service(words: &mut Words) -> Result<Command, Failure> {
+    let change = match words.text().as_deref() {
+        Some("install") => Change::Install,
+        Some("uninstall") => Change::Uninstall,
+        _ => return Err(words::usage("service needs install or uninstall")),
+    };
+    let mode = if words.is_given("--dry-run") { Mode::Tell } else { Mode::Do };
+    Ok(Command::Service { config: words.config(), change, mode })
+}
+
+fn completions(words: &mut Words) -> Result<Command, Failure> {
+    let shell = words.text().filter(|shell| ["bash", "zsh", "fish"].contains(&shell.as_str()));
+    shell.map(Command::Completions).ok_or_else(|| words::usage("completions needs bash, zsh or fish"))
+}
+
+fn connections(words: &Words) -> Result<Command, Failure> {
+    let names = [("--user", "user"), ("--source", "source"), ("--target", "target"), ("--limit", "limit")];
+    let given = names.iter().filter_map(|(long, key)| words.text_value(long).map(|value| (*key, value)));
+    let filters: Vec<_> = given.collect();
+    let limit = filters.iter().find(|(key, _)| *key == "limit");
+    if limit.is_some_and(|(_, value)| value.parse::<u32>().is_err()) {
+        return Err(words::usage("--limit needs a whole number"));
+    }
+    Ok(asking(words, Ask::Connections { filters }))
+}
+
+fn cut(words: &mut Words) -> Result<Command, Failure> {
+    let cut = match (words.text(), words.text_value("--user"), words.text_value("--source")) {
+        (Some(id), None, None) => Cut::Id(id),
+        (None, Some(user), None) => Cut::User(user),
+        (None, None, Some(source)) => Cut::Source(source),
+        _ => return Err(words::usage("cut needs one of: the ID of a session, --user EMAIL, --source IP")),
+    };
+    Ok(asking(words, Ask::Cut(cut)))
 }
 
 #[cfg(test)]
@@ -238,6 +334,14 @@ mod tests {
             ("init --lang fr", "must be one of en, zh, not \"fr\""),
             ("link --format clash", "must be one of vless, xray, sing-box, mihomo"),
             ("link --qr --format xray", "leave --format out"),
+            ("probe", "probe needs the LINK"),
+            ("probe vless://a --dns here", "an address and a port"),
+            ("service", "install or uninstall"),
+            ("completions csh", "bash, zsh or fish"),
+            ("cut", "cut needs one of"),
+            ("cut 1-2-3 --user a", "cut needs one of"),
+            ("connections --limit many", "whole number"),
+            ("status --limit 5", "--limit belongs to connections"),
         ] {
             let failure = parsed(line).unwrap_err();
             assert_eq!(failure.code, exit::USAGE);

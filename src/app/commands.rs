@@ -6,13 +6,16 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::app::ask::{self, Ask, Shape};
 use crate::app::cli::{self, Answerer, Command};
 use crate::app::client_configs::{self, Format};
 use crate::app::config::{Config, DEFAULT_FILE};
+use crate::app::doctor::{self, Place, Weight};
 use crate::app::exit::{self, Failure};
+use crate::app::probe::{self, Wishes};
 use crate::app::qr::{Qr, does_not_fit};
-use crate::app::wizard::terminal_size;
-use crate::app::{certs, first_run, init, link, preflight, user};
+use crate::app::wizard::{ThisMachine, terminal_size};
+use crate::app::{certs, completions, first_run, init, link, preflight, service, user};
 
 /// What a command has to say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub struct Output {
     pub stdout: String,
     /// A line each.
     pub notes: Vec<String>,
+    /// What the program exits with: not 0 where what was looked at is wrong.
+    pub code: u8,
 }
 
 /// Executes `command`; none for `run`, which is not executed here.
@@ -38,8 +43,16 @@ pub fn execute(command: &Command) -> Option<Result<Output, Failure>> {
         }
         Command::User { config, action, shape } => {
             let said = user::execute(&path_of(config.as_ref()), action, *shape);
-            Some(said.map(|said| Output { stdout: said.stdout, notes: said.notes }))
+            Some(said.map(|said| Output { stdout: said.stdout, notes: said.notes, code: exit::OK }))
         }
+        Command::Ask { config, ask, shape } => Some(asked(&path_of(config.as_ref()), ask, *shape)),
+        Command::Probe { link, wishes, shape } => Some(probed(link, wishes, *shape)),
+        Command::Doctor { config, shape } => Some(Ok(examined(&path_of(config.as_ref()), *shape))),
+        Command::Service { config, change, mode } => {
+            Some(service::change(*change, &path_of(config.as_ref()), *mode).map(plain))
+        }
+        Command::Completions(shell) => Some(Ok(plain(completions::script(shell).unwrap_or_default()))),
+        Command::Man => Some(Ok(plain(completions::man()))),
         Command::Version => Some(Ok(plain(format!("vless-rust {}\n", env!("CARGO_PKG_VERSION"))))),
         Command::Help => Some(Ok(plain(cli::help()))),
     }
@@ -64,7 +77,7 @@ fn check(path: &Path) -> Result<Output, Failure> {
             "tls.cert_file and tls.key_file do not exist; a self-signed pair is made at the first start".to_owned(),
         );
     }
-    Ok(Output { stdout: config.effective_json() + "\n", notes })
+    Ok(Output { stdout: config.effective_json() + "\n", notes, code: exit::OK })
 }
 
 /// Whether a code is drawn beside the text.
@@ -95,7 +108,7 @@ fn link(path: &Path, email: Option<&str>, format: Format, draw: Draw) -> Result<
             }
         }
     }
-    Ok(Output { stdout, notes })
+    Ok(Output { stdout, notes, code: exit::OK })
 }
 
 /// The code of `text`, or why it is not drawn.
@@ -108,11 +121,30 @@ fn code(text: &str) -> Result<String, String> {
     }
 }
 
+fn probed(link: &str, wishes: &Wishes, shape: Shape) -> Result<Output, Failure> {
+    let report = probe::probe(link, wishes)?;
+    let stdout = if shape == Shape::Json { report.json() } else { report.words() };
+    let code = if report.fault.is_some() { exit::UNAVAILABLE } else { exit::OK };
+    Ok(Output { stdout, notes: Vec::new(), code })
+}
+
+fn examined(path: &Path, shape: Shape) -> Output {
+    let place = Place { config: path, root: "/".into(), machine: &ThisMachine, now: SystemTime::now() };
+    let findings = doctor::examine(&place);
+    let has_fault = findings.iter().any(|finding| finding.weight == Weight::Fault);
+    let stdout = if shape == Shape::Json { doctor::json(&findings) } else { doctor::words(&findings) };
+    Output { stdout, notes: Vec::new(), code: if has_fault { exit::UNAVAILABLE } else { exit::OK } }
+}
+
+fn asked(path: &Path, what: &Ask, shape: Shape) -> Result<Output, Failure> {
+    ask::ask(&Config::load(path)?, what, shape).map(plain)
+}
+
 fn init(path: &Path) -> Result<Output, Failure> {
     let created = init::init_with_defaults(path)?;
     let mut notes = vec![format!("{} is written; `vless-rust {}` serves it", path.display(), start_arguments(path))];
     notes.extend(created.warnings);
-    Ok(Output { stdout: created.link + "\n", notes })
+    Ok(Output { stdout: created.link + "\n", notes, code: exit::OK })
 }
 
 fn start_arguments(path: &Path) -> String {
@@ -120,7 +152,7 @@ fn start_arguments(path: &Path) -> String {
 }
 
 fn plain(stdout: String) -> Output {
-    Output { stdout, notes: Vec::new() }
+    Output { stdout, notes: Vec::new(), code: exit::OK }
 }
 
 #[cfg(test)]

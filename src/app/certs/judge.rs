@@ -55,6 +55,15 @@ impl Roots {
     }
 }
 
+/// Why a client refuses `chain` for `name` at this time.
+pub(super) fn refused(chain: &[CertificateDer<'static>], name: &str, roots: &Roots, now: SystemTime) -> Option<String> {
+    let (end_entity, intermediates) = chain.split_first()?;
+    let verifier = roots.0.as_ref()?;
+    let name = ServerName::try_from(name.to_owned()).ok()?;
+    let at = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+    verifier.verify_server_cert(end_entity, intermediates, &name, &[], at).err().map(|error| error.to_string())
+}
+
 /// Who vouches for a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Vouched {

@@ -127,6 +127,12 @@ pub fn inspect(cert_file: &Path, key_file: &Path, now: SystemTime) -> Result<Loa
     load(&CertificateFiles { cert_file, key_file, server_names: Vec::new() }, now, &Roots::of_the_system())
 }
 
+/// Why a client without a pin refuses this chain for `name`; none if it does not, or if this machine has no list of
+/// authorities to judge by.
+pub fn refused(chain: &[CertificateDer<'static>], name: &str, now: SystemTime) -> Option<String> {
+    judge::refused(chain, name, &Roots::of_the_system(), now)
+}
+
 /// Whether `load_or_generate` would make a new default pair.
 pub fn would_generate(config: &Config) -> bool {
     config.tls.as_ref().is_some_and(|tls| is_missing(&tls.main))

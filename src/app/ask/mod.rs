@@ -1,0 +1,160 @@
+//! What can be asked of a running server: status, connections, cut, reload.
+//!
+//! Owns the requests, and what is said about an answer that is a refusal. [`words`] says the rest.
+
+mod words;
+
+use serde_json::Value;
+
+use crate::app::config::Config;
+use crate::app::exit::{self, Failure};
+use crate::app::socket_client::{self, encoded};
+
+/// A question, or an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    Status,
+    Connections { filters: Vec<(&'static str, String)> },
+    Cut(Cut),
+    Reload,
+}
+
+/// Which sessions end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cut {
+    Id(String),
+    User(String),
+    Source(String),
+}
+
+/// How the answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// For people.
+    Words,
+    /// As the server said it.
+    Json,
+}
+
+impl Ask {
+    fn method(&self) -> &'static str {
+        match self {
+            Self::Status | Self::Connections { .. } => "GET",
+            Self::Cut(_) => "DELETE",
+            Self::Reload => "POST",
+        }
+    }
+
+    fn target(&self) -> String {
+        match self {
+            Self::Status => "/api/stats".to_owned(),
+            Self::Reload => "/api/reload".to_owned(),
+            Self::Connections { filters } => {
+                let pairs: Vec<_> = filters.iter().map(|(key, value)| format!("{key}={}", encoded(value))).collect();
+                format!("/api/connections?{}", pairs.join("&")).trim_end_matches('?').to_owned()
+            }
+            Self::Cut(Cut::Id(id)) => format!("/api/connections/{}", encoded(id)),
+            Self::Cut(Cut::User(user)) => format!("/api/connections?user={}", encoded(user)),
+            Self::Cut(Cut::Source(source)) => format!("/api/connections?source={}", encoded(source)),
+        }
+    }
+
+    fn words(&self, answer: &Value) -> String {
+        match self {
+            Self::Status => words::status(answer),
+            Self::Connections { .. } => words::connections(answer),
+            Self::Cut(_) => words::cut(answer),
+            Self::Reload => words::reload(answer),
+        }
+    }
+}
+
+/// Asks the server of `config`; what to print, with its final line break.
+///
+/// # Errors
+/// 69 and 77 as [`socket_client::ask`]; 78 for a reload of a wrong configuration; 64 for what the server does not know.
+pub fn ask(config: &Config, ask: &Ask, shape: Shape) -> Result<String, Failure> {
+    let answer = socket_client::ask(config, ask.method(), &ask.target())?;
+    let value: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+    if answer.status >= 400 {
+        let code = match answer.status {
+            400 | 404 => exit::USAGE,
+            401 | 403 => exit::NO_PERMISSION,
+            422 => exit::CONFIG,
+            _ => exit::UNAVAILABLE,
+        };
+        let said = value["error"]["message"].as_str().or(value["error"].as_str());
+        let said = said.map_or_else(|| format!("the server answered with status {}", answer.status), ToOwned::to_owned);
+        return Err(Failure::new(code, said));
+    }
+    Ok(match shape {
+        Shape::Json => answer.body.trim_end().to_owned() + "\n",
+        Shape::Words => ask.words(&value),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    /// What `what` makes of an answer, and what the server was asked.
+    fn asked(what: &Ask, shape: Shape, status: u16, body: &'static str) -> (Result<String, Failure>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "{ \"users\": [ { \"uuid\": \"a\", \"flow\": \"\" } ] }";
+        let config = Config::parse(text, &folder.path().join("config.json")).unwrap();
+        let listener = UnixListener::bind(folder.path().join("vless-rust.sock")).unwrap();
+        let server = thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.push(byte[0]);
+            }
+            write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+            String::from_utf8(request).unwrap().lines().next().unwrap().to_owned()
+        });
+        (ask(&config, what, shape), server.join().unwrap())
+    }
+
+    #[test]
+    fn each_question_has_its_request() {
+        let filters = vec![("user", "a@b".to_owned()), ("limit", "5".to_owned())];
+        for (what, line) in [
+            (Ask::Status, "GET /api/stats HTTP/1.1"),
+            (Ask::Connections { filters }, "GET /api/connections?user=a%40b&limit=5 HTTP/1.1"),
+            (Ask::Connections { filters: Vec::new() }, "GET /api/connections HTTP/1.1"),
+            (Ask::Cut(Cut::Id("1-2-3".into())), "DELETE /api/connections/1-2-3 HTTP/1.1"),
+            (Ask::Cut(Cut::User("a b".into())), "DELETE /api/connections?user=a%20b HTTP/1.1"),
+            (Ask::Cut(Cut::Source("::1".into())), "DELETE /api/connections?source=%3A%3A1 HTTP/1.1"),
+            (Ask::Reload, "POST /api/reload HTTP/1.1"),
+        ] {
+            let (answer, request) = asked(&what, Shape::Json, 200, "{}");
+            assert_eq!((answer.unwrap().as_str(), request.as_str()), ("{}\n", line));
+        }
+    }
+
+    #[test]
+    fn refusals_have_their_words_and_codes() {
+        let body = "{\"error\":{\"code\":\"bad\",\"message\":\"config.json:3:5: no\"}}";
+        for (status, code) in
+            [(404, exit::USAGE), (403, exit::NO_PERMISSION), (422, exit::CONFIG), (503, exit::UNAVAILABLE)]
+        {
+            let failure = asked(&Ask::Reload, Shape::Words, status, body).0.unwrap_err();
+            assert_eq!((failure.code, failure.message.as_str()), (code, "config.json:3:5: no"));
+        }
+    }
+
+    #[test]
+    fn answers_are_said_in_words() {
+        let (answer, _) = asked(&Ask::Cut(Cut::User("a".into())), Shape::Words, 200, "{\"cut\":3,\"took_ms\":12}");
+        assert_eq!(answer.unwrap(), "3 sessions were cut\n");
+        let body = "{\"ok\":true,\"changes\":[\"users +1 -0\"],\"needs_restart\":[\"server.workers\"]}";
+        let (answer, _) = asked(&Ask::Reload, Shape::Words, 200, body);
+        assert_eq!(answer.unwrap(), "reloaded: users +1 -0\nneeds a restart: server.workers\n");
+    }
+}

@@ -1,0 +1,214 @@
+//! The server as a service of this machine: systemd's unit, or a script for OpenRC.
+//!
+//! Owns installing and removing it. Every command that is run and every file that is written is told; with a dry run they
+//! are only told. The unit is the one in `conf/`, with the program and the configuration of this call.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::app::config::Config;
+use crate::app::exit::{self, Failure};
+use crate::app::files::folder_of;
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    Install,
+    Uninstall,
+}
+
+/// Whether it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Do,
+    /// Only told.
+    Tell,
+}
+
+/// One thing that is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Run(Vec<String>),
+    Write(PathBuf, String),
+    Remove(PathBuf),
+}
+
+const UNIT: &str = include_str!("../../conf/vless-rust.service");
+const SCRIPT: &str = include_str!("../../conf/vless-rust.openrc");
+const UNIT_PATH: &str = "/etc/systemd/system/vless-rust.service";
+const SCRIPT_PATH: &str = "/etc/init.d/vless-rust";
+/// The user whom it runs as.
+const USER: &str = "vless-rust";
+/// The program and the configuration that the files in `conf/` name.
+const PROGRAM: &str = "/usr/local/bin/vless-rust";
+const CONFIG: &str = "/etc/vless-rust/config.json";
+
+/// Makes the server with this configuration a service, or no longer one. What was done, a line each.
+///
+/// # Errors
+/// 77 without root; 64 where neither systemd nor OpenRC is; 78 for a wrong configuration; 69 for a command that failed.
+pub fn change(change: Change, config: &Path, mode: Mode) -> Result<String, Failure> {
+    let manager = Manager::detect().ok_or_else(|| {
+        Failure::new(exit::USAGE, "neither systemd nor OpenRC is here: start `vless-rust run CONFIG` some other way")
+    })?;
+    if mode == Mode::Do && !rustix::process::geteuid().is_root() {
+        return Err(Failure::new(exit::NO_PERMISSION, "a service is installed by root: try sudo, or --dry-run"));
+    }
+    let steps = match change {
+        Change::Install => {
+            let config = fs::canonicalize(config).map_err(|error| Failure::reading(config, &error))?;
+            Config::load(&config)?;
+            let program = env::current_exe().map_err(|error| Failure::new(exit::UNAVAILABLE, error.to_string()))?;
+            manager.install(&program, &config)
+        }
+        Change::Uninstall => manager.uninstall(),
+    };
+    let mut told = String::new();
+    for step in &steps {
+        told.push_str(&step.words());
+        told.push('\n');
+        if mode == Mode::Do {
+            step.execute()?;
+        }
+    }
+    Ok(told)
+}
+
+/// Who starts services here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manager {
+    Systemd,
+    OpenRc,
+}
+
+impl Manager {
+    fn detect() -> Option<Self> {
+        if Path::new("/run/systemd/system").exists() || Path::new("/usr/bin/systemctl").exists() {
+            return Some(Self::Systemd);
+        }
+        Path::new("/sbin/openrc-run").exists().then_some(Self::OpenRc)
+    }
+
+    fn install(self, program: &Path, config: &Path) -> Vec<Step> {
+        let folder = folder_of(config).display().to_string();
+        let (program, config) = (program.display().to_string(), config.display().to_string());
+        let fill = |text: &str| {
+            let text = text.replace(PROGRAM, &program).replace(CONFIG, &config);
+            text.replace(&folder_of(Path::new(CONFIG)).display().to_string(), &folder)
+        };
+        let user = format!(
+            "id -u {USER} >/dev/null 2>&1 || useradd --system --home-dir {folder} --shell /usr/sbin/nologin {USER}"
+        );
+        let mut steps = vec![run(&["sh", "-c", &user]), run(&["chown", "-R", &format!("{USER}:"), &folder])];
+        match self {
+            Self::Systemd => {
+                steps.push(Step::Write(UNIT_PATH.into(), fill(UNIT)));
+                steps.push(run(&["systemctl", "daemon-reload"]));
+                steps.push(run(&["systemctl", "enable", "--now", "vless-rust"]));
+            }
+            Self::OpenRc => {
+                steps.push(Step::Write(SCRIPT_PATH.into(), fill(SCRIPT)));
+                steps.push(run(&["chmod", "755", SCRIPT_PATH]));
+                steps.push(run(&["rc-update", "add", "vless-rust", "default"]));
+                steps.push(run(&["rc-service", "vless-rust", "start"]));
+            }
+        }
+        steps
+    }
+
+    /// The configuration, the certificates and the user stay.
+    fn uninstall(self) -> Vec<Step> {
+        match self {
+            Self::Systemd => vec![
+                run(&["systemctl", "disable", "--now", "vless-rust"]),
+                Step::Remove(UNIT_PATH.into()),
+                run(&["systemctl", "daemon-reload"]),
+            ],
+            Self::OpenRc => vec![
+                run(&["rc-service", "vless-rust", "stop"]),
+                run(&["rc-update", "del", "vless-rust", "default"]),
+                Step::Remove(SCRIPT_PATH.into()),
+            ],
+        }
+    }
+}
+
+impl Step {
+    fn words(&self) -> String {
+        match self {
+            Self::Run(words) => words.join(" "),
+            Self::Write(path, _) => format!("write {}", path.display()),
+            Self::Remove(path) => format!("remove {}", path.display()),
+        }
+    }
+
+    fn execute(&self) -> Result<(), Failure> {
+        match self {
+            Self::Write(path, text) => fs::write(path, text).map_err(|error| Failure::writing(path, &error)),
+            Self::Remove(path) => match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::writing(path, &error)),
+                _ => Ok(()),
+            },
+            Self::Run(words) => {
+                let Some((program, arguments)) = words.split_first() else { return Ok(()) };
+                let status = Command::new(program).args(arguments).stdin(Stdio::null()).status();
+                let why = match status {
+                    Ok(status) if status.success() => return Ok(()),
+                    Ok(status) => status.to_string(),
+                    Err(error) => error.to_string(),
+                };
+                Err(Failure::new(exit::UNAVAILABLE, format!("`{}` failed: {why}", self.words())))
+            }
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Step {
+    Step::Run(words.iter().map(|word| (*word).to_owned()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(manager: Manager) -> String {
+        let steps = manager.install(Path::new("/opt/v/vless-rust"), Path::new("/srv/proxy/my.json"));
+        let written = steps.into_iter().find_map(|step| match step {
+            Step::Write(_, text) => Some(text),
+            _ => None,
+        });
+        written.unwrap()
+    }
+
+    #[test]
+    fn the_unit_names_this_program_and_configuration() {
+        let unit = written(Manager::Systemd);
+        assert!(unit.contains("ExecStart=/opt/v/vless-rust run /srv/proxy/my.json\n"), "{unit}");
+        assert!(unit.contains("ReadWritePaths=/srv/proxy\n") && !unit.contains("/etc/vless-rust"), "{unit}");
+        let script = written(Manager::OpenRc);
+        assert!(script.contains("/opt/v/vless-rust") && script.contains("/srv/proxy/my.json"), "{script}");
+    }
+
+    #[test]
+    fn the_unit_says_what_systemd_has_to_know() {
+        for line in ["LimitNOFILE=1048576", "User=vless-rust", "NoNewPrivileges=yes", "ProtectSystem=strict"] {
+            assert!(UNIT.lines().any(|known| known == line), "{line}");
+        }
+    }
+
+    #[test]
+    fn uninstalling_keeps_configuration_and_user() {
+        let told: Vec<_> = Manager::Systemd.uninstall().iter().map(Step::words).collect();
+        assert_eq!(
+            told,
+            [
+                "systemctl disable --now vless-rust",
+                "remove /etc/systemd/system/vless-rust.service",
+                "systemctl daemon-reload"
+            ]
+        );
+    }
+}

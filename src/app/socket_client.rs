@@ -1,0 +1,170 @@
+//! One request to a running server through its Unix socket.
+//!
+//! Owns HTTP/1.1 as far as our own control plane speaks it: an answer with a length, or to the end of the stream. Knows
+//! no path and no meaning. Every wait has a deadline.
+
+use std::fmt::Write as _;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::app::config::Config;
+use crate::app::exit::{self, Failure};
+
+/// What the server said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+}
+
+/// A server that is alive answers at once; a reload may read many files.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// A page of connections has some 100 KB.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+const HEADERS_MAX: usize = 64;
+
+/// Sends `method` for `target` (path and query) to the server of `config`.
+///
+/// # Errors
+/// 69 if no server runs, or answers; 77 if this user may not use its socket; 78 if the configuration has none.
+pub fn ask(config: &Config, method: &str, target: &str) -> Result<Answer, Failure> {
+    let Some(socket) = &config.monitoring.socket else {
+        return Err(Failure::new(
+            exit::CONFIG,
+            "monitoring.socket is null, and commands reach the server through it: name a file, and restart",
+        ));
+    };
+    let mut stream = UnixStream::connect(socket).map_err(|error| not_reached(socket, &error))?;
+    exchange(&mut stream, method, target).map_err(|error| {
+        Failure::new(exit::UNAVAILABLE, format!("the server at {} does not answer: {error}", socket.display()))
+    })
+}
+
+fn not_reached(socket: &Path, error: &io::Error) -> Failure {
+    let path = socket.display();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::new(
+            exit::NO_PERMISSION,
+            format!("{path}: only the user whom the server runs as, and root, may use it: try sudo"),
+        ),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::new(
+            exit::UNAVAILABLE,
+            format!(
+                "no server runs with this configuration ({path}: {error}); start it with `vless-rust run` or \
+                 `systemctl start vless-rust`, or name its configuration with -c"
+            ),
+        ),
+        _ => Failure::new(exit::UNAVAILABLE, format!("{path}: {error}")),
+    }
+}
+
+fn exchange(stream: &mut UnixStream, method: &str, target: &str) -> io::Result<Answer> {
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    let request =
+        format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut bytes = Vec::new();
+    loop {
+        let mut chunk = [0; 16 << 10];
+        let count = match stream.read(&mut chunk) {
+            Ok(count) => count,
+            // It has said what it had to say and closed before it read our end.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
+            Err(error) => return Err(error),
+        };
+        bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        if let Some(answer) = whole(&bytes, count == 0)? {
+            return Ok(answer);
+        }
+        if count == 0 || bytes.len() as u64 > ANSWER_BYTES_MAX {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// The answer, once all of it is there.
+fn whole(bytes: &[u8], is_end: bool) -> io::Result<Option<Answer>> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    let invalid = |_| io::Error::from(io::ErrorKind::InvalidData);
+    let httparse::Status::Complete(head) = response.parse(bytes).map_err(invalid)? else { return Ok(None) };
+    let body = bytes.get(head..).unwrap_or_default();
+    let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let length = length.and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse::<usize>().ok());
+    let status = response.code.unwrap_or_default();
+    let body = match length {
+        _ if status == 204 => &[],
+        Some(length) if body.len() >= length => body.get(..length).unwrap_or_default(),
+        None if is_end => body,
+        _ => return Ok(None),
+    };
+    Ok(Some(Answer { status, body: String::from_utf8_lossy(body).into_owned() }))
+}
+
+/// `text` as a value in a query.
+pub fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            encoded.push(byte.into());
+        } else {
+            // Writing to a String does not fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    fn config(folder: &Path, monitoring: &str) -> Config {
+        let text =
+            format!("{{ \"users\": [ {{ \"uuid\": \"a\", \"flow\": \"\" }} ], \"monitoring\": {{ {monitoring} }} }}");
+        Config::parse(&text, &folder.join("config.json")).unwrap()
+    }
+
+    #[test]
+    fn an_answer_is_whole_with_its_length_or_at_the_end() {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab";
+        assert_eq!(whole(head, false).unwrap(), None);
+        let answer = |body: &str| Some(Answer { status: 200, body: body.into() });
+        assert_eq!(whole(&[&head[..], b"cd"].concat(), false).unwrap(), answer("abc"));
+        assert_eq!(whole(b"HTTP/1.1 200 OK\r\n\r\nab", false).unwrap(), None);
+        assert_eq!(whole(b"HTTP/1.1 200 OK\r\n\r\nab", true).unwrap(), answer("ab"));
+        assert!(whole(b"SSH-2.0-x\r\n\r\n", false).is_err());
+    }
+
+    #[test]
+    fn without_a_server_it_is_said_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let failure = ask(&config(folder.path(), ""), "GET", "/api/stats").unwrap_err();
+        assert_eq!(failure.code, exit::UNAVAILABLE);
+        assert!(failure.message.contains("no server runs") && failure.message.contains("vless-rust run"), "{failure}");
+        let failure = ask(&config(folder.path(), "\"socket\": null"), "GET", "/").unwrap_err();
+        assert_eq!(failure.code, exit::CONFIG);
+    }
+
+    #[test]
+    fn a_server_that_hangs_up_does_not_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), "");
+        let listener = UnixListener::bind(folder.path().join("vless-rust.sock")).unwrap();
+        let server = thread::spawn(move || drop(listener.accept().unwrap()));
+        let failure = ask(&config, "GET", "/").unwrap_err();
+        assert!(failure.message.contains("does not answer") && failure.code == exit::UNAVAILABLE, "{failure}");
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn values_of_a_query_are_encoded() {
+        assert_eq!(encoded("a b&c=我@x"), "a%20b%26c%3D%E6%88%91%40x");
+    }
+}
