@@ -13,7 +13,11 @@ use vless_rust::app::config::Config;
 fn examples() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect()
+    // A dashboard for Grafana lies there, too.
+    let is_configuration = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extension == "json") && !path.ends_with("grafana.json")
+    };
+    files.filter(is_configuration).collect()
 }
 
 /// Paths of all keys of an object, list elements counting as one.

@@ -89,9 +89,10 @@ pub struct Taken {
 
 /// So much time's worth of bytes may be used at once after a pause. The timers that end a wait are coarser than 16 ms.
 const BURST: u64 = NANOSECONDS / 4;
-/// So much time's worth of bytes is booked at a time, shared by the sessions that are there.
+/// So much time's worth of bytes is booked at a time, shared by the sessions that are there. It is longer than timers are
+/// late, or whoever wakes first would find what belongs to the others.
 const BOOKING: u64 = NANOSECONDS / 20;
-const BOOKING_BYTES: std::ops::RangeInclusive<u64> = 2048..=256 << 10;
+const BOOKING_BYTES: std::ops::RangeInclusive<u64> = 2048..=4 << 20;
 /// Near the end of a quota a session still gets enough for the longest TLS record, or nothing would get through whole.
 const RESERVED_BYTES_MIN: u64 = 32 << 10;
 /// How long a guest may stay, and how long it takes until the next one may come, in looks at the clock of one second.
@@ -240,20 +241,22 @@ impl Bucket {
         }
     }
 
-    /// Takes up to `wanted` bytes at `now`, or books the next ones where none are there. `sessions` share the bucket.
-    /// `None`: there is no limit.
+    /// Takes bytes at `now`, about `wanted` or fewer, or books the next ones where none are there. `sessions` share the
+    /// bucket. `None`: there is no limit.
     pub fn take(&self, wanted: u64, sessions: u64, now: u64) -> Option<Taken> {
         let rate = self.bytes_per_second.load(Ordering::Relaxed);
         if rate == 0 {
             return None;
         }
         let (least, most) = BOOKING_BYTES.into_inner();
-        let booking = (bytes_in(BOOKING, rate) / sessions.max(1)).clamp(least, most).min(wanted.max(1));
+        let booking = (bytes_in(BOOKING, rate) / sessions.max(1)).clamp(least, most);
         let mut given_until = self.given_until.load(Ordering::Relaxed);
         loop {
             let start = given_until.max(now.saturating_sub(BURST));
             let there = bytes_in(now.saturating_sub(start), rate);
-            let bytes = if there >= booking { there.min(wanted) } else { booking };
+            // What has gathered in a pause is for all of them.
+            let share = (there / sessions.max(1)).min(wanted).max(booking);
+            let bytes = if there >= booking { share } else { booking };
             let due = start + time_of(bytes, rate);
             match self.given_until.compare_exchange(given_until, due, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Some(Taken { bytes, due }),
@@ -315,8 +318,8 @@ mod tests {
             }
             let taken = gate.downlink.take(1 << 20, sessions as u64, now).unwrap();
             got[at] += taken.bytes;
-            // Timers come a tick late.
-            next[at] = taken.due.max(now) + 16_000_000;
+            // Who got something goes on at once; timers come a tick late.
+            next[at] = if taken.due <= now { now + 1000 } else { taken.due + 16_000_000 };
         }
     }
 

@@ -83,7 +83,24 @@ const RULES: &[Rule] = &[
         must_not_name: &["mio", "rustls", "socket2", "nix", "slab", "log", "std::thread", "std::net"],
     },
     Rule {
-        // Looking a ledger up may wait for a lock; counting may not, and no file but this one may lock.
+        // Letting a session in may wait for a lock; metering its bytes may not.
+        place: "stats::gate",
+        may_use: &["stats"],
+        must_not_name: &[
+            "mio",
+            "rustls",
+            "socket2",
+            "rustix",
+            "nix",
+            "slab",
+            "log",
+            "Instant",
+            "std::net",
+            "std::thread",
+        ],
+    },
+    Rule {
+        // Looking a ledger up may wait for a lock; counting may not, and no other file of this kind may lock.
         place: "stats::ledger",
         may_use: &["stats"],
         must_not_name: &["mio", "rustls", "socket2", "rustix", "nix", "slab", "log", "std::net", "std::thread"],
