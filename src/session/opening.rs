@@ -262,7 +262,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         cx.counters.requests_accepted.add(1);
         cx.counters.vision_requests.add(u64::from(request.flow == Flow::Vision));
         self.party = Party::User(Account {
-            _permit: permit,
+            _permit: Box::new(permit),
             user: Arc::clone(&user),
             target: request.target.clone(),
             flow: request.flow,

@@ -29,7 +29,8 @@ pub(super) struct Account {
     pub(super) asked_at: Instant,
     /// What a relay of packets has counted, once it is over.
     pub(super) books: Option<Box<Books>>,
-    pub(super) _permit: SessionPermit,
+    /// Boxed: there is one account per session, idle or not.
+    pub(super) _permit: Box<SessionPermit>,
 }
 
 impl Party {
@@ -65,7 +66,7 @@ impl Party {
 pub fn source_of(client: IpAddr) -> Source {
     match client.to_canonical() {
         IpAddr::V4(ip) => u32::from(ip).into(),
-        IpAddr::V6(ip) => u128::from(ip) & !u128::from(u64::MAX),
+        IpAddr::V6(ip) => (u128::from(ip) >> 64) as u64,
     }
 }
 
@@ -73,7 +74,7 @@ pub fn source_of(client: IpAddr) -> Source {
 pub fn address_of(source: Source) -> IpAddr {
     match u32::try_from(source) {
         Ok(ip) => Ipv4Addr::from(ip).into(),
-        Err(_) => Ipv6Addr::from(source).into(),
+        Err(_) => Ipv6Addr::from(u128::from(source) << 64).into(),
     }
 }
 

@@ -8,7 +8,7 @@
 //! told when they are due, so sessions take turns in the order in which they came.
 //!
 //! Quota: bytes that sessions may receive, or have received and not delivered, are reserved. Used and reserved bytes
-//! together never pass the quota by more than [`RESERVED_BYTES_MIN`] for each worker and direction.
+//! together never pass the quota by more than 32 KiB for each worker and direction.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -26,8 +26,9 @@ pub struct Limits {
     pub addresses_max: usize,
 }
 
-/// Where a client comes from: an IPv4 address, or the first half of an IPv6 address, which one customer has to himself.
-pub type Source = u128;
+/// Where a client comes from: an IPv4 address, or the first half of an IPv6 address, which one customer has to himself. No
+/// address of the internet has a first half that looks like an IPv4 address.
+pub type Source = u64;
 
 /// Why a user gets no further session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

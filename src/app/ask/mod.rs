@@ -1,6 +1,6 @@
 //! What can be asked of a running server: status, connections, cut, reload.
 //!
-//! Owns the requests, and what is said about an answer that is a refusal. [`words`] says the rest.
+//! Owns the requests, and what is said about an answer that is a refusal. `words` says the rest.
 
 mod words;
 
