@@ -32,6 +32,7 @@ class Accounts(ServiceCase):
         status, added = self.change("POST", "/api/users", {"email": "cas", "note": "new"}, self.revision())
         self.assertEqual(status, 201, added)
         USERS["cas"] = added["uuid"]
+        self.addCleanup(USERS.pop, "cas")
         with open_session(self.port, "cas", self.echo.port) as client:
             client.sendall(b"hello")
             self.assertEqual(receive(client, 7)[2:], b"hello")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-import threading
 import uuid
 
 TCP, UDP, MUX = 1, 2, 3
@@ -56,41 +55,57 @@ class Reader:
         return struct.unpack(">H", self.take(2))[0]
 
 
+# Sent and then awaited at a time: a TLS socket of this Python must not be used by two threads at once, and so much fits
+# into the buffers on the way.
+CHUNK = 60_000
+
+
+def in_step(stream: socket.socket, reader: Reader, data: bytes) -> None:
+    """Sends all of `data` and takes it back, piece by piece."""
+    for start in range(0, len(data), CHUNK):
+        piece = data[start : start + CHUNK]
+        stream.sendall(piece)
+        assert reader.take(len(piece)) == piece
+
+
 def echo_tcp(stream: socket.socket, user: str, target: int, data: bytes) -> None:
     """Plain payload both ways."""
-    sender = threading.Thread(target=stream.sendall, args=(request(user, TCP, loopback(target)) + data,))
-    sender.start()
+    first, rest = data[:1000], data[1000:]
+    stream.sendall(request(user, TCP, loopback(target)) + first)
     reader = Reader(stream)
     assert reader.take(2) == b"\x00\x00"
-    assert reader.take(len(data)) == data
-    sender.join()
+    assert reader.take(len(first)) == first
+    in_step(stream, reader, rest)
 
 
 def echo_vision(stream: socket.socket, user: str, target: int, data: bytes) -> None:
     """The first bytes in a padded block each way, the rest behind the block that ends the padding."""
-    head = request(user, TCP, loopback(target), VISION)
     first, rest = data[:1000], data[1000:]
     block = uuid.UUID(user).bytes + struct.pack(">BHH", 1, len(first), 50) + first + bytes(50)
+    stream.sendall(request(user, TCP, loopback(target), VISION) + block)
+    reader = VisionReader(stream, user)
+    assert reader.take(len(first)) == first
+    in_step(stream, reader, rest)
 
-    def send() -> None:
-        stream.sendall(head + block)
-        # Behind the padding, so that the server sees two reads.
-        if rest:
-            stream.sendall(rest)
 
-    sender = threading.Thread(target=send)
-    sender.start()
-    reader = Reader(stream)
-    assert reader.take(2) == b"\x00\x00"
-    assert reader.take(16) == uuid.UUID(user).bytes
-    received, command = b"", 0
-    while command == 0 and len(received) < len(data):
-        command, content, padding = struct.unpack(">BHH", reader.take(5))
-        received += reader.take(content)
-        reader.take(padding)
-    received += reader.take(len(data) - len(received))
-    assert received == data
-    sender.join()
+class VisionReader(Reader):
+    """Takes payload out of Vision's blocks, and behind the last of them as it comes."""
+
+    def __init__(self, stream: socket.socket, user: str) -> None:
+        super().__init__(stream)
+        self.payload = b""
+        self.is_padded = True
+        assert super().take(2) == b"\x00\x00"
+        assert super().take(16) == uuid.UUID(user).bytes
+
+    def take(self, count: int) -> bytes:
+        while self.is_padded and len(self.payload) < count:
+            command, content, padding = struct.unpack(">BHH", super().take(5))
+            self.payload += super().take(content)
+            super().take(padding)
+            self.is_padded = command == 0
+        data, self.payload = self.payload[:count], self.payload[count:]
+        return data + super().take(count - len(data)) if len(data) < count else data
 
 
 def echo_udp(stream: socket.socket, user: str, target: int, data: bytes) -> None:
@@ -114,23 +129,25 @@ def echo_mux(stream: socket.socket, user: str, target: int, data: bytes) -> None
         meta = struct.pack(">HBB", number, status, 1) + where
         return struct.pack(">H", len(meta)) + meta + struct.pack(">H", len(content)) + content
 
-    def send() -> None:
-        stream.sendall(head)
-        for number, half in halves.items():
-            stream.sendall(frame(number, 1, half[:8000], b"\x01" + loopback(target)))
-            for start in range(8000, len(half), 8000):
-                stream.sendall(frame(number, 2, half[start : start + 8000]))
-
-    sender = threading.Thread(target=send)
-    sender.start()
+    stream.sendall(head)
     reader = Reader(stream)
-    assert reader.take(2) == b"\x00\x00"
-    received = {1: b"", 2: b""}
-    while any(len(received[number]) < len(half) for number, half in halves.items()):
-        meta = reader.take(reader.number())
-        number, status, option = struct.unpack(">HBB", meta[:4])
-        assert status == 2, f"session {number} ended with {status}"
-        if option & 1:
-            received[number] += reader.take(reader.number())
-    assert received == halves
-    sender.join()
+    received = {number: b"" for number in halves}
+    sent = {number: 0 for number in halves}
+    is_answered = False
+    while received != halves:
+        for number, half in halves.items():
+            start = sent[number]
+            if start < len(half):
+                piece = half[start : start + 8000]
+                is_new = start == 0
+                stream.sendall(frame(number, 1 if is_new else 2, piece, b"\x01" + loopback(target) if is_new else b""))
+                sent[number] += len(piece)
+        if not is_answered:
+            assert reader.take(2) == b"\x00\x00"
+            is_answered = True
+        while any(len(received[number]) < count for number, count in sent.items()):
+            meta = reader.take(reader.number())
+            number, status, option = struct.unpack(">HBB", meta[:4])
+            assert status == 2, f"session {number} ended with {status}"
+            if option & 1:
+                received[number] += reader.take(reader.number())
