@@ -273,6 +273,7 @@ fn readers_who_do_not_read_cost_no_memory_and_are_dropped() {
     let _lazy: Vec<_> = (0..50).map(|_| Reader::connect(&plane, "/ws")).collect();
     let mut most = 0;
     let start = Instant::now();
+    plane.wait_for("/api/stats", |body| body["feed_clients"] == 50);
     wait_until("all of them are dropped", || {
         std::thread::sleep(Duration::from_millis(100));
         let stats = plane.get("/api/stats").json();

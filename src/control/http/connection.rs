@@ -152,12 +152,12 @@ impl Connection {
                     }
                 }
                 Phase::Head | Phase::Body(_) => {
-                    // The interim answer leaves while its body is awaited; when it cannot, the client's wait ends by itself.
-                    if self.flush().is_err() {
-                        return Progress::Close;
-                    }
                     if let Some(request) = self.take_request(now) {
                         return Progress::Request(Box::new(request));
+                    }
+                    // The interim answer leaves before anybody waits for the body: its client waits for it, too.
+                    if self.flush().is_err() {
+                        return Progress::Close;
                     }
                     if matches!(self.phase, Phase::Head | Phase::Body(_)) && !self.fill(now) {
                         return if self.readable { Progress::Close } else { Progress::Wait };
