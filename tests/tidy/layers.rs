@@ -72,6 +72,12 @@ const RULES: &[Rule] = &[
     },
     Rule { place: "io::sockopt", may_use: &["io"], must_not_name: &["rustls", "slab", "std::thread"] },
     Rule {
+        // The kernel knows a connection by its two addresses.
+        place: "io::sock_diag",
+        may_use: &["io"],
+        must_not_name: &["mio", "rustls", "slab", "log", "std::thread", "Instant"],
+    },
+    Rule {
         // Datagrams carry the address of their sender.
         place: "io::datagram",
         may_use: &["io"],

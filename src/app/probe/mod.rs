@@ -8,6 +8,7 @@ mod fetch;
 mod link;
 mod report;
 mod tunnel;
+mod witness;
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -22,7 +23,8 @@ pub use self::report::{Fault, Report, Side};
 
 use self::fetch::{Goal, direct_words, exchange, fetched};
 use self::link::Link;
-use self::tunnel::{Asked, NOT_TLS, Shown, TIMEOUT, Tunnel, client_config, is_timeout};
+use self::tunnel::{Asked, NOT_TLS, Shown, TIMEOUT, Tunnel, is_timeout};
+use self::witness::client_config;
 use crate::app::certs;
 use crate::app::exit::Failure;
 use crate::protocol::address::{Host, Target};
