@@ -158,7 +158,7 @@ function settle(now, base, changed, patch) {
  */
 export function removeLater(base) {
   const { email } = base.user;
-  if (email in state.removing) return;
+  if (Object.hasOwn(state.removing, email)) return;
   let left = UNDO_SECONDS;
   const text = h('span');
   const say = () => write(text, t('remove.pending', { name: email, n: left }));

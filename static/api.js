@@ -45,6 +45,8 @@ export async function request(method, path, { body, revision, signal } = {}) {
   }
   if (response.ok) return answer;
   if (response.status === 401 && path !== '/api/login') askToLogIn();
+  // The right to change has gone, though the one to look is still there.
+  if (response.status === 403 && state.session?.right === 'admin') loadSession();
   throw new ApiError(response.status, answer?.error?.message ?? `${response.status} ${response.statusText}`, answer);
 }
 
@@ -54,7 +56,7 @@ export const get = (path, signal) => request('GET', path, { signal });
 /** The right has gone (logged out elsewhere, token changed, server restarted): the login is shown. */
 function askToLogIn() {
   const version = state.session?.version ?? '';
-  change({ session: { right: 'none', login_required: true, version } });
+  change({ session: { right: 'none', login_required: true, version }, accounts: null });
 }
 
 /** Asks who we are; the first thing the page does. */
@@ -76,7 +78,7 @@ export async function logIn(token) {
 
 export async function logOut() {
   await request('POST', '/api/logout');
-  change({ stats: null, live: [], events: [] });
+  change({ stats: null, live: [], events: [], accounts: null });
   await loadSession();
 }
 

@@ -2,7 +2,7 @@
 
 import { loadSession, logIn } from './api.js';
 import { attribute, button, fill, h } from './dom.js';
-import { followVisibility, start, stop } from './feed.js';
+import { followVisibility, onFeedBack, start, stop } from './feed.js';
 import { t } from './i18n.js';
 import { followRoute, takeToken } from './route.js';
 import { loadSettings } from './settings.js';
@@ -38,7 +38,14 @@ async function main() {
   if (token && state.session && state.session.right !== 'admin') {
     await logIn(token).catch((error) => notify(error.message, 'bad'));
   }
+  onFeedBack(catchUp);
   followVisibility();
+}
+
+/** After a restart the login is gone, and events of the time in between came to nobody. */
+function catchUp() {
+  loadSession();
+  loadEvents().catch(() => {});
 }
 
 /** @param {State} now */

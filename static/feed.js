@@ -18,6 +18,13 @@ let polling = false;
 let retryTimer = 0;
 let pollTimer = 0;
 let silenceTimer = 0;
+/** @type {() => void} */
+let onBack = () => {};
+
+/** Calls `listener` whenever the feed has begun again: what happened in between was not heard. @param {() => void} listener */
+export function onFeedBack(listener) {
+  onBack = listener;
+}
 
 /** Starts and stops with the page's visibility, from now on. */
 export function followVisibility() {
@@ -52,10 +59,14 @@ export function stop() {
 
 function connect() {
   drop();
+  let isFirst = true;
   const opened = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/api/ws`);
   socket = opened;
   opened.onmessage = (message) => {
-    if (socket === opened) onMessage(message.data);
+    if (socket !== opened) return;
+    onMessage(message.data);
+    if (isFirst) onBack();
+    isFirst = false;
   };
   opened.onclose = () => {
     if (socket !== opened) return;

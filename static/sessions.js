@@ -45,12 +45,25 @@ export function cutOne(session, then) {
 }
 
 /**
- * Asks, cuts all that a filter lets through, and says what happened.
+ * Fetches what a filter lets through now, asks, cuts just that, and says what happened. What is shown may be of an
+ * earlier filter, or of a moment ago.
  * @param {Filter} filter
- * @param {Connection[]} sessions as they are shown
  * @param {() => void} then
  */
-export function cutAll(filter, sessions, then) {
+export function cutAll(filter, then) {
+  attempt(async () => {
+    const { sessions } = await loadSessions(filter, new AbortController().signal);
+    if (sessions.length) askToCut(filter, sessions, then);
+    else notify(t('cut.gone'));
+  });
+}
+
+/**
+ * @param {Filter} filter
+ * @param {Connection[]} sessions
+ * @param {() => void} then
+ */
+function askToCut(filter, sessions, then) {
   const who = Object.values(given(filter)).join(', ') || t('cut.everybody');
   confirm(t('cut.title'), t('cut.all.text', { n: sessions.length, name: who }), t('cut.all', { n: sessions.length }), () => attempt(async () => {
     const { cut, took } = await cutFiltered(given(filter), sessions);

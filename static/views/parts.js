@@ -135,7 +135,7 @@ export function userState() {
 
 /** @param {User} user */
 function stateOf(user) {
-  if (user.email in state.removing) return 'removing';
+  if (Object.hasOwn(state.removing, user.email)) return 'removing';
   return user.state !== 'active' ? user.state : user.online ? 'online' : 'offline';
 }
 

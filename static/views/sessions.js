@@ -42,7 +42,7 @@ export function sessionsTable(fixed) {
   });
   const none = h('div', {}, empty(t('sessions.none'), t('sessions.none.text')));
   const message = h('p', { class: 'chart-message' });
-  const cut = button(t('cut.these'), () => cutAll(filter, sessions, refresh), { class: 'button danger' });
+  const cut = button(t('cut.these'), () => cutAll(filter, refresh), { class: 'button danger' });
   const root = h('div', { class: 'sessions' }, table.root, none, message);
 
   async function fetchAll() {
@@ -75,7 +75,8 @@ export function sessionsTable(fixed) {
     if (!asking && performance.now() >= next) fetchAll();
     show(table.root, sessions.length > 0);
     show(none, loaded && sessions.length === 0 && !failure);
-    show(cut, mayChange() && sessions.length > 0);
+    // A click that itself takes a new filter over must still find the button.
+    show(cut, mayChange() && (sessions.length > 0 || !loaded));
     show(message, failure !== '');
     write(message, failure);
     table.render(sessions);
@@ -91,6 +92,10 @@ export function sessionsTable(fixed) {
     /** @param {Filter} wanted */
     setFilter(wanted) {
       filter = { ...wanted, ...fixed };
+      // What the filter before let through is not what this one does.
+      sessions = [];
+      total = 0;
+      loaded = false;
       refresh();
     },
     /** @param {(total: number) => void} listener */

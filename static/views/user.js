@@ -75,7 +75,8 @@ function headView(email) {
   const locked = h('p', { class: 'locked-text' }, icon('lock'), h('span', { text: t('user.locked.hint') }));
   const act = (/** @type {() => Promise<unknown>} */ what) => () => attempt(async () => void (await what()));
   const edit = button(t('user.edit'), act(async () => openForm(await baseOf(email))), { class: 'button primary' });
-  const toggle = button('', act(() => toggleEnabled(email)));
+  let shownEnabled = true;
+  const toggle = button('', act(() => setEnabled(email, !shownEnabled)));
   const reset = button(t('user.reset'), act(async () => resetUsed(await baseOf(email))));
   const rotate = button(t('user.rotate'), () => askToRotate(email));
   const remove = button(t('user.remove'), act(async () => removeLater(await baseOf(email))), { class: 'button danger' });
@@ -91,17 +92,17 @@ function headView(email) {
       show(note, user.note !== '');
       show(locked, user.locked);
       show(actions, mayChange() && !user.locked);
+      shownEnabled = user.enabled;
       write(toggle, t(user.enabled ? 'user.disable' : 'user.enable'));
-      remove.disabled = email in state.removing;
+      remove.disabled = Object.hasOwn(state.removing, email);
     },
   };
 }
 
-/** @param {string} email */
-async function toggleEnabled(email) {
+/** Does what the button said, whatever has become of the account meanwhile. @param {string} email @param {boolean} enabled */
+async function setEnabled(email, enabled) {
   const base = await baseOf(email);
-  const enabled = !base.user.enabled;
-  if (await patchUser(base, { enabled })) notify(t(enabled ? 'user.enabled' : 'user.disabled', { name: email }));
+  if (base.user.enabled === enabled || await patchUser(base, { enabled })) notify(t(enabled ? 'user.enabled' : 'user.disabled', { name: email }));
 }
 
 /** What he uses: speed, sums, where from. */

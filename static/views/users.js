@@ -160,7 +160,7 @@ function nameCell() {
       const seen = user.state === 'active' ? seenText(user) : stateName(user);
       write(beneath, user.download_bps + user.upload_bps > 0 ? speeds : [seen, user.note].filter(Boolean).join(' · '));
       attribute(node, 'data-state', user.online ? 'online' : user.state);
-      attribute(node, 'data-removing', user.email in state.removing);
+      attribute(node, 'data-removing', Object.hasOwn(state.removing, user.email));
     },
   };
 }

@@ -180,6 +180,46 @@ describe('states of the page', { timeout: 240_000 }, () => {
     assert.ok(server.world.sessions.length > 0);
   });
 
+  test('what is cut is what the filter says, also when the click comes at once', async (t) => {
+    const { page, server } = await open(t, { hash: '#/sessions' });
+    await page.locator('tbody tr:not(.spacer)').first().waitFor();
+    const before = server.world.sessions.filter((one) => one.user === 'ann').length;
+    const all = server.world.sessions.length;
+    assert.ok(before > 0 && before < all);
+    // Nobody presses Enter: the click itself takes the filter over.
+    await page.locator('input[name=user]').fill('ann');
+    await page.getByRole('button', { name: 'Cut these' }).click();
+    await page.getByRole('button', { name: `Cut ${before} sessions` }).click();
+    await until('they are gone', () => !server.world.sessions.some((one) => one.user === 'ann'));
+    assert.ok(server.world.sessions.length >= all - before);
+  });
+
+  test('a button does what it says, whatever has become of the account meanwhile', async (t) => {
+    const { page, server } = await open(t, { hash: '#/users/ben' });
+    const ben = server.world.users.find((user) => user.email === 'ben');
+    const button = page.getByRole('button', { name: 'Disable' });
+    await button.waitFor();
+    ben.enabled = false;
+    server.world.revision += 1;
+    await button.click();
+    await page.getByText('ben is disabled').waitFor();
+    assert.equal(ben.enabled, false);
+  });
+
+  test('events that came while the page was hidden are there afterwards', async (t) => {
+    const { page, server } = await open(t, { hash: '#/events' });
+    const hide = (hidden) => page.evaluate((value) => {
+      Object.defineProperty(document, 'hidden', { value, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, hidden);
+    await page.locator('[data-link=live]').waitFor();
+    await hide(true);
+    await until('the feed is given up', () => server.sockets.size === 0);
+    server.event('user', 'user unheard added');
+    await hide(false);
+    await page.getByText('user unheard added').waitFor();
+  });
+
   test('language, theme, columns and order are remembered', async (t) => {
     const { page, url } = await open(t, { hash: '#/users', look: { lang: 'zh-CN', theme: 'dark' } });
     await page.getByRole('heading', { name: '用户' }).waitFor();

@@ -106,8 +106,11 @@ pub(super) fn user_id(text: &str) -> Result<UserId, String> {
 
 /// The name of an account.
 pub(super) fn email(text: &str) -> Result<String, String> {
-    one_line(text, EMAIL_CHARS_MAX)
-        .ok_or_else(|| format!("must be 1 to {EMAIL_CHARS_MAX} characters without line breaks or tabs"))
+    // Browsers fold these two out of the paths of the API.
+    let is_path = matches!(text, "." | "..");
+    one_line(text, EMAIL_CHARS_MAX).filter(|_| !is_path).ok_or_else(|| {
+        format!("must be 1 to {EMAIL_CHARS_MAX} characters without line breaks or tabs, not \".\" or \"..\"")
+    })
 }
 
 /// A remark about an account.
