@@ -142,7 +142,7 @@ describe('accessibility', { timeout: 240_000 }, () => {
     await shown(page, '#/users');
     assert.equal(await page.locator('thead .c-name').getAttribute('aria-sort'), 'ascending');
     await page.getByRole('button', { name: 'Name' }).press('Enter');
-    assert.equal(await page.locator('thead .c-name').getAttribute('aria-sort'), 'descending');
+    await page.locator('thead .c-name[aria-sort=descending]').waitFor();
     const add = page.getByRole('button', { name: 'Add user' });
     await add.focus();
     await page.keyboard.press('Enter');
