@@ -81,7 +81,7 @@ fn run(options: &Options) -> io::Result<bool> {
     raise_descriptor_limit()?;
     let pattern = Arc::new(Pattern::new());
     let origin_port = origin::start(Arc::clone(&pattern))?;
-    let bed = Bed::new(options.ours.clone(), options.venv.clone(), origin_port)?;
+    let bed = Bed::new(options.programs.clone(), origin_port)?;
     let tls = tls::client_config(bed.certificate());
     let echo_port = udp::start_echo()?;
     let ground = Ground { bed, tls, pattern, origin_port, echo_port };

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use crate::scenario;
-use crate::servers::Peer;
+use crate::servers::{Peer, Programs};
 
 /// What to run, and how large.
 pub(crate) struct Options {
@@ -22,8 +22,7 @@ pub(crate) struct Options {
     pub(crate) datagrams: u64,
     /// Threads that open connections.
     pub(crate) threads: usize,
-    pub(crate) ours: PathBuf,
-    pub(crate) venv: PathBuf,
+    pub(crate) programs: Programs,
 }
 
 impl Options {
@@ -44,8 +43,9 @@ impl Options {
                 "--datagrams" => options.datagrams = number(&value()?)? as u64,
                 "--silent" => options.silent = number(&value()?)?,
                 "--threads" => options.threads = number(&value()?)?,
-                "--ours" => options.ours = existing_path(&value()?)?,
-                "--venv" => options.venv = existing_path(&value()?)?,
+                "--ours" => options.programs.ours = existing_path(&value()?)?,
+                "--before" => options.measure_before(existing_path(&value()?)?),
+                "--venv" => options.programs.venv = existing_path(&value()?)?,
                 "--peers" => options.peers = value()?.split(',').map(peer).collect::<Result<_, _>>()?,
                 name if scenario::ALL.iter().any(|scenario| scenario.name == name) => {
                     options.scenarios.push(argument);
@@ -58,13 +58,21 @@ impl Options {
         }
         Ok(options)
     }
+
+    /// Adds the peer `before` to those that are measured.
+    fn measure_before(&mut self, binary: PathBuf) {
+        self.programs.before = Some(binary);
+        if !self.peers.contains(&Peer::Before) {
+            self.peers.push(Peer::Before);
+        }
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             scenarios: Vec::new(),
-            peers: Peer::ALL.to_vec(),
+            peers: Peer::ALL.into_iter().filter(|&peer| peer != Peer::Before).collect(),
             rounds: 3,
             streams: 4,
             mib: 768,
@@ -73,8 +81,11 @@ impl Default for Options {
             silent: 1000,
             datagrams: 200_000,
             threads: 8,
-            ours: env!("CARGO_BIN_EXE_vless-rust").into(),
-            venv: concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv").into(),
+            programs: Programs {
+                ours: env!("CARGO_BIN_EXE_vless-rust").into(),
+                before: None,
+                venv: concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv").into(),
+            },
         }
     }
 }
@@ -82,9 +93,9 @@ impl Default for Options {
 /// The text that answers a wrong command line.
 pub(crate) fn usage() -> String {
     let mut text =
-        "cargo bench --bench compare -- [SCENARIO ...] [--peers ours,ours-no-pool,xray,sing-box,relay] [--rounds 3]\n    \
+        "cargo bench --bench compare -- [SCENARIO ...] [--peers ours,ours-no-pool,before,xray,sing-box,relay] [--rounds 3]\n    \
         [--streams 4] [--mib 768] [--connections 2000] [--idle 2000] [--silent 1000] [--datagrams 200000] [--threads 8]\n    \
-        [--ours BINARY] [--venv FOLDER]\n"
+        [--ours BINARY] [--before BINARY] [--venv FOLDER]\n"
             .to_owned();
     for scenario in &scenario::ALL {
         let _ = writeln!(text, "  {:<16} {}", scenario.name, scenario.about);

