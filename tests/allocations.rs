@@ -26,9 +26,18 @@ use vless_rust::io::random::Random;
 use vless_rust::io::tally::Tally;
 use vless_rust::protocol::vision::SEED_DEFAULT;
 
-struct Counting;
-
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const NEW: &[&SupportedProtocolVersion] = &[&TLS13];
+const OLD: &[&SupportedProtocolVersion] = &[&TLS12];
+
+/// What rustls allocates for a record in and a record out. Under TLS 1.3 its record layer is not used.
+const RUSTLS_PER_ROUND: f64 = 2.0;
+
+struct Counting;
 
 thread_local! {
     static IS_COUNTED: Cell<bool> = const { Cell::new(true) };
@@ -65,9 +74,6 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.dealloc(memory, layout) }
     }
 }
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Allocations of the server per round, once it has warmed up.
 fn per_round(rounds: u64, mut round: impl FnMut()) -> f64 {
@@ -108,12 +114,6 @@ fn echoed(options: Options, versions: &[&'static SupportedProtocolVersion], byte
         client.recv_exact(&mut heard).unwrap();
     })
 }
-
-const NEW: &[&SupportedProtocolVersion] = &[&TLS13];
-const OLD: &[&SupportedProtocolVersion] = &[&TLS12];
-
-/// What rustls allocates for a record in and a record out. Under TLS 1.3 its record layer is not used.
-const RUSTLS_PER_ROUND: f64 = 2.0;
 
 #[test]
 fn steady_relaying_allocates_nothing_of_ours() {

@@ -10,77 +10,6 @@ use std::process::Command;
 use serde_json::Value;
 use vless_rust::app::config::Config;
 
-fn examples() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    // A dashboard for Grafana lies there, too.
-    let is_configuration = |path: &PathBuf| {
-        path.extension().is_some_and(|extension| extension == "json") && !path.ends_with("grafana.json")
-    };
-    files.filter(is_configuration).collect()
-}
-
-/// Paths of all keys of an object, list elements counting as one.
-fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
-    match value {
-        Value::Object(members) => {
-            for (key, member) in members {
-                let path = format!("{path}.{key}");
-                keys(member, &path, found);
-                found.insert(path);
-            }
-        }
-        Value::Array(elements) => elements.iter().for_each(|element| keys(element, path, found)),
-        _ => {}
-    }
-}
-
-fn effective(path: &Path) -> Value {
-    let config = Config::load(path).unwrap_or_else(|failure| panic!("{failure}"));
-    serde_json::from_str(&config.effective_json()).unwrap()
-}
-
-#[test]
-fn every_example_loads() {
-    let examples = examples();
-    assert!(examples.len() >= 4, "{examples:?}");
-    for path in examples {
-        Config::load(&path).unwrap_or_else(|failure| panic!("{failure}"));
-    }
-}
-
-#[test]
-fn the_reference_has_every_key() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/reference.json");
-    // Without its comments the reference is plain JSON; none of its strings has two slashes.
-    let text = fs::read_to_string(&path).unwrap();
-    let plain = text.lines().map(|line| line.split("//").next().unwrap()).collect::<String>();
-    let mut written = BTreeSet::new();
-    keys(&serde_json::from_str(&plain).unwrap(), "", &mut written);
-    let mut all = BTreeSet::new();
-    keys(&effective(&path), "", &mut all);
-    assert!(all.len() > 75, "{} keys", all.len());
-    assert_eq!(written, all);
-}
-
-#[test]
-fn the_reference_says_the_defaults() {
-    let folder = tempfile::tempdir().unwrap();
-    let minimal = folder.path().join("config.json");
-    fs::write(&minimal, r#"{ "users": [ { "uuid": "5783a3e7-e373-51cd-8642-c83782b807c5" } ] }"#).unwrap();
-    let mut defaults = effective(&minimal);
-    let mut reference = effective(&Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/reference.json"));
-    for example in ["users", "fallbacks"] {
-        defaults[example].take();
-        reference[example].take();
-    }
-    for (section, example) in [("tls", "certificates"), ("monitoring", "alerts")] {
-        defaults[section][example].take();
-        reference[section][example].take();
-    }
-    assert_eq!(reference, defaults);
-}
-
 /// What is written where a healthy file has something else, and what must be said: the place, the key and the advice.
 const BROKEN: &[(&str, &[&str])] = &[
     (
@@ -182,6 +111,77 @@ const BROKEN: &[(&str, &[&str])] = &[
         &["config.json:1:32: ", "this /* comment has no closing */"],
     ),
 ];
+
+fn examples() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    // A dashboard for Grafana lies there, too.
+    let is_configuration = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extension == "json") && !path.ends_with("grafana.json")
+    };
+    files.filter(is_configuration).collect()
+}
+
+/// Paths of all keys of an object, list elements counting as one.
+fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members {
+                let path = format!("{path}.{key}");
+                keys(member, &path, found);
+                found.insert(path);
+            }
+        }
+        Value::Array(elements) => elements.iter().for_each(|element| keys(element, path, found)),
+        _ => {}
+    }
+}
+
+fn effective(path: &Path) -> Value {
+    let config = Config::load(path).unwrap_or_else(|failure| panic!("{failure}"));
+    serde_json::from_str(&config.effective_json()).unwrap()
+}
+
+#[test]
+fn every_example_loads() {
+    let examples = examples();
+    assert!(examples.len() >= 4, "{examples:?}");
+    for path in examples {
+        Config::load(&path).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}
+
+#[test]
+fn the_reference_has_every_key() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/reference.json");
+    // Without its comments the reference is plain JSON; none of its strings has two slashes.
+    let text = fs::read_to_string(&path).unwrap();
+    let plain = text.lines().map(|line| line.split("//").next().unwrap()).collect::<String>();
+    let mut written = BTreeSet::new();
+    keys(&serde_json::from_str(&plain).unwrap(), "", &mut written);
+    let mut all = BTreeSet::new();
+    keys(&effective(&path), "", &mut all);
+    assert!(all.len() > 75, "{} keys", all.len());
+    assert_eq!(written, all);
+}
+
+#[test]
+fn the_reference_says_the_defaults() {
+    let folder = tempfile::tempdir().unwrap();
+    let minimal = folder.path().join("config.json");
+    fs::write(&minimal, r#"{ "users": [ { "uuid": "5783a3e7-e373-51cd-8642-c83782b807c5" } ] }"#).unwrap();
+    let mut defaults = effective(&minimal);
+    let mut reference = effective(&Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/reference.json"));
+    for example in ["users", "fallbacks"] {
+        defaults[example].take();
+        reference[example].take();
+    }
+    for (section, example) in [("tls", "certificates"), ("monitoring", "alerts")] {
+        defaults[section][example].take();
+        reference[section][example].take();
+    }
+    assert_eq!(reference, defaults);
+}
 
 #[test]
 fn broken_configurations_get_messages_that_a_stranger_can_act_on() {

@@ -15,6 +15,8 @@ use vless_rust::app::probe::{Report, Side, Wishes, probe};
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
 
+const VISION_FLOW: &str = "&flow=xtls-rprx-vision";
+
 /// A web server that answers every connection once; with TLS if that is wanted.
 fn web(tls: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -72,8 +74,6 @@ fn blames(report: &Report, side: Side, what: &str) {
 fn is_well(report: &Report) {
     assert_eq!(report.fault, None, "{}", report.words());
 }
-
-const VISION_FLOW: &str = "&flow=xtls-rprx-vision";
 
 #[test]
 fn a_right_link_passes_with_and_without_tls() {

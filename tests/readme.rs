@@ -16,10 +16,6 @@ use vless_rust::stats::Totals;
 const PLACEHOLDER: &str = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
 const ID: &str = "5783a3e7-e373-51cd-8642-c83782b807c5";
 
-fn root() -> PathBuf {
-    env!("CARGO_MANIFEST_DIR").into()
-}
-
 /// The first page, and one for each folder that a reader opens.
 const PAGES: [&str; 5] = ["README.md", "conf/README.md", "src/README.md", "tests/README.md", "benches/README.md"];
 
@@ -28,6 +24,10 @@ const REFERENCE: &str = PAGES[1];
 
 /// The first page is read in one go.
 const FIRST_PAGE_BYTES_MAX: usize = 15 << 10;
+
+fn root() -> PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}
 
 fn page(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))

@@ -22,6 +22,12 @@ const MANNERS: Manners = Manners {
     seed: 7,
 };
 
+/// Datagrams sent, each with its number.
+const DATAGRAMS: u32 = 2000;
+const PORT: u16 = 7000;
+/// Which end a process of this test is.
+const END: &str = "WIRE_TEST_END";
+
 #[test]
 fn packets_are_lost_and_late_as_often_as_was_said_and_alike_for_every_run_of_a_seed() {
     let now = Instant::now();
@@ -38,12 +44,6 @@ fn packets_are_lost_and_late_as_often_as_was_said_and_alike_for_every_run_of_a_s
     assert!(fates == run(7, Way::NearToFar), "a seed is a run");
     assert!(fates != run(8, Way::NearToFar) && fates != run(7, Way::FarToNear), "another one is another");
 }
-
-/// Datagrams sent, each with its number.
-const DATAGRAMS: u32 = 2000;
-const PORT: u16 = 7000;
-/// Which end a process of this test is.
-const END: &str = "WIRE_TEST_END";
 
 #[test]
 fn datagrams_cross_a_bad_wire_late_out_of_order_or_not_at_all_but_never_twice() {

@@ -21,6 +21,19 @@ use std::io;
 
 use crate::leg::{Leg, recv_exact};
 
+/// The sink's answer when count and samples were right.
+pub(crate) const ACK_GOOD: [u8; 6] = [0x17, 3, 3, 0, 1, b'K'];
+/// The sink's answer when a sample differed.
+pub(crate) const ACK_BAD: [u8; 6] = [0x17, 3, 3, 0, 1, b'E'];
+
+pub(crate) const REQUEST_BYTES: usize = 69;
+pub(crate) const CLIENT_HELLO_BYTES: usize = 517;
+/// One record of the pattern, header included.
+pub(crate) const RECORD_BYTES: usize = 5 + RECORD_BODY_BYTES;
+const RECORD_BODY_BYTES: usize = 16384;
+const PATTERN_RECORDS: usize = 16;
+const CHANGE_CIPHER_SPEC: [u8; 6] = [0x14, 3, 3, 0, 1, 1];
+
 /// What the client asks of the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -158,16 +171,3 @@ impl Pattern {
         true
     }
 }
-
-/// The sink's answer when count and samples were right.
-pub(crate) const ACK_GOOD: [u8; 6] = [0x17, 3, 3, 0, 1, b'K'];
-/// The sink's answer when a sample differed.
-pub(crate) const ACK_BAD: [u8; 6] = [0x17, 3, 3, 0, 1, b'E'];
-
-pub(crate) const REQUEST_BYTES: usize = 69;
-pub(crate) const CLIENT_HELLO_BYTES: usize = 517;
-/// One record of the pattern, header included.
-pub(crate) const RECORD_BYTES: usize = 5 + RECORD_BODY_BYTES;
-const RECORD_BODY_BYTES: usize = 16384;
-const PATTERN_RECORDS: usize = 16;
-const CHANGE_CIPHER_SPEC: [u8; 6] = [0x14, 3, 3, 0, 1, 1];

@@ -8,6 +8,8 @@ use rustix::net::RecvFlags;
 
 use crate::vless::Header;
 
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// One open connection through the server under test. Dropping it closes the socket.
 pub(crate) trait Leg: Send {
     /// Sends all of these payload bytes.
@@ -93,5 +95,3 @@ pub(crate) fn discard(socket: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
     let (_, count) = rustix::net::recv(socket, buf, RecvFlags::TRUNC)?;
     Ok(count)
 }
-
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);

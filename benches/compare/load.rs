@@ -18,6 +18,11 @@ use crate::udp::{self, Framing};
 use crate::vision::VisionLeg;
 use crate::vless::Header;
 
+const READ_BYTES: usize = 1 << 20;
+const IN_FLIGHT: u64 = 64;
+/// What is not TLS is padded for about so long by real clients.
+const PADDED_BLOCKS: usize = 7;
+
 /// How a client gets to the origin.
 pub(crate) struct Route<'a> {
     pub(crate) peer: Peer,
@@ -269,8 +274,3 @@ fn in_threads<T: Send>(count: usize, threads: usize, task: impl Fn() -> io::Resu
         Ok(results)
     })
 }
-
-const READ_BYTES: usize = 1 << 20;
-const IN_FLIGHT: u64 = 64;
-/// What is not TLS is padded for about so long by real clients.
-const PADDED_BLOCKS: usize = 7;

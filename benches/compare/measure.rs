@@ -3,6 +3,9 @@
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
+/// USER_HZ, which Linux fixes at 100 for everything it tells user space, on every architecture in use.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// CPU time of all threads, living and ended: `utime` + `stime` of /proc/PID/stat.
 pub(crate) fn cpu_seconds(pid: u32) -> io::Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -55,6 +58,3 @@ pub(crate) fn memory(pid: u32) -> io::Result<Memory> {
 pub(crate) fn descriptors(pid: u32) -> io::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
-
-/// USER_HZ, which Linux fixes at 100 for everything it tells user space, on every architecture in use.
-const TICKS_PER_SECOND: f64 = 100.0;

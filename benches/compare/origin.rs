@@ -11,6 +11,11 @@ use std::thread;
 use crate::inner::{self, ACK_BAD, ACK_GOOD, Mode, Pattern, REQUEST_BYTES};
 use crate::leg::discard;
 
+/// One read in this many is compared with the pattern, at both ends.
+pub(crate) const SAMPLE_EVERY: u64 = 32;
+const SINK_READ_BYTES: usize = 1 << 20;
+const STACK_BYTES: usize = 64 * 1024;
+
 /// Starts the origin on a free port, for as long as the process lives.
 pub(crate) fn start(pattern: Arc<Pattern>) -> io::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -113,8 +118,3 @@ fn await_end(socket: &mut TcpStream) -> io::Result<()> {
     while socket.read(&mut buf)? > 0 {}
     Ok(())
 }
-
-/// One read in this many is compared with the pattern, at both ends.
-pub(crate) const SAMPLE_EVERY: u64 = 32;
-const SINK_READ_BYTES: usize = 1 << 20;
-const STACK_BYTES: usize = 64 * 1024;

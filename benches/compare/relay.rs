@@ -10,6 +10,8 @@ use std::thread;
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
+const PIPE_BYTES: usize = 1 << 20;
+
 /// Forwards every connection on `port` to `target_port`, both on 127.0.0.1, until the process is killed.
 pub(crate) fn run(port: u16, target_port: u16) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
@@ -43,5 +45,3 @@ fn forward(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
         }
     }
 }
-
-const PIPE_BYTES: usize = 1 << 20;

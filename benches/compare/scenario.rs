@@ -13,47 +13,6 @@ use crate::options::Options;
 use crate::servers::{Bed, Peer, Protocol, Server};
 use crate::udp::Framing;
 
-/// One measurement of one server.
-pub(crate) struct Scenario {
-    pub(crate) name: &'static str,
-    pub(crate) about: &'static str,
-    protocol: Protocol,
-    load: Load,
-    /// What our server's first figure should not exceed.
-    pub(crate) goals: &'static [Goal],
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Load {
-    Bulk(Direction),
-    Connections(Exchange),
-    Newcomers,
-    Idle,
-    Silent,
-    Datagrams(Framing),
-    IdleDatagrams(Framing),
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Goal {
-    /// At most this many times the other's figure.
-    Times(f64, Peer),
-    /// At most this value.
-    Value(f64),
-}
-
-/// A figure of a measurement with its unit; the first of a scenario is the one that goals and ratios are about.
-pub(crate) type Figure = (&'static str, f64);
-
-/// What all measurements share.
-pub(crate) struct Ground {
-    pub(crate) bed: Bed,
-    pub(crate) tls: Arc<ClientConfig>,
-    pub(crate) pattern: Arc<Pattern>,
-    pub(crate) origin_port: u16,
-    pub(crate) echo_port: u16,
-}
-
 pub(crate) const ALL: [Scenario; 16] = [
     Scenario {
         name: "plain-download",
@@ -170,6 +129,51 @@ pub(crate) const ALL: [Scenario; 16] = [
     },
 ];
 
+/// Downloads beside newcomers, and how many of `--connections` are newcomers: each is made alone.
+const NEWCOMER_STREAMS: usize = 8;
+const NEWCOMERS_PART: usize = 5;
+
+/// One measurement of one server.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    protocol: Protocol,
+    load: Load,
+    /// What our server's first figure should not exceed.
+    pub(crate) goals: &'static [Goal],
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Load {
+    Bulk(Direction),
+    Connections(Exchange),
+    Newcomers,
+    Idle,
+    Silent,
+    Datagrams(Framing),
+    IdleDatagrams(Framing),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Goal {
+    /// At most this many times the other's figure.
+    Times(f64, Peer),
+    /// At most this value.
+    Value(f64),
+}
+
+/// A figure of a measurement with its unit; the first of a scenario is the one that goals and ratios are about.
+pub(crate) type Figure = (&'static str, f64);
+
+/// What all measurements share.
+pub(crate) struct Ground {
+    pub(crate) bed: Bed,
+    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) pattern: Arc<Pattern>,
+    pub(crate) origin_port: u16,
+    pub(crate) echo_port: u16,
+}
+
 impl Scenario {
     /// Whether this scenario says anything about a peer: the bare relay is only a yardstick for bulk without crypto, the
     /// lack of a pool one for new connections.
@@ -247,10 +251,6 @@ fn measure_newcomers(route: &Route, server: &Server, options: &Options) -> io::R
         ("CPU-s/GiB of all", cpu / gib),
     ])
 }
-
-/// Downloads beside newcomers, and how many of `--connections` are newcomers: each is made alone.
-const NEWCOMER_STREAMS: usize = 8;
-const NEWCOMERS_PART: usize = 5;
 
 fn measure_idle(route: &Route, server: &Server, options: &Options) -> io::Result<Vec<Figure>> {
     measure::settled_cpu_seconds(server.pid())?;

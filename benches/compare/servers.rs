@@ -18,6 +18,20 @@ use tempfile::TempDir;
 
 use crate::vless::USER_TEXT;
 
+/// First argument of a process that is to become a server.
+pub(crate) const CHILD_ARGUMENT: &str = "--become";
+/// First argument of a process that is to be the relay.
+pub(crate) const RELAY_ARGUMENT: &str = "--relay";
+const CERTIFICATE_FILE: &str = "certificate.pem";
+const KEY_FILE: &str = "key.pem";
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// The package has a function that starts Xray-core and returns; the server lives in this process' threads.
+const XRAY_PROGRAM: &str = "\
+import sys, threading, xray
+xray.startFromJSON(open(sys.argv[1]).read())
+threading.Event().wait()
+";
+
 /// Who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -258,17 +272,3 @@ pub(crate) fn become_child(mut arguments: impl Iterator<Item = String>) -> io::R
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
-
-/// First argument of a process that is to become a server.
-pub(crate) const CHILD_ARGUMENT: &str = "--become";
-/// First argument of a process that is to be the relay.
-pub(crate) const RELAY_ARGUMENT: &str = "--relay";
-const CERTIFICATE_FILE: &str = "certificate.pem";
-const KEY_FILE: &str = "key.pem";
-const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// The package has a function that starts Xray-core and returns; the server lives in this process' threads.
-const XRAY_PROGRAM: &str = "\
-import sys, threading, xray
-xray.startFromJSON(open(sys.argv[1]).read())
-threading.Event().wait()
-";

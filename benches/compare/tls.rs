@@ -17,6 +17,10 @@ use rustls::{DigitallySignedStruct, SignatureScheme};
 use crate::leg::{Leg, connect};
 use crate::vless::Header;
 
+/// RFC 8446 section 5.2: header, 2^14 bytes, 256 bytes of expansion.
+const RECORD_BYTES_MAX: usize = 5 + 16384 + 256;
+const WIRE_BYTES: usize = 128 * 1024;
+
 /// The one client configuration of all scenarios; accepts this certificate and no other.
 pub(crate) fn client_config(certificate: CertificateDer<'static>) -> Arc<ClientConfig> {
     let mut provider = aws_lc_rs::default_provider();
@@ -233,7 +237,3 @@ impl ServerCertVerifier for Pinned {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
-
-/// RFC 8446 section 5.2: header, 2^14 bytes, 256 bytes of expansion.
-const RECORD_BYTES_MAX: usize = 5 + 16384 + 256;
-const WIRE_BYTES: usize = 128 * 1024;

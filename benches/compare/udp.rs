@@ -10,6 +10,11 @@ use crate::leg::{Leg, recv_exact};
 /// Payload of every datagram.
 pub(crate) const DATAGRAM_BYTES: usize = 512;
 
+const STATUS_NEW: u8 = 1;
+const STATUS_KEEP: u8 = 2;
+const OPTION_DATA: u8 = 1;
+const NETWORK_UDP: u8 = 2;
+
 /// How datagrams are framed in the body of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -93,8 +98,3 @@ fn recv_frame(leg: &mut dyn Leg, framing: Framing, port: u16) -> io::Result<Vec<
     recv_exact(leg, &mut payload)?;
     Ok(payload)
 }
-
-const STATUS_NEW: u8 = 1;
-const STATUS_KEEP: u8 = 2;
-const OPTION_DATA: u8 = 1;
-const NETWORK_UDP: u8 = 2;

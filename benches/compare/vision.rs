@@ -13,6 +13,10 @@ use crate::leg::{Leg, discard};
 use crate::tls::Tls;
 use crate::vless::{Header, USER};
 
+const COMMAND_CONTINUE: u8 = 0;
+const COMMAND_END: u8 = 1;
+const COMMAND_DIRECT: u8 = 2;
+
 /// VLESS with the flow `xtls-rprx-vision` over TLS.
 ///
 /// The caller sends inner TLS records, whole ones in each call; a call that starts with an application-data record
@@ -237,7 +241,3 @@ impl Unpad {
         }
     }
 }
-
-const COMMAND_CONTINUE: u8 = 0;
-const COMMAND_END: u8 = 1;
-const COMMAND_DIRECT: u8 = 2;

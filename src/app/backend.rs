@@ -31,6 +31,29 @@ use crate::session::close::CloseReason;
 use crate::stats::pools::ConnectionPoolStats;
 use crate::stats::{Ledgers, Totals, timings, totals};
 
+/// Addresses of one user that are shown.
+const ADDRESSES_SHOWN: usize = 16;
+
+/// How long the supervisor's answer may take.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a client was not served although it asked: it is worth knowing who knocks.
+const REJECTIONS: &[CloseReason] = &[
+    CloseReason::TlsFailed,
+    CloseReason::HandshakeTimeout,
+    CloseReason::FirstByteTimeout,
+    CloseReason::RequestTimeout,
+    CloseReason::OpeningShed,
+    CloseReason::NotVless,
+    CloseReason::UnknownUser,
+    CloseReason::BadRequest,
+    CloseReason::FlowRefused,
+    CloseReason::UdpLimit,
+    CloseReason::CommandRefused,
+    CloseReason::ReservedName,
+    CloseReason::PolicyRefused,
+];
+
 /// See the module.
 pub struct AppBackend {
     handle: Handle,
@@ -97,9 +120,6 @@ impl AppBackend {
     }
 }
 
-/// Addresses of one user that are shown.
-const ADDRESSES_SHOWN: usize = 16;
-
 impl Backend for AppBackend {
     fn sample(&self) -> Sample {
         let workers = || self.handle.counters().iter().map(AsRef::as_ref);
@@ -151,26 +171,6 @@ impl Backend for AppBackend {
         notes::save(&self.ledgers)
     }
 }
-
-/// How long the supervisor's answer may take.
-const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Why a client was not served although it asked: it is worth knowing who knocks.
-const REJECTIONS: &[CloseReason] = &[
-    CloseReason::TlsFailed,
-    CloseReason::HandshakeTimeout,
-    CloseReason::FirstByteTimeout,
-    CloseReason::RequestTimeout,
-    CloseReason::OpeningShed,
-    CloseReason::NotVless,
-    CloseReason::UnknownUser,
-    CloseReason::BadRequest,
-    CloseReason::FlowRefused,
-    CloseReason::UdpLimit,
-    CloseReason::CommandRefused,
-    CloseReason::ReservedName,
-    CloseReason::PolicyRefused,
-];
 
 fn rejected(closes: &[(&'static str, u64)], totals: &Totals) -> Vec<(&'static str, u64)> {
     let is_rejection = |name: &str| REJECTIONS.iter().any(|reason| reason.name() == name);

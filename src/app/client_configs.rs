@@ -8,6 +8,11 @@ use serde_json::{Value, json};
 use crate::app::certs::{self, LoadedCertificate};
 use crate::protocol::share_link::{Security, ShareLink};
 
+/// Where the clients' own SOCKS5 proxy listens.
+const SOCKS_PORT: u16 = 1080;
+/// The browser whose ClientHello is imitated.
+const FINGERPRINT: &str = "chrome";
+
 /// What `link --format` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
@@ -31,11 +36,6 @@ impl Format {
         }
     }
 }
-
-/// Where the clients' own SOCKS5 proxy listens.
-const SOCKS_PORT: u16 = 1080;
-/// The browser whose ClientHello is imitated.
-const FINGERPRINT: &str = "chrome";
 
 /// `link` in this format, with its final line break. `certificate` is the one that the server shows.
 pub fn text(format: Format, link: &ShareLink, certificate: Option<&LoadedCertificate>) -> String {

@@ -11,6 +11,9 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Held while one of them writes.
+static STDERR_TURN: Mutex<()> = Mutex::new(());
+
 /// Says `text`, and a line break, to the operator; as well as it goes.
 pub fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
@@ -34,9 +37,6 @@ pub fn result(text: &str) -> io::Result<()> {
 ///
 /// It is a descriptor of our own, because the lock that std keeps around its own must not be held by a stalled write.
 pub struct StderrLines(File);
-
-/// Held while one of them writes.
-static STDERR_TURN: Mutex<()> = Mutex::new(());
 
 impl StderrLines {
     /// # Errors

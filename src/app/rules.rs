@@ -28,6 +28,9 @@ use crate::session::{
 };
 use crate::stats::Ledgers;
 
+/// `sun_path` of Linux has 108 bytes, of which the first marks the name as abstract.
+const ABSTRACT_NAME_BYTES_MAX: usize = 107;
+
 /// What rules need beside the configuration.
 pub struct Surroundings<'a> {
     /// Made by [`acceptor`]. It may be older than the configuration, where nothing of TLS has changed: its keys for tickets
@@ -153,9 +156,6 @@ fn abstract_name(name: &str, padded: bool) -> Box<[u8]> {
     }
     bytes.into()
 }
-
-/// `sun_path` of Linux has 108 bytes, of which the first marks the name as abstract.
-const ABSTRACT_NAME_BYTES_MAX: usize = 107;
 
 fn timeouts(timeouts: &config::Timeouts) -> Timeouts {
     Timeouts {

@@ -13,6 +13,16 @@ use crate::app::config::Config;
 use crate::app::exit::{self, Failure};
 use crate::app::files::folder_of;
 
+const UNIT: &str = include_str!("../../conf/vless-rust.service");
+const SCRIPT: &str = include_str!("../../conf/vless-rust.openrc");
+const UNIT_PATH: &str = "/etc/systemd/system/vless-rust.service";
+const SCRIPT_PATH: &str = "/etc/init.d/vless-rust";
+/// The user whom it runs as.
+const USER: &str = "vless-rust";
+/// The program and the configuration that the files in `conf/` name.
+const PROGRAM: &str = "/usr/local/bin/vless-rust";
+const CONFIG: &str = "/etc/vless-rust/config.json";
+
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
@@ -35,16 +45,6 @@ enum Step {
     Write(PathBuf, String),
     Remove(PathBuf),
 }
-
-const UNIT: &str = include_str!("../../conf/vless-rust.service");
-const SCRIPT: &str = include_str!("../../conf/vless-rust.openrc");
-const UNIT_PATH: &str = "/etc/systemd/system/vless-rust.service";
-const SCRIPT_PATH: &str = "/etc/init.d/vless-rust";
-/// The user whom it runs as.
-const USER: &str = "vless-rust";
-/// The program and the configuration that the files in `conf/` name.
-const PROGRAM: &str = "/usr/local/bin/vless-rust";
-const CONFIG: &str = "/etc/vless-rust/config.json";
 
 /// Makes the server with this configuration a service, or no longer one. What was done, a line each.
 ///

@@ -12,18 +12,18 @@ use std::time::Duration;
 use crate::app::config::Config;
 use crate::app::exit::{self, Failure};
 
+/// A server that is alive answers at once; a reload may read many files.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// A page of connections has some 100 KB.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+const HEADERS_MAX: usize = 64;
+
 /// What the server said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
     pub body: String,
 }
-
-/// A server that is alive answers at once; a reload may read many files.
-const TIMEOUT: Duration = Duration::from_secs(30);
-/// A page of connections has some 100 KB.
-const ANSWER_BYTES_MAX: u64 = 16 << 20;
-const HEADERS_MAX: usize = 64;
 
 /// Sends `method` for `target` (path and query) to the server of `config`.
 ///

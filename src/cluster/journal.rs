@@ -15,10 +15,6 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-/// An account's name inside the cluster. It stays while id, email and everything else of the account change, and is no
-/// credential.
-pub type AccountKey = String;
-
 /// Accounts in a batch at the most: one script call takes some milliseconds of the engine's time then.
 pub const BATCH_ACCOUNTS_MAX: usize = 500;
 
@@ -27,6 +23,10 @@ const RETAINED_MAX: usize = 64;
 
 /// A journal that has grown by so many bytes is written anew.
 const GROWTH_BYTES_MAX: usize = 1 << 20;
+
+/// An account's name inside the cluster. It stays while id, email and everything else of the account change, and is no
+/// credential.
+pub type AccountKey = String;
 
 /// Payload bytes of one account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

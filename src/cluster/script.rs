@@ -22,13 +22,6 @@ use super::journal::{AccountKey, Batch};
 use super::lease::{LEASE_BYTES_MIN, Lease};
 use super::report::{ReportAnswer, ReportOutcome, Wish};
 
-/// A script by its name in messages, and its text.
-#[derive(Clone, Copy, Debug)]
-pub struct Script {
-    pub name: &'static str,
-    pub text: &'static str,
-}
-
 /// Applies a batch once and grants leases. Keys: `applied:NODE`, `quotas`. Arguments: [`report_arguments`].
 pub const REPORT: Script = Script { name: "report", text: include_str!("script/report.lua") };
 /// Changes one account of the list.
@@ -37,6 +30,13 @@ pub const CHANGE: Script = Script { name: "change", text: include_str!("script/c
 pub const ADMIT: Script = Script { name: "admit", text: include_str!("script/admit.lua") };
 /// Registers a node for another while.
 pub const BEAT: Script = Script { name: "beat", text: include_str!("script/beat.lua") };
+
+/// A script by its name in messages, and its text.
+#[derive(Clone, Copy, Debug)]
+pub struct Script {
+    pub name: &'static str,
+    pub text: &'static str,
+}
 
 /// The arguments of [`REPORT`] for `batch`. `skip`: the engine takes this batch although some in front of it are lost.
 /// Accounts come as key, bytes up, bytes down, wanted lease after the batch, start of the quota's period in seconds.

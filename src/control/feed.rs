@@ -28,6 +28,9 @@ const MESSAGE_BYTES_MAX: usize = 4 << 10;
 /// Control frames of ours that may wait for one reader, in bytes.
 const CONTROL_BYTES_MAX: usize = 4 << 10;
 
+/// Frames read in one turn.
+const READS_MAX: usize = 32;
+
 /// An encoded message, shared by all readers.
 pub type Shared = Arc<[u8]>;
 
@@ -233,9 +236,6 @@ impl Reader {
         let _ = call(&mut self.socket, &mut side);
     }
 }
-
-/// Frames read in one turn.
-const READS_MAX: usize = 32;
 
 fn code_of(error: &WsError) -> CloseCode {
     match error {

@@ -18,6 +18,17 @@ use super::http::head::SESSION_COOKIE;
 use super::http::response::Reply;
 use super::http::stream::Peer;
 
+/// Logins remembered at the same time; the oldest goes first.
+const LOGINS_MAX: usize = 256;
+const LOGIN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Sources whose failures are counted at the same time; the one longest silent goes first.
+const SOURCES_MAX: usize = 1024;
+/// After so long a source's failures are forgotten.
+const FAILURES_LIFETIME: Duration = Duration::from_secs(600);
+/// The first failure is answered after this, each further one after twice the time, up to the longest.
+const DELAY_FIRST: Duration = Duration::from_millis(250);
+const DELAY_DOUBLINGS_MAX: u64 = 5;
+
 /// What the operator decided.
 #[derive(Clone, Default)]
 pub struct Keys {
@@ -85,17 +96,6 @@ struct Failures {
     count: u64,
     last: Instant,
 }
-
-/// Logins remembered at the same time; the oldest goes first.
-const LOGINS_MAX: usize = 256;
-const LOGIN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Sources whose failures are counted at the same time; the one longest silent goes first.
-const SOURCES_MAX: usize = 1024;
-/// After so long a source's failures are forgotten.
-const FAILURES_LIFETIME: Duration = Duration::from_secs(600);
-/// The first failure is answered after this, each further one after twice the time, up to the longest.
-const DELAY_FIRST: Duration = Duration::from_millis(250);
-const DELAY_DOUBLINGS_MAX: u64 = 5;
 
 impl Guard {
     pub fn new(keys: Keys) -> Self {
@@ -279,5 +279,4 @@ fn hash(secret: &str) -> [u8; 32] {
 }
 
 #[cfg(test)]
-#[path = "guard_tests.rs"]
 mod tests;

@@ -2,6 +2,9 @@
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
+/// Fixed by the RFC.
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
 /// The bytes that accept the handshake with this key.
 pub fn accept(key: &str) -> Vec<u8> {
     let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{GUID}").as_bytes());
@@ -11,9 +14,6 @@ pub fn accept(key: &str) -> Vec<u8> {
     )
     .into_bytes()
 }
-
-/// Fixed by the RFC.
-const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 
+/// What Linux shows to programs on every architecture we are built for (`USER_HZ`).
+const TICKS_PER_SECOND: u64 = 100;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ProcessFigures {
     /// Resident memory.
@@ -100,9 +103,6 @@ fn processor_time(stat: &str) -> Option<Duration> {
     let ticks = ticks()? + ticks()?;
     Some(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
-
-/// What Linux shows to programs on every architecture we are built for (`USER_HZ`).
-const TICKS_PER_SECOND: u64 = 100;
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,15 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 /// For one attempt, from the look-up of the name to the answer's first line.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Where the systems we know keep the authorities they trust; the first that is there counts.
+const BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
 /// `http://` or `https://`, host, port and path. Its text may hold a secret, so it is not shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
@@ -132,15 +141,6 @@ impl Write for Bounded {
         self.stream.flush()
     }
 }
-
-/// Where the systems we know keep the authorities they trust; the first that is there counts.
-const BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// The authorities that the system trusts, or those in the file that `SSL_CERT_FILE` names.
 pub fn system_roots() -> Roots {

@@ -11,6 +11,13 @@ use std::sync::Arc;
 
 use crate::protocol::proxy_header;
 
+/// The request line is searched for a path up to here.
+const PATH_END_MAX: usize = 64;
+/// Methods are three to seven letters long: GET to OPTIONS.
+const PATH_START: std::ops::Range<usize> = 4..9;
+/// Less than the shortest VLESS request is no HTTP request either.
+const REQUEST_BYTES_MIN: usize = 18;
+
 /// One fallback of the configuration. Empty texts stand for "any other".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fallback {
@@ -43,13 +50,6 @@ pub struct Fallbacks {
 }
 
 type Row = BTreeMap<String, BTreeMap<String, Arc<Fallback>>>;
-
-/// The request line is searched for a path up to here.
-const PATH_END_MAX: usize = 64;
-/// Methods are three to seven letters long: GET to OPTIONS.
-const PATH_START: std::ops::Range<usize> = 4..9;
-/// Less than the shortest VLESS request is no HTTP request either.
-const REQUEST_BYTES_MIN: usize = 18;
 
 impl Fallbacks {
     /// A table of `fallbacks`; of two for the same name, ALPN and path the later one counts.

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use super::token::Token;
 use crate::io::timer::TimerWheel;
 
+/// The wheel visits entries further away than one round of it too early; those would be taken for stale.
+const AHEAD_MAX: Duration = Duration::from_mins(1);
+
 /// The earliest armed wake-up, if any.
 #[derive(Debug, Default)]
 pub struct Alarm {
     armed: Option<Instant>,
 }
-
-/// The wheel visits entries further away than one round of it too early; those would be taken for stale.
-const AHEAD_MAX: Duration = Duration::from_mins(1);
 
 impl Alarm {
     /// Makes `token` come out of the wheel at `deadline` or earlier (a minute from now at the latest).

@@ -8,6 +8,15 @@ use std::net::{IpAddr, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
+const MESSAGE_BY_FAMILY: u16 = 20;
+const FLAG_REQUEST: u16 = 1;
+const PROTOCOL_TCP: u8 = 6;
+const ANY_STATE: u32 = u32::MAX;
+/// Header 16, request 8, connection 48.
+const QUESTION_BYTES: usize = 72;
+/// Header 16, states 4, connection 48, expiry 4, read queue 4.
+const WRITE_QUEUE_OFFSET: usize = 76;
+
 /// Bytes of the connection between these two addresses that the kernel has taken and the peer has not acknowledged. `None`:
 /// there is no such connection any more, or the kernel does not answer such questions.
 pub(super) fn unacknowledged_bytes(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
@@ -56,15 +65,6 @@ fn read(message: &[u8]) -> Option<u32> {
     let length = message.get(WRITE_QUEUE_OFFSET..)?.first_chunk()?;
     (kind == MESSAGE_BY_FAMILY).then_some(u32::from_ne_bytes(*length))
 }
-
-const MESSAGE_BY_FAMILY: u16 = 20;
-const FLAG_REQUEST: u16 = 1;
-const PROTOCOL_TCP: u8 = 6;
-const ANY_STATE: u32 = u32::MAX;
-/// Header 16, request 8, connection 48.
-const QUESTION_BYTES: usize = 72;
-/// Header 16, states 4, connection 48, expiry 4, read queue 4.
-const WRITE_QUEUE_OFFSET: usize = 76;
 
 #[cfg(test)]
 mod tests {

@@ -40,6 +40,8 @@ const PIPES_KEPT: usize = 8;
 /// calls, a copy two.
 const TURNED_DOWN_AFTER_REFUSAL: u32 = 64;
 
+const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
+
 /// A kernel pipe and the number of bytes in it.
 pub struct KernelPipe {
     /// Gone only while it is being dropped.
@@ -203,8 +205,6 @@ impl KernelPipe {
         }
     }
 }
-
-const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
 impl Drop for KernelPipe {
     fn drop(&mut self) {

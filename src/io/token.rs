@@ -6,6 +6,20 @@
 
 use std::fmt;
 
+const LEG_BITS: u32 = 12;
+const INDEX_BITS: u32 = 28;
+const GENERATION_BITS: u32 = 22;
+const KIND_BITS: u32 = 2;
+
+const _: () = assert!(LEG_BITS + INDEX_BITS + GENERATION_BITS + KIND_BITS == u64::BITS);
+// mio carries a token as a usize.
+const _: () = assert!(usize::BITS == u64::BITS);
+
+/// Slots are numbered below this.
+pub const INDEX_LIMIT: usize = 1 << INDEX_BITS;
+/// Legs are numbered below this.
+pub const LEG_LIMIT: usize = 1 << LEG_BITS;
+
 /// What kind of thing a [`Token`] names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -22,20 +36,6 @@ pub enum Kind {
 /// A kind, a generation, an index and a leg.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token(u64);
-
-const LEG_BITS: u32 = 12;
-const INDEX_BITS: u32 = 28;
-const GENERATION_BITS: u32 = 22;
-const KIND_BITS: u32 = 2;
-
-const _: () = assert!(LEG_BITS + INDEX_BITS + GENERATION_BITS + KIND_BITS == u64::BITS);
-// mio carries a token as a usize.
-const _: () = assert!(usize::BITS == u64::BITS);
-
-/// Slots are numbered below this.
-pub const INDEX_LIMIT: usize = 1 << INDEX_BITS;
-/// Legs are numbered below this.
-pub const LEG_LIMIT: usize = 1 << LEG_BITS;
 
 impl Token {
     /// Packs the parts. `index` must be below [`INDEX_LIMIT`] and `leg` below [`LEG_LIMIT`]; of the generation the

@@ -9,18 +9,18 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 
-/// What is known of this kernel.
-#[derive(Debug)]
-pub(super) struct Segmentation {
-    known: AtomicU8,
-}
-
 const UNASKED: u8 = 0;
 const OFFERED: u8 = 1;
 const MISSING: u8 = 2;
 
 /// The one kernel that there is.
 pub(super) static KERNEL: Segmentation = Segmentation::unasked();
+
+/// What is known of this kernel.
+#[derive(Debug)]
+pub(super) struct Segmentation {
+    known: AtomicU8,
+}
 
 impl Segmentation {
     pub(super) const fn unasked() -> Self {

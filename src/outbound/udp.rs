@@ -25,6 +25,9 @@ use super::segmentation::{KERNEL, Segmentation};
 use crate::io::datagram::{DatagramSocket, RecvFrom, SendTo};
 use crate::io::token::Token;
 
+/// Errors of earlier datagrams skipped in one call.
+const ERRORS_MAX: usize = 64;
+
 /// A socket in a session's hands, watched by its worker's poll.
 pub struct OutboundUdp {
     bound: Arc<BoundSocket>,
@@ -168,9 +171,6 @@ impl Drop for OutboundUdp {
         }
     }
 }
-
-/// Errors of earlier datagrams skipped in one call.
-const ERRORS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -19,6 +19,10 @@
 
 use super::cursor::Reader;
 
+const VISION: &str = "xtls-rprx-vision";
+const FIELD_FLOW: u64 = 1;
+const FIELDS: std::ops::RangeInclusive<u64> = 1..=(1 << 29) - 1;
+
 /// The flow a client asks for.
 ///
 /// The configured `xtls-rprx-vision-udp443` never appears here: its suffix is the client's own affair and is cut off
@@ -93,10 +97,6 @@ fn varint(reader: &mut Reader<'_>) -> Option<u64> {
     }
     None
 }
-
-const VISION: &str = "xtls-rprx-vision";
-const FIELD_FLOW: u64 = 1;
-const FIELDS: std::ops::RangeInclusive<u64> = 1..=(1 << 29) - 1;
 
 #[cfg(test)]
 mod tests {

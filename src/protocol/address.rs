@@ -26,6 +26,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::cursor::Reader;
 
+const TYPE_IPV4: u8 = 1;
+const TYPE_NAME: u8 = 2;
+const TYPE_IPV6: u8 = 3;
+
+/// In lower case and without the trailing dot.
+const RESERVED_NAMES: [&str; 6] = [
+    "v1.mux.cool",
+    "v1.rvs.cool",
+    "sp.mux.sing-box.arpa",
+    "sp.packet-addr.v2fly.arpa",
+    "sp.udp-over-tcp.arpa",
+    "sp.v2.udp-over-tcp.arpa",
+];
+
 /// Where a client wants to go: an address or a name, and a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
@@ -176,20 +190,6 @@ pub enum AddressError {
     /// A name with a byte that no name may have, and that is no IP literal either.
     BadNameCharacter,
 }
-
-const TYPE_IPV4: u8 = 1;
-const TYPE_NAME: u8 = 2;
-const TYPE_IPV6: u8 = 3;
-
-/// In lower case and without the trailing dot.
-const RESERVED_NAMES: [&str; 6] = [
-    "v1.mux.cool",
-    "v1.rvs.cool",
-    "sp.mux.sing-box.arpa",
-    "sp.packet-addr.v2fly.arpa",
-    "sp.udp-over-tcp.arpa",
-    "sp.v2.udp-over-tcp.arpa",
-];
 
 #[cfg(test)]
 mod tests {

@@ -33,9 +33,6 @@ pub mod fuzz;
 use super::address::{AddressError, Target};
 use super::cursor::Reader;
 
-/// Identifies a client's UDP socket over several connections; opaque.
-pub type GlobalId = [u8; 8];
-
 /// The longest frame that is accepted.
 pub const FRAME_BYTES_MAX: usize = 2 + METADATA_BYTES_MAX + 2 + u16::MAX as usize;
 
@@ -58,6 +55,15 @@ const OPTION_DATA: u8 = 1;
 const OPTION_ERROR: u8 = 2;
 const NETWORK_TCP: u8 = 1;
 const NETWORK_UDP: u8 = 2;
+
+/// What stands in front of a chunk of a TCP session.
+pub const CHUNK_HEADER_BYTES: usize = 8;
+
+/// The length of the frame that ends a session.
+pub const END_BYTES: usize = 6;
+
+/// Identifies a client's UDP socket over several connections; opaque.
+pub type GlobalId = [u8; 8];
 
 /// What a session of a Mux connection carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,17 +243,11 @@ pub fn keep_header(id: u16, source: Option<&Target>, payload_len: usize, out: &m
     Some(())
 }
 
-/// What stands in front of a chunk of a TCP session.
-pub const CHUNK_HEADER_BYTES: usize = 8;
-
 /// The same for a chunk of a TCP session, which has no source.
 pub fn chunk_header(id: u16, payload_len: u16) -> [u8; CHUNK_HEADER_BYTES] {
     let ([id0, id1], [len0, len1]) = (id.to_be_bytes(), payload_len.to_be_bytes());
     [0, 4, id0, id1, STATUS_KEEP, OPTION_DATA, len0, len1]
 }
-
-/// The length of the frame that ends a session.
-pub const END_BYTES: usize = 6;
 
 /// The session that a frame made by [`end`] is about.
 pub fn ended_id(end: &[u8; END_BYTES]) -> u16 {

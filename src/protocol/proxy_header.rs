@@ -35,6 +35,13 @@ pub const LINE_BYTES_MAX: usize = 107;
 /// 65,535, but senders use a few hundred at the most.
 pub const REST_BYTES_MAX: usize = 36 + 2048;
 
+const LINE_START: &[u8] = b"PROXY ";
+const SIGNATURE: [u8; 12] = [0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a];
+const COMMAND_LOCAL: u8 = 0x20;
+const COMMAND_PROXY: u8 = 0x21;
+const FAMILY_IPV4: u8 = 0x11;
+const FAMILY_IPV6: u8 = 0x21;
+
 /// How a header is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -202,13 +209,6 @@ fn canonical(ends: Ends) -> Ends {
     let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
     Ends { source: canonical(ends.source), destination: canonical(ends.destination) }
 }
-
-const LINE_START: &[u8] = b"PROXY ";
-const SIGNATURE: [u8; 12] = [0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a];
-const COMMAND_LOCAL: u8 = 0x20;
-const COMMAND_PROXY: u8 = 0x21;
-const FAMILY_IPV4: u8 = 0x11;
-const FAMILY_IPV6: u8 = 0x21;
 
 #[cfg(test)]
 mod tests {

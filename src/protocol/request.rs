@@ -40,6 +40,20 @@ use super::address::{AddressError, Target};
 use super::cursor::Reader;
 use super::user_id::UserId;
 
+/// The response header of every accepted request.
+///
+/// Version 0 echoes the request's, the only version there is. The addons are empty: there is nothing to say in them,
+/// and Xray clients give up on addons that they cannot read as protobuf.
+///
+/// The header waits for the first payload and shares its TLS record. Clients read it lazily, so they miss nothing; a
+/// record is saved, and nothing shows that the request was accepted before the target answers.
+pub const RESPONSE: [u8; 2] = [VERSION, 0];
+
+/// The longest valid header: full addons and a domain name of 255 bytes.
+pub const HEADER_BYTES_MAX: usize = 18 + 255 + 1 + 2 + 1 + 1 + 255;
+
+const VERSION: u8 = 0;
+
 /// What a client asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -102,18 +116,6 @@ impl DecodeError {
         matches!(self, Self::BadVersion(_) | Self::UnknownUser)
     }
 }
-
-/// The response header of every accepted request.
-///
-/// Version 0 echoes the request's, the only version there is. The addons are empty: there is nothing to say in them,
-/// and Xray clients give up on addons that they cannot read as protobuf.
-///
-/// The header waits for the first payload and shares its TLS record. Clients read it lazily, so they miss nothing; a
-/// record is saved, and nothing shows that the request was accepted before the target answers.
-pub const RESPONSE: [u8; 2] = [VERSION, 0];
-
-/// The longest valid header: full addons and a domain name of 255 bytes.
-pub const HEADER_BYTES_MAX: usize = 18 + 255 + 1 + 2 + 1 + 1 + 255;
 
 /// Reads a request header from the front of `bytes`, which are all bytes that the client sent so far.
 ///
@@ -192,8 +194,6 @@ impl From<AddressError> for DecodeError {
         }
     }
 }
-
-const VERSION: u8 = 0;
 
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,8 @@ use uuid::Uuid;
 
 use super::cursor::Reader;
 
+const FREE_TEXT_BYTES_MAX: usize = 30;
+
 /// A user id in the order of its bytes on the wire, which is that of its text.
 pub type UserId = [u8; 16];
 
@@ -93,8 +95,6 @@ impl fmt::Display for IdError {
 }
 
 impl std::error::Error for IdError {}
-
-const FREE_TEXT_BYTES_MAX: usize = 30;
 
 #[cfg(test)]
 mod tests {

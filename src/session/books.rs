@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 
 use super::transfer::Moved;
 
+/// Room for so many lengths is kept when nothing is owed.
+const OWED_KEPT_MAX: usize = 64;
+
 /// What a relay of packets has moved so far; bytes are those of datagrams and streams, without framing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Traffic {
@@ -89,9 +92,6 @@ impl Books {
         std::mem::replace(&mut self.counted, self.traffic)
     }
 }
-
-/// Room for so many lengths is kept when nothing is owed.
-const OWED_KEPT_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

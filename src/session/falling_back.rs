@@ -18,6 +18,12 @@ use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
 use crate::protocol::proxy_header::{self, Ends};
 
+/// What an nginx says whose application does not answer.
+const BAD_GATEWAY: &[u8] = b"HTTP/1.1 502 Bad Gateway\r\nServer: nginx\r\nContent-Type: text/html\r\n\
+    Content-Length: 150\r\nConnection: close\r\n\r\n\
+    <html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n\
+    <hr><center>nginx</center>\r\n</body>\r\n</html>\r\n";
+
 impl<S: Socket, D: DatagramSocket> Session<S, D> {
     /// The fallback for a client that is refused for a reason which a stranger must not learn, if there is one.
     pub(super) fn fallback_for(&self, refused: &Ending, opened: &Opened, cx: &Context<'_>) -> Option<Arc<Fallback>> {
@@ -94,9 +100,3 @@ fn starts_http1(first: &[u8]) -> bool {
     let line = first.split(|&byte| byte == b'\r').next().unwrap_or_default();
     line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0")
 }
-
-/// What an nginx says whose application does not answer.
-const BAD_GATEWAY: &[u8] = b"HTTP/1.1 502 Bad Gateway\r\nServer: nginx\r\nContent-Type: text/html\r\n\
-    Content-Length: 150\r\nConnection: close\r\n\r\n\
-    <html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n\
-    <hr><center>nginx</center>\r\n</body>\r\n</html>\r\n";

@@ -30,6 +30,9 @@ const OPENING_READ_BYTES: usize = 16 << 10;
 /// than their bytes in the relay do.
 const OPENING_READS_PER_TURN: usize = 4;
 
+/// Version, id and length of the addons: what has fewer bytes in its first record is taken for no request.
+const REQUEST_BYTES_MIN: usize = 18;
+
 /// How far an opening has come.
 pub(super) enum Opening {
     Handshake {
@@ -357,9 +360,6 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
 fn is_too_short(payload: &Buf) -> bool {
     (1..REQUEST_BYTES_MIN).contains(&payload.len())
 }
-
-/// Version, id and length of the addons: what has fewer bytes in its first record is taken for no request.
-const REQUEST_BYTES_MIN: usize = 18;
 
 /// There is memory for what came with the request.
 fn may_hold(opened: &Opened, pool: &BufferPool) -> bool {

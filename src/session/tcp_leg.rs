@@ -18,6 +18,13 @@ use crate::io::socket::{Endpoint, Readiness, Recv, Socket};
 /// Bytes that may wait for one target.
 const PENDING_BYTES_MAX: usize = 64 << 10;
 
+/// The most time for the bytes that the client sent before it ended the session to leave.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes that are read of a target whose session the client has ended: as many as of a client that lingers.
+const DRAINED_BYTES_MAX: u32 = 1 << 20;
+/// Reads that one visit to a session without client costs at the most.
+const READS_PER_DRAIN: usize = 4;
+
 /// A TCP target of a Mux connection.
 pub(super) struct TcpLeg<S> {
     socket: Option<Endpoint<S>>,
@@ -252,10 +259,3 @@ impl<S: Socket> TcpLeg<S> {
         }
     }
 }
-
-/// The most time for the bytes that the client sent before it ended the session to leave.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes that are read of a target whose session the client has ended: as many as of a client that lingers.
-const DRAINED_BYTES_MAX: u32 = 1 << 20;
-/// Reads that one visit to a session without client costs at the most.
-const READS_PER_DRAIN: usize = 4;

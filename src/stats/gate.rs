@@ -14,6 +14,19 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+/// So much time's worth of bytes may be used at once after a pause. The timers that end a wait are coarser than 16 ms.
+const BURST: u64 = NANOSECONDS / 4;
+/// So much time's worth of bytes is booked at a time, shared by the sessions that are there. It is longer than timers are
+/// late, or whoever wakes first would find what belongs to the others.
+const BOOKING: u64 = NANOSECONDS / 20;
+const BOOKING_BYTES: std::ops::RangeInclusive<u64> = 2048..=4 << 20;
+/// Near the end of a quota a session still gets enough for the longest TLS record, or nothing would get through whole.
+const RESERVED_BYTES_MIN: u64 = 32 << 10;
+/// How long a guest may stay, and how long it takes until the next one may come, in looks at the clock of one second.
+const GUEST_LOOKS: u32 = 60;
+const CLOSED_LOOKS: u32 = 600;
+const NANOSECONDS: u64 = 1_000_000_000;
+
 /// How much one user may have at the same time or in the same period; 0 is "as much as there is".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -87,19 +100,6 @@ pub struct Taken {
     /// When they may be used; not before.
     pub due: u64,
 }
-
-/// So much time's worth of bytes may be used at once after a pause. The timers that end a wait are coarser than 16 ms.
-const BURST: u64 = NANOSECONDS / 4;
-/// So much time's worth of bytes is booked at a time, shared by the sessions that are there. It is longer than timers are
-/// late, or whoever wakes first would find what belongs to the others.
-const BOOKING: u64 = NANOSECONDS / 20;
-const BOOKING_BYTES: std::ops::RangeInclusive<u64> = 2048..=4 << 20;
-/// Near the end of a quota a session still gets enough for the longest TLS record, or nothing would get through whole.
-const RESERVED_BYTES_MIN: u64 = 32 << 10;
-/// How long a guest may stay, and how long it takes until the next one may come, in looks at the clock of one second.
-const GUEST_LOOKS: u32 = 60;
-const CLOSED_LOOKS: u32 = 600;
-const NANOSECONDS: u64 = 1_000_000_000;
 
 impl Gate {
     /// Obeys `limits` from now on, for sessions that are there already, too.

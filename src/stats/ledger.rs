@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 use super::Counter;
 use super::gate::{Gate, Refusal, Source};
 
+/// From this many ledgers on, those of absent users that never carried a byte are forgotten when a new one is made: users
+/// who come and go must not add up.
+const LEDGERS_UNUSED_MAX: usize = 4096;
+
 /// One user's counters.
 #[derive(Debug)]
 pub struct Ledger {
@@ -277,10 +281,6 @@ impl Ledgers {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// From this many ledgers on, those of absent users that never carried a byte are forgotten when a new one is made: users
-/// who come and go must not add up.
-const LEDGERS_UNUSED_MAX: usize = 4096;
 
 fn forget_unused(by_id: &mut HashMap<[u8; 16], Arc<Ledger>>) {
     by_id.retain(|_, ledger| {

@@ -15,6 +15,10 @@ use vless_rust::control::state::file::{load, write};
 use super::harness::{Plane, settings};
 use super::support::{PATIENCE, wait_until};
 
+/// Set for the process that is killed.
+const VICTIM: &str = "VLESS_RUST_TEST_STATE_VICTIM";
+const ROUNDS: u64 = 200;
+
 fn with_file(path: &Path) -> Settings {
     Settings { state_file: Some(path.to_owned()), state_interval: Duration::from_secs(1), ..settings() }
 }
@@ -129,10 +133,6 @@ fn a_torn_file_does_not_keep_the_server_from_starting() {
     let plane = restarted(&path);
     assert_eq!(plane.get("/api/stats").json()["total_upload_bytes"], 7);
 }
-
-/// Set for the process that is killed.
-const VICTIM: &str = "VLESS_RUST_TEST_STATE_VICTIM";
-const ROUNDS: u64 = 200;
 
 /// Writes states with growing totals, one after the other, and says each before and after on its standard output.
 fn write_for_ever(path: &Path) -> ! {

@@ -42,7 +42,7 @@ test('every string asked for exists, and every string is asked for', () => {
 
 test('what the server says by a word has a sentence in the page', async () => {
   const words = async (path, pattern) => [...(await readFile(join(ROOT, path), 'utf8')).matchAll(pattern)].map(([, word]) => word);
-  const metrics = await words('src/control/alerts/mod.rs', /\(Metric::\w+, "(\w+)"/g);
+  const metrics = await words('src/control/alerts.rs', /\(Metric::\w+, "(\w+)"/g);
   assert.ok(metrics.length > 5, 'the list of metrics was found');
   for (const metric of metrics) assert.ok(`metric.${metric}` in en && `remedy.${metric}` in en, metric);
   const views = await words('src/session/view.rs', /Self::\w+ => "(\w+)"/g);

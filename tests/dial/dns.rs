@@ -13,6 +13,12 @@ use simple_dns::{CLASS, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
 /// How often the server's thread looks whether the test is over.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Longer than a silent server is waited for before the next one is asked.
+pub(crate) const SLOW: Duration = Duration::from_millis(1500);
+
+/// Answers to each query in [`Manner::Misdirects`].
+pub(crate) const MISDIRECTED_ANSWERS: usize = 100;
+
 /// A name server that knows some names, on a thread of its own until it is dropped.
 pub(crate) struct NameServer {
     pub(crate) address: SocketAddr,
@@ -43,12 +49,6 @@ pub(crate) enum Manner {
     /// Queries with EDNS are not answered.
     SwallowsEdns,
 }
-
-/// Longer than a silent server is waited for before the next one is asked.
-pub(crate) const SLOW: Duration = Duration::from_millis(1500);
-
-/// Answers to each query in [`Manner::Misdirects`].
-pub(crate) const MISDIRECTED_ANSWERS: usize = 100;
 
 impl NameServer {
     pub(crate) fn start(ip: &str, zone: Zone, manner: Manner) -> Self {

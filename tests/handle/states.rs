@@ -13,19 +13,6 @@ use crate::support::origin::Origin;
 use crate::support::server::{ALICE, STRANGER, Server, VISION};
 use crate::support::vision_client::{CONTINUE, DIRECT, How, Phase, VisionClient};
 
-/// What a session hangs on; it lives until this is dropped, or the server ends it.
-pub(crate) type Live = Box<dyn Any>;
-
-/// A way to bring a session into a state.
-pub(crate) struct Kind {
-    /// Of the session's view.
-    pub(crate) state: &'static str,
-    pub(crate) mode: &'static str,
-    /// It needs a server with TLS; every other one is tried without.
-    pub(crate) tls: bool,
-    pub(crate) bring: fn(&Server) -> Live,
-}
-
 pub(crate) const KINDS: [Kind; 12] = [
     Kind { state: "handshake", mode: "tls", tls: true, bring: handshake },
     Kind { state: "first_byte", mode: "tls", tls: true, bring: first_byte },
@@ -40,6 +27,19 @@ pub(crate) const KINDS: [Kind; 12] = [
     Kind { state: "half_closed", mode: "plain", tls: false, bring: half_closed },
     Kind { state: "lingering", mode: "plain", tls: false, bring: lingering },
 ];
+
+/// What a session hangs on; it lives until this is dropped, or the server ends it.
+pub(crate) type Live = Box<dyn Any>;
+
+/// A way to bring a session into a state.
+pub(crate) struct Kind {
+    /// Of the session's view.
+    pub(crate) state: &'static str,
+    pub(crate) mode: &'static str,
+    /// It needs a server with TLS; every other one is tried without.
+    pub(crate) tls: bool,
+    pub(crate) bring: fn(&Server) -> Live,
+}
 
 fn handshake(server: &Server) -> Live {
     let mut client = bounded(TcpStream::connect(server.address).unwrap());

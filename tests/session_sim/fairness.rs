@@ -14,6 +14,13 @@ use super::sim::world::{Plan, World};
 
 const BULK_SESSIONS: usize = 16;
 
+/// Bytes that all others move in one turn at the most: the last of them may begin just before the work is done. Each byte
+/// is received and sent, and TLS puts some around it.
+const TURN_BYTES_MAX: usize = around(2 * TURN_WORK_BYTES);
+
+/// The same while nobody else has said anything for a while; a share is half of the turn.
+const QUIET_TURN_BYTES_MAX: usize = around(QUIET_TURN_WORK_BYTES * 3 / 2);
+
 /// Sessions whose targets have more to say than anybody reads in a few turns; they move much already. Behind them is one
 /// more that is connected and silent.
 fn busy(kind: Option<ClientTls>, pipes: bool) -> World {
@@ -40,13 +47,6 @@ fn busy(kind: Option<ClientTls>, pipes: bool) -> World {
     world.most_moved_in_a_turn = 0;
     world
 }
-
-/// Bytes that all others move in one turn at the most: the last of them may begin just before the work is done. Each byte
-/// is received and sent, and TLS puts some around it.
-const TURN_BYTES_MAX: usize = around(2 * TURN_WORK_BYTES);
-
-/// The same while nobody else has said anything for a while; a share is half of the turn.
-const QUIET_TURN_BYTES_MAX: usize = around(QUIET_TURN_WORK_BYTES * 3 / 2);
 
 const fn around(work_bytes: usize) -> usize {
     2 * work_bytes * 11 / 10

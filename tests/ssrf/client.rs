@@ -5,6 +5,8 @@ use std::net::{IpAddr, TcpStream};
 
 use crate::stage::{PATIENCE, Server, USER};
 
+pub(crate) const WAYS: [Way; 6] = [Way::Tcp, Way::Udp, Way::MuxTcp, Way::MuxUdp, Way::Xudp, Way::MuxUdpKeep];
+
 /// How a client spells a target: as an address, or as a name.
 #[derive(Clone, Debug)]
 pub(crate) enum Spelling {
@@ -25,8 +27,6 @@ pub(crate) enum Way {
     /// A socket that was opened for a harmless target, then a packet to this one.
     MuxUdpKeep,
 }
-
-pub(crate) const WAYS: [Way; 6] = [Way::Tcp, Way::Udp, Way::MuxTcp, Way::MuxUdp, Way::Xudp, Way::MuxUdpKeep];
 
 impl Way {
     pub(crate) fn is_udp(self) -> bool {

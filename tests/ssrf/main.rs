@@ -27,6 +27,8 @@ const PROTECTED: &str = "127.0.0.1 127.9.9.9 0.0.0.0 10.0.0.1 172.16.0.1 192.168
 const TEXTS: &str = "localhost localhost. LOCALHOST x.localhost 127.0.0.1 127.1 0x7f000001 0x7f.0.0.1 2130706433 \
     017700000001 0177.0.0.1 [::1] ::1 ::ffff:127.0.0.1 0 0.0.0.0 ip6-localhost 169.254.169.254 127.0.0.1.";
 
+const IS_REFUSAL: &[CloseReason] = &[CloseReason::BadRequest, CloseReason::PolicyRefused];
+
 fn protected() -> impl Iterator<Item = IpAddr> {
     PROTECTED.split_whitespace().map(|text| text.parse().unwrap())
 }
@@ -57,8 +59,6 @@ fn turned_away(server: &Server) -> u64 {
         + totals.udp_dropped_by_kernel
         + server.reasons().iter().filter(|reason| IS_REFUSAL.contains(reason)).count() as u64
 }
-
-const IS_REFUSAL: &[CloseReason] = &[CloseReason::BadRequest, CloseReason::PolicyRefused];
 
 fn end(connection: &TcpStream) {
     let _ = connection.shutdown(Shutdown::Write);

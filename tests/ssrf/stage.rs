@@ -51,6 +51,20 @@ const OWN: &[&str] = &[
     "2001:db8::1/128",
 ];
 
+const LONG: Duration = Duration::from_secs(60);
+const PATIENT: Timeouts =
+    Timeouts { tls_handshake: LONG, first_byte: LONG, request: LONG, idle: LONG, half_close: LONG, write_stall: LONG };
+
+const EAGER: PoolSettings = PoolSettings {
+    spares_per_target_max: 20,
+    spares_max: 100,
+    idle_max: LONG,
+    lifetime_max: LONG,
+    connect_timeout: Duration::from_secs(5),
+    health_check_interval: LONG,
+    warm_up_spares: 1,
+};
+
 /// Runs `body`, which is the test called `name`, in a process with a network of its own.
 pub(crate) fn in_own_network(name: &str, body: fn()) {
     if env::var_os(MARK).is_some() {
@@ -188,17 +202,3 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         thread::sleep(Duration::from_millis(1));
     }
 }
-
-const LONG: Duration = Duration::from_secs(60);
-const PATIENT: Timeouts =
-    Timeouts { tls_handshake: LONG, first_byte: LONG, request: LONG, idle: LONG, half_close: LONG, write_stall: LONG };
-
-const EAGER: PoolSettings = PoolSettings {
-    spares_per_target_max: 20,
-    spares_max: 100,
-    idle_max: LONG,
-    lifetime_max: LONG,
-    connect_timeout: Duration::from_secs(5),
-    health_check_interval: LONG,
-    warm_up_spares: 1,
-};

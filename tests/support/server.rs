@@ -33,6 +33,19 @@ pub const BOB: [u8; 16] = *b"bob's longer id.";
 pub const VISION: [u8; 16] = *b"uses vision only";
 pub const STRANGER: [u8; 16] = *b"nobody knows me!";
 
+/// Deadlines that no test reaches.
+pub const PATIENT: Timeouts = Timeouts {
+    tls_handshake: Duration::from_secs(60),
+    first_byte: Duration::from_secs(60),
+    request: Duration::from_secs(60),
+    idle: Duration::from_secs(60),
+    half_close: Duration::from_secs(60),
+    write_stall: Duration::from_secs(60),
+};
+
+/// The discard port, on which nobody answers.
+const NO_NAME_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+
 /// What a test may choose; the rest is the same for all.
 #[derive(Clone)]
 pub struct Options {
@@ -78,16 +91,6 @@ impl Options {
     }
 }
 
-/// Deadlines that no test reaches.
-pub const PATIENT: Timeouts = Timeouts {
-    tls_handshake: Duration::from_secs(60),
-    first_byte: Duration::from_secs(60),
-    request: Duration::from_secs(60),
-    idle: Duration::from_secs(60),
-    half_close: Duration::from_secs(60),
-    write_stall: Duration::from_secs(60),
-};
-
 /// A running server; dropping it stops it.
 pub struct Server {
     pub address: SocketAddr,
@@ -112,9 +115,6 @@ impl Observer for Closed {
         self.more.notify_all();
     }
 }
-
-/// The discard port, on which nobody answers.
-const NO_NAME_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 /// How the server reaches its targets: those on this machine, without asking anybody for names.
 fn dial_rules(connect_timeout: Duration, pool: Option<PoolSettings>) -> DialRules {

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::wait_until;
 
+/// The kernel's unit of process times (USER_HZ), 100 on every Linux we build for.
+const TICK: Duration = Duration::from_millis(10);
+
 /// Reads one thread's processor time. The file is opened once, so that this works when descriptors have run out.
 pub struct ThreadClock {
     stat: File,
 }
-
-/// The kernel's unit of process times (USER_HZ), 100 on every Linux we build for.
-const TICK: Duration = Duration::from_millis(10);
 
 impl ThreadClock {
     /// Waits for the thread called `name`, of which there must be only one, to be there.

@@ -14,6 +14,12 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Addresses of the two ends.
+pub const NEAR: &str = "10.76.0.1";
+pub const FAR: &str = "10.76.0.2";
+/// All addresses of this network are the far end's.
+pub const FAR_NETWORK: &str = "10.77.0.0/16";
+
 /// What the wire does to packets, in each direction by itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Manners {
@@ -45,12 +51,6 @@ pub struct Wire {
     pub near: String,
     pub far: String,
 }
-
-/// Addresses of the two ends.
-pub const NEAR: &str = "10.76.0.1";
-pub const FAR: &str = "10.76.0.2";
-/// All addresses of this network are the far end's.
-pub const FAR_NETWORK: &str = "10.77.0.0/16";
 
 impl Wire {
     /// Lays the wire. `see` is shown every packet (IPv4, without link header) as it enters, lost ones included.

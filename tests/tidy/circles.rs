@@ -86,7 +86,7 @@ mod planted {
 
     #[test]
     fn parts_of_one_type_that_use_each_other() {
-        let head = ("a/mod.rs", "mod b;\nmod c;\npub struct A(b::B);\n");
+        let head = ("a.rs", "mod b;\nmod c;\npub struct A(b::B);\n");
         let looking_up = [head, ("a/b.rs", "use super::A;\nuse super::c::C;\n"), ("a/c.rs", "use super::A;\n")];
         assert_eq!(found(&looking_up).len(), 0);
         let round = [head, ("a/b.rs", "use super::c::C;\n"), ("a/c.rs", "impl super::A { fn f(b: super::b::B) {} }\n")];
@@ -95,14 +95,14 @@ mod planted {
 
     #[test]
     fn a_name_that_is_passed_on() {
-        let head = ("a/mod.rs", "mod b;\nmod c;\npub use self::b::B;\npub(crate) use c::{self, C as D};\n");
+        let head = ("a.rs", "mod b;\nmod c;\npub use self::b::B;\npub(crate) use c::{self, C as D};\n");
         let files = [head, ("a/b.rs", "use super::D;\n"), ("a/c.rs", "use crate::a::B;\n")];
         assert_eq!(found(&files), [["a::b", "a::c"]]);
     }
 
     #[test]
     fn an_outsider_that_a_part_uses() {
-        let files = [("a/mod.rs", "mod b;\n"), ("a/b.rs", "use crate::c;\n"), ("c.rs", "use crate::a::A;\n")];
+        let files = [("a.rs", "mod b;\n"), ("a/b.rs", "use crate::c;\n"), ("c.rs", "use crate::a::A;\n")];
         assert_eq!(found(&files), [["a", "a::b", "c"]]);
     }
 

@@ -4,17 +4,6 @@ use crate::tree::{Module, Tree, module_path};
 
 use crate::tokens::{Kind, Written};
 
-/// What a module and those inside it may use of this crate, and what they must not name.
-///
-/// The first rule whose `place` is the module or one around it holds.
-struct Rule {
-    place: &'static str,
-    /// Modules, with all inside them, or single items.
-    may_use: &'static [&'static str],
-    /// A crate by its lower-case name, or a part of a path.
-    must_not_name: &'static [&'static str],
-}
-
 /// What no wire format and no counter may know.
 const OUTSIDE_WORLD: &[&str] = &[
     "mio",
@@ -226,6 +215,20 @@ const RULES: &[Rule] = &[
     Rule { place: "", may_use: &[], must_not_name: &["std"] },
 ];
 
+/// Places whose rule was there first.
+const NOT_BUILT: &[&str] = &[];
+
+/// What a module and those inside it may use of this crate, and what they must not name.
+///
+/// The first rule whose `place` is the module or one around it holds.
+struct Rule {
+    place: &'static str,
+    /// Modules, with all inside them, or single items.
+    may_use: &'static [&'static str],
+    /// A crate by its lower-case name, or a part of a path.
+    must_not_name: &'static [&'static str],
+}
+
 #[test]
 fn layers_import_only_downwards() {
     let tree = Tree::shipped();
@@ -249,9 +252,6 @@ fn every_rule_is_for_something() {
     let idle: Vec<_> = idle.map(|rule| rule.place).collect();
     assert!(idle.is_empty(), "{idle:?}");
 }
-
-/// Places whose rule was there first.
-const NOT_BUILT: &[&str] = &[];
 
 fn rule_of(module: &Module) -> &'static Rule {
     let name = module.name();
@@ -316,17 +316,17 @@ mod planted {
         const OTHERS: [&str; 14] = [
             "lib.rs",
             "app/run.rs",
-            "control/mod.rs",
-            "inbound/mod.rs",
+            "control.rs",
+            "inbound.rs",
             "io/buf.rs",
-            "io/mod.rs",
+            "io.rs",
             "io/socket.rs",
-            "outbound/mod.rs",
-            "protocol/mod.rs",
+            "outbound.rs",
+            "protocol.rs",
             "protocol/record.rs",
-            "reactor/mod.rs",
+            "reactor.rs",
             "reactor/worker.rs",
-            "session/mod.rs",
+            "session.rs",
             "stats.rs",
         ];
         let others = OTHERS.into_iter().filter(|other| module_path(other) != module_path(place));
@@ -340,8 +340,8 @@ mod planted {
     #[test]
     fn an_import_that_goes_up() {
         assert_eq!(found("io/buf.rs", "use crate::protocol::record;\n"), ["io/buf.rs: uses crate::protocol::record"]);
-        assert_eq!(found("session/mod.rs", "fn f() { crate::reactor::inbox::f() }\n").len(), 1);
-        assert_eq!(found("inbound/mod.rs", "use crate::io::socket::Socket;\n").len(), 1);
+        assert_eq!(found("session.rs", "fn f() { crate::reactor::inbox::f() }\n").len(), 1);
+        assert_eq!(found("inbound.rs", "use crate::io::socket::Socket;\n").len(), 1);
         assert_eq!(found("stats.rs", "use crate::session::close::CloseReason;\n").len(), 1);
         assert_eq!(found("outbound/udp.rs", "use crate::reactor::worker::Worker;\n").len(), 1);
         assert_eq!(found("outbound/udp.rs", "use crate::protocol::record;\n").len(), 1);
@@ -361,13 +361,13 @@ mod planted {
         assert_eq!(found("io/buf.rs", "use super::super::protocol::record;\n").len(), 1);
         assert_eq!(found("session/mux/obey.rs", "fn f() { super::super::super::reactor::f() }\n").len(), 1);
         assert_eq!(found("session/mux/obey.rs", "mod inner { use super::super::super::super::reactor; }\n").len(), 1);
-        assert_eq!(found("inbound/mod.rs", "use super::io::socket::Socket;\n").len(), 1);
+        assert_eq!(found("inbound.rs", "use super::io::socket::Socket;\n").len(), 1);
         assert_eq!(found("session/mux/obey.rs", "use super::super::close::CloseReason;\n").len(), 0);
     }
 
     #[test]
     fn an_import_in_braces() {
-        assert_eq!(found("inbound/mod.rs", "use crate::{io::{buf::Buf, socket::Socket}, protocol};\n").len(), 1);
+        assert_eq!(found("inbound.rs", "use crate::{io::{buf::Buf, socket::Socket}, protocol};\n").len(), 1);
         assert_eq!(found("io/buf.rs", "use crate::{\n    io::tally,\n    session::Session,\n};\n").len(), 1);
         assert_eq!(found("protocol/record.rs", "use std::{net::{TcpStream, IpAddr}, thread as t};\n").len(), 2);
     }
@@ -375,21 +375,21 @@ mod planted {
     #[test]
     fn an_import_behind_the_first_tests() {
         let text = "#[cfg(test)]\nmod tests;\n\nfn f() { crate::reactor::f() }\n";
-        assert_eq!(found("outbound/mod.rs", text).len(), 1);
+        assert_eq!(found("outbound.rs", text).len(), 1);
         let text = "struct A {\n    #[cfg(test)]\n    seen: Vec<(u8, u8)>,\n    b: std::thread::Thread,\n}\n";
-        assert_eq!(found("session/mod.rs", text), ["session/mod.rs: names std::thread"]);
+        assert_eq!(found("session.rs", text), ["session.rs: names std::thread"]);
         let text = "#[cfg(test)]\n#[derive(Debug)]\nstruct A<B, C> { b: [u8; 3] }\nuse crate::app::run;\n";
-        assert_eq!(found("session/mod.rs", text).len(), 1);
+        assert_eq!(found("session.rs", text).len(), 1);
     }
 
     #[test]
     fn a_name_that_a_layer_must_not_know() {
         assert_eq!(found("protocol/record.rs", "use std::time::Instant;\n"), ["protocol/record.rs: names Instant"]);
         assert_eq!(found("protocol/record.rs", "fn f() { log::warn!(); }\n").len(), 1);
-        assert_eq!(found("session/mod.rs", "fn f() { let now = Instant::now(); }\n").len(), 1);
-        assert_eq!(found("session/mod.rs", "use mio::net::TcpStream;\n").len(), 2);
+        assert_eq!(found("session.rs", "fn f() { let now = Instant::now(); }\n").len(), 1);
+        assert_eq!(found("session.rs", "use mio::net::TcpStream;\n").len(), 2);
         assert_eq!(found("io/buf.rs", "use mio::Token;\n").len(), 1);
-        assert_eq!(found("inbound/mod.rs", "use rustls as r;\n").len(), 1);
+        assert_eq!(found("inbound.rs", "use rustls as r;\n").len(), 1);
         assert_eq!(found("reactor/worker.rs", "use rustls::ServerConfig;\n").len(), 1);
         assert_eq!(found("stats/pools.rs", "use std::sync::Mutex;\n").len(), 1);
         assert_eq!(found("outbound/dial.rs", "struct A(Rc<RefCell<u8>>);\n").len(), 1);
@@ -404,16 +404,16 @@ mod planted {
         assert_eq!(found("control/webhook.rs", "use rustls::ClientConfig;\n").len(), 0);
         let usual = "use mio::Poll;\nuse httparse::Request;\nuse tungstenite::WebSocket;\nuse tiny_http::Response;\n\
                      use crate::reactor::Handle;\nuse crate::stats::Totals;\nuse crate::control::feed;\n";
-        assert_eq!(found("control/mod.rs", usual).len(), 0);
+        assert_eq!(found("control.rs", usual).len(), 0);
     }
 
     #[test]
     fn nothing_where_all_is_allowed() {
         let session = "use std::time::Instant;\nuse crate::io::buf::Buf;\nuse crate::inbound::{Inbound, Step};\n";
-        assert_eq!(found("session/mod.rs", session).len(), 0);
+        assert_eq!(found("session.rs", session).len(), 0);
         assert_eq!(found("inbound/tls.rs", "use rustls::ServerConfig;\nuse crate::io::buf::Buf;\n").len(), 0);
         assert_eq!(found("reactor/worker.rs", "use mio::Poll;\nuse crate::session::Session;\n").len(), 0);
-        assert_eq!(found("app/mod.rs", "use rustls::ServerConfig;\nuse crate::reactor::Reactor;\n").len(), 0);
+        assert_eq!(found("app.rs", "use rustls::ServerConfig;\nuse crate::reactor::Reactor;\n").len(), 0);
     }
 
     #[test]

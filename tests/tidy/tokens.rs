@@ -179,13 +179,13 @@ pub(crate) fn split(tokens: &[Token]) -> Split {
 }
 
 /// Tokens of the attribute that `tokens` begin with, 0 if they begin with something else.
-fn attribute_len(tokens: &[Token]) -> usize {
+pub(crate) fn attribute_len(tokens: &[Token]) -> usize {
     let is_attribute = matches!(tokens, [first, second, ..] if first.is_sign('#') && second.is_sign('['));
     if is_attribute { 1 + bracket_len(&tokens[1..]) } else { 0 }
 }
 
 /// Tokens from an opening bracket to the one that closes it.
-fn bracket_len(tokens: &[Token]) -> usize {
+pub(crate) fn bracket_len(tokens: &[Token]) -> usize {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate() {
         if let Token::Sign('(' | '[' | '{') = token {
@@ -200,7 +200,7 @@ fn bracket_len(tokens: &[Token]) -> usize {
     tokens.len()
 }
 
-fn is_for_tests(attribute: &[Token]) -> bool {
+pub(crate) fn is_for_tests(attribute: &[Token]) -> bool {
     let mut words = attribute.iter().filter_map(Token::word);
     match (words.next(), words.next()) {
         (Some("cfg"), Some("test")) => true,
@@ -210,7 +210,7 @@ fn is_for_tests(attribute: &[Token]) -> bool {
 }
 
 /// Tokens of an item, a statement, a field or a variant with the further attributes in front of it.
-fn item_len(tokens: &[Token]) -> usize {
+pub(crate) fn item_len(tokens: &[Token]) -> usize {
     const ITEMS: [&str; 16] = [
         "pub",
         "fn",

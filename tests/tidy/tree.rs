@@ -166,7 +166,7 @@ fn declared_file(place: &str, path: &[String], item: &[Token]) -> Option<TestFil
     Some(TestFile::Module([path, &declared.segments[1..]].concat()))
 }
 
-/// `session/mux/obey.rs` is `session::mux::obey`, `session/mod.rs` is `session`, `lib.rs` the root.
+/// `session/mux/obey.rs` is `session::mux::obey`, `session.rs` is `session`, `lib.rs` the root.
 pub(crate) fn module_path(place: &str) -> Vec<String> {
     let names = place.trim_end_matches(".rs").split('/').map(str::to_owned);
     let mut path: Vec<_> = names.collect();

@@ -6,6 +6,9 @@
 
 use std::fmt;
 
+const BEGIN: &str = "-----BEGIN ";
+const DASHES: usize = 5;
+
 /// One section.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Section {
@@ -59,9 +62,6 @@ pub(super) fn sections(file: &[u8]) -> Result<Vec<Section>, PemError> {
     }
     Ok(sections)
 }
-
-const BEGIN: &str = "-----BEGIN ";
-const DASHES: usize = 5;
 
 /// RFC 4648 4; the padding may be missing.
 fn base64(text: &str) -> Option<Vec<u8>> {

@@ -6,6 +6,47 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// 1.2.840.113549.1.1.1.
+const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+/// 1.2.840.10045.2.1.
+const ELLIPTIC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+/// 1.2.840.10045.3.1.7.
+const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+/// 1.3.132.0.34 and 1.3.132.0.35.
+const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
+const P521: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
+/// 1.3.101.112.
+const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+/// md5WithRSAEncryption, sha1WithRSAEncryption, ecdsa-with-SHA1.
+const WEAK_SIGNATURES: [&[u8]; 3] = [
+    &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x04],
+    &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x05],
+    &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01],
+];
+/// 2.5.4.3 and 2.5.4.10.
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+const ORGANISATION: &[u8] = &[0x55, 0x04, 0x0a];
+
+const BOOLEAN: u8 = 0x01;
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const OCTET_STRING: u8 = 0x04;
+const OBJECT_ID: u8 = 0x06;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+/// `[0] EXPLICIT` of the certificate's fields.
+const VERSION: u8 = 0xa0;
+/// `[3] EXPLICIT` of the certificate's fields.
+const EXTENSIONS: u8 = 0xa3;
+/// `[2] IMPLICIT IA5String` of a GeneralName.
+const DNS_NAME: u8 = 0x82;
+/// `[7] IMPLICIT OCTET STRING` of a GeneralName.
+const IP_ADDRESS: u8 = 0x87;
+/// 2.5.29.17.
+const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+
 /// What we look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -231,47 +272,6 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
     let in_year = lengths.iter().take(month as usize - 1).sum::<u64>() + day - 1;
     (year - 1970) * 365 + leap_days_before(year) - leap_days_before(1970) + in_year
 }
-
-/// 1.2.840.113549.1.1.1.
-const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
-/// 1.2.840.10045.2.1.
-const ELLIPTIC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
-/// 1.2.840.10045.3.1.7.
-const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-/// 1.3.132.0.34 and 1.3.132.0.35.
-const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
-const P521: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
-/// 1.3.101.112.
-const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
-/// md5WithRSAEncryption, sha1WithRSAEncryption, ecdsa-with-SHA1.
-const WEAK_SIGNATURES: [&[u8]; 3] = [
-    &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x04],
-    &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x05],
-    &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01],
-];
-/// 2.5.4.3 and 2.5.4.10.
-const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
-const ORGANISATION: &[u8] = &[0x55, 0x04, 0x0a];
-
-const BOOLEAN: u8 = 0x01;
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const OCTET_STRING: u8 = 0x04;
-const OBJECT_ID: u8 = 0x06;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-/// `[0] EXPLICIT` of the certificate's fields.
-const VERSION: u8 = 0xa0;
-/// `[3] EXPLICIT` of the certificate's fields.
-const EXTENSIONS: u8 = 0xa3;
-/// `[2] IMPLICIT IA5String` of a GeneralName.
-const DNS_NAME: u8 = 0x82;
-/// `[7] IMPLICIT OCTET STRING` of a GeneralName.
-const IP_ADDRESS: u8 = 0x87;
-/// 2.5.29.17.
-const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 
 #[cfg(test)]
 mod tests;

@@ -3,35 +3,6 @@
 //! Owns every word of the command line with its explanation. The parser, the help text, the shell completions and the
 //! manual page all come from here, so that none of them can know a word that another does not.
 
-/// One command.
-#[derive(Debug)]
-pub struct CommandRow {
-    pub name: &'static str,
-    /// What may stand behind it, as the help shows it.
-    pub operands: &'static str,
-    /// Operands at the most.
-    pub operands_max: usize,
-    /// The long names of the options it takes, beside those that all commands take.
-    pub options: &'static [&'static str],
-    /// In one sentence, without a final full stop.
-    pub about: &'static str,
-}
-
-/// One option.
-#[derive(Debug)]
-pub struct OptionRow {
-    /// With its two dashes.
-    pub long: &'static str,
-    /// With its dash.
-    pub short: Option<&'static str>,
-    /// The word for its value, if it takes one.
-    pub value: Option<&'static str>,
-    /// The words a value may be, where these are few.
-    pub words: &'static [&'static str],
-    /// In one sentence, without a final full stop.
-    pub about: &'static str,
-}
-
 /// In the order in which the help shows them.
 pub const COMMANDS: &[CommandRow] = &[
     row(
@@ -137,6 +108,39 @@ pub const OPTIONS: &[OptionRow] = &[
 /// What `link --format` takes.
 pub const FORMATS: &[&str] = &["vless", "xray", "sing-box", "mihomo"];
 
+/// Columns of the heading, and of a line of the help.
+const HEADING_COLUMNS: usize = 24;
+const LINE_COLUMNS: usize = 92;
+
+/// One command.
+#[derive(Debug)]
+pub struct CommandRow {
+    pub name: &'static str,
+    /// What may stand behind it, as the help shows it.
+    pub operands: &'static str,
+    /// Operands at the most.
+    pub operands_max: usize,
+    /// The long names of the options it takes, beside those that all commands take.
+    pub options: &'static [&'static str],
+    /// In one sentence, without a final full stop.
+    pub about: &'static str,
+}
+
+/// One option.
+#[derive(Debug)]
+pub struct OptionRow {
+    /// With its two dashes.
+    pub long: &'static str,
+    /// With its dash.
+    pub short: Option<&'static str>,
+    /// The word for its value, if it takes one.
+    pub value: Option<&'static str>,
+    /// The words a value may be, where these are few.
+    pub words: &'static [&'static str],
+    /// In one sentence, without a final full stop.
+    pub about: &'static str,
+}
+
 /// The row of the command with this name.
 pub fn command(name: &str) -> Option<&'static CommandRow> {
     COMMANDS.iter().find(|row| row.name == name)
@@ -177,10 +181,6 @@ pub fn option_heading(row: &OptionRow) -> String {
     let value = row.value.map_or(String::new(), |value| format!(" {value}"));
     format!("{short}{}{value}", row.long)
 }
-
-/// Columns of the heading, and of a line of the help.
-const HEADING_COLUMNS: usize = 24;
-const LINE_COLUMNS: usize = 92;
 
 fn entry(text: &mut String, heading: &str, about: &str) {
     let mut line = format!("  {heading:HEADING_COLUMNS$}");

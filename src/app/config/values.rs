@@ -22,6 +22,9 @@ const DNS_PORT: u16 = 53;
 const EMAIL_CHARS_MAX: usize = 255;
 const NOTE_CHARS_MAX: usize = 1000;
 
+/// What [`ip`] expects.
+pub(super) const IP_EXPECTED: &str = "an IP address such as \"0.0.0.0\", \"127.0.0.1\" or \"::\"";
+
 /// A host name or an IP address, without port and brackets.
 pub(super) fn host(text: &str) -> Result<String, String> {
     let valid = text.parse::<IpAddr>().is_ok() || (is_name(text) && !looks_like_ipv4(text));
@@ -95,9 +98,6 @@ pub(super) fn fallback_dest(text: &str) -> Result<FallbackDest, String> {
 pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| text.to_owned())
 }
-
-/// What [`ip`] expects.
-pub(super) const IP_EXPECTED: &str = "an IP address such as \"0.0.0.0\", \"127.0.0.1\" or \"::\"";
 
 /// A user id. The message does not repeat it.
 pub(super) fn user_id(text: &str) -> Result<UserId, String> {

@@ -24,6 +24,9 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 const BLOCK_CONTENT_MAX: usize = 7900;
 const VISION_ADDONS: &[u8] = b"\x0a\x10xtls-rprx-vision";
 
+/// What is said about bytes that are no TLS.
+pub(super) const NOT_TLS: &str = "what came is not TLS";
+
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
@@ -347,6 +350,3 @@ fn take_record(wire: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
         Record::NeedMore => Ok(None),
     }
 }
-
-/// What is said about bytes that are no TLS.
-pub(super) const NOT_TLS: &str = "what came is not TLS";

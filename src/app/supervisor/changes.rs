@@ -8,26 +8,6 @@ use crate::app::certs::LoadedCertificate;
 use crate::app::config::{Config, User};
 use crate::protocol::user_id::mask;
 
-/// What was changed, and what was not although the file says so.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Changes {
-    /// Such as `users +1 -0`, `certificate replaced`, `timeouts.idle`.
-    pub(super) said: Vec<String>,
-    /// Keys whose new values hold only after a restart.
-    pub(super) needs_restart: Vec<String>,
-}
-
-impl Changes {
-    /// All of it on one line.
-    pub(super) fn line(&self) -> String {
-        let said = if self.said.is_empty() { "nothing changed".to_owned() } else { self.said.join(", ") };
-        if self.needs_restart.is_empty() {
-            return said;
-        }
-        format!("{said}; after a restart only: {}", self.needs_restart.join(", "))
-    }
-}
-
 /// Keys that are read at the start only.
 const START_ONLY: [&str; 16] = [
     "server.workers",
@@ -47,6 +27,26 @@ const START_ONLY: [&str; 16] = [
     "monitoring.metrics_users",
     "cluster",
 ];
+
+/// What was changed, and what was not although the file says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// Such as `users +1 -0`, `certificate replaced`, `timeouts.idle`.
+    pub(super) said: Vec<String>,
+    /// Keys whose new values hold only after a restart.
+    pub(super) needs_restart: Vec<String>,
+}
+
+impl Changes {
+    /// All of it on one line.
+    pub(super) fn line(&self) -> String {
+        let said = if self.said.is_empty() { "nothing changed".to_owned() } else { self.said.join(", ") };
+        if self.needs_restart.is_empty() {
+            return said;
+        }
+        format!("{said}; after a restart only: {}", self.needs_restart.join(", "))
+    }
+}
 
 /// The changes from one configuration to another.
 pub(super) fn changes(old: (&Config, &[LoadedCertificate]), new: (&Config, &[LoadedCertificate])) -> Changes {

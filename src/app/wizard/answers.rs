@@ -25,6 +25,9 @@ pub(super) const KEYS: &[&str] = &[
     "monitoring_port",
 ];
 
+/// Nobody needs a larger one.
+const FILE_BYTES_MAX: usize = 1 << 20;
+
 /// Answers that nobody has asked for yet.
 #[derive(Debug)]
 pub struct Answers {
@@ -32,9 +35,6 @@ pub struct Answers {
     /// Line number, key, value.
     lines: Vec<(usize, String, String)>,
 }
-
-/// Nobody needs a larger one.
-const FILE_BYTES_MAX: usize = 1 << 20;
 
 impl Answers {
     /// # Errors

@@ -14,6 +14,9 @@ use crate::app::firewall::Firewall;
 use crate::app::init::Created;
 use crate::app::qr::{Qr, does_not_fit};
 
+/// Of a line; a terminal has one more.
+const COLUMNS_MAX: usize = 79;
+
 /// What would be written.
 pub(super) fn summary(lang: Lang, path: &Path, draft: &Draft) -> String {
     let listen = host_in_url(&draft.listen);
@@ -154,9 +157,6 @@ fn firewall(lang: Lang, port: u16, machine: &dyn Machine) -> String {
     };
     format!("{own}\n{provider}")
 }
-
-/// Of a line; a terminal has one more.
-const COLUMNS_MAX: usize = 79;
 
 /// Columns that a text takes: an ideogram takes two.
 fn columns(text: &str) -> usize {

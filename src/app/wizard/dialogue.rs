@@ -9,6 +9,9 @@ use super::answers::Answers;
 use super::lang::{Lang, tr};
 use crate::app::exit::{self, Failure};
 
+/// An answer longer than this is a file that was pasted by mistake.
+const LINE_BYTES_MAX: usize = 4096;
+
 /// Both ends of the dialogue.
 pub struct Dialogue<'a> {
     pub lang: Lang,
@@ -42,9 +45,6 @@ pub struct Question<'a> {
     /// What `?` is answered with.
     pub help: &'a str,
 }
-
-/// An answer longer than this is a file that was pasted by mistake.
-const LINE_BYTES_MAX: usize = 4096;
 
 impl<'a> Dialogue<'a> {
     /// With somebody who types.

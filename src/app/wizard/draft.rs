@@ -9,6 +9,13 @@ use uuid::Uuid;
 
 use crate::app::config::Flow;
 
+/// Needs no privilege, and is a port that browsers and firewalls know for HTTPS.
+pub const PORT: u16 = 8443;
+/// The port of the page.
+pub const MONITORING_PORT: u16 = 9090;
+/// The first account.
+pub const USER_NAME: &str = "user1@example.com";
+
 /// What was answered so far, at first the defaults.
 #[derive(Clone)]
 pub struct Draft {
@@ -50,13 +57,6 @@ pub struct DraftMonitoring {
     /// Must be known to change things.
     pub admin_token: String,
 }
-
-/// Needs no privilege, and is a port that browsers and firewalls know for HTTPS.
-pub const PORT: u16 = 8443;
-/// The port of the page.
-pub const MONITORING_PORT: u16 = 9090;
-/// The first account.
-pub const USER_NAME: &str = "user1@example.com";
 
 impl Default for Draft {
     fn default() -> Self {

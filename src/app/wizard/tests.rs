@@ -10,6 +10,25 @@ use crate::app::config::Flow;
 use crate::app::firewall::Firewall;
 use crate::app::port_holder::Holder;
 
+/// So many times Enter is enough for all questions.
+const ENTERS: &str = "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n";
+
+/// Enter up to each question.
+const LISTEN: &str = "";
+const PORT: &str = "\n";
+const PUBLIC: &str = "\n\n";
+const NAME: &str = "\n\n\n";
+const ID: &str = "\n\n\n\n";
+const MORE: &str = "\n\n\n\n\n";
+const TLS: &str = "\n\n\n\n\n\n";
+const CERTIFICATE: &str = "\n\n\n\n\n\n\n";
+const SERVER_NAME: &str = "\n\n\n\n\n\n\n\n";
+const FLOW: &str = "\n\n\n\n\n\n\n\n\n";
+const MONITORING: &str = "\n\n\n\n\n\n\n\n\n\n";
+const PAGE: &str = "\n\n\n\n\n\n\n\n\n\n\n";
+const PAGE_PORT: &str = "\n\n\n\n\n\n\n\n\n\n\n\n";
+const CONFIRM: &str = "\n\n\n\n\n\n\n\n\n\n\n\n\n";
+
 /// A machine at 203.0.113.7 where port 8443 is nginx's, 9090 somebody's, and ports below 1024 need root.
 struct Planted {
     source: &'static str,
@@ -88,9 +107,6 @@ fn answered(text: &str) -> Told {
     let result = with_file(&folder.path().join("config.json"), Lang::En, &Planted::default(), answers, &mut output);
     Told { result, said: String::from_utf8(output).unwrap(), folder }
 }
-
-/// So many times Enter is enough for all questions.
-const ENTERS: &str = "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n";
 
 #[test]
 fn enter_through_all_gives_a_configuration_that_loads() {
@@ -195,22 +211,6 @@ fn several_users_have_ids_of_their_own() {
     assert_ne!(config.users[0].id, config.users[1].id);
     assert!(told.said.contains("vless-rust link -c"), "{}", told.said);
 }
-
-/// Enter up to each question.
-const LISTEN: &str = "";
-const PORT: &str = "\n";
-const PUBLIC: &str = "\n\n";
-const NAME: &str = "\n\n\n";
-const ID: &str = "\n\n\n\n";
-const MORE: &str = "\n\n\n\n\n";
-const TLS: &str = "\n\n\n\n\n\n";
-const CERTIFICATE: &str = "\n\n\n\n\n\n\n";
-const SERVER_NAME: &str = "\n\n\n\n\n\n\n\n";
-const FLOW: &str = "\n\n\n\n\n\n\n\n\n";
-const MONITORING: &str = "\n\n\n\n\n\n\n\n\n\n";
-const PAGE: &str = "\n\n\n\n\n\n\n\n\n\n\n";
-const PAGE_PORT: &str = "\n\n\n\n\n\n\n\n\n\n\n\n";
-const CONFIRM: &str = "\n\n\n\n\n\n\n\n\n\n\n\n\n";
 
 #[test]
 fn bad_input_is_explained_and_asked_again() {

@@ -15,6 +15,11 @@ use super::speeds;
 use crate::control::format::hex;
 use crate::control::sample::UserSample;
 
+/// Entries at the most; beyond, the absent users longest unseen are forgotten.
+const ENTRIES_MAX: usize = 20_000;
+/// Buckets of all users' histories together; beyond, the users longest unseen lose their finest resolution.
+const POINTS_MAX: usize = 200_000;
+
 /// A user's name in the book: half of a SHA-256 digest of the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key([u8; 16]);
@@ -98,11 +103,6 @@ pub struct SavedEntry {
 pub struct Book {
     entries: HashMap<Key, Entry>,
 }
-
-/// Entries at the most; beyond, the absent users longest unseen are forgotten.
-const ENTRIES_MAX: usize = 20_000;
-/// Buckets of all users' histories together; beyond, the users longest unseen lose their finest resolution.
-const POINTS_MAX: usize = 200_000;
 
 impl Book {
     pub fn entry(&self, key: Key) -> Option<&Entry> {

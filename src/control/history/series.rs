@@ -5,6 +5,13 @@ use serde::{Deserialize, Serialize};
 use super::ring::{Moved, Point, Resolution, Ring};
 use super::{Average, Peak};
 
+/// Minutes of an hour, five minutes of a day, hours of 30 days, days of a year.
+const OVERALL: Shape = [resolution(60, 60), resolution(300, 288), resolution(3600, 720), resolution(86_400, 366)];
+/// Coarser, as there may be many users.
+const USER: Shape = [resolution(60, 60), resolution(900, 96), resolution(14_400, 180), resolution(86_400, 366)];
+
+const DAY_S: u64 = 86_400;
+
 /// How far back an answer goes, and with it the resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
@@ -33,11 +40,6 @@ type Shape = [Resolution; 4];
 const fn resolution(step_s: u64, points: u64) -> Resolution {
     Resolution { step_s, points }
 }
-
-/// Minutes of an hour, five minutes of a day, hours of 30 days, days of a year.
-const OVERALL: Shape = [resolution(60, 60), resolution(300, 288), resolution(3600, 720), resolution(86_400, 366)];
-/// Coarser, as there may be many users.
-const USER: Shape = [resolution(60, 60), resolution(900, 96), resolution(14_400, 180), resolution(86_400, 366)];
 
 /// Whose history it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,8 +177,6 @@ fn shown(point: &Point, shape: Resolution) -> ShownPoint {
         download_peak_bps: point.down_peak_bps,
     }
 }
-
-const DAY_S: u64 = 86_400;
 
 /// The day of the month, from 1, of a day counted from 1970-01-01. The calendar repeats every 400 years, and a year that
 /// begins in March has its odd day at the end.

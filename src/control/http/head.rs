@@ -12,6 +12,9 @@ pub const FIELDS_MAX: usize = 64;
 /// A body may have so many bytes.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 
+/// The cookie that a login sets.
+pub const SESSION_COOKIE: &str = "vless_session";
+
 /// What a request says before its body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
@@ -39,9 +42,6 @@ pub struct Head {
     pub fetched_cross_site: bool,
     pub upgrade: Upgrade,
 }
-
-/// The cookie that a login sets.
-pub const SESSION_COOKIE: &str = "vless_session";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
@@ -336,5 +336,4 @@ fn accepts_gzip(value: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "head_tests.rs"]
 mod tests;

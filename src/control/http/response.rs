@@ -6,6 +6,26 @@ use std::io::Cursor;
 use serde_json::json;
 use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
+pub const JSON: &str = "application/json";
+
+/// Sent with every answer. The page has neither inline scripts nor inline styles, and talks to its own origin only.
+const SECURITY_FIELDS: &[(&str, &str)] = &[
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+         font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), microphone=(), geolocation=()"),
+];
+
+/// The interim answer that lets a client send its body.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// What a request is answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -15,8 +35,6 @@ pub struct Reply {
     pub fields: Vec<(&'static str, String)>,
     pub body: Cow<'static, [u8]>,
 }
-
-pub const JSON: &str = "application/json";
 
 impl Reply {
     pub fn new(status: u16, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
@@ -105,24 +123,6 @@ fn header(name: &str, value: &str) -> Option<Header> {
     let is_clean = value.bytes().all(|byte| (0x20..0x7f).contains(&byte));
     is_clean.then(|| Header::from_bytes(name, value).ok()).flatten()
 }
-
-/// Sent with every answer. The page has neither inline scripts nor inline styles, and talks to its own origin only.
-const SECURITY_FIELDS: &[(&str, &str)] = &[
-    (
-        "Content-Security-Policy",
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
-         font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    ),
-    ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "DENY"),
-    ("Referrer-Policy", "no-referrer"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),
-    ("Permissions-Policy", "camera=(), microphone=(), geolocation=()"),
-];
-
-/// The interim answer that lets a client send its body.
-pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 #[cfg(test)]
 mod tests {

@@ -8,22 +8,6 @@ use crate::control::sample::{UserSample, UserState};
 use crate::control::view::View;
 use crate::stats::pools::TierStats;
 
-type Series = Vec<(Labels, Number)>;
-
-const fn row(
-    name: &'static str,
-    kind: Kind,
-    unit: &'static str,
-    help: &'static str,
-    source: fn(&View) -> Series,
-) -> Row {
-    Row { name, kind, unit, help, source: Source::Many(source) }
-}
-
-const fn times(name: &'static str, help: &'static str, label: &'static str, source: TimesOf) -> Row {
-    Row { name, kind: Histogram, unit: "seconds", help, source: Source::Times(label, source) }
-}
-
 pub const TABLE: &[Row] = &[
     row("vless_build_info", Info, "", "What was built.", |view| {
         let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
@@ -187,6 +171,22 @@ pub const TABLE: &[Row] = &[
         vec![("", &view.sample.timings.turn)]
     }),
 ];
+
+type Series = Vec<(Labels, Number)>;
+
+const fn row(
+    name: &'static str,
+    kind: Kind,
+    unit: &'static str,
+    help: &'static str,
+    source: fn(&View) -> Series,
+) -> Row {
+    Row { name, kind, unit, help, source: Source::Many(source) }
+}
+
+const fn times(name: &'static str, help: &'static str, label: &'static str, source: TimesOf) -> Row {
+    Row { name, kind: Histogram, unit: "seconds", help, source: Source::Times(label, source) }
+}
 
 fn by(label: &'static str, pairs: &[(&'static str, u64)]) -> Series {
     pairs.iter().map(|&(value, count)| (vec![(label, value.to_owned())], Number::Whole(count))).collect()

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use super::Saved;
 use super::file::write;
 
+const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
 pub struct Writer {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -90,8 +92,6 @@ impl Drop for Writer {
         }
     }
 }
-
-const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Desk> {

@@ -19,6 +19,8 @@ const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 const ONLY_12: &[&SupportedProtocolVersion] = &[&TLS12];
 const ONLY_13: &[&SupportedProtocolVersion] = &[&TLS13];
 
+const MARKER: &[u8] = b"marker: raw bytes follow";
+
 #[test]
 fn both_versions_carry_payload_both_ways() {
     for (versions, is_tls13) in [(ONLY_12, false), (ONLY_13, true), (BOTH, true)] {
@@ -450,8 +452,6 @@ fn the_stack_leaves_exactly_the_raw_bytes_too() {
         leaver.check(&every_byte, through_inbound);
     }
 }
-
-const MARKER: &[u8] = b"marker: raw bytes follow";
 
 /// Builds "records, marker record, raw bytes" over and over, each for a server of its own.
 struct Leaver {

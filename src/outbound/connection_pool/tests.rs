@@ -8,6 +8,18 @@ use std::io;
 use super::*;
 use crate::io::random::Random;
 
+const SETTINGS: PoolSettings = PoolSettings {
+    spares_per_target_max: 10,
+    spares_max: 50,
+    idle_max: Duration::from_secs(300),
+    lifetime_max: Duration::from_secs(1800),
+    connect_timeout: Duration::from_secs(10),
+    health_check_interval: Duration::from_secs(30),
+    warm_up_spares: 2,
+};
+
+const CONNECT_TIME: Duration = Duration::from_millis(20);
+
 /// A network of targets that accept everybody, unless told otherwise.
 #[derive(Default)]
 struct Network {
@@ -65,18 +77,6 @@ struct World {
     counters: Counters,
     now: Instant,
 }
-
-const SETTINGS: PoolSettings = PoolSettings {
-    spares_per_target_max: 10,
-    spares_max: 50,
-    idle_max: Duration::from_secs(300),
-    lifetime_max: Duration::from_secs(1800),
-    connect_timeout: Duration::from_secs(10),
-    health_check_interval: Duration::from_secs(30),
-    warm_up_spares: 2,
-};
-
-const CONNECT_TIME: Duration = Duration::from_millis(20);
 
 impl World {
     fn new() -> Self {

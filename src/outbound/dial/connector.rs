@@ -13,14 +13,14 @@ use crate::io::token::Token;
 use crate::outbound::connection_pool::{ConnectState, Connector, Waiting};
 use crate::outbound::policy::judge::Judge;
 
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 pub(super) struct TcpConnector<'a> {
     pub registry: &'a Registry,
     pub bind: Option<IpAddr>,
     pub options: SocketOptions,
     pub judge: &'a Judge,
 }
-
-const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 impl Connector for TcpConnector<'_> {
     type Socket = TcpStream;

@@ -14,6 +14,15 @@ use crate::outbound::routes::Way;
 const FAILURES_MAX: u32 = 3;
 const REST: Duration = Duration::from_mins(1);
 
+const V4: &[Family] = &[Family::V4];
+const V6: &[Family] = &[Family::V6];
+const V4_FIRST: &[Family] = &[Family::V4, Family::V6];
+const V6_FIRST: &[Family] = &[Family::V6, Family::V4];
+
+/// Global addresses, to see whether there is a route to the internet.
+const IPV4_PROBE: IpAddr = IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1));
+const IPV6_PROBE: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111));
+
 /// What is known of both families.
 #[derive(Debug, Default)]
 pub(super) struct Families {
@@ -83,15 +92,6 @@ impl Families {
 pub(super) fn family_of(ip: IpAddr) -> Family {
     if ip.is_ipv4() { Family::V4 } else { Family::V6 }
 }
-
-const V4: &[Family] = &[Family::V4];
-const V6: &[Family] = &[Family::V6];
-const V4_FIRST: &[Family] = &[Family::V4, Family::V6];
-const V6_FIRST: &[Family] = &[Family::V6, Family::V4];
-
-/// Global addresses, to see whether there is a route to the internet.
-const IPV4_PROBE: IpAddr = IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1));
-const IPV6_PROBE: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111));
 
 #[cfg(test)]
 mod tests {

@@ -9,41 +9,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The reserved range `ip` lies in, by name, or `None` if it is an ordinary public address.
-pub(super) fn reserved_range(ip: IpAddr) -> Option<&'static str> {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => reserved_ipv4(ip),
-        IpAddr::V6(ip) => reserved_ipv6(ip).or_else(|| embedded_ipv4(IpAddr::V6(ip)).and_then(reserved_ipv4)),
-    }
-}
-
-/// The IPv4 address that a translator or relay would take out of `ip`: NAT64 (RFC 6052) and 6to4 (RFC 3056).
-pub(super) fn embedded_ipv4(ip: IpAddr) -> Option<Ipv4Addr> {
-    let IpAddr::V6(ip) = ip else { return None };
-    let bits = ip.to_bits();
-    if within(bits, NAT64_PREFIX, 96) {
-        Some(Ipv4Addr::from_bits(bits as u32))
-    } else if within(bits, SIX_TO_FOUR_PREFIX, 16) {
-        Some(Ipv4Addr::from_bits((bits >> 80) as u32))
-    } else {
-        None
-    }
-}
-
-fn reserved_ipv4(ip: Ipv4Addr) -> Option<&'static str> {
-    let bits = ip.to_bits();
-    IPV4.iter().find(|&&(base, prefix_bits, _)| (bits ^ base.to_bits()) >> (32 - prefix_bits) == 0).map(|range| range.2)
-}
-
-fn reserved_ipv6(ip: Ipv6Addr) -> Option<&'static str> {
-    IPV6.iter().find(|&&(base, prefix_bits, _)| within(ip.to_bits(), base, prefix_bits)).map(|range| range.2)
-}
-
-/// Whether `bits` starts with the first `prefix_bits` (1 to 128) bits of `base`.
-fn within(bits: u128, base: Ipv6Addr, prefix_bits: u32) -> bool {
-    (bits ^ base.to_bits()) >> (128 - prefix_bits) == 0
-}
-
 const NAT64_PREFIX: Ipv6Addr = v6(0x64, 0xff9b, 0);
 const SIX_TO_FOUR_PREFIX: Ipv6Addr = v6(0x2002, 0, 0);
 
@@ -86,6 +51,41 @@ const IPV6: &[(Ipv6Addr, u32, &str)] = &[
     (v6(0xfec0, 0, 0), 10, "fec0::/10 (site-local)"),
     (v6(0xff00, 0, 0), 8, "ff00::/8 (multicast)"),
 ];
+
+/// The reserved range `ip` lies in, by name, or `None` if it is an ordinary public address.
+pub(super) fn reserved_range(ip: IpAddr) -> Option<&'static str> {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => reserved_ipv4(ip),
+        IpAddr::V6(ip) => reserved_ipv6(ip).or_else(|| embedded_ipv4(IpAddr::V6(ip)).and_then(reserved_ipv4)),
+    }
+}
+
+/// The IPv4 address that a translator or relay would take out of `ip`: NAT64 (RFC 6052) and 6to4 (RFC 3056).
+pub(super) fn embedded_ipv4(ip: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(ip) = ip else { return None };
+    let bits = ip.to_bits();
+    if within(bits, NAT64_PREFIX, 96) {
+        Some(Ipv4Addr::from_bits(bits as u32))
+    } else if within(bits, SIX_TO_FOUR_PREFIX, 16) {
+        Some(Ipv4Addr::from_bits((bits >> 80) as u32))
+    } else {
+        None
+    }
+}
+
+fn reserved_ipv4(ip: Ipv4Addr) -> Option<&'static str> {
+    let bits = ip.to_bits();
+    IPV4.iter().find(|&&(base, prefix_bits, _)| (bits ^ base.to_bits()) >> (32 - prefix_bits) == 0).map(|range| range.2)
+}
+
+fn reserved_ipv6(ip: Ipv6Addr) -> Option<&'static str> {
+    IPV6.iter().find(|&&(base, prefix_bits, _)| within(ip.to_bits(), base, prefix_bits)).map(|range| range.2)
+}
+
+/// Whether `bits` starts with the first `prefix_bits` (1 to 128) bits of `base`.
+fn within(bits: u128, base: Ipv6Addr, prefix_bits: u32) -> bool {
+    (bits ^ base.to_bits()) >> (128 - prefix_bits) == 0
+}
 
 const fn v6(first: u16, second: u16, third: u16) -> Ipv6Addr {
     Ipv6Addr::new(first, second, third, 0, 0, 0, 0, 0)

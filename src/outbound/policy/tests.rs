@@ -2,6 +2,8 @@ use std::net::Ipv4Addr;
 
 use super::*;
 
+const OWN: &str = "9.9.9.10";
+
 fn strict() -> DestinationPolicy {
     DestinationPolicy::new(false, Vec::new(), DEFAULT_DENY_PORTS.to_vec(), Vec::new())
 }
@@ -15,8 +17,6 @@ fn allowing(ranges: &[&str]) -> DestinationPolicy {
 fn check(policy: &DestinationPolicy, ip: &str, port: u16) -> Result<(), Refusal> {
     policy.check(SocketAddr::new(ip.parse().unwrap(), port), way)
 }
-
-const OWN: &str = "9.9.9.10";
 
 fn way(ip: IpAddr) -> Way {
     let is_own = ip.is_loopback() || ip.is_unspecified() || ip.to_string() == OWN;

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use super::{Answer, Family, ResolveError, normalized};
 
+/// Addresses of one family kept for one name.
+const ADDRESSES_MAX: usize = 16;
+
 /// The names of one hosts file.
 #[derive(Debug, Default)]
 pub struct Hosts {
@@ -18,9 +21,6 @@ struct Addresses {
     v4: Option<Arc<[IpAddr]>>,
     v6: Option<Arc<[IpAddr]>>,
 }
-
-/// Addresses of one family kept for one name.
-const ADDRESSES_MAX: usize = 16;
 
 impl Hosts {
     /// Reads `address name name ... # comment` lines; lines that are not like that are passed over.

@@ -385,5 +385,4 @@ impl Question {
 }
 
 #[cfg(test)]
-#[path = "lookups_tests.rs"]
 mod tests;

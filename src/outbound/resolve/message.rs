@@ -289,5 +289,4 @@ impl Records<'_> {
 }
 
 #[cfg(test)]
-#[path = "message_tests.rs"]
 mod tests;

@@ -392,5 +392,4 @@ fn find_try(open: &mut [Option<Try>; OPEN_TRIES_MAX], try_number: usize) -> Opti
 }
 
 #[cfg(test)]
-#[path = "query_tests.rs"]
 mod tests;

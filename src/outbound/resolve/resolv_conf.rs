@@ -9,6 +9,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::query::Transport;
 
+/// Servers asked; the C library has the same limit.
+pub const SERVERS_MAX: usize = 3;
+/// The port name servers listen on.
+pub const DNS_PORT: u16 = 53;
+
+const ATTEMPTS_DEFAULT: u32 = 2;
+const ATTEMPTS_MAX: u32 = 5;
+
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvConf {
@@ -19,14 +27,6 @@ pub struct ResolvConf {
     /// TCP where the file says `use-vc`.
     pub transport: Transport,
 }
-
-/// Servers asked; the C library has the same limit.
-pub const SERVERS_MAX: usize = 3;
-/// The port name servers listen on.
-pub const DNS_PORT: u16 = 53;
-
-const ATTEMPTS_DEFAULT: u32 = 2;
-const ATTEMPTS_MAX: u32 = 5;
 
 impl Default for ResolvConf {
     /// What holds without a file: a name server on this machine.

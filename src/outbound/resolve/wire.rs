@@ -6,6 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Family;
 
+/// Longest name on the wire.
+pub(super) const NAME_BYTES_MAX: usize = 255;
+const LABEL_BYTES_MAX: usize = 63;
+/// Compression pointers followed in one name; each must point backwards, so this only bounds work.
+const POINTERS_MAX: usize = 32;
+
 /// One record of a message.
 pub(super) struct Record<'a> {
     pub owner: WireName,
@@ -173,9 +179,3 @@ impl PartialEq for WireName {
 /// Which letters of a name are capitals, by their place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capitals(pub [u64; 4]);
-
-/// Longest name on the wire.
-pub(super) const NAME_BYTES_MAX: usize = 255;
-const LABEL_BYTES_MAX: usize = 63;
-/// Compression pointers followed in one name; each must point backwards, so this only bounds work.
-const POINTERS_MAX: usize = 32;

@@ -13,6 +13,36 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 use super::Way;
 
+/// How often one question is put, for answers may be lost.
+const QUESTIONS_MAX: usize = 3;
+/// Room for one datagram of the kernel; answers are far shorter.
+const ROOM_BYTES: usize = 8192;
+/// RTMGRP_IPV4_IFADDR and RTMGRP_IPV6_IFADDR.
+const ADDRESS_GROUPS: u32 = 0x10 | 0x100;
+
+/// struct nlmsghdr: length, kind, flags, sequence, port.
+const HEADER_BYTES: usize = 16;
+/// struct rtmsg: family, lengths of destination and source, five more bytes of which the type is the last, flags.
+const ROUTE_BYTES: usize = 12;
+const ROUTE_TYPE_AT: usize = 7;
+/// struct rtattr: length, kind.
+const ATTRIBUTE_HEADER_BYTES: usize = 4;
+const ALIGNMENT: usize = 4;
+
+const FLAG_REQUEST: u16 = 1;
+const MESSAGE_ERROR: u16 = 2;
+const MESSAGE_NEW_ADDRESS: u16 = 20;
+const MESSAGE_DELETED_ADDRESS: u16 = 21;
+const MESSAGE_NEW_ROUTE: u16 = 24;
+const MESSAGE_GET_ROUTE: u16 = 26;
+const ATTRIBUTE_DESTINATION: u16 = 1;
+const ATTRIBUTE_SOURCE: u16 = 2;
+const ROUTE_LOCAL: u8 = 2;
+const ROUTE_ANYCAST: u8 = 4;
+const ROUTE_BLACKHOLE: u8 = 6;
+const ROUTE_UNREACHABLE: u8 = 7;
+const ROUTE_PROHIBIT: u8 = 8;
+
 /// A routing socket.
 #[derive(Debug)]
 pub(super) struct RouteSocket {
@@ -153,36 +183,6 @@ fn way(kind: u16, body: &[u8]) -> Option<io::Result<Way>> {
         _ => None,
     }
 }
-
-/// How often one question is put, for answers may be lost.
-const QUESTIONS_MAX: usize = 3;
-/// Room for one datagram of the kernel; answers are far shorter.
-const ROOM_BYTES: usize = 8192;
-/// RTMGRP_IPV4_IFADDR and RTMGRP_IPV6_IFADDR.
-const ADDRESS_GROUPS: u32 = 0x10 | 0x100;
-
-/// struct nlmsghdr: length, kind, flags, sequence, port.
-const HEADER_BYTES: usize = 16;
-/// struct rtmsg: family, lengths of destination and source, five more bytes of which the type is the last, flags.
-const ROUTE_BYTES: usize = 12;
-const ROUTE_TYPE_AT: usize = 7;
-/// struct rtattr: length, kind.
-const ATTRIBUTE_HEADER_BYTES: usize = 4;
-const ALIGNMENT: usize = 4;
-
-const FLAG_REQUEST: u16 = 1;
-const MESSAGE_ERROR: u16 = 2;
-const MESSAGE_NEW_ADDRESS: u16 = 20;
-const MESSAGE_DELETED_ADDRESS: u16 = 21;
-const MESSAGE_NEW_ROUTE: u16 = 24;
-const MESSAGE_GET_ROUTE: u16 = 26;
-const ATTRIBUTE_DESTINATION: u16 = 1;
-const ATTRIBUTE_SOURCE: u16 = 2;
-const ROUTE_LOCAL: u8 = 2;
-const ROUTE_ANYCAST: u8 = 4;
-const ROUTE_BLACKHOLE: u8 = 6;
-const ROUTE_UNREACHABLE: u8 = 7;
-const ROUTE_PROHIBIT: u8 = 8;
 
 #[cfg(test)]
 mod tests {

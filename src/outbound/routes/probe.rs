@@ -9,6 +9,15 @@ use std::sync::LazyLock;
 use super::Way;
 use crate::io::sockopt::is_shortage;
 
+/// Any port will do: a connected UDP socket sends nothing by itself.
+const PROBE_PORT: u16 = 53;
+
+static NONLOCAL_BIND: LazyLock<bool> = LazyLock::new(|| {
+    ["/proc/sys/net/ipv4/ip_nonlocal_bind", "/proc/sys/net/ipv6/ip_nonlocal_bind"]
+        .iter()
+        .any(|path| fs::read_to_string(path).is_ok_and(|value| value.trim() != "0"))
+});
+
 /// The way to `to`, for what leaves from `source` if that is given.
 ///
 /// The kernel lets a socket be bound to its own addresses only, which also covers secondary addresses and routes of
@@ -52,15 +61,6 @@ fn source_towards(to: IpAddr, source: Option<IpAddr>) -> io::Result<IpAddr> {
     socket.connect(SocketAddr::new(to, PROBE_PORT))?;
     socket.local_addr().map(|local| local.ip())
 }
-
-/// Any port will do: a connected UDP socket sends nothing by itself.
-const PROBE_PORT: u16 = 53;
-
-static NONLOCAL_BIND: LazyLock<bool> = LazyLock::new(|| {
-    ["/proc/sys/net/ipv4/ip_nonlocal_bind", "/proc/sys/net/ipv6/ip_nonlocal_bind"]
-        .iter()
-        .any(|path| fs::read_to_string(path).is_ok_and(|value| value.trim() != "0"))
-});
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,16 @@
 
 use super::take;
 
+/// Marker of an encrypted record: application data, protocol version field 3.3. Cutting content in front of one keeps
+/// blocks and inner records together (VISION-1).
+pub(super) const DATA_MARKER: [u8; 3] = [APPLICATION_DATA, 3, 3];
+
+const HEADER_BYTES: usize = 5;
+const CHANGE_CIPHER_SPEC: u8 = 0x14;
+const APPLICATION_DATA: u8 = 0x17;
+/// The larger limit of TLS 1.2 (RFC 5246 6.2.3); 1.3 allows 2^14 + 256.
+const BODY_BYTES_MAX: u16 = (1 << 14) + 2048;
+
 /// Position of a byte stream relative to TLS records (RFC 8446 5.1).
 #[derive(Clone, Debug)]
 pub struct Boundary {
@@ -108,16 +118,6 @@ impl State {
         if possible { Self::Body { kind, left } } else { Self::Lost }
     }
 }
-
-/// Marker of an encrypted record: application data, protocol version field 3.3. Cutting content in front of one keeps
-/// blocks and inner records together (VISION-1).
-pub(super) const DATA_MARKER: [u8; 3] = [APPLICATION_DATA, 3, 3];
-
-const HEADER_BYTES: usize = 5;
-const CHANGE_CIPHER_SPEC: u8 = 0x14;
-const APPLICATION_DATA: u8 = 0x17;
-/// The larger limit of TLS 1.2 (RFC 5246 6.2.3); 1.3 allows 2^14 + 256.
-const BODY_BYTES_MAX: u16 = (1 << 14) + 2048;
 
 #[cfg(test)]
 mod tests;

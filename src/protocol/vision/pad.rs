@@ -7,6 +7,19 @@
 use super::boundary::DATA_MARKER;
 use super::{Boundary, Command, Phase, Sniff, Verdict};
 
+/// Longest block. The response header may stand in front of the first one in the same TLS record.
+pub const BLOCK_BYTES_MAX: usize = 8192;
+
+/// The reference's padding parameters.
+pub const SEED_DEFAULT: Seed = [900, 500, 900, 256];
+
+const USER_BYTES: usize = 16;
+const FIELDS_BYTES: usize = 5;
+const CONTENT_BYTES_MAX: usize = BLOCK_BYTES_MAX - USER_BYTES - FIELDS_BYTES;
+const CUT_BYTES: usize = 4096;
+const CUT_BYTES_MIN: usize = USER_BYTES + FIELDS_BYTES;
+const BATCHES_MISSED_MAX: u8 = 8;
+
 /// Turns one direction's content into blocks until padding ends.
 #[derive(Clone, Debug)]
 pub struct Pad {
@@ -52,12 +65,6 @@ pub struct Block<'a> {
     padding_len: u16,
     command: Command,
 }
-
-/// Longest block. The response header may stand in front of the first one in the same TLS record.
-pub const BLOCK_BYTES_MAX: usize = 8192;
-
-/// The reference's padding parameters.
-pub const SEED_DEFAULT: Seed = [900, 500, 900, 256];
 
 /// Upper limit of the number of blocks that a batch of this many bytes becomes, for reserving room.
 ///
@@ -261,13 +268,6 @@ fn padding_len([a, b, c, d]: Seed, content_len: usize, length: Length, draw: &mu
     };
     wanted.min(CONTENT_BYTES_MAX.saturating_sub(content_len) as u64) as u16
 }
-
-const USER_BYTES: usize = 16;
-const FIELDS_BYTES: usize = 5;
-const CONTENT_BYTES_MAX: usize = BLOCK_BYTES_MAX - USER_BYTES - FIELDS_BYTES;
-const CUT_BYTES: usize = 4096;
-const CUT_BYTES_MIN: usize = USER_BYTES + FIELDS_BYTES;
-const BATCHES_MISSED_MAX: u8 = 8;
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,13 @@
 
 use super::Boundary;
 
+const CHUNKS_MAX: u8 = 8;
+const CHUNK_BYTES: usize = 8192;
+/// Record header 5, handshake header 4, legacy version 2, random 32 (RFC 8446 4.1.3).
+const SESSION_ID_LEN_OFFSET: u32 = 43;
+/// Extension supported_versions (43) of length 2 with the one value TLS 1.3.
+const TLS13_MARKER: [u8; 6] = [0x00, 0x2b, 0x00, 0x02, 0x03, 0x04];
+
 /// Watches the first content of one session, both directions.
 #[derive(Clone, Debug)]
 pub struct Sniff {
@@ -180,13 +187,6 @@ impl ServerHello {
 fn is_client_hello(chunk: &[u8]) -> bool {
     matches!(chunk, [0x16, 3, _, _, _, 1, ..])
 }
-
-const CHUNKS_MAX: u8 = 8;
-const CHUNK_BYTES: usize = 8192;
-/// Record header 5, handshake header 4, legacy version 2, random 32 (RFC 8446 4.1.3).
-const SESSION_ID_LEN_OFFSET: u32 = 43;
-/// Extension supported_versions (43) of length 2 with the one value TLS 1.3.
-const TLS13_MARKER: [u8; 6] = [0x00, 0x2b, 0x00, 0x02, 0x03, 0x04];
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,9 @@
 
 use super::{Command, Phase, take};
 
+const USER_BYTES: usize = 16;
+const HEADER_BYTES: usize = 5;
+
 /// Takes the padding off one direction, byte-exact under any fragmentation.
 #[derive(Clone, Debug)]
 pub struct Unpad {
@@ -170,9 +173,6 @@ impl State {
         }
     }
 }
-
-const USER_BYTES: usize = 16;
-const HEADER_BYTES: usize = 5;
 
 #[cfg(test)]
 mod tests;

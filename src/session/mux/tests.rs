@@ -22,6 +22,13 @@ use crate::session::transfer::{Means, Scratch};
 use crate::session::{Flow, Timeouts, UdpSettings};
 use crate::stats::{Counters, Ledger};
 
+/// Everything was obeyed and nothing is left.
+const OBEYED: Result<Stop, Ending> = Ok(Stop::Rest(Rest::Header));
+
+const UDP_TARGET: &[u8] = &[2, 0, 53, 1, 192, 0, 2, 1];
+
+const TCP_TARGET: &[u8] = &[1, 0, 80, 1, 192, 0, 2, 1];
+
 /// What a target's socket takes, and what was done to it.
 #[derive(Default)]
 struct Wire {
@@ -157,9 +164,6 @@ impl Bench {
     }
 }
 
-/// Everything was obeyed and nothing is left.
-const OBEYED: Result<Stop, Ending> = Ok(Stop::Rest(Rest::Header));
-
 fn frame(id: u16, status: u8, rest: &[u8], payload: Option<&[u8]>) -> Vec<u8> {
     let mut frame = (4 + rest.len() as u16).to_be_bytes().to_vec();
     frame.extend(id.to_be_bytes());
@@ -172,8 +176,6 @@ fn frame(id: u16, status: u8, rest: &[u8], payload: Option<&[u8]>) -> Vec<u8> {
     frame
 }
 
-const UDP_TARGET: &[u8] = &[2, 0, 53, 1, 192, 0, 2, 1];
-
 #[test]
 fn sessions_that_come_and_go_while_the_client_does_not_read_leave_nothing_behind() {
     let mut bench = Bench::new();
@@ -184,8 +186,6 @@ fn sessions_that_come_and_go_while_the_client_does_not_read_leave_nothing_behind
     }
     assert!(bench.mux.subs.is_empty() && bench.mux.ready.is_empty(), "{} marks", bench.mux.ready.len());
 }
-
-const TCP_TARGET: &[u8] = &[1, 0, 80, 1, 192, 0, 2, 1];
 
 impl Bench {
     /// A session with this number whose target is connected and takes so many bytes.

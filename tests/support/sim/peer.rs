@@ -10,6 +10,9 @@ use super::socket::{Closed, Link};
 use super::tls::TlsPeer;
 use super::vision::{CONTINUE, Phase, VisionPeer};
 
+/// Unread bytes at which a peer stops sending.
+const UNREAD_MAX: usize = 256 << 10;
+
 /// One thing a peer does. Reading goes on beside the script unless it was stopped.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
@@ -76,9 +79,6 @@ pub(crate) struct Peer {
     pub(crate) seen_end: Option<SeenEnd>,
     pub(crate) seen_close_notify: bool,
 }
-
-/// Unread bytes at which a peer stops sending.
-const UNREAD_MAX: usize = 256 << 10;
 
 impl Peer {
     pub(crate) fn new(link: Rc<RefCell<Link>>, tls: Option<TlsPeer>, script: Vec<Op>, rng: Rng) -> Self {

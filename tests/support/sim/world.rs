@@ -45,6 +45,21 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
     write_stall: Duration::from_secs(120),
 };
 
+const ACTS: [Act; 9] = [
+    Act::Event(Leg::Client),
+    Act::Event(Leg::Target),
+    Act::Arrive(Leg::Client),
+    Act::Arrive(Leg::Target),
+    Act::Read(Leg::Client),
+    Act::Read(Leg::Target),
+    Act::Script(Leg::Client),
+    Act::Script(Leg::Target),
+    Act::Turn,
+];
+
+/// No simulation needs nearly as many.
+const STEPS_MAX: usize = 3_000_000;
+
 /// What one session is put through.
 pub(crate) struct Plan {
     /// `None` inside: the server speaks no TLS and neither does the client.
@@ -107,21 +122,6 @@ enum Act {
     Script(Leg),
     Turn,
 }
-
-const ACTS: [Act; 9] = [
-    Act::Event(Leg::Client),
-    Act::Event(Leg::Target),
-    Act::Arrive(Leg::Client),
-    Act::Arrive(Leg::Target),
-    Act::Read(Leg::Client),
-    Act::Read(Leg::Target),
-    Act::Script(Leg::Client),
-    Act::Script(Leg::Target),
-    Act::Turn,
-];
-
-/// No simulation needs nearly as many.
-const STEPS_MAX: usize = 3_000_000;
 
 impl World {
     pub(crate) fn new(seed: u64, tls: bool) -> Self {

@@ -20,6 +20,9 @@ use rustls::{
 use super::super::{Certificate, TlsAcceptor, TlsEngine, TlsError, TlsSettings};
 use crate::io::buf::Buf;
 
+/// A KeyUpdate that asks for one in return (RFC 8446 4.6.3).
+pub(super) const KEY_UPDATE_REQUEST: [u8; 5] = [24, 0, 0, 1, 1];
+
 /// A client and an engine, joined in memory.
 pub(super) struct Pair {
     pub(super) client: ClientConnection,
@@ -131,9 +134,6 @@ pub(super) struct Hand {
     decrypter: Box<dyn MessageDecrypter>,
     received: u64,
 }
-
-/// A KeyUpdate that asks for one in return (RFC 8446 4.6.3).
-pub(super) const KEY_UPDATE_REQUEST: [u8; 5] = [24, 0, 0, 1, 1];
 
 impl Hand {
     pub(super) fn new() -> Self {

@@ -4,9 +4,7 @@
 //! Sockets are edge-triggered: an event is delivered only after the session saw "blocked" and something has changed, so
 //! a wake-up that the session loses stays lost and the run ends with bytes missing. `SIM_SEED` runs one seed alone.
 
-#[path = "mux_sim/counted.rs"]
 mod counted;
-#[path = "mux_sim/shortage.rs"]
 mod shortage;
 
 use std::cell::RefCell;

@@ -3,16 +3,13 @@
 //!
 //! `SIM_SEEDS=5000` runs more seeds than the usual 256, `SIM_SEED=17` runs one again.
 
-#[path = "support/sim/mod.rs"]
+#[path = "../support/sim/mod.rs"]
 mod sim;
-#[path = "support/mod.rs"]
+#[path = "../support/mod.rs"]
 mod support;
 
-#[path = "vision_sim/plan.rs"]
 mod plan;
-#[path = "vision_sim/resets.rs"]
 mod resets;
-#[path = "vision_sim/switch.rs"]
 mod switch;
 
 use std::env;

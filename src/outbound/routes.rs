@@ -18,6 +18,11 @@ use self::netlink::RouteSocket;
 use crate::io::sockopt::is_shortage;
 use crate::io::token::Token;
 
+/// How long an answer is believed.
+pub const MEMORY: Duration = Duration::from_secs(5);
+/// Answers remembered at the same time.
+const ANSWERS_MAX: usize = 4096;
+
 /// Where packets to an address go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -30,11 +35,6 @@ pub enum Way {
     /// It cannot be said now, for want of a descriptor.
     Unknown,
 }
-
-/// How long an answer is believed.
-pub const MEMORY: Duration = Duration::from_secs(5);
-/// Answers remembered at the same time.
-const ANSWERS_MAX: usize = 4096;
 
 /// What one worker knows of ways.
 #[derive(Debug)]

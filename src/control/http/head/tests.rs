@@ -1,5 +1,7 @@
 use super::*;
 
+const PLAIN: &str = "GET /api/users/ann%40example.com?limit=5&q=a+b%26c HTTP/1.1\r\nHost: localhost:9090\r\n\r\n";
+
 fn head(bytes: &str) -> Head {
     match parse(bytes.as_bytes()) {
         Parsed::Complete(head, _) => *head,
@@ -14,8 +16,6 @@ fn refused(bytes: &[u8]) -> u16 {
         other => panic!("{:?}: {other:?}", String::from_utf8_lossy(bytes)),
     }
 }
-
-const PLAIN: &str = "GET /api/users/ann%40example.com?limit=5&q=a+b%26c HTTP/1.1\r\nHost: localhost:9090\r\n\r\n";
 
 #[test]
 fn path_and_query_are_decoded() {

@@ -5,6 +5,9 @@ use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, RCODE, Resource
 
 use super::*;
 
+/// Id 7, small letters, no EDNS.
+const FORM: Form = Form { id: 7, capitals: Capitals([0; 4]), edns: false };
+
 /// Answers as another implementation writes them.
 struct Writer {
     packet: Packet<'static>,
@@ -65,9 +68,6 @@ impl Writer {
         self.packet.build_bytes_vec_compressed().unwrap()
     }
 }
-
-/// Id 7, small letters, no EDNS.
-const FORM: Form = Form { id: 7, capitals: Capitals([0; 4]), edns: false };
 
 fn question() -> Question {
     Question::new("www.example.org", Family::V4)

@@ -41,6 +41,12 @@ use super::context::DialContext;
 use crate::io::alarm::Alarm;
 use crate::io::token::Token;
 
+/// How often the two files are looked at, and only when a name is asked for.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+const RESOLV_CONF_BYTES_MAX: u64 = 1 << 20;
+/// How often the list of servers is gone through when it comes from the settings.
+const ATTEMPTS: u32 = 2;
+
 /// An address family, as asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
@@ -98,12 +104,6 @@ impl Default for ResolverSettings {
         }
     }
 }
-
-/// How often the two files are looked at, and only when a name is asked for.
-const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-const RESOLV_CONF_BYTES_MAX: u64 = 1 << 20;
-/// How often the list of servers is gone through when it comes from the settings.
-const ATTEMPTS: u32 = 2;
 
 /// The resolver of one worker.
 pub struct Resolver {

@@ -53,6 +53,9 @@ use self::state::writer::Writer;
 use self::view::{Clock, View};
 use self::webhook::system_roots;
 
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
+const STOP_POLL: Duration = Duration::from_millis(5);
+
 /// The running control plane. Dropping it writes the state a last time and ends the thread.
 pub struct Control {
     handle: ControlHandle,
@@ -131,9 +134,6 @@ impl Drop for Control {
         self.stop();
     }
 }
-
-const STOP_TIMEOUT: Duration = Duration::from_secs(8);
-const STOP_POLL: Duration = Duration::from_millis(5);
 
 impl ControlHandle {
     /// Has an event kept and told. Never blocks.

@@ -46,6 +46,9 @@ use crate::protocol::user_id::mask;
 /// The file that is used when none is named.
 pub const DEFAULT_FILE: &str = "config.json";
 
+/// No sane configuration is larger; a mistyped path to a disk image is.
+const FILE_BYTES_MAX: usize = 16 << 20;
+
 /// Everything the operator decides. See the types of the fields for ranges and units.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -168,9 +171,6 @@ impl Config {
 pub fn is_host(text: &str) -> bool {
     values::host(text).is_ok()
 }
-
-/// No sane configuration is larger; a mistyped path to a disk image is.
-const FILE_BYTES_MAX: usize = 16 << 20;
 
 /// The text of a file that people write.
 fn read_text(path: &Path) -> Result<String, Failure> {

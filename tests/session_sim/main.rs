@@ -2,24 +2,16 @@
 //!
 //! `SIM_SEEDS=5000` runs more seeds than the usual 256, `SIM_SEED=17` runs one again.
 
-#[path = "support/sim/mod.rs"]
+#[path = "../support/sim/mod.rs"]
 mod sim;
 
-#[path = "session_sim/cuts.rs"]
 mod cuts;
-#[path = "session_sim/fairness.rs"]
 mod fairness;
-#[path = "session_sim/half_close.rs"]
 mod half_close;
-#[path = "session_sim/memory.rs"]
 mod memory;
-#[path = "session_sim/opening.rs"]
 mod opening;
-#[path = "session_sim/resets.rs"]
 mod resets;
-#[path = "session_sim/timeouts.rs"]
 mod timeouts;
-#[path = "session_sim/turns.rs"]
 mod turns;
 
 use std::env;

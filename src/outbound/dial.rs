@@ -51,6 +51,9 @@ use crate::io::alarm::Alarm;
 use crate::io::token::{Kind, Token, next_generation};
 use crate::session::{Host, Target};
 
+/// The leg of news about addresses; those of attempts are lower, those of the pool higher.
+const ADDRESSES_LEG: usize = TICK_LEG - 1;
+
 /// All dials of one worker.
 pub struct Dialer {
     rules: Arc<DialRules>,
@@ -68,9 +71,6 @@ pub struct Dialer {
     /// Dials that wait for the worker to make room.
     short: Vec<(Token, Wanting)>,
 }
-
-/// The leg of news about addresses; those of attempts are lower, those of the pool higher.
-const ADDRESSES_LEG: usize = TICK_LEG - 1;
 
 /// Which worker of how many: its part of figures that are meant for the process.
 #[derive(Clone, Copy, Debug)]

@@ -26,6 +26,11 @@ use super::report::{parts, users};
 use super::sample::ServerState;
 use super::view::View;
 
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Events on one page at the most.
+const EVENTS_PAGE_MAX: usize = 500;
+
 /// What to do with a request.
 #[derive(Debug)]
 pub enum Answer {
@@ -112,8 +117,6 @@ fn serve(route: Route<'_>, method: Method, request: &Request, access: &Access, v
     }
 }
 
-const TEXT: &str = "text/plain; charset=utf-8";
-
 fn reply(reply: Reply) -> Answer {
     Answer::Reply(reply)
 }
@@ -184,9 +187,6 @@ fn history(request: &Request, view: &View) -> Reply {
         _ => Reply::error(400, "bad_request", "format is json or csv"),
     }
 }
-
-/// Events on one page at the most.
-const EVENTS_PAGE_MAX: usize = 500;
 
 fn events(request: &Request, view: &View) -> Reply {
     let head = &request.head;

@@ -24,6 +24,8 @@ use super::routes::Way;
 /// Ports refused unless the configuration says otherwise: mail submission between servers, which spammers seek.
 pub const DEFAULT_DENY_PORTS: &[u16] = &[25];
 
+const THIS_MACHINE: &str = "an address of this machine";
+
 /// The rules, made once per configuration and shared by all workers.
 #[derive(Clone, Debug)]
 pub struct DestinationPolicy {
@@ -126,8 +128,6 @@ impl DestinationPolicy {
         }
     }
 }
-
-const THIS_MACHINE: &str = "an address of this machine";
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

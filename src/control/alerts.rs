@@ -10,6 +10,20 @@ use serde::Serialize;
 
 use super::webhook;
 
+/// Name, and what it is.
+pub const METRICS: [(Metric, &str, &str); 10] = [
+    (Metric::CertificateDaysLeft, "certificate_days_left", "days until the first certificate expires"),
+    (Metric::DescriptorsPercent, "descriptors_percent", "open descriptors, per cent of their limit"),
+    (Metric::MemoryPercent, "memory_percent", "resident memory, per cent of the machine's"),
+    (Metric::SessionsPercent, "sessions_percent", "sessions, per cent of their limit"),
+    (Metric::RejectedPerMinute, "rejected_per_minute", "clients that were not served in the last minute"),
+    (Metric::NoTrafficSeconds, "no_traffic_seconds", "seconds since the last payload byte"),
+    (Metric::QuotaPercent, "quota_percent", "the most used quota of any user, per cent"),
+    (Metric::StateWriteErrors, "state_write_errors", "failed attempts in a row to write the state file"),
+    (Metric::TurnMilliseconds, "turn_milliseconds", "99 of 100 turns of the workers in the last minute were shorter"),
+    (Metric::ClusterAwaySeconds, "cluster_away_seconds", "seconds since the cluster's engine last answered"),
+];
+
 /// A figure that rules can watch. The names are those of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Metric {
@@ -24,20 +38,6 @@ pub enum Metric {
     TurnMilliseconds,
     ClusterAwaySeconds,
 }
-
-/// Name, and what it is.
-pub const METRICS: [(Metric, &str, &str); 10] = [
-    (Metric::CertificateDaysLeft, "certificate_days_left", "days until the first certificate expires"),
-    (Metric::DescriptorsPercent, "descriptors_percent", "open descriptors, per cent of their limit"),
-    (Metric::MemoryPercent, "memory_percent", "resident memory, per cent of the machine's"),
-    (Metric::SessionsPercent, "sessions_percent", "sessions, per cent of their limit"),
-    (Metric::RejectedPerMinute, "rejected_per_minute", "clients that were not served in the last minute"),
-    (Metric::NoTrafficSeconds, "no_traffic_seconds", "seconds since the last payload byte"),
-    (Metric::QuotaPercent, "quota_percent", "the most used quota of any user, per cent"),
-    (Metric::StateWriteErrors, "state_write_errors", "failed attempts in a row to write the state file"),
-    (Metric::TurnMilliseconds, "turn_milliseconds", "99 of 100 turns of the workers in the last minute were shorter"),
-    (Metric::ClusterAwaySeconds, "cluster_away_seconds", "seconds since the cluster's engine last answered"),
-];
 
 impl Metric {
     pub fn named(name: &str) -> Option<Self> {

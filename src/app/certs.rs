@@ -29,6 +29,9 @@ use crate::app::config::{CertificateFiles, Config, Tls};
 use crate::app::exit::{self, Failure};
 use crate::app::files::{folder_of, may_make_folder, read_limited};
 
+/// No certificate or key file is larger.
+const FILE_BYTES_MAX: usize = 1 << 20;
+
 /// A certificate that is ready to serve, and what is worth knowing about it.
 #[derive(Debug, Clone)]
 pub struct LoadedCertificate {
@@ -175,8 +178,6 @@ pub fn fingerprint_hex(certificate: &[u8]) -> String {
     hex(&sha256(certificate))
 }
 
-/// No certificate or key file is larger.
-const FILE_BYTES_MAX: usize = 1 << 20;
 fn is_missing(files: &CertificateFiles) -> bool {
     is_absent(&files.cert_file) && is_absent(&files.key_file)
 }
