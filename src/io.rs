@@ -8,6 +8,7 @@ pub mod buffer_memory;
 #[expect(clippy::indexing_slicing, reason = "a tier is a number of our own, below TIERS")]
 pub mod buffer_pool;
 pub mod datagram;
+pub mod endpoint;
 pub mod outcome;
 pub mod random;
 pub mod roster;

@@ -62,7 +62,8 @@ pub use crate::inbound::tls::TlsAcceptor;
 pub use crate::inbound::users::{User, Users};
 use crate::io::buffer_pool::Loan;
 use crate::io::datagram::{DatagramSocket, NoDatagrams};
-use crate::io::socket::{Endpoint, Readiness, Socket};
+use crate::io::endpoint::{Endpoint, Readiness};
+use crate::io::socket::Socket;
 pub use crate::protocol::addons::Flow;
 pub use crate::protocol::address::{Host, Target};
 pub use crate::protocol::mux::GlobalId;
@@ -132,7 +133,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     pub fn advance(&mut self, cx: &mut Context<'_>) -> Next {
         match self.phase {
             Phase::Opening(_) => self.open(cx),
-            Phase::Dialling(_) if self.client.broken => self.abort(CloseReason::ClientReset),
+            Phase::Dialling(_) if self.client.is_broken() => self.abort(CloseReason::ClientReset),
             Phase::Dialling(_) => Next::Wait,
             Phase::Relaying(_) => self.relay(cx),
             Phase::Lingering { .. } => self.linger(cx),

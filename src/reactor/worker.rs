@@ -34,7 +34,7 @@ use super::rules::Rules;
 use super::schedule::{Baggage, Schedule};
 use super::shared::Shared;
 use super::timers::Timer;
-use crate::io::socket::Readiness;
+use crate::io::endpoint::Readiness;
 use crate::io::token::{Kind, Token};
 use crate::outbound::dial::DialId;
 use crate::outbound::udp::OutboundUdp;

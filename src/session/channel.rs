@@ -17,7 +17,8 @@ use super::transfer::{Means, Transfer};
 use super::transforms::Encode;
 use crate::inbound::{Converted, Inbound, InboundError, Step};
 use crate::io::buf::Buf;
-use crate::io::socket::{Endpoint, Socket};
+use crate::io::endpoint::Endpoint;
+use crate::io::socket::Socket;
 
 /// Received at a time. What it decodes to fits the scratch memory together with the longest incomplete frame.
 const READ_BYTES: usize = 32 << 10;

@@ -5,8 +5,9 @@ use std::time::Instant;
 use crate::inbound::InboundError;
 use crate::io::buf::Buf;
 use crate::io::buffer_pool::{BufferPool, Held, Loan};
+use crate::io::endpoint::Endpoint;
 use crate::io::outcome::Sent;
-use crate::io::socket::{Endpoint, Socket};
+use crate::io::socket::Socket;
 use crate::io::splice::KernelPipe;
 use crate::io::tally::Tally;
 
@@ -94,7 +95,7 @@ impl Delivery {
         }
         let State::Draining(end) = &self.state else { return true };
         if *end == End::Finished {
-            sink.socket.shutdown_write();
+            sink.shutdown_write();
         }
         self.end_with(end.clone(), now);
         false
@@ -108,7 +109,7 @@ impl Delivery {
                 while !bytes.is_empty() && self.end().is_none() {
                     let taken = self.send_slice(sink, bytes.front(), now);
                     bytes.consume(taken);
-                    if !sink.writable {
+                    if !sink.is_writable() {
                         break;
                     }
                 }
@@ -132,7 +133,7 @@ impl Delivery {
     /// The same with bytes that stay where they are; returns how many were taken.
     pub(super) fn send_slice<S: Socket>(&mut self, sink: &mut Endpoint<S>, bytes: &[u8], now: Instant) -> usize {
         let mut sent = 0;
-        while sink.writable
+        while sink.is_writable()
             && let Some(rest @ [_, ..]) = bytes.get(sent..)
         {
             match sink.send(rest) {
@@ -154,7 +155,7 @@ impl Delivery {
 
     /// Sends what is in `pipe`, and owes the rest. The pipe goes back as soon as it is empty.
     pub(super) fn send_pipe<S: Socket>(&mut self, sink: &mut Endpoint<S>, mut pipe: KernelPipe, now: Instant) {
-        while pipe.held_bytes() > 0 && sink.writable {
+        while pipe.held_bytes() > 0 && sink.is_writable() {
             match sink.send_pipe(&mut pipe) {
                 Sent::Bytes(count) => {
                     self.count(count, now);
@@ -317,7 +318,7 @@ impl Delivery {
     /// Fewer unacknowledged bytes than at the last look are progress. Of the time before the first look nobody knows, so the
     /// peer has the time once more.
     pub(super) fn look<S: Socket>(&mut self, sink: &Endpoint<S>, now: Instant) {
-        let Some(bytes) = sink.socket.unacknowledged_bytes().filter(|&bytes| bytes > 0) else { return };
+        let Some(bytes) = sink.unacknowledged_bytes().filter(|&bytes| bytes > 0) else { return };
         if self.unacknowledged.replace(bytes).is_none_or(|before| bytes < before) {
             self.moved_at = now;
             self.stalled_since = self.stalled_since.map(|_| now);

@@ -67,14 +67,14 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         if end_due {
             let before = self.progress();
             if self.downlink.delivery.flush(&mut self.client, cx.means.now) {
-                self.client.socket.shutdown_write();
+                self.client.shutdown_write();
                 end_due = false;
             }
             self.count(before, cx);
         }
         let mut thrown_away = cx.means.scratch.take_input();
         let mut is_over = false;
-        while self.client.readable && read_bytes < LINGER_BYTES_MAX && !is_over {
+        while self.client.is_readable() && read_bytes < LINGER_BYTES_MAX && !is_over {
             match self.client.recv(thrown_away.spare_mut()) {
                 Recv::Bytes(count) => read_bytes += count,
                 Recv::Blocked => {}
@@ -96,7 +96,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         // Whoever is owed bytes must not take this for the end of the stream.
         let (uplink_ended, downlink_ended) =
             (self.uplink.delivery.end().is_some(), self.downlink.delivery.end().is_some());
-        let target_waits = self.uplink.owes_bytes() || (!uplink_ended && self.client.readable);
+        let target_waits = self.uplink.owes_bytes() || (!uplink_ended && self.client.is_readable());
         let target_has_more = matches!(&self.phase, Phase::Relaying(relay) if relay.has_more());
         let client_waits = self.downlink.owes_bytes() || (!downlink_ended && target_has_more);
         let before = self.progress();
@@ -105,7 +105,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             self.send_unasked(cx);
         }
         if client_waits || self.downlink.owes_bytes() {
-            self.client.socket.reset_on_close();
+            self.client.reset_on_close();
         }
         if target_waits {
             self.reset_targets();
@@ -116,7 +116,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
 
     /// Ends both sides abruptly, as one of them did.
     pub(super) fn abort(&mut self, reason: CloseReason) -> Next {
-        self.client.socket.reset_on_close();
+        self.client.reset_on_close();
         self.reset_targets();
         self.finish(reason)
     }

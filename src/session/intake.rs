@@ -9,7 +9,8 @@ use super::pause::Pause;
 use crate::io::buf::Buf;
 use crate::io::buffer_memory::RECORD_HOLD_BYTES;
 use crate::io::buffer_pool::{BufferPool, Held, Loan};
-use crate::io::socket::{Endpoint, Recv, Socket};
+use crate::io::endpoint::Endpoint;
+use crate::io::socket::{Recv, Socket};
 
 /// The longest beginning of a header that costs no buffer: it is a part of what a session is.
 const STUB_BYTES_MAX: usize = 520;
@@ -93,12 +94,12 @@ impl Intake {
         input: &mut Buf,
         pool: &BufferPool,
     ) -> Result<Received, Pause> {
-        if !self.kept_waits && !source.readable {
+        if !self.kept_waits && !source.is_readable() {
             return Err(Pause::Wait);
         }
         let is_short = !self.is_opening && !pool.may_begin();
         if is_short && !self.holds_buffers() && !(source.is_over() && pool.may_hear_farewell()) {
-            return if source.broken { Ok(Received::Failed) } else { Err(Pause::Starved) };
+            return if source.is_broken() { Ok(Received::Failed) } else { Err(Pause::Starved) };
         }
         let bytes_max = match &self.kept {
             Some(kept) if is_short => bytes_max.min(missing_bytes(kept.front())),

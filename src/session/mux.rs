@@ -27,7 +27,8 @@ use super::transfer::Transfer;
 use super::udp_leg::{Outgoing, UdpLeg};
 use super::{CloseReason, Context, GlobalId, Leg, SessionSettings, Target, User, Wish};
 use crate::io::datagram::DatagramSocket;
-use crate::io::socket::{Readiness, Socket};
+use crate::io::endpoint::Readiness;
+use crate::io::socket::Socket;
 use crate::protocol::mux;
 
 /// Sessions in one connection.

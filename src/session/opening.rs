@@ -208,7 +208,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
 
     /// Looks again whether there is memory.
     fn retry_admission(&mut self, cx: &mut Context<'_>) -> Next {
-        if self.client.broken {
+        if self.client.is_broken() {
             return self.abort(CloseReason::ClientReset);
         }
         let mut opened = Opened { rest: cx.means.scratch.take_input(), payload: cx.means.scratch.take_output() };

@@ -14,7 +14,8 @@ use super::transfer::Transfer;
 use super::view::Mode;
 use super::{Context, GlobalId, Leg, SessionSettings, Target};
 use crate::io::datagram::DatagramSocket;
-use crate::io::socket::{Endpoint, Readiness, Socket};
+use crate::io::endpoint::{Endpoint, Readiness};
+use crate::io::socket::Socket;
 
 /// What happens once the request was accepted and its target is there.
 pub(super) enum Relay<S, D> {
@@ -29,10 +30,7 @@ pub(super) enum Relay<S, D> {
 impl<S: Socket, D: DatagramSocket> Relay<S, D> {
     /// A byte stream to a target that was just connected.
     pub(super) fn stream(socket: S) -> Self {
-        let mut target = Endpoint::new(socket);
-        // A connection that was just established takes bytes; if it should not, sending tells.
-        target.writable = true;
-        Self::Stream { target }
+        Self::Stream { target: Endpoint::connected(socket) }
     }
 
     /// Something changed on one of the target-facing sockets.
@@ -129,13 +127,13 @@ impl<S: Socket, D: DatagramSocket> Relay<S, D> {
 
     /// The target has said more than was received.
     pub(super) fn has_more(&self) -> bool {
-        matches!(self, Self::Stream { target } if target.readable)
+        matches!(self, Self::Stream { target } if target.is_readable())
     }
 
     /// The client's connection broke: its targets are to see that, and not a proper end of what they were sent.
     pub(super) fn reset_targets(&mut self) {
         match self {
-            Self::Stream { target } => target.socket.reset_on_close(),
+            Self::Stream { target } => target.reset_on_close(),
             Self::Datagrams(_) => {}
             Self::Mux(mux) => mux.reset_targets(),
         }

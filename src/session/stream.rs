@@ -8,7 +8,8 @@ use super::pause::{Ending, Turn};
 use super::transfer::{End, Transfer};
 use super::transforms::{Decode, Encode};
 use super::{Context, Timeouts};
-use crate::io::socket::{Endpoint, Socket};
+use crate::io::endpoint::Endpoint;
+use crate::io::socket::Socket;
 
 /// Both directions, and then what their ends mean.
 pub(super) fn turn<S: Socket>(target: &mut Endpoint<S>, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
@@ -21,8 +22,8 @@ pub(super) fn turn<S: Socket>(target: &mut Endpoint<S>, channel: &mut Channel<'_
     let (uplink, downlink) = (uplink.delivery.end(), downlink.delivery.end());
     match verdict(uplink, downlink) {
         // Nobody reads a source that has ended, so only its event tells that it broke since.
-        Verdict::Continue if uplink.is_some() && client.broken => Err(Ending::Abrupt(CloseReason::ClientReset)),
-        Verdict::Continue if downlink == Some(&End::Finished) && target.broken => {
+        Verdict::Continue if uplink.is_some() && client.is_broken() => Err(Ending::Abrupt(CloseReason::ClientReset)),
+        Verdict::Continue if downlink == Some(&End::Finished) && target.is_broken() => {
             // No reset for the client: the end of the answer may still be on its way to it.
             Err(Ending::Settled(CloseReason::TargetReset))
         }
@@ -54,10 +55,10 @@ pub(super) fn deadline<S: Socket>(
         consider(moved_at + timeouts.half_close, CloseReason::HalfCloseTimeout);
     }
     // Whose bytes still wait may not be there any more: they are delivered as long as that goes on.
-    if client.broken && uplink.stalled_since().is_some() {
+    if client.is_broken() && uplink.stalled_since().is_some() {
         consider(moved_at + timeouts.half_close, CloseReason::ClientReset);
     }
-    if target.broken && downlink.stalled_since().is_some() {
+    if target.is_broken() && downlink.stalled_since().is_some() {
         consider(moved_at + timeouts.half_close, CloseReason::TargetReset);
     }
     for stalled in [uplink.stalled_since(), downlink.stalled_since()].into_iter().flatten() {

@@ -13,7 +13,8 @@ use super::ending::LINGER;
 use super::permits::MuxPermit;
 use super::transfer::Means;
 use crate::io::buffer_pool::Loan;
-use crate::io::socket::{Endpoint, Readiness, Recv, Socket};
+use crate::io::endpoint::{Endpoint, Readiness};
+use crate::io::socket::{Recv, Socket};
 
 /// Bytes that may wait for one target.
 const PENDING_BYTES_MAX: usize = 64 << 10;
@@ -87,7 +88,7 @@ impl<S: Socket> TcpLeg<S> {
     }
 
     pub(super) fn is_readable(&self) -> bool {
-        self.socket.as_ref().is_some_and(|socket| socket.readable)
+        self.socket.as_ref().is_some_and(Endpoint::is_readable)
     }
 
     pub(super) fn has_pending(&self) -> bool {
@@ -128,10 +129,7 @@ impl<S: Socket> TcpLeg<S> {
 
     /// The target is connected.
     pub(super) fn on_connected(&mut self, socket: S, books: &mut Books, now: Instant) {
-        let mut endpoint = Endpoint::new(socket);
-        // A connection that was just established takes bytes; if it should not, sending tells.
-        endpoint.writable = true;
-        self.socket = Some(endpoint);
+        self.socket = Some(Endpoint::connected(socket));
         self.heard_at = now;
         self.delivery.start(now);
         self.flush(books, now);
@@ -171,7 +169,7 @@ impl<S: Socket> TcpLeg<S> {
             && !self.delivery.owes_bytes()
             && let Some(socket) = &mut self.socket
         {
-            socket.socket.shutdown_write();
+            socket.shutdown_write();
             self.state = State::Lingering(now);
         }
     }
@@ -187,7 +185,7 @@ impl<S: Socket> TcpLeg<S> {
             State::Flushing => self.state = State::Over,
             State::Broken | State::Lingering(_) | State::Over => return,
         }
-        socket.readable = true;
+        socket.listen_on();
     }
 
     /// The client ended the session. Nothing more is passed on to it; what it sent before still goes out.
@@ -201,7 +199,7 @@ impl<S: Socket> TcpLeg<S> {
 
     /// Receives a chunk for the client.
     pub(super) fn recv(&mut self, into: &mut [u8], now: Instant) -> Heard {
-        let Some(socket) = self.socket.as_mut().filter(|socket| socket.readable) else { return Heard::Nothing };
+        let Some(socket) = self.socket.as_mut().filter(Endpoint::is_readable) else { return Heard::Nothing };
         match socket.recv(into) {
             Recv::Bytes(count) => {
                 self.heard_at = now;
@@ -245,7 +243,7 @@ impl<S: Socket> TcpLeg<S> {
     /// end.
     fn stop_listening(&mut self) {
         if let Some(socket) = &mut self.socket {
-            socket.readable = false;
+            socket.stop_listening();
         }
         if matches!(self.state, State::Lingering(_)) {
             self.state = State::Over;
@@ -255,7 +253,7 @@ impl<S: Socket> TcpLeg<S> {
     /// Makes its end abrupt, as the target's connection was.
     pub(super) fn reset(&mut self) {
         if let Some(socket) = &mut self.socket {
-            socket.socket.reset_on_close();
+            socket.reset_on_close();
         }
     }
 }

@@ -15,8 +15,9 @@ pub use super::scratch::Scratch;
 use crate::inbound::{Converted, HEADROOM_BYTES, InboundError};
 use crate::io::buf::Buf;
 use crate::io::buffer_pool::{BufferPool, Loan};
+use crate::io::endpoint::Endpoint;
 use crate::io::random::Random;
-use crate::io::socket::{Endpoint, Recv, Socket};
+use crate::io::socket::{Recv, Socket};
 use crate::io::splice::PipePool;
 use crate::io::tally::Tally;
 
@@ -112,7 +113,7 @@ impl Transfer {
     ) -> Option<Result<(), Pause>> {
         let pipes = means.pipes.filter(|_| self.may_splice(source, transform))?;
         // A pipe needs no memory of ours, so it is also the way on when that runs out.
-        if !(self.is_bulk || means.pool.read_bytes_max() < PROBE_BYTES) || !source.readable {
+        if !(self.is_bulk || means.pool.read_bytes_max() < PROBE_BYTES) || !source.is_readable() {
             return None;
         }
         let mut pipe = pipes.take()?;

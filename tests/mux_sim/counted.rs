@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use vless_rust::io::socket::Readiness;
+use vless_rust::io::endpoint::Readiness;
 use vless_rust::session::Leg;
 use vless_rust::session::close::CloseReason;
 

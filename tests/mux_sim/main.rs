@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use vless_rust::io::buffer_pool::BufferPool;
 use vless_rust::io::datagram::{DatagramSocket, RecvFrom, SendTo};
+use vless_rust::io::endpoint::Readiness;
 use vless_rust::io::random::Random;
-use vless_rust::io::socket::{Readiness, Recv, Send, Socket};
+use vless_rust::io::socket::{Recv, Sent, Socket};
 use vless_rust::io::splice::KernelPipe;
 use vless_rust::session::allowance::Allowance;
 use vless_rust::session::close::CloseReason;
@@ -71,27 +72,27 @@ impl Socket for Stream {
         Recv::Bytes(count)
     }
 
-    fn send(&mut self, bytes: &[u8]) -> Send {
+    fn send(&mut self, bytes: &[u8]) -> Sent {
         let mut wire = self.0.borrow_mut();
         assert!(!wire.saw_shutdown, "sent behind the end");
         if wire.is_reset {
-            return Send::Failed;
+            return Sent::Failed;
         }
         let count = bytes.len().min(wire.room);
         if count == 0 {
             wire.wants_write = true;
-            return Send::Blocked;
+            return Sent::Blocked;
         }
         wire.room -= count;
         wire.sent.extend_from_slice(&bytes[..count]);
-        Send::Bytes(count)
+        Sent::Bytes(count)
     }
 
     fn recv_pipe(&mut self, _: &mut KernelPipe, _: usize) -> Option<Recv> {
         unreachable!("there are no pipes here")
     }
 
-    fn send_pipe(&mut self, _: &mut KernelPipe) -> Send {
+    fn send_pipe(&mut self, _: &mut KernelPipe) -> Sent {
         unreachable!("there are no pipes here")
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use vless_rust::io::buffer_memory::BufferMemory;
 use vless_rust::io::buffer_pool::{BufferPool, Loan};
-use vless_rust::io::socket::Readiness;
+use vless_rust::io::endpoint::Readiness;
 use vless_rust::session::{Leg, Wish};
 
 use super::{Datagrams, Net, USER, World};

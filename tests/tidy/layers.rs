@@ -48,6 +48,12 @@ const RULES: &[Rule] = &[
         must_not_name: &["rustls", "slab", "log", "std::thread", "Instant", "SystemTime"],
     },
     Rule {
+        // It tells its owner the address that a client connected to.
+        place: "io::endpoint",
+        may_use: &["io"],
+        must_not_name: &["mio", "rustls", "socket2", "nix", "slab", "log", "std::thread", "Instant", "SystemTime"],
+    },
+    Rule {
         // Splicing is a matter of sockets and pipes.
         place: "io::splice",
         may_use: &["io"],

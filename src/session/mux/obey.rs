@@ -74,7 +74,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             match obeyed {
                 Ok(Stop::Rest(_)) => {}
                 // Nobody receives from a client that has to wait, so only its event tells that it is gone.
-                Ok(Stop::Pause(Pause::Wait)) if channel.client.broken => {
+                Ok(Stop::Pause(Pause::Wait)) if channel.client.is_broken() => {
                     return Err(Ending::Abrupt(CloseReason::ClientReset));
                 }
                 Ok(Stop::Pause(pause)) => return Ok(pause),

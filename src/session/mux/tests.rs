@@ -13,7 +13,7 @@ use crate::io::buffer_memory::BufferMemory;
 use crate::io::buffer_pool::{BUFFER_BYTES_MAX, BufferPool, Loan};
 use crate::io::datagram::{RecvFrom, SendTo};
 use crate::io::random::Random;
-use crate::io::socket::{Recv, Send};
+use crate::io::socket::{Recv, Sent};
 use crate::io::splice::KernelPipe;
 use crate::session::allowance::Allowance;
 use crate::session::intake::{Intake, Rest};
@@ -46,20 +46,20 @@ impl Socket for Stream {
         self.0.borrow_mut().incoming.pop_front().unwrap_or(Recv::Blocked)
     }
 
-    fn send(&mut self, bytes: &[u8]) -> Send {
+    fn send(&mut self, bytes: &[u8]) -> Sent {
         let mut wire = self.0.borrow_mut();
         let count = bytes.len().min(wire.room);
         wire.room -= count;
         wire.taken += count;
-        if count == 0 { Send::Blocked } else { Send::Bytes(count) }
+        if count == 0 { Sent::Blocked } else { Sent::Bytes(count) }
     }
 
     fn recv_pipe(&mut self, _: &mut KernelPipe, _: usize) -> Option<Recv> {
         None
     }
 
-    fn send_pipe(&mut self, _: &mut KernelPipe) -> Send {
-        Send::Failed
+    fn send_pipe(&mut self, _: &mut KernelPipe) -> Sent {
+        Sent::Failed
     }
 
     fn shutdown_write(&mut self) {

@@ -10,7 +10,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use vless_rust::io::socket::{Readiness, Recv, Send, Socket};
+use vless_rust::io::endpoint::Readiness;
+use vless_rust::io::socket::{Recv, Sent, Socket};
 use vless_rust::io::splice::KernelPipe;
 
 use super::rng::Rng;
@@ -198,21 +199,21 @@ impl Link {
         Err(Recv::Blocked)
     }
 
-    fn room_to_send(&mut self, wanted: usize) -> Result<usize, Send> {
+    fn room_to_send(&mut self, wanted: usize) -> Result<usize, Sent> {
         self.polled_while_blocked += usize::from(self.write_blocked && !self.pending.writable);
         if self.shut {
-            return Err(Send::Refused);
+            return Err(Sent::Refused);
         }
         if self.reset_arrived {
             let reported = std::mem::replace(&mut self.reset_reported, true);
-            return Err(if reported || self.end_arrived { Send::Refused } else { Send::Failed });
+            return Err(if reported || self.end_arrived { Sent::Refused } else { Sent::Failed });
         }
         let room = self.room();
         let late = room > 0 && self.rng.percent(self.manners.block_chance);
         if room == 0 || late {
             self.write_blocked = true;
             self.pending.writable |= late;
-            return Err(Send::Blocked);
+            return Err(Sent::Blocked);
         }
         Ok(self.rng.up_to(self.manners.send_max).min(room).min(wanted))
     }
@@ -240,13 +241,13 @@ impl Socket for SimSocket {
         }
     }
 
-    fn send(&mut self, bytes: &[u8]) -> Send {
+    fn send(&mut self, bytes: &[u8]) -> Sent {
         assert!(!bytes.is_empty(), "sent nothing");
         let mut link = self.0.borrow_mut();
         match link.room_to_send(bytes.len()) {
             Ok(count) => {
                 link.going.extend_from_slice(&bytes[..count]);
-                Send::Bytes(count)
+                Sent::Bytes(count)
             }
             Err(outcome) => outcome,
         }
@@ -270,13 +271,13 @@ impl Socket for SimSocket {
         }
     }
 
-    fn send_pipe(&mut self, pipe: &mut KernelPipe) -> Send {
+    fn send_pipe(&mut self, pipe: &mut KernelPipe) -> Sent {
         let mut link = self.0.borrow_mut();
         match link.room_to_send(pipe.held_bytes()) {
             Ok(count) => {
                 let mut bytes = vec![0; count];
                 let outcome = pipe.drain_into(&mut bytes);
-                if let Send::Bytes(count) = outcome {
+                if let Sent::Bytes(count) = outcome {
                     link.going.extend_from_slice(&bytes[..count]);
                 }
                 outcome

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use vless_rust::io::buffer_pool::BufferPool;
 use vless_rust::io::datagram::NoDatagrams;
+use vless_rust::io::endpoint::Readiness;
 use vless_rust::io::random::Random;
-use vless_rust::io::socket::Readiness;
 use vless_rust::io::splice::PipePool;
 use vless_rust::io::timer::TimerWheel;
 use vless_rust::io::token::Token;
