@@ -21,7 +21,6 @@ mod timers;
 mod worker;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -138,9 +137,4 @@ impl Drop for Running {
         self.inbox.close();
         self.shared.end_worker();
     }
-}
-
-/// Where the listeners really listen, for one worker's list: what port 0 became.
-pub fn local_addresses(listeners: &[StdListener]) -> io::Result<Vec<SocketAddr>> {
-    listeners.iter().map(StdListener::local_addr).collect()
 }

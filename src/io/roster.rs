@@ -91,6 +91,14 @@ impl<T> Roster<T> {
         self.page(0, self.slots.len())
     }
 
+    /// All things, in the order of their indexes.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().filter_map(|slot| match slot {
+            Slot::Taken { value, .. } => Some(value),
+            Slot::Free { .. } => None,
+        })
+    }
+
     /// All tokens, in the order of their indexes.
     pub fn tokens(&self) -> Vec<Token> {
         self.iter().map(|(token, _)| token).collect()

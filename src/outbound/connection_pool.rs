@@ -6,7 +6,7 @@
 //!
 //! It knows no session, and reaches sockets only through a [`Connector`], so the same code runs on simulated ones.
 //!
-//! Invariants: a spare is in its target's list of ready ones, or being connected and in its count, and in the slab once;
+//! Invariants: a spare is in its target's list of ready ones, or being connected and in its count, and in the roster once;
 //! handing over takes it out of both. Spares, ready and connecting, never exceed the room given by
 //! [`ConnectionPool::set_room`].
 
@@ -23,12 +23,11 @@ pub use self::settings::PoolSettings;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use slab::Slab;
-
 use self::target::Standing;
 use self::targets::Targets;
+use crate::io::roster::Roster;
 use crate::io::sockopt::is_shortage;
-use crate::io::token::{Kind, Token, next_generation};
+use crate::io::token::{Kind, Token};
 use crate::stats::Counters;
 
 /// The leg that marks a dial's token as a spare's. Connection attempts of dials have much lower ones.
@@ -51,8 +50,7 @@ pub struct ConnectionPool<S> {
     /// `None`: no spares are kept; what is known of targets still orders the addresses of names.
     settings: Option<PoolSettings>,
     targets: Targets,
-    spares: Slab<Spare<S>>,
-    generation: u32,
+    spares: Roster<Spare<S>>,
     connecting: usize,
     /// Spares that may be there now, at most `settings.spares_max`.
     room: usize,
@@ -62,7 +60,6 @@ pub struct ConnectionPool<S> {
 
 struct Spare<S> {
     address: SocketAddr,
-    generation: u32,
     socket: S,
     /// When connecting began, or ended.
     since: Instant,
@@ -74,8 +71,8 @@ impl<S> ConnectionPool<S> {
     /// An empty pool; without settings it stays empty.
     pub fn new(settings: Option<PoolSettings>) -> Self {
         let room = settings.as_ref().map_or(0, |settings| settings.spares_max);
-        let (targets, spares) = (Targets::default(), Slab::new());
-        Self { settings, targets, spares, generation: 0, connecting: 0, room, is_closed: false }
+        let (targets, spares) = (Targets::default(), Roster::new(Kind::Dial));
+        Self { settings, targets, spares, connecting: 0, room, is_closed: false }
     }
 
     /// Obeys other settings from now on, `None`: keeps no spares. Those beyond and those that may not be are closed; what
@@ -94,11 +91,11 @@ impl<S> ConnectionPool<S> {
         let room = if was_enabled { self.room } else { figures.spares_max };
         self.settings = settings;
         self.set_room(room, cx.counters);
-        for index in 0..self.spares.capacity() {
-            let Some(address) = self.spares.get(index).map(|spare| spare.address) else { continue };
+        for token in self.spares.tokens() {
+            let Some(address) = self.spares.get(token).map(|spare| spare.address) else { continue };
             let is_named = self.targets.find(address).is_some_and(|target| target.named_spares(cx.now) > 0);
             if !is_named && !cx.connector.permits(address) {
-                self.close(index, &cx.counters.spares_closed_unneeded, cx.counters);
+                self.close(token, &cx.counters.spares_closed_unneeded, cx.counters);
             }
         }
         self.publish(cx.counters);
@@ -134,7 +131,7 @@ impl<S> ConnectionPool<S> {
         let target = self.targets.find(address)?;
         let usable = settings.usable(target, cx.now);
         let mut taken = None;
-        while let Some(spare) = target.idle.pop_front().and_then(|index| self.spares.try_remove(index)) {
+        while let Some(spare) = target.idle.pop_front().and_then(|token| self.spares.remove(token)) {
             let age = cx.now.saturating_duration_since(spare.since);
             if age > usable {
                 cx.counters.spares_closed_too_old.add(1);
@@ -189,45 +186,39 @@ impl<S> ConnectionPool<S> {
         }
         let Some(target) = self.targets.entry(address, cx.now) else { return };
         target.keep_warm(spares, until);
-        let token = self.next_token();
-        if cx.connector.watch(&mut socket, token).is_err() {
+        let Some(vacancy) = self.spares.vacancy() else { return };
+        if cx.connector.watch(&mut socket, vacancy.token().with_leg(SPARE_LEG)).is_err() {
             return;
         }
         cx.counters.spare_attempts.add(1);
         cx.counters.spares_connected.add(1);
-        let spare = Spare {
+        target.idle.push_back(vacancy.insert(Spare {
             address,
-            generation: token.generation(),
             socket,
             since: cx.now,
             is_connected: true,
             checked: cx.now,
-        };
-        let index = self.spares.insert(spare);
-        if let Some(target) = self.targets.find(address) {
-            target.idle.push_back(index);
-        }
+        }));
         self.refill(address, cx);
         self.publish(cx.counters);
     }
 
     /// Something happened on the socket of a spare.
     pub fn on_event<C: Connector<Socket = S>>(&mut self, token: Token, cx: &mut PoolContext<'_, C>) {
-        let index = token.index();
-        let Some(spare) = self.spares.get_mut(index).filter(|spare| spare.generation == token.generation()) else {
-            return;
-        };
+        // Spares are known by their token without a leg.
+        let token = token.with_leg(0);
+        let Some(spare) = self.spares.get(token) else { return };
         if spare.is_connected {
-            self.check(index, cx);
+            self.check(token, cx);
         } else {
             match cx.connector.state(&spare.socket) {
                 ConnectState::Pending => {}
                 ConnectState::Connected => {
-                    self.on_spare_connected(index, cx);
+                    self.on_spare_connected(token, cx);
                     // What came together with the connection has no event of its own.
-                    self.check(index, cx);
+                    self.check(token, cx);
                 }
-                ConnectState::Failed => self.on_spare_failed(index, cx),
+                ConnectState::Failed => self.on_spare_failed(token, cx),
             }
         }
         self.publish(cx.counters);
@@ -236,12 +227,12 @@ impl<S> ConnectionPool<S> {
     /// The wake-up that [`ConnectionPool::next_tick`] asked for: closes what is too old or not needed, renews what is.
     pub fn on_tick<C: Connector<Socket = S>>(&mut self, cx: &mut PoolContext<'_, C>) {
         let Some(settings) = self.settings.clone() else { return };
-        for index in 0..self.spares.capacity() {
-            let Some(spare) = self.spares.get(index) else { continue };
+        for token in self.spares.tokens() {
+            let Some(spare) = self.spares.get(token) else { continue };
             let (address, age) = (spare.address, cx.now.saturating_duration_since(spare.since));
             if !spare.is_connected {
                 if age >= settings.connect_timeout {
-                    self.on_spare_failed(index, cx);
+                    self.on_spare_failed(token, cx);
                 }
                 continue;
             }
@@ -252,12 +243,12 @@ impl<S> ConnectionPool<S> {
             let is_surplus = target.idle.len() + target.connecting > wanted;
             // The estimate goes up and down by one or two: what it wants again soon is not closed for that.
             if is_surplus && (wanted == 0 || age >= usable / 2) {
-                self.close(index, &cx.counters.spares_closed_unneeded, cx.counters);
+                self.close(token, &cx.counters.spares_closed_unneeded, cx.counters);
             } else if age > usable {
-                self.close(index, &cx.counters.spares_closed_too_old, cx.counters);
+                self.close(token, &cx.counters.spares_closed_too_old, cx.counters);
                 self.refill(address, cx);
             } else if is_due {
-                self.check(index, cx);
+                self.check(token, cx);
             }
         }
         self.publish(cx.counters);
@@ -268,8 +259,8 @@ impl<S> ConnectionPool<S> {
         (!self.spares.is_empty()).then_some(now + TICK)
     }
 
-    fn on_spare_connected<C: Connector<Socket = S>>(&mut self, index: usize, cx: &mut PoolContext<'_, C>) {
-        let Some(spare) = self.spares.get_mut(index) else { return };
+    fn on_spare_connected<C: Connector<Socket = S>>(&mut self, token: Token, cx: &mut PoolContext<'_, C>) {
+        let Some(spare) = self.spares.get_mut(token) else { return };
         let connect_time = cx.now.saturating_duration_since(spare.since);
         spare.is_connected = true;
         spare.since = cx.now;
@@ -278,22 +269,22 @@ impl<S> ConnectionPool<S> {
         cx.counters.spares_connected.add(1);
         if let Some(target) = self.targets.find(spare.address) {
             target.connecting -= 1;
-            target.idle.push_back(index);
+            target.idle.push_back(token);
             target.on_connected(connect_time);
         }
     }
 
-    fn on_spare_failed<C: Connector<Socket = S>>(&mut self, index: usize, cx: &mut PoolContext<'_, C>) {
-        let Some(address) = self.spares.get(index).map(|spare| spare.address) else { return };
-        self.close(index, &cx.counters.spare_failures, cx.counters);
+    fn on_spare_failed<C: Connector<Socket = S>>(&mut self, token: Token, cx: &mut PoolContext<'_, C>) {
+        let Some(address) = self.spares.get(token).map(|spare| spare.address) else { return };
+        self.close(token, &cx.counters.spare_failures, cx.counters);
         if let Some(target) = self.targets.find(address) {
             target.on_failed(cx.now);
         }
     }
 
     /// Looks at a ready spare: closes a dead one, and learns what that says about its target.
-    fn check<C: Connector<Socket = S>>(&mut self, index: usize, cx: &mut PoolContext<'_, C>) {
-        let Some(spare) = self.spares.get_mut(index) else { return };
+    fn check<C: Connector<Socket = S>>(&mut self, token: Token, cx: &mut PoolContext<'_, C>) {
+        let Some(spare) = self.spares.get_mut(token) else { return };
         spare.checked = cx.now;
         let (address, age) = (spare.address, cx.now.saturating_duration_since(spare.since));
         let Some(target) = self.targets.find(address) else { return };
@@ -302,7 +293,7 @@ impl<S> ConnectionPool<S> {
             Waiting::Bytes => target.on_spoke_first(cx.now),
             Waiting::Ended => {
                 target.on_spare_died(age, cx.now);
-                self.close(index, &cx.counters.spares_closed_by_target, cx.counters);
+                self.close(token, &cx.counters.spares_closed_by_target, cx.counters);
                 self.refill(address, cx);
             }
         }
@@ -324,13 +315,11 @@ impl<S> ConnectionPool<S> {
         }
         while missing > 0 && self.spares.len() < self.room {
             missing -= 1;
-            let token = self.next_token();
+            let Some(vacancy) = self.spares.vacancy() else { return };
             cx.counters.spare_attempts.add(1);
-            match cx.connector.connect(address, token) {
+            match cx.connector.connect(address, vacancy.token().with_leg(SPARE_LEG)) {
                 Ok(socket) => {
-                    let generation = token.generation();
-                    let (since, checked) = (cx.now, cx.now);
-                    self.spares.insert(Spare { address, generation, socket, since, is_connected: false, checked });
+                    vacancy.insert(Spare { address, socket, since: cx.now, is_connected: false, checked: cx.now });
                     self.connecting += 1;
                     if let Some(target) = self.targets.find(address) {
                         target.connecting += 1;
@@ -346,12 +335,6 @@ impl<S> ConnectionPool<S> {
                 }
             }
         }
-    }
-
-    /// The token of the spare that is inserted next.
-    fn next_token(&mut self) -> Token {
-        self.generation = next_generation(self.generation);
-        Token::new(Kind::Dial, self.generation, self.spares.vacant_key(), SPARE_LEG)
     }
 
     fn publish(&self, counters: &Counters) {

@@ -35,7 +35,6 @@ use std::sync::Arc;
 
 use mio::Registry;
 use mio::net::TcpStream;
-use slab::Slab;
 
 use self::families::Families;
 use self::outcome::Outcomes;
@@ -48,7 +47,8 @@ use super::context::DialContext;
 use super::policy::judge::Judge;
 use super::resolve::{Family, Resolver};
 use crate::io::alarm::Alarm;
-use crate::io::token::{Kind, Token, next_generation};
+use crate::io::roster::Roster;
+use crate::io::token::{Kind, Token};
 use crate::session::{Host, Target};
 
 /// The leg of news about addresses; those of attempts are lower, those of the pool higher.
@@ -60,8 +60,7 @@ pub struct Dialer {
     part: Part,
     judge: Rc<Judge>,
     resolver: Resolver,
-    dials: Slab<Dial>,
-    generation: u32,
+    dials: Roster<Dial>,
     finished: Outcomes<Finished>,
     resolved: Outcomes<Resolved>,
     families: Families,
@@ -90,8 +89,7 @@ impl Dialer {
         Self {
             judge: Rc::new(Judge::new(Arc::clone(&rules.policy), rules.bind)),
             resolver: Resolver::new(rules.resolver.clone()),
-            dials: Slab::new(),
-            generation: 0,
+            dials: Roster::new(Kind::Dial),
             finished: Outcomes::default(),
             resolved: Outcomes::default(),
             families: Families::default(),
@@ -129,35 +127,39 @@ impl Dialer {
     }
 
     /// Starts to dial `target`. The outcome comes out of [`Dialer::take_finished`], maybe already after this call, with
-    /// `owner` beside it.
-    pub fn dial(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> DialId {
+    /// `owner` beside it. `None`: no token is left for one more dial.
+    pub fn dial(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> Option<DialId> {
         cx.counters.dials_started.add(1);
         self.start(Authority::Client(owner), target, Purpose::Connect, cx)
     }
 
     /// As [`Dialer::dial`], for a target that the operator named as a fallback: the policy, which is for targets of clients,
     /// refuses only the server's own listeners.
-    pub fn dial_fallback(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> DialId {
+    pub fn dial_fallback(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> Option<DialId> {
         cx.counters.dials_started.add(1);
         self.start(Authority::Fallback(owner), target, Purpose::Connect, cx)
     }
 
     /// Looks up an address of `target` that may be sent to, without connecting: of the preferred family if there is one.
     /// The outcome comes out of [`Dialer::take_resolved`], maybe already after this call.
-    pub fn resolve(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> DialId {
+    pub fn resolve(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> Option<DialId> {
         self.start(Authority::Client(owner), target, Purpose::Address, cx)
     }
 
-    fn start(&mut self, authority: Authority, target: &Target, purpose: Purpose, cx: &mut DialContext<'_>) -> DialId {
-        self.generation = next_generation(self.generation);
+    fn start(
+        &mut self,
+        authority: Authority,
+        target: &Target,
+        purpose: Purpose,
+        cx: &mut DialContext<'_>,
+    ) -> Option<DialId> {
         self.judge.grow_old(cx.now);
         let families = self.families(cx.now);
         let preferred = families.first().copied().unwrap_or(Family::V4);
-        let index = self.dials.insert(Dial {
+        let token = self.dials.insert(Dial {
             authority,
             target: target.clone(),
             purpose,
-            generation: self.generation,
             started: cx.now,
             deadline: cx.now + self.rules.connect_timeout,
             alarm: Alarm::default(),
@@ -168,15 +170,14 @@ impl Dialer {
             failure: None,
             unroutable: None,
             reached_address: false,
-        });
-        let token = Token::new(Kind::Dial, self.generation, index, 0);
+        })?;
         match &target.host {
             Host::Ip(ip) => self.on_address(token, *ip, cx.now),
             Host::Name(name) => self.look_up(token, name, families, cx),
         }
         self.drive(token, cx);
         self.deliver_answers(cx);
-        DialId(token)
+        Some(DialId(token))
     }
 
     /// A socket of a dial or a look-up is ready. Which readiness does not matter: the socket itself says what happened.
@@ -232,7 +233,7 @@ impl Dialer {
     fn drive(&mut self, token: Token, cx: &mut DialContext<'_>) {
         loop {
             self.choose_family(token, cx.now);
-            let Some(dial) = self.find(token) else { return };
+            let Some(dial) = self.dials.get_mut(token) else { return };
             match dial.race.next(cx.now) {
                 Step::Attempt(ip) => self.attempt(token, ip, cx),
                 Step::Wait(at) => {
@@ -242,9 +243,5 @@ impl Dialer {
                 Step::Exhausted => return self.on_exhausted(token, cx),
             }
         }
-    }
-
-    fn find(&mut self, token: Token) -> Option<&mut Dial> {
-        self.dials.get_mut(token.index()).filter(|dial| dial.generation == token.generation())
     }
 }

@@ -100,12 +100,15 @@ impl Routes {
         self.known.clear();
     }
 
-    /// Forgets answers that are too old.
-    pub fn grow_old(&mut self, now: Instant) {
-        if self.forgot_at.is_none_or(|at| now.saturating_duration_since(at) >= MEMORY) {
+    /// Forgets answers that are too old. True if that is the only way in which changes of this machine's addresses are
+    /// noticed.
+    pub fn grow_old(&mut self, now: Instant) -> bool {
+        let is_old = self.forgot_at.is_none_or(|at| now.saturating_duration_since(at) >= MEMORY);
+        if is_old {
             self.forgot_at = Some(now);
             self.known.clear();
         }
+        is_old && matches!(self.kernel, Kernel::Probed)
     }
 
     /// Whether addresses of this machine changed since the last call; if so, every answer is forgotten.

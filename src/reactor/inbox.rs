@@ -5,8 +5,10 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use mio::{Poll, Waker};
 
@@ -55,7 +57,8 @@ struct Letters {
     rules: Option<Arc<Rules>>,
     words: VecDeque<Word>,
     requests: VecDeque<Request>,
-    ends: VecDeque<End>,
+    drain: Option<Duration>,
+    stops: bool,
     /// The worker has ended.
     is_closed: bool,
 }
@@ -104,9 +107,12 @@ impl Inbox {
         true
     }
 
-    /// Tells the worker to end, however full the inbox is. There are two ends at the most.
+    /// Tells the worker to end, however full the inbox is. Of two drains the later one counts.
     pub(super) fn end(&self, end: End) {
-        self.leave(|letters| letters.ends.push_back(end));
+        self.leave(|letters| match end {
+            End::Drain(timeout) => letters.drain = Some(timeout),
+            End::Stop => letters.stops = true,
+        });
     }
 
     /// What could not be left so far, because the inbox was full or its worker had ended.
@@ -117,8 +123,11 @@ impl Inbox {
     /// What comes first, for the worker: an end, rules, what other workers say, requests in their order.
     pub(super) fn take(&self) -> Option<Mail> {
         let mut letters = self.lock();
-        if let Some(end) = letters.ends.pop_front() {
-            return Some(Mail::End(end));
+        if mem::take(&mut letters.stops) {
+            return Some(Mail::End(End::Stop));
+        }
+        if let Some(timeout) = letters.drain.take() {
+            return Some(Mail::End(End::Drain(timeout)));
         }
         if let Some(rules) = letters.rules.take() {
             return Some(Mail::Rules(rules));
@@ -131,7 +140,7 @@ impl Inbox {
 
     /// The worker has ended: nothing is taken in any more, and whoever waits for an answer hears that there is none.
     pub(super) fn close(&self) {
-        let left = std::mem::replace(&mut *self.lock(), Letters { is_closed: true, ..Letters::default() });
+        let left = mem::replace(&mut *self.lock(), Letters { is_closed: true, ..Letters::default() });
         drop(left);
     }
 
@@ -157,7 +166,6 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use super::*;
     use crate::io::token::Kind;
@@ -184,10 +192,12 @@ mod tests {
             accepted += 1;
         }
         assert_eq!((accepted, inbox.refused()), (REQUESTS_MAX, 1));
-        inbox.end(End::Drain(Duration::ZERO));
-        inbox.end(End::Stop);
-        assert!(matches!(inbox.take(), Some(Mail::End(End::Drain(_)))), "the end does not wait for its turn");
-        assert!(matches!(inbox.take(), Some(Mail::End(End::Stop))));
+        for seconds in 0..10 {
+            inbox.end(End::Drain(Duration::from_secs(seconds)));
+            inbox.end(End::Stop);
+        }
+        assert!(matches!(inbox.take(), Some(Mail::End(End::Stop))), "the end does not wait for its turn");
+        assert!(matches!(inbox.take(), Some(Mail::End(End::Drain(timeout))) if timeout == Duration::from_secs(9)));
         assert_eq!(std::iter::from_fn(|| inbox.take()).count(), REQUESTS_MAX);
     }
 

@@ -135,7 +135,7 @@ impl Baggage for Errands {
 impl Worker {
     pub(super) fn new(Unstarted { poll, inbox, door }: Unstarted, parts: Parts) -> Self {
         let stock = Stock::new(&parts.shared, parts.splice);
-        let targets = Targets::new(&parts);
+        let targets = Targets::new(&parts, poll.registry());
         let base = Base::new(parts);
         Self {
             poll,

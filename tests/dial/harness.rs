@@ -66,14 +66,14 @@ impl Reactor {
     pub(crate) fn dial(&mut self, target: &Target) -> DialId {
         self.dials += 1;
         let owner = Token::new(Kind::Session, 1, self.dials, 1);
-        self.with_context(|dialer, cx| dialer.dial(owner, target, cx))
+        self.with_context(|dialer, cx| dialer.dial(owner, target, cx)).expect("a token is left")
     }
 
     /// Starts a look-up without a connect.
     pub(crate) fn resolve(&mut self, target: &Target) -> DialId {
         self.dials += 1;
         let owner = Token::new(Kind::Session, 1, self.dials, 1);
-        self.with_context(|dialer, cx| dialer.resolve(owner, target, cx))
+        self.with_context(|dialer, cx| dialer.resolve(owner, target, cx)).expect("a token is left")
     }
 
     /// Looks up and waits for the outcome.

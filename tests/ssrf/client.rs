@@ -87,7 +87,8 @@ impl Spelling {
     }
 }
 
-fn packet(payload: &[u8]) -> Vec<u8> {
+/// A datagram as the UDP command carries it.
+pub(crate) fn packet(payload: &[u8]) -> Vec<u8> {
     [&(payload.len() as u16).to_be_bytes()[..], payload].concat()
 }
 

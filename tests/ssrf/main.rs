@@ -7,14 +7,15 @@ mod client;
 mod names;
 mod stage;
 
+use std::io::Write;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::unix::net::UnixListener;
 
 use vless_rust::session::close::CloseReason;
 
-use client::{Spelling, WAYS, Way, read_to_end};
+use client::{Spelling, WAYS, Way, packet, read_to_end};
 use names::{NameServer, name_of};
-use stage::{Server, Trap, in_own_network, wait_until};
+use stage::{Server, Trap, in_own_network, ip, wait_until};
 
 /// Addresses that no client may reach.
 const PROTECTED: &str = "127.0.0.1 127.9.9.9 0.0.0.0 10.0.0.1 172.16.0.1 192.168.0.1 100.64.0.1 100.100.100.200 \
@@ -181,6 +182,20 @@ fn demand_for_protected_addresses_opens_no_spare_connection() {
         let totals = server.totals();
         assert_eq!((totals.spare_attempts, totals.dial_attempts, trap.caught()), (0, 0, (0, 0)));
         assert_eq!(totals.dials_refused_by_policy, 180);
+    });
+}
+
+#[test]
+fn an_address_that_becomes_this_machines_own_is_refused_to_datagrams_under_way() {
+    in_own_network("an_address_that_becomes_this_machines_own_is_refused_to_datagrams_under_way", || {
+        let (names, trap) = (NameServer::start(), Trap::set());
+        let server = Server::start(false, names.address);
+        let mut client = Way::Udp.ask(&server, &Spelling::Ip([11, 22, 33, 44].into()), trap.port);
+        wait_until("the policy lets it go, and there is no route", || server.totals().udp_dropped_by_kernel == 1);
+        ip(&["address", "add", "11.22.33.44/32", "dev", "lo"]);
+        client.write_all(&packet(b"hello")).unwrap();
+        wait_until("the policy is asked anew", || server.totals().udp_dropped_by_policy == 1);
+        assert_eq!(trap.caught(), (0, 0));
     });
 }
 

@@ -90,7 +90,8 @@ pub(crate) fn in_own_network(name: &str, body: fn()) {
     eprintln!("not run, for it needs root or user namespaces, and `ip`");
 }
 
-fn ip(arguments: &[&str]) {
+/// Gives this machine an address, or takes it away.
+pub(crate) fn ip(arguments: &[&str]) {
     assert!(Command::new("ip").args(arguments).status().unwrap().success(), "ip {arguments:?}");
 }
 

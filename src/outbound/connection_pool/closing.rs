@@ -1,13 +1,14 @@
 //! Which spares are closed when, other than by age and demand: for room, for new settings, at the end.
 
 use super::ConnectionPool;
+use crate::io::token::Token;
 use crate::stats::{Counter, Counters};
 
 impl<S> ConnectionPool<S> {
     /// Closes all spares: none of them is what would be opened now.
     pub fn close_unneeded(&mut self, counters: &Counters) {
-        for index in 0..self.spares.capacity() {
-            self.close(index, &counters.spares_closed_unneeded, counters);
+        for token in self.spares.tokens() {
+            self.close(token, &counters.spares_closed_unneeded, counters);
         }
         self.publish(counters);
     }
@@ -24,14 +25,14 @@ impl<S> ConnectionPool<S> {
 
     /// Closes up to `count` spares because something else needs their descriptors; true if there was one.
     pub fn give_up(&mut self, count: usize, counters: &Counters) -> bool {
-        let indexes: Vec<usize> = self.spares.iter().map(|(index, _)| index).take(count).collect();
-        for &index in &indexes {
-            self.close(index, &counters.spares_closed_for_room, counters);
+        let tokens: Vec<_> = self.spares.iter().map(|(token, _)| token).take(count).collect();
+        for &token in &tokens {
+            self.close(token, &counters.spares_closed_for_room, counters);
         }
-        if !indexes.is_empty() {
+        if !tokens.is_empty() {
             self.publish(counters);
         }
-        !indexes.is_empty()
+        !tokens.is_empty()
     }
 
     /// Closes all spares and opens no more. Dials still count as misses.
@@ -41,11 +42,11 @@ impl<S> ConnectionPool<S> {
     }
 
     /// Drops a spare, which closes its socket in order, and counts that; one that was not connected yet is a failure.
-    pub(super) fn close(&mut self, index: usize, reason: &Counter, counters: &Counters) {
-        let Some(spare) = self.spares.try_remove(index) else { return };
+    pub(super) fn close(&mut self, token: Token, reason: &Counter, counters: &Counters) {
+        let Some(spare) = self.spares.remove(token) else { return };
         if let Some(target) = self.targets.find(spare.address) {
             if spare.is_connected {
-                target.idle.retain(|&one| one != index);
+                target.idle.retain(|&one| one != token);
             } else {
                 target.connecting -= 1;
             }

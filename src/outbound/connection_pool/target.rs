@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::demand::{Demand, TURN};
+use crate::io::token::Token;
 
 /// A spare is handed out while it is at most so old: web servers close silent connections after 20 to 60 s, and a spare
 /// that dies at hand-over fails a request that would have worked.
@@ -30,8 +31,8 @@ const SERVER_FIRST_PORTS: &[u16] =
 #[derive(Debug, Default)]
 pub struct Target {
     pub demand: Demand,
-    /// Indexes of its spares that are ready, the oldest in front.
-    pub idle: VecDeque<usize>,
+    /// Its spares that are ready, the oldest in front.
+    pub idle: VecDeque<Token>,
     /// Its spares that are being connected.
     pub connecting: usize,
     /// Moving average.

@@ -210,10 +210,8 @@ fn a_target_that_ends_spares_is_left_alone() {
     for round in 0..20 {
         let opened = world.network.opened;
         world.network.ended.extend(0..=opened);
-        let tokens: Vec<_> = world.pool.spares.iter().map(|(index, spare)| (index, spare.generation)).collect();
-        for (index, generation) in tokens {
-            let token = Token::new(Kind::Dial, generation, index, SPARE_LEG);
-            world.with(|pool, cx| pool.on_event(token, cx));
+        for token in world.pool.spares.tokens() {
+            world.with(|pool, cx| pool.on_event(token.with_leg(SPARE_LEG), cx));
         }
         world.dial(address(1));
         world.pass(Duration::from_secs(1));
@@ -239,8 +237,8 @@ fn a_target_that_speaks_first_keeps_its_bytes_and_gets_no_more_spares() {
     let opened = world.network.opened;
     world.network.speaking.insert(opened);
     world.pass(Duration::from_millis(100));
-    let (index, generation) = world.pool.spares.iter().map(|(index, spare)| (index, spare.generation)).next().unwrap();
-    world.with(|pool, cx| pool.on_event(Token::new(Kind::Dial, generation, index, SPARE_LEG), cx));
+    let token = world.pool.spares.tokens()[0].with_leg(SPARE_LEG);
+    world.with(|pool, cx| pool.on_event(token, cx));
     assert_eq!(world.dial(address(1)).expect("bytes that nobody read are fine").id, opened);
     world.pass(Duration::from_secs(1));
     assert!(world.dial(address(1)).is_none());
@@ -393,7 +391,7 @@ fn a_million_dials_never_get_a_connection_twice_or_of_another_target() {
                 let spare = world.pool.spares.iter().nth(random.below(20) as usize);
                 if let Some((token, id)) = spare
                     .filter(|(_, spare)| spare.is_connected)
-                    .map(|(index, spare)| (Token::new(Kind::Dial, spare.generation, index, SPARE_LEG), spare.socket.id))
+                    .map(|(token, spare)| (token.with_leg(SPARE_LEG), spare.socket.id))
                 {
                     world.network.ended.insert(id);
                     world.with(|pool, cx| pool.on_event(token, cx));

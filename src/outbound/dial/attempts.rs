@@ -18,8 +18,7 @@ use crate::outbound::routes::Way;
 impl Dialer {
     /// The only place from which a target is connected to.
     pub(super) fn attempt(&mut self, token: Token, ip: IpAddr, cx: &mut DialContext<'_>) {
-        let dial = self.dials.get_mut(token.index()).filter(|dial| dial.generation == token.generation());
-        let Some(dial) = dial else { return };
+        let Some(dial) = self.dials.get_mut(token) else { return };
         let address = canonical(SocketAddr::new(ip, dial.target.port));
         match self.judge.check(address).or_else(|refusal| dial.authority.pardon(refusal)) {
             Ok(()) => {}
@@ -47,13 +46,13 @@ impl Dialer {
     }
 
     fn connect(&mut self, token: Token, address: SocketAddr, cx: &mut DialContext<'_>) {
-        let Some(dial) = self.find(token) else { return };
+        let Some(dial) = self.dials.get_mut(token) else { return };
         let leg = dial.next_leg;
         dial.next_leg += 1;
         match self.open(address, token.with_leg(leg), cx) {
             Ok(socket) => {
                 cx.counters.dial_attempts.add(1);
-                let Some(dial) = self.find(token) else { return };
+                let Some(dial) = self.dials.get_mut(token) else { return };
                 dial.attempts.push(Attempt { leg, socket, address, started: cx.now });
             }
             Err(error) if DialError::from(&error) == DialError::NoDescriptors => {
@@ -73,7 +72,7 @@ impl Dialer {
     }
 
     pub(super) fn on_attempt_event(&mut self, token: Token, cx: &mut DialContext<'_>) {
-        let Some(dial) = self.find(token) else { return };
+        let Some(dial) = self.dials.get_mut(token) else { return };
         let Some(place) = dial.attempts.iter().position(|attempt| attempt.leg == token.leg()) else { return };
         match socket::progress(&dial.attempts[place].socket) {
             Progress::Pending => {}
@@ -98,7 +97,7 @@ impl Dialer {
             return self.on_attempt_without_descriptor(token, cx);
         }
         self.on_failed(address, error, cx.now);
-        let Some(dial) = self.find(token) else { return };
+        let Some(dial) = self.dials.get_mut(token) else { return };
         dial.note(error);
         dial.race.on_attempt_failed(cx.now);
     }

@@ -26,7 +26,7 @@ impl Dialer {
     }
 
     pub(super) fn on_wake_up(&mut self, token: Token, cx: &mut DialContext<'_>) {
-        let Some(dial) = self.find(token) else { return };
+        let Some(dial) = self.dials.get_mut(token) else { return };
         if !dial.alarm.fired(cx.now) {
             return;
         }
@@ -43,7 +43,7 @@ impl Dialer {
     }
 
     pub(super) fn finish(&mut self, token: Token, result: Result<Dialed, DialError>, cx: &mut DialContext<'_>) {
-        if self.find(token).is_some_and(|dial| dial.purpose == Purpose::Address) {
+        if self.dials.get(token).is_some_and(|dial| dial.purpose == Purpose::Address) {
             // A look-up connects to nothing, so it can only have failed.
             return self.finish_resolved(token, Err(result.err().unwrap_or(DialError::NoAddress)), cx);
         }
@@ -103,7 +103,7 @@ impl Dialer {
 
     /// No address is left to try, to wait for or to hope for.
     pub(super) fn on_exhausted(&mut self, token: Token, cx: &mut DialContext<'_>) {
-        let Some(dial) = self.find(token) else { return };
+        let Some(dial) = self.dials.get_mut(token) else { return };
         if let Some(address) = dial.unroutable {
             // A route may come up while its socket is there.
             return self.finish_resolved(token, Ok(address), cx);
@@ -120,8 +120,7 @@ impl Dialer {
 
     /// Takes a dial out and leaves its look-ups.
     fn remove(&mut self, token: Token) -> Option<Dial> {
-        self.find(token)?;
-        let dial = self.dials.try_remove(token.index())?;
+        let dial = self.dials.remove(token)?;
         for (_, lookup) in &dial.lookups {
             self.resolver.leave(*lookup, token.with_leg(0));
         }

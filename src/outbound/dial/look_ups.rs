@@ -22,7 +22,7 @@ impl Dialer {
 
     pub(super) fn look_up(&mut self, token: Token, name: &str, families: &[Family], cx: &mut DialContext<'_>) {
         for &family in families {
-            let Some(dial) = self.find(token) else { return };
+            let Some(dial) = self.dials.get_mut(token) else { return };
             dial.race.expect(family);
             self.ask(token, name, family, cx);
         }
@@ -30,7 +30,7 @@ impl Dialer {
 
     /// A look-up had no descriptor, and now there are some.
     pub(super) fn ask_again(&mut self, token: Token, family: Family, cx: &mut DialContext<'_>) {
-        let Some(dial) = self.find(token) else { return };
+        let Some(dial) = self.dials.get_mut(token) else { return };
         if let Host::Name(name) = dial.target.host.clone() {
             self.ask(token, &name, family, cx);
         }
@@ -40,7 +40,7 @@ impl Dialer {
         match self.resolver.ask(name, family, token, cx) {
             Asked::Ready(answer) => self.on_answer(token, family, answer, cx.now),
             Asked::Waiting(lookup) => {
-                if let Some(dial) = self.find(token) {
+                if let Some(dial) = self.dials.get_mut(token) {
                     dial.lookups.push((family, lookup));
                 }
             }
@@ -50,7 +50,7 @@ impl Dialer {
     /// Passes on what the resolver found, which may start and end dials.
     pub(super) fn deliver_answers(&mut self, cx: &mut DialContext<'_>) {
         while let Some(Answered { waiter, family, answer }) = self.resolver.next_answer() {
-            let Some(dial) = self.find(waiter) else { continue };
+            let Some(dial) = self.dials.get_mut(waiter) else { continue };
             dial.lookups.retain(|(awaited, _)| *awaited != family);
             if answer == Err(ResolveError::NoDescriptors) {
                 self.short.push((waiter, Wanting::LookUp(family)));
@@ -62,8 +62,7 @@ impl Dialer {
     }
 
     pub(super) fn on_answer(&mut self, token: Token, family: Family, answer: Answer, now: Instant) {
-        let dial = self.dials.get_mut(token.index()).filter(|dial| dial.generation == token.generation());
-        let Some(dial) = dial else { return };
+        let Some(dial) = self.dials.get_mut(token) else { return };
         match answer {
             Ok(addresses) => {
                 let mut addresses = addresses.to_vec();
@@ -82,7 +81,7 @@ impl Dialer {
     /// The target is an address already.
     pub(super) fn on_address(&mut self, token: Token, ip: IpAddr, now: Instant) {
         let bind = self.rules.bind;
-        let Some(dial) = self.find(token) else { return };
+        let Some(dial) = self.dials.get_mut(token) else { return };
         let ip = ip.to_canonical();
         if bind.is_some_and(|source| source.is_ipv4() != ip.is_ipv4()) {
             return dial.note(DialError::Unreachable);

@@ -71,15 +71,14 @@ impl Dialer {
     /// Closes the oldest attempt of each of the dials that have most: it had a delay of the race for itself and got no
     /// answer. Its address goes to the end of the race. False if every dial has one attempt at most.
     pub fn give_up_slow_attempts(&mut self) -> bool {
-        let dials = self.dials.iter_mut().map(|(_, dial)| dial);
-        let mut dials: Vec<_> = dials.filter(|dial| dial.attempts.len() > 1).collect();
+        let mut dials: Vec<_> = self.dials.iter_mut().filter(|dial| dial.attempts.len() > 1).collect();
         dials.sort_by_key(|dial| Reverse(dial.attempts.len()));
         dials.truncate(ATTEMPTS_PER_SHORTAGE);
         dials.iter_mut().filter_map(|dial| dial.give_up_oldest_attempt()).count() > 0
     }
 
     pub(super) fn on_attempt_without_descriptor(&mut self, token: Token, cx: &mut DialContext<'_>) {
-        let Some(dial) = self.find(token) else { return };
+        let Some(dial) = self.dials.get_mut(token) else { return };
         dial.note(DialError::NoDescriptors);
         dial.race.on_attempt_failed(cx.now);
         // No other address would fare better; attempts under way keep their chance.

@@ -50,8 +50,7 @@ impl Dialer {
     /// preferred one's best address failed of late or has no route, and, if the operator prefers none, where only the other has a spare.
     pub(super) fn choose_family(&mut self, token: Token, now: Instant) {
         let prefer = self.rules.prefer;
-        let dial = self.dials.get_mut(token.index()).filter(|dial| dial.generation == token.generation());
-        let Some(dial) = dial else { return };
+        let Some(dial) = self.dials.get_mut(token) else { return };
         let Some((preferred, other)) = dial.race.choice() else { return };
         let standing = |ip| match self.judge.way(ip) {
             Way::Nowhere => Standing::Resting,

@@ -17,7 +17,6 @@ pub(super) struct Dial {
     pub authority: Authority,
     pub target: Target,
     pub purpose: Purpose,
-    pub generation: u32,
     pub started: Instant,
     pub deadline: Instant,
     pub alarm: Alarm,

@@ -52,7 +52,9 @@ impl Judge {
 
     /// Has routes looked up again from time to time.
     pub fn grow_old(&self, now: Instant) {
-        self.routes.borrow_mut().grow_old(now);
+        if self.routes.borrow_mut().grow_old(now) {
+            self.begin_edition();
+        }
     }
 
     /// A number that changes whenever an answer may have changed.

@@ -8,8 +8,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use slab::Slab;
-
 use super::cache::{self, Cache};
 use super::hosts::Hosts;
 use super::message::{Content, is_askable};
@@ -17,7 +15,8 @@ use super::query::{Ask, Plan, Query, Step, Transport, Verdict};
 use super::quirks::Quirks;
 use super::{Answer, Family, Question, ResolveError, normalized};
 use crate::io::random::Random;
-use crate::io::token::{Kind, Token, next_generation};
+use crate::io::roster::Roster;
+use crate::io::token::{Kind, Token};
 use crate::stats::Counters;
 
 /// How long a server that kept silent while another one answered is asked last.
@@ -74,12 +73,11 @@ pub struct Lookups {
     limits: Limits,
     hosts: Arc<Hosts>,
     cache: Cache,
-    under_way: Slab<Lookup>,
-    by_question: HashMap<Question, usize>,
+    under_way: Roster<Lookup>,
+    by_question: HashMap<Question, Token>,
     waiters: usize,
     penalties: Vec<(SocketAddr, Instant)>,
     quirks: Quirks,
-    generation: u32,
     random: Random,
     actions: VecDeque<Action>,
     answers: VecDeque<Answered>,
@@ -87,7 +85,6 @@ pub struct Lookups {
 
 struct Lookup {
     query: Query,
-    generation: u32,
     started: Instant,
     waiters: Waiters,
 }
@@ -125,12 +122,11 @@ impl Lookups {
             limits,
             hosts,
             cache: Cache::new(limits.cache_entries_max),
-            under_way: Slab::new(),
+            under_way: Roster::new(Kind::Resolve),
             by_question: HashMap::new(),
             waiters: 0,
             penalties: Vec::new(),
             quirks: Quirks::default(),
-            generation: 0,
             random: Random::new(),
             actions: VecDeque::new(),
             answers: VecDeque::new(),
@@ -155,29 +151,29 @@ impl Lookups {
         if shared.is_none() && self.under_way.len() >= self.limits.lookups_max {
             self.give_up_oldest(now, counters);
         }
-        let index = match shared {
-            Some(index) => {
-                counters.dns_coalesced.add(1);
-                index
-            }
-            None => self.start(question, now, counters),
+        let id = if shared.is_some() {
+            counters.dns_coalesced.add(1);
+            shared
+        } else {
+            self.start(question, now, counters)
         };
-        let Some(lookup) = self.under_way.get_mut(index) else {
+        let Some(id) = id else { return Asked::Ready(Err(ResolveError::Busy)) };
+        let Some(lookup) = self.under_way.get_mut(id) else {
             return Asked::Ready(Err(ResolveError::ServerFailure));
         };
         self.waiters += usize::from(lookup.waiters.join(waiter));
-        Asked::Waiting(token(lookup, index))
+        Asked::Waiting(id)
     }
 
     /// `waiter` does not want the answer any more. The look-up goes on, for the cache.
     pub fn leave(&mut self, id: Token, waiter: Token) {
-        let has_left = self.find(id).is_some_and(|lookup| lookup.waiters.leave(waiter));
+        let has_left = self.under_way.get_mut(id).is_some_and(|lookup| lookup.waiters.leave(waiter));
         self.waiters -= usize::from(has_left);
     }
 
     /// A whole message came in for try `try_number` of a look-up.
     pub fn on_message(&mut self, id: Token, try_number: usize, message: &[u8], now: Instant, counters: &Counters) {
-        let Some(lookup) = self.find(id) else { return };
+        let Some(lookup) = self.under_way.get_mut(id) else { return };
         match lookup.query.on_message(try_number, message, now) {
             Verdict::Taken | Verdict::Misunderstood => {}
             Verdict::Truncated => counters.dns_truncated.add(1),
@@ -191,7 +187,7 @@ impl Lookups {
 
     /// The socket of try `try_number` failed.
     pub fn on_error(&mut self, id: Token, try_number: usize, error: ResolveError, now: Instant, counters: &Counters) {
-        let Some(lookup) = self.find(id) else { return };
+        let Some(lookup) = self.under_way.get_mut(id) else { return };
         lookup.query.on_error(try_number, error, now);
         self.poll(id, now, counters);
     }
@@ -256,28 +252,21 @@ impl Lookups {
         Some(answer)
     }
 
-    fn start(&mut self, question: Question, now: Instant, counters: &Counters) -> usize {
+    /// Begins a look-up, which may have ended when this returns. `None`: no token is left for it.
+    fn start(&mut self, question: Question, now: Instant, counters: &Counters) -> Option<Token> {
         let plan = Plan { servers: self.servers_in_order(now), ..self.plan };
-        self.generation = next_generation(self.generation);
         let query = Query::new(question.clone(), plan, self.quirks.clone(), now);
-        let index = self.under_way.insert(Lookup {
-            query,
-            generation: self.generation,
-            started: now,
-            waiters: Waiters::default(),
-        });
-        self.by_question.insert(question, index);
-        if let Some(id) = self.under_way.get(index).map(|lookup| token(lookup, index)) {
-            self.poll(id, now, counters);
-        }
-        index
+        let id = self.under_way.insert(Lookup { query, started: now, waiters: Waiters::default() })?;
+        self.by_question.insert(question, id);
+        self.poll(id, now, counters);
+        Some(id)
     }
 
     /// Makes room for a look-up: the one that has waited longest ends. A server that answers does so within a fraction of
     /// the time that a silent one is waited for, so this strikes who asks for names that nobody answers, and not others.
     fn give_up_oldest(&mut self, now: Instant, counters: &Counters) {
         let oldest = self.under_way.iter().min_by_key(|(_, lookup)| lookup.started);
-        if let Some(id) = oldest.map(|(index, lookup)| token(lookup, index)) {
+        if let Some(id) = oldest.map(|(id, _)| id) {
             counters.dns_refused_busy.add(1);
             self.finish(id, Err(ResolveError::Busy), now, counters);
         }
@@ -291,15 +280,9 @@ impl Lookups {
         servers
     }
 
-    fn find(&mut self, id: Token) -> Option<&mut Lookup> {
-        self.under_way.get_mut(id.index()).filter(|lookup| lookup.generation == id.generation())
-    }
-
     fn poll(&mut self, id: Token, now: Instant, counters: &Counters) {
         loop {
-            let Some(lookup) = self.under_way.get_mut(id.index()).filter(|l| l.generation == id.generation()) else {
-                return;
-            };
+            let Some(lookup) = self.under_way.get_mut(id) else { return };
             match lookup.query.poll(now, &mut self.random) {
                 Step::Ask(ask) => {
                     counters.dns_queries.add(1);
@@ -312,7 +295,7 @@ impl Lookups {
     }
 
     fn finish(&mut self, id: Token, outcome: Result<Content, ResolveError>, now: Instant, counters: &Counters) {
-        let Some(lookup) = self.under_way.try_remove(id.index()) else { return };
+        let Some(lookup) = self.under_way.remove(id) else { return };
         let question = lookup.query.question().clone();
         self.by_question.remove(&question);
         self.judge_servers(&lookup.query, now);
@@ -345,10 +328,6 @@ impl Lookups {
             }
         }
     }
-}
-
-fn token(lookup: &Lookup, index: usize) -> Token {
-    Token::new(Kind::Resolve, lookup.generation, index, 0)
 }
 
 /// The answer for those who wait and how long to keep it; shortage of descriptors says nothing about the name.

@@ -29,10 +29,15 @@ pub(super) struct Targets {
 }
 
 impl Targets {
-    pub(super) fn new(parts: &Parts) -> Self {
+    /// The dialer hears of addresses of this machine that come or go.
+    pub(super) fn new(parts: &Parts, registry: &Registry) -> Self {
         let part = Part { worker: parts.number, workers: parts.shared.workers };
+        let dialer = Dialer::new(Arc::clone(&parts.rules.dial), part);
+        if let Err(error) = dialer.watch_addresses(registry) {
+            log::warn!("worker {}: changes of this machine's addresses cannot be watched: {error}", parts.number);
+        }
         Self {
-            dialer: Dialer::new(Arc::clone(&parts.rules.dial), part),
+            dialer,
             warm_up: parts.warm_up.clone(),
             registry: None,
             shortage_shared_at: None,

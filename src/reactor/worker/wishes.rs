@@ -102,9 +102,15 @@ impl Worker {
         });
     }
 
-    fn note_dial(&mut self, session: Token, leg: Leg, dial: DialId) {
-        if let Some(errands) = self.schedule.baggage(session) {
-            errands.dials.push((leg, dial));
+    fn note_dial(&mut self, session: Token, leg: Leg, dial: Option<DialId>) {
+        if let Some(dial) = dial {
+            if let Some(errands) = self.schedule.baggage(session) {
+                errands.dials.push((leg, dial));
+            }
+        } else {
+            let mut lent = self.stock.lend(&mut self.base);
+            let failure = DialFailure::NoResources;
+            self.schedule.call(session, &mut lent, |session, cx| session.on_dial_failed(leg, failure, cx));
         }
     }
 
