@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::session::permits::{MuxPermit, UdpPermit};
 
-/// A socket and its permits, given back when it is closed; shared only between a session and the table of Global IDs.
+/// A socket and its permits, which are given back when it is closed. Only a session and the table of Global IDs share it.
 #[derive(Debug)]
 pub struct BoundSocket {
     socket: UdpSocket,
@@ -20,7 +20,7 @@ impl BoundSocket {
     /// Binds to an ephemeral port: of `source`, or of every address of both families.
     ///
     /// # Errors
-    /// As the kernel gives them: out of descriptors or ports, or `source` is not an address of this machine.
+    /// Those of the kernel: out of descriptors or ports, or `source` is not an address of this machine.
     pub fn bind(source: Option<IpAddr>, permit: UdpPermit, mux_permit: Option<MuxPermit>) -> io::Result<Self> {
         let socket = match source {
             Some(ip) => bind(SocketAddr::new(ip, 0))?,

@@ -1,14 +1,17 @@
 //! Connected, never-used spare connections to targets in steady demand, of one worker.
 //!
-//! A socket that carried one byte belongs to the session that used it; this pool holds only sockets on which nothing was
-//! sent and from which nothing was read, and looks at each once more before it hands it over. It keeps what the demand
-//! of each address justifies ([`demand`]) within its limits, and closes what demand, age or a shortage say.
+//! A socket that carried one byte belongs to the session that used it. This pool holds only sockets on which nothing was
+//! sent and from which nothing was read. It looks at each once more before it hands it over. It keeps as many as the demand
+//! for each address justifies ([`demand`]) within its limits. It closes those that demand, age or a shortage do not leave
+//! room for.
 //!
-//! It knows no session, and reaches sockets only through a [`Connector`], so the same code runs on simulated ones.
+//! It knows no session. It reaches sockets only through a [`Connector`], so the same code runs on simulated ones.
 //!
-//! Invariants: a spare is in its target's list of ready ones, or being connected and in its count, and in the roster once;
-//! handing over takes it out of both. Spares, ready and connecting, never exceed the room given by
-//! [`ConnectionPool::set_room`].
+//! Invariants:
+//!
+//! - A spare is in the roster once. It is also in its target's list of ready ones, or else in its target's count of those
+//!   being connected. Handing over takes it out of both.
+//! - Spares, ready and connecting, never exceed the room given by [`ConnectionPool::set_room`].
 
 mod closing;
 mod connector;
@@ -47,7 +50,7 @@ pub struct PoolContext<'a, C> {
 
 /// The spares of one worker.
 pub struct ConnectionPool<S> {
-    /// `None`: no spares are kept; what is known of targets still orders the addresses of names.
+    /// `None`: no spares are kept. What is known of targets still orders the addresses of names.
     settings: Option<PoolSettings>,
     targets: Targets,
     spares: Roster<Spare<S>>,
@@ -68,15 +71,15 @@ struct Spare<S> {
 }
 
 impl<S> ConnectionPool<S> {
-    /// An empty pool; without settings it stays empty.
+    /// An empty pool. Without settings it stays empty.
     pub fn new(settings: Option<PoolSettings>) -> Self {
         let room = settings.as_ref().map_or(0, |settings| settings.spares_max);
         let (targets, spares) = (Targets::default(), Roster::new(Kind::Dial));
         Self { settings, targets, spares, connecting: 0, room, is_closed: false }
     }
 
-    /// Obeys other settings from now on, `None`: keeps no spares. Those beyond and those that may not be are closed; what
-    /// is known of targets stays.
+    /// Obeys other settings from now on. `None`: keeps no spares. Spares beyond the new limits and those that are not
+    /// permitted any more are closed. What is known of targets stays.
     pub fn adopt<C: Connector<Socket = S>>(&mut self, settings: Option<PoolSettings>, cx: &mut PoolContext<'_, C>) {
         if self.is_closed {
             return;
@@ -148,8 +151,8 @@ impl<S> ConnectionPool<S> {
         taken
     }
 
-    /// A session was given a connection to `address`; `connect_time` is what it took, `None` for a spare. Demand may
-    /// justify new spares now.
+    /// A session was given a connection to `address`. `connect_time` is what it took, `None` for a spare. Demand may justify
+    /// new spares now.
     pub fn on_dialled<C: Connector<Socket = S>>(
         &mut self,
         address: SocketAddr,
@@ -172,7 +175,7 @@ impl<S> ConnectionPool<S> {
         }
     }
 
-    /// The operator named a target that has this address; `socket` was connected to it and becomes its first spare.
+    /// The operator named a target that has this address. `socket` was connected to it and becomes its first spare.
     pub fn keep_warm<C: Connector<Socket = S>>(
         &mut self,
         address: SocketAddr,
@@ -224,7 +227,8 @@ impl<S> ConnectionPool<S> {
         self.publish(cx.counters);
     }
 
-    /// The wake-up that [`ConnectionPool::next_tick`] asked for: closes what is too old or not needed, renews what is.
+    /// The wake-up that [`ConnectionPool::next_tick`] asked for has come. Closes spares that are too old or not needed, and
+    /// opens others for those that are needed.
     pub fn on_tick<C: Connector<Socket = S>>(&mut self, cx: &mut PoolContext<'_, C>) {
         let Some(settings) = self.settings.clone() else { return };
         for token in self.spares.tokens() {
@@ -241,7 +245,7 @@ impl<S> ConnectionPool<S> {
             let usable = settings.usable(target, cx.now);
             let wanted = settings.wanted(target, address.port(), cx.now);
             let is_surplus = target.idle.len() + target.connecting > wanted;
-            // The estimate goes up and down by one or two: what it wants again soon is not closed for that.
+            // The estimate goes up and down by one or two. A spare that it will want again soon is not closed for that.
             if is_surplus && (wanted == 0 || age >= usable / 2) {
                 self.close(token, &cx.counters.spares_closed_unneeded, cx.counters);
             } else if age > usable {

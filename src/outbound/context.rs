@@ -12,6 +12,7 @@ use crate::stats::Counters;
 pub struct DialContext<'a> {
     pub registry: &'a Registry,
     pub timers: &'a mut TimerWheel<Token>,
+    /// Read once per turn of the worker.
     pub now: Instant,
     pub counters: &'a Counters,
 }

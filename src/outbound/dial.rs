@@ -1,13 +1,18 @@
 //! From a target to a connected socket: look-up, destination policy, happy eyeballs, one deadline over all of it.
 //!
-//! The [`Dialer`] belongs to one worker and never blocks. It owns the resolver and all connects under way; it knows no
-//! session, only the token of whom to answer. The reactor hands it the events and wake-ups of [`Kind::Dial`] and
-//! [`Kind::Resolve`], makes room for it where descriptors are short, and then takes what has finished.
+//! The [`Dialer`] belongs to one worker and never blocks. It owns the resolver and all connects under way. It knows no
+//! session, only the token of whom to answer.
 //!
-//! Invariants: an address is connected to only in `Dialer::attempt`, behind the policy's check, or by the connection
-//! pool, which knows addresses from there. Every dial ends exactly once, in [`Finished`], [`Resolved`] or by
-//! [`Dialer::cancel`]. A dial holds at most four sockets and ends at its deadline, so the number of dials is bounded by
-//! what sessions may ask for at a time.
+//! The worker hands it the events and wake-ups of [`Kind::Dial`] and [`Kind::Resolve`], and makes room for it where
+//! descriptors are short. After every call the worker takes what has finished.
+//!
+//! Invariants:
+//!
+//! - An address is connected to only in `Dialer::attempt`, behind the policy's check, or by the connection pool, which
+//!   knows addresses from there.
+//! - Every dial ends exactly once: in [`Finished`], in [`Resolved`] or by [`Dialer::cancel`].
+//! - A dial holds at most four sockets and ends at its deadline. So the number of dials is bounded by what sessions may
+//!   ask for at a time.
 
 mod attempts;
 mod connector;
@@ -51,7 +56,7 @@ use crate::io::roster::Roster;
 use crate::io::token::{Kind, Token};
 use crate::session::{Host, Target};
 
-/// The leg of news about addresses; those of attempts are lower, those of the pool higher.
+/// The leg of news about this machine's addresses. The legs of attempts are lower, those of the pool higher.
 const ADDRESSES_LEG: usize = TICK_LEG - 1;
 
 /// All dials of one worker.
@@ -71,20 +76,21 @@ pub struct Dialer {
     short: Vec<(Token, Wanting)>,
 }
 
-/// Which worker of how many: its part of figures that are meant for the process.
+/// Which worker of how many. It decides the worker's part of figures that are meant for the process.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
+    /// The worker's number, below `workers`.
     pub worker: usize,
     pub workers: usize,
 }
 
 impl Part {
-    /// There is one worker, to whom all belongs.
+    /// The only worker.
     pub const WHOLE: Self = Self { worker: 0, workers: 1 };
 }
 
 impl Dialer {
-    /// Opens nothing but the socket by which the kernel is asked about routes.
+    /// A dialer without dials. It opens nothing but the socket by which the kernel is asked about routes.
     pub fn new(rules: Arc<DialRules>, part: Part) -> Self {
         Self {
             judge: Rc::new(Judge::new(Arc::clone(&rules.policy), rules.bind)),
@@ -102,7 +108,7 @@ impl Dialer {
         }
     }
 
-    /// Hears of addresses of this machine that come or go while the dialer is there.
+    /// Makes the dialer hear of addresses of this machine that come or go.
     ///
     /// # Errors
     /// When the kernel cannot watch one more descriptor.
@@ -110,9 +116,9 @@ impl Dialer {
         self.judge.watch(registry, Token::new(Kind::Dial, 0, 0, ADDRESSES_LEG))
     }
 
-    /// Obeys `rules` from now on: dials and look-ups that begin, spares, and every UDP socket that asks this dialer's
-    /// [`Judge`]. Dials under way keep their deadline and the addresses they know, but each further address is judged by
-    /// the new policy.
+    /// Obeys `rules` from now on. They hold for dials and look-ups that begin, for spares, and for every UDP socket that
+    /// asks this dialer's [`Judge`]. Dials under way keep their deadline and the addresses they know. Each further address
+    /// is judged by the new policy.
     pub fn adopt(&mut self, rules: Arc<DialRules>, cx: &mut DialContext<'_>) {
         self.judge.adopt(Arc::clone(&rules.policy), rules.bind);
         self.resolver.adopt(&rules.resolver);
@@ -126,22 +132,22 @@ impl Dialer {
         self.with_pool(cx, |pool, cx| pool.adopt(share, cx));
     }
 
-    /// Starts to dial `target`. The outcome comes out of [`Dialer::take_finished`], maybe already after this call, with
-    /// `owner` beside it. `None`: no token is left for one more dial.
+    /// Starts to dial `target`. The outcome comes out of [`Dialer::take_finished`] with `owner` beside it, maybe already
+    /// after this call. `None`: no token is left for one more dial.
     pub fn dial(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> Option<DialId> {
         cx.counters.dials_started.add(1);
         self.start(Authority::Client(owner), target, Purpose::Connect, cx)
     }
 
-    /// As [`Dialer::dial`], for a target that the operator named as a fallback: the policy, which is for targets of clients,
-    /// refuses only the server's own listeners.
+    /// As [`Dialer::dial`], for a target that the operator named as a fallback. The policy is for targets of clients. Of
+    /// such a target it refuses only the server's own listeners.
     pub fn dial_fallback(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> Option<DialId> {
         cx.counters.dials_started.add(1);
         self.start(Authority::Fallback(owner), target, Purpose::Connect, cx)
     }
 
-    /// Looks up an address of `target` that may be sent to, without connecting: of the preferred family if there is one.
-    /// The outcome comes out of [`Dialer::take_resolved`], maybe already after this call.
+    /// Looks up an address of `target` that may be sent to, without connecting. It is one of the preferred family if there
+    /// is any. The outcome comes out of [`Dialer::take_resolved`], maybe already after this call.
     pub fn resolve(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> Option<DialId> {
         self.start(Authority::Client(owner), target, Purpose::Address, cx)
     }
@@ -180,7 +186,8 @@ impl Dialer {
         Some(DialId(token))
     }
 
-    /// A socket of a dial or a look-up is ready. Which readiness does not matter: the socket itself says what happened.
+    /// A socket of a dial or a look-up is ready. Which readiness does not matter, because the socket itself says what
+    /// happened.
     pub fn on_event(&mut self, token: Token, cx: &mut DialContext<'_>) {
         match token.kind() {
             Kind::Resolve => self.resolver.on_event(token, cx),
@@ -193,7 +200,8 @@ impl Dialer {
     }
 
     /// A wake-up of a dial or a look-up came out of the wheel, maybe too early or for one that is gone.
-    /// `cx.now` must not be earlier than the instant the wheel was asked to expire at: a wake-up that seems to come too
+    ///
+    /// `cx.now` must not be earlier than the instant the wheel was asked to expire at. A wake-up that seems to come too
     /// early is taken for a stale one.
     pub fn on_timer(&mut self, token: Token, cx: &mut DialContext<'_>) {
         match token.kind() {
@@ -205,17 +213,17 @@ impl Dialer {
         self.deliver_answers(cx);
     }
 
-    /// The next outcome; to be taken until there is none after every other call.
+    /// The next outcome of a dial. The worker takes them until there is none, after every other call.
     pub fn take_finished(&mut self) -> Option<Finished> {
         self.finished.pop()
     }
 
-    /// The next outcome of a look-up; to be taken like those of dials.
+    /// The next outcome of a look-up. They are taken like those of dials.
     pub fn take_resolved(&mut self) -> Option<Resolved> {
         self.resolved.pop()
     }
 
-    /// The policy that dials obey, as it is at any time, for those who reach targets in another way.
+    /// The judge that dials ask, for those who reach targets in another way.
     pub fn judge(&self) -> Rc<Judge> {
         Rc::clone(&self.judge)
     }

@@ -1,11 +1,13 @@
 //! XUDP's Global IDs: UDP sockets that outlive the connection they were opened through, for the whole process.
 //!
-//! A client that reconnects names its socket by an id of its own; the new connection, on whichever worker, goes on with
-//! the same socket, so the peers see the same address and port. A socket that nobody holds is kept for a grace of 60 s.
+//! A client that reconnects names its socket by an id of its own. The new connection, on whichever worker, goes on with
+//! the same socket. So the peers see the same address and port. A socket that nobody holds is kept for a grace of 60 s.
 //!
-//! The table is locked when a session opens or closes such a socket, never per datagram, and never across a system
-//! call. It is bounded; ids beyond get an ordinary socket. Ids are kept per user: whoever guesses another user's id gains
-//! nothing. A user who may have no more sockets gives up the one that has been without connection for the longest time.
+//! The table is locked when a session opens or closes such a socket, never per datagram, and never across a system call.
+//! It is bounded. Sessions beyond get an ordinary socket.
+//!
+//! Ids are kept per user: whoever guesses another user's id gains nothing. A user who may have no more sockets gives up
+//! the one that has been without connection for the longest time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +17,7 @@ use super::bound_socket::BoundSocket;
 use crate::io::token::Token;
 use crate::session::GlobalId;
 
-/// How long a socket without connection is kept; the sweep makes it up to twice that, as with Xray.
+/// How long a socket without connection is kept. The sweep makes it up to twice that, as with Xray.
 pub const GRACE: Duration = Duration::from_mins(1);
 
 /// Ids known at the same time.
@@ -49,7 +51,7 @@ struct Table {
 #[derive(Debug)]
 struct Entry {
     socket: Arc<BoundSocket>,
-    /// The claim that counts; claims it has overtaken change nothing any more.
+    /// The claim that counts. Claims it has overtaken change nothing any more.
     claim: u64,
     state: State,
 }
@@ -85,7 +87,7 @@ impl GlobalIds {
         Some((Arc::clone(&entry.socket), Claim::new(self, key, number), previous))
     }
 
-    /// Enters a new socket under `key`; `None` when the table is full.
+    /// Enters a new socket under `key`. `None` when the table is full.
     pub fn enter(self: &Arc<Self>, key: Key, holder: Holder, socket: &Arc<BoundSocket>) -> Option<Claim> {
         let mut table = self.lock();
         if table.len >= IDS_MAX && table.entry(key).is_none() {
@@ -100,7 +102,7 @@ impl GlobalIds {
         Some(Claim::new(self, key, number))
     }
 
-    /// Closes the sockets that nobody has claimed for the grace; true while ids are left.
+    /// Closes the sockets that nobody has claimed for the grace. True while ids are left.
     pub fn sweep(&self, now: Instant) -> bool {
         let mut table = self.lock();
         let mut expired = Vec::new();
@@ -116,7 +118,7 @@ impl GlobalIds {
         is_left
     }
 
-    /// Closes the socket of `user` that nobody has claimed for the longest time; false when there is none.
+    /// Closes the socket of `user` that nobody has claimed for the longest time. False when there is none.
     pub fn give_up_oldest(&self, user: [u8; 16]) -> bool {
         let mut table = self.lock();
         let Some(entries) = table.users.get(&user) else { return false };

@@ -1,7 +1,7 @@
 //! Connections to Unix sockets of this machine: fallbacks may be reached that way.
 //!
-//! A stream socket of the Unix family is read, written, spliced and shut down like one of TCP, so it is handed out as one.
-//! What only TCP has (no delay, keep-alive, linger) fails on it without harm.
+//! A stream socket of the Unix family is read, written, spliced and half-closed like one of TCP, so it is handed out as
+//! one. What only TCP has (no delay, keep-alive, linger) fails on it without harm.
 
 use std::io;
 use std::net::TcpStream as StdStream;
@@ -11,8 +11,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use crate::session::Dest;
 
-/// Connects to the Unix socket that `dest` names; `None` where it names none. Does not block: the kernel connects such
-/// sockets at once or not at all.
+/// Connects to the Unix socket that `dest` names. `None` where it names none. It does not block, because the kernel
+/// connects such sockets at once or not at all.
 ///
 /// # Errors
 /// What the kernel says; "would block" when the listener's queue is full.

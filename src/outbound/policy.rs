@@ -1,14 +1,18 @@
 //! Which addresses clients may reach through this server.
 //!
-//! The policy judges the address that is about to be dialled, after name resolution, so a name that points into a
-//! private network (by mistake, or by a name server that changes its answers) gains nothing. It owns the configured
-//! exceptions and knows neither sessions nor names. It is not asked about addresses the operator chose: name servers,
-//! fallbacks, warm-up targets, the source address.
+//! The policy judges the address that is about to be dialled, after name resolution. So a name that points into a private
+//! network (by mistake, or by a name server that changes its answers) gains nothing. The policy owns the configured
+//! exceptions and knows neither sessions nor names. It is not asked about name servers and the source address, which the
+//! operator chose. Of fallbacks and warm-up targets it refuses only the server's own listeners.
 //!
-//! Order of judgement: the server's own listeners, denied ports, the operator's `allow` list, then the private and
-//! reserved ranges, and last the addresses that end on this machine, public ones included: a service behind a host
-//! firewall that trusts the loopback interface is not to be reached through this server. The first two cannot be lifted
-//! by `allow`.
+//! The order of judgement:
+//!
+//! 1. the server's own listeners,
+//! 2. denied ports,
+//! 3. the operator's `allow` list, which cannot lift the first two,
+//! 4. the private and reserved ranges,
+//! 5. the addresses that end on this machine, public ones included. A service behind a host firewall that trusts the
+//!    loopback interface is not to be reached through this server.
 
 mod cidr;
 pub mod judge;
@@ -21,7 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::routes::Way;
 
-/// Ports refused unless the configuration says otherwise: mail submission between servers, which spammers seek.
+/// Ports refused unless the configuration says otherwise: that of mail between servers, which spammers seek.
 pub const DEFAULT_DENY_PORTS: &[u16] = &[25];
 
 const THIS_MACHINE: &str = "an address of this machine";
@@ -38,26 +42,26 @@ pub struct DestinationPolicy {
 /// Why an address may not be dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It lies in a private or reserved range; the text names the range for a log line.
+    /// It lies in a private or reserved range. The text names the range for a log line.
     Private(&'static str),
     /// It is a listener of this server: a client would talk to the server through the server.
     OwnListener,
     /// The port is denied.
     Port,
-    /// Nobody can say now where the address ends, for want of a descriptor: no word of the policy.
+    /// Nobody can say now where the address ends, for want of a descriptor. This is no word of the policy.
     Undecided,
 }
 
 impl DestinationPolicy {
-    /// Rules from the configuration. `own_listeners` are the addresses this server listens on, as bound; one with a
+    /// Rules from the configuration. `own_listeners` are the addresses this server listens on, as bound. One with a
     /// wildcard address covers every address of this machine. An address that reaches this machine only through
-    /// somebody else's translation (the public address of a cloud machine) cannot be found here: the caller adds it.
+    /// somebody else's translation (the public address of a cloud machine) cannot be found here, so the caller adds it.
     pub fn new(allow_private: bool, allow: Vec<Cidr>, deny_ports: Vec<u16>, own_listeners: Vec<SocketAddr>) -> Self {
         let own_listeners = own_listeners.into_iter().map(canonical).collect();
         Self { allow_private, allow, deny_ports, own_listeners }
     }
 
-    /// Judges an address that is about to be dialled; `way` says where addresses end.
+    /// Judges an address that is about to be dialled. `way` says where addresses end.
     ///
     /// # Errors
     ///
@@ -91,8 +95,8 @@ impl DestinationPolicy {
         [Some(ip), embedded].into_iter().flatten().try_for_each(|ip| self.check_machine(ip, &mut way))
     }
 
-    /// Whether connections to an address that [`DestinationPolicy::check`] lets pass may be made before anybody asks for
-    /// them: not into private networks, unless the operator let that network through by name.
+    /// Whether connections to this address may be made before anybody asks for them. [`DestinationPolicy::check`] must let
+    /// it pass. Private networks get none, unless the operator let that network through by name.
     pub fn may_have_spares(&self, address: SocketAddr, mut way: impl FnMut(IpAddr) -> Way) -> bool {
         let ip = canonical(address).ip();
         let is_admitted = self.allow.iter().any(|cidr| cidr.contains(ip));
@@ -117,8 +121,8 @@ impl DestinationPolicy {
         Ok(())
     }
 
-    /// Besides what the kernel knows, a listener's own address is one of this machine: that may be a public address which
-    /// somebody else translates.
+    /// Refuses addresses that end on this machine: those that the kernel knows, and those of listeners. A listener's may be
+    /// a public address that somebody else translates.
     fn check_machine(&self, ip: IpAddr, mut way: impl FnMut(IpAddr) -> Way) -> Result<(), Refusal> {
         let is_listener = self.own_listeners.iter().any(|listener| listener.ip() == ip);
         match if is_listener { Way::Here } else { way(ip) } {

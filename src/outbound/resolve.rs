@@ -1,15 +1,17 @@
 //! The stub resolver of one worker: names to addresses without ever blocking.
 //!
 //! `message` reads and writes messages, `query` takes one question through the list of servers, `lookups` shares and
-//! remembers; these three know no socket and no clock. This module is the thin shell around them: it opens sockets,
+//! remembers. These three know no socket and no clock. This module is the thin shell around them: it opens sockets,
 //! moves bytes, arms wake-ups, and reads `/etc/hosts` and `/etc/resolv.conf`.
 //!
-//! Each query leaves from a socket of its own, connected to the server, so its port is chosen anew by the kernel and
-//! datagrams from elsewhere never arrive; together with a random id a forged answer has some 2^31 combinations to guess
-//! (RFC 5452), and one more bit for each letter of the name, which is spelled at random. DNS sockets are not bound to `outbound.bind`, and name servers are not subject to the destination policy.
+//! Each query leaves from a socket of its own, connected to the server. So the kernel chooses its port anew, and datagrams
+//! from elsewhere never arrive. The message id is random, and so is the spelling of the name. Whoever forges an answer has
+//! some 2^31 combinations to guess (RFC 5452), and twice as many for each letter of the name.
 //!
-//! Names are asked for exactly as given: no search list. Texts such as `127.1` or `0x7f000001` are names here and never
-//! addresses.
+//! DNS sockets are not bound to `outbound.bind`. Name servers are not subject to the destination policy.
+//!
+//! Names are asked for exactly as given, without a search list. Texts such as `127.1` or `0x7f000001` are names here and
+//! never addresses.
 
 pub mod cache;
 #[cfg(test)]
@@ -41,7 +43,7 @@ use super::context::DialContext;
 use crate::io::alarm::Alarm;
 use crate::io::token::Token;
 
-/// How often the two files are looked at, and only when a name is asked for.
+/// How often the two files are looked at, while names are asked for.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const RESOLV_CONF_BYTES_MAX: u64 = 1 << 20;
 /// How often the list of servers is gone through when it comes from the settings.
@@ -84,9 +86,9 @@ pub enum ResolveError {
 /// How to resolve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolverSettings {
-    /// Name servers; empty means those of `resolv_conf`.
+    /// Name servers. Empty means those of `resolv_conf`.
     pub servers: Vec<SocketAddr>,
-    /// For one name in one family, over all servers and repeats.
+    /// The time for one name in one family, over all servers and repeats.
     pub timeout: Duration,
     pub limits: Limits,
     pub hosts: HostsFile,
@@ -128,7 +130,7 @@ struct OpenTry {
 }
 
 impl Resolver {
-    /// Opens nothing yet; the two files are read when the first name is asked for.
+    /// A resolver that has opened nothing yet. The two files are read when the first name is asked for.
     pub fn new(settings: ResolverSettings) -> Self {
         Self {
             lookups: Lookups::new(plan(&settings), Arc::default(), settings.limits),
@@ -139,7 +141,7 @@ impl Resolver {
         }
     }
 
-    /// Resolves by other settings from now on; look-ups under way end as they began. Answers of other servers are
+    /// Resolves by other settings from now on. Look-ups under way end as they began. Answers of other servers are
     /// forgotten.
     pub fn adopt(&mut self, settings: &ResolverSettings) {
         let known = std::mem::replace(&mut self.settings, settings.clone());
@@ -162,7 +164,7 @@ impl Resolver {
         self.files_checked = None;
     }
 
-    /// Asks for the addresses of `name` in one family; `waiter` comes back with the answer.
+    /// Asks for the addresses of `name` in one family. `waiter` comes back with the answer.
     pub fn ask(&mut self, name: &str, family: Family, waiter: Token, cx: &mut DialContext<'_>) -> Asked {
         self.check_files(cx.now);
         let asked = self.lookups.ask(name, family, waiter, cx.now, cx.counters);
@@ -200,7 +202,7 @@ impl Resolver {
         }
     }
 
-    /// The next answer for one who waited; to be taken until there is none after every other call.
+    /// The next answer for one who waited. The dialer takes them until there is none, after every other call.
     pub fn next_answer(&mut self) -> Option<Answered> {
         self.lookups.next_answer()
     }
@@ -210,7 +212,7 @@ impl Resolver {
         self.lookups.under_way()
     }
 
-    /// Carries out what the look-ups want, which may make them want more; each look-up has a bounded number of tries.
+    /// Carries out what the look-ups want, which may make them want more. Each look-up has a bounded number of tries.
     fn act(&mut self, cx: &mut DialContext<'_>) {
         while let Some(action) = self.lookups.next_action() {
             match action {

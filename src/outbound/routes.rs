@@ -1,7 +1,8 @@
 //! Where packets to an address would go, as the kernel says: to this machine, elsewhere, or nowhere.
 //!
-//! It knows no policy. Answers are remembered until addresses of this machine change, or for [`MEMORY`], because routes
-//! change too. Asking costs two system calls and, where the kernel lets this process have a routing socket, no descriptor.
+//! It knows no policy. Answers are remembered until addresses of this machine change, and for [`MEMORY`] at the longest,
+//! because routes change too. Asking costs two system calls. It costs no descriptor where the kernel lets this process
+//! have a routing socket.
 
 mod netlink;
 mod probe;
@@ -32,7 +33,7 @@ pub enum Way {
     There,
     /// There is no route.
     Nowhere,
-    /// It cannot be said now, for want of a descriptor.
+    /// Nobody can say now, for want of a descriptor.
     Unknown,
 }
 
@@ -111,7 +112,7 @@ impl Routes {
         is_old && matches!(self.kernel, Kernel::Probed)
     }
 
-    /// Whether addresses of this machine changed since the last call; if so, every answer is forgotten.
+    /// Whether addresses of this machine changed since the last call. If so, every answer is forgotten.
     pub fn take_news(&mut self) -> bool {
         let Kernel::Asked(socket) = &mut self.kernel else { return false };
         let has_news = socket.take_news();

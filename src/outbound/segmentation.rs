@@ -1,7 +1,7 @@
 //! Whether this kernel sends several datagrams in one call (Linux UDP_SEGMENT, since 4.18).
 //!
-//! A kernel that does not know the option passes over the control message without an error and sends everything as one
-//! datagram, so it must be asked before anything is sent that way.
+//! A kernel that does not know the option passes over the control message without an error, and sends everything as one
+//! datagram. So it must be asked before anything is sent that way.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -27,7 +27,7 @@ impl Segmentation {
         Self { known: AtomicU8::new(UNASKED) }
     }
 
-    /// Whether runs of datagrams may be sent; any UDP `socket` will do to find out, once.
+    /// Whether runs of datagrams may be sent. The first call finds out, for which any UDP `socket` will do.
     pub(super) fn is_offered(&self, socket: &impl AsFd) -> bool {
         match self.known.load(Ordering::Relaxed) {
             UNASKED => self.learn(getsockopt(socket, sockopt::UdpGsoSegment).map(drop)),

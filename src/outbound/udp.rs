@@ -1,10 +1,10 @@
 //! UDP sockets towards targets: dual-stack, unconnected, behind the destination policy.
 //!
-//! One socket serves all destinations of one client's UDP session, so its peers see one address and port, and whoever
-//! knows them may answer (full cone). Path MTU discovery stays at the kernel's default: longer datagrams are fragmented.
+//! One socket serves all targets of one client's UDP session. So its peers see one address and port, and whoever knows
+//! them may answer (full cone). Path MTU discovery stays at the kernel's default: longer datagrams are fragmented.
 //!
-//! Invariants: nothing is sent but in `send_to` and `send_run`, and nothing received but in `recv_from`, behind the
-//! policy's check of now: what was judged under earlier rules is judged again.
+//! Invariant: `send_to` and `send_run` alone send, `recv_from` alone receives, and each asks the policy first. What was
+//! judged under earlier rules is judged again.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, SocketAddr};
@@ -33,15 +33,16 @@ pub struct OutboundUdp {
     bound: Arc<BoundSocket>,
     is_ipv4: bool,
     judge: Rc<Judge>,
-    /// What follows was answered under this edition of the rules.
+    /// The two answers below were given under this edition of the rules.
     edition: u64,
-    /// Judged last and found good: asking may cost system calls, and most sessions talk to one peer at a time.
+    /// The address that was last permitted to be sent to. Asking may cost system calls, and most sessions talk to one peer
+    /// at a time.
     permitted: Option<SocketAddr>,
-    /// Likewise of those who were heard.
+    /// The address that was last admitted to be heard.
     admitted: Option<IpAddr>,
     registry: Rc<Registry>,
     kernel: &'static Segmentation,
-    /// Kept while this session owns a Global ID; giving it up starts the id's grace.
+    /// Kept while this session owns a Global ID. Dropping it starts the id's grace.
     claim: Option<Claim>,
 }
 
@@ -85,7 +86,7 @@ impl OutboundUdp {
         RecvFrom::Datagram(length, source)
     }
 
-    /// Whether `to`, in its canonical form, may be sent to; if not, what becomes of the datagram.
+    /// Whether `to`, in its canonical form, may be sent to. If not, the error says what becomes of the datagram.
     fn permit(&mut self, to: SocketAddr) -> Result<(), SendTo> {
         self.keep_up();
         if self.permitted != Some(to) {
@@ -109,7 +110,7 @@ impl OutboundUdp {
 
 impl DatagramSocket for OutboundUdp {
     fn recv_from(&mut self, into: &mut [u8]) -> RecvFrom {
-        // An error is that of an earlier datagram (ICMP); there are not more of them than datagrams sent.
+        // An error is that of an earlier datagram (ICMP). There are not more of them than datagrams sent.
         for _ in 0..ERRORS_MAX {
             match self.bound.socket().recv_from(into) {
                 Ok((length, source)) => return self.admit(length, canonical(source)),
@@ -129,7 +130,7 @@ impl DatagramSocket for OutboundUdp {
             match self.bound.socket().send_to(bytes, self.native(to)) {
                 Ok(_) => return SendTo::Sent,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Linux tells an earlier datagram's ICMP error here, and has not sent this one.
+                // Linux reports an earlier datagram's ICMP error here, and has not sent this one.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
                 Err(_) => return SendTo::Failed,
             }
@@ -138,7 +139,7 @@ impl DatagramSocket for OutboundUdp {
     }
 
     /// One system call and one way through the kernel's stack for all of them (Linux UDP_SEGMENT). The kernel refuses
-    /// datagrams that the way to `to` does not take whole; sent by themselves those go in fragments.
+    /// datagrams that the way to `to` does not take whole. Sent by themselves, those go in fragments.
     fn send_run(&mut self, datagrams: &[IoSlice<'_>], length: u16, to: SocketAddr) -> SendTo {
         let to = canonical(to);
         if let Err(fate) = self.permit(to) {

@@ -134,8 +134,6 @@ mod pad;
 mod sniff;
 #[cfg(test)]
 mod testing;
-#[cfg(test)]
-mod tests;
 mod unpad;
 
 pub use boundary::{Boundary, Scan};
@@ -179,3 +177,6 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -199,7 +199,7 @@ impl<S: Socket> TcpLeg<S> {
 
     /// Receives a chunk for the client.
     pub(super) fn recv(&mut self, into: &mut [u8], now: Instant) -> Heard {
-        let Some(socket) = self.socket.as_mut().filter(Endpoint::is_readable) else { return Heard::Nothing };
+        let Some(socket) = self.socket.as_mut().filter(|socket| socket.is_readable()) else { return Heard::Nothing };
         match socket.recv(into) {
             Recv::Bytes(count) => {
                 self.heard_at = now;

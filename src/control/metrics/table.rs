@@ -4,6 +4,13 @@ use super::Kind::{Counter, Gauge};
 use super::{Kind, Number, Row, Source};
 use crate::control::view::View;
 
+/// A counter or gauge of the data path.
+macro_rules! total {
+    ($name:literal, $kind:ident, $unit:literal, $field:ident, $help:literal) => {
+        row($name, $kind, $unit, $help, |view| view.sample.totals.$field.into())
+    };
+}
+
 pub const TABLE: &[Row] = &[
     row("vless_sessions", Gauge, "", "Sessions alive now.", |view| view.sample.sessions.into()),
     row("vless_sessions_limit", Gauge, "", "Sessions that may be alive at the same time.", |view| {
@@ -241,13 +248,6 @@ const fn row(
     value: fn(&View) -> Number,
 ) -> Row {
     Row { name, kind, unit, help, source: Source::One(value) }
-}
-
-/// A counter or gauge of the data path.
-macro_rules! total {
-    ($name:literal, $kind:ident, $unit:literal, $field:ident, $help:literal) => {
-        row($name, $kind, $unit, $help, |view| view.sample.totals.$field.into())
-    };
 }
 
 trait ToNumber {

@@ -1,11 +1,11 @@
-//! Which spares are closed when, other than by age and demand: for room, for new settings, at the end.
+//! Which spares are closed for other reasons than age and demand: for room, for new settings, at the end.
 
 use super::ConnectionPool;
 use crate::io::token::Token;
 use crate::stats::{Counter, Counters};
 
 impl<S> ConnectionPool<S> {
-    /// Closes all spares: none of them is what would be opened now.
+    /// Closes all spares, because none of them is what would be opened now.
     pub fn close_unneeded(&mut self, counters: &Counters) {
         for token in self.spares.tokens() {
             self.close(token, &counters.spares_closed_unneeded, counters);
@@ -23,7 +23,7 @@ impl<S> ConnectionPool<S> {
         }
     }
 
-    /// Closes up to `count` spares because something else needs their descriptors; true if there was one.
+    /// Closes up to `count` spares because something else needs their descriptors. True if there was one.
     pub fn give_up(&mut self, count: usize, counters: &Counters) -> bool {
         let tokens: Vec<_> = self.spares.iter().map(|(token, _)| token).take(count).collect();
         for &token in &tokens {
@@ -41,7 +41,7 @@ impl<S> ConnectionPool<S> {
         self.set_room(0, counters);
     }
 
-    /// Drops a spare, which closes its socket in order, and counts that; one that was not connected yet is a failure.
+    /// Drops a spare, which closes its socket in order, and counts that. One that was not connected yet counts as a failure.
     pub(super) fn close(&mut self, token: Token, reason: &Counter, counters: &Counters) {
         let Some(spare) = self.spares.remove(token) else { return };
         if let Some(target) = self.targets.find(spare.address) {

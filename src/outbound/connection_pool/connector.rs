@@ -8,7 +8,7 @@ use crate::io::token::Token;
 /// How the pool reaches sockets.
 pub trait Connector {
     type Socket;
-    /// Starts to connect; events for the socket come with `token`.
+    /// Starts to connect. Events for the socket come with `token`.
     fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<Self::Socket>;
     /// Makes events of a connected socket come with `token` from now on.
     fn watch(&mut self, socket: &mut Self::Socket, token: Token) -> io::Result<()>;
@@ -16,7 +16,7 @@ pub trait Connector {
     fn state(&mut self, socket: &Self::Socket) -> ConnectState;
     /// What waits in a connected socket, without reading it.
     fn look(&mut self, socket: &Self::Socket) -> Waiting;
-    /// Whether the address may have spares: clients may reach it, and the operator does not leave that to luck.
+    /// Whether the policy lets the address have spares.
     fn permits(&self, address: SocketAddr) -> bool;
 }
 

@@ -1,6 +1,6 @@
 //! What is known of one address that was dialled: demand, connect times, failures, what became of its spares.
 //!
-//! Pure: no socket and no clock.
+//! It is pure: no socket and no clock.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use super::demand::{Demand, TURN};
 use crate::io::token::Token;
 
-/// A spare is handed out while it is at most so old: web servers close silent connections after 20 to 60 s, and a spare
+/// A spare is handed out while it is at most so old. Web servers close silent connections after 20 to 60 s, and a spare
 /// that dies at hand-over fails a request that would have worked.
 pub const HAND_OUT_AGE_MAX: Duration = Duration::from_secs(15);
-/// After so many spares in a row that the target ended, it gets none for [`REST`]. What it did is remembered as long: a
+/// After so many spares in a row that the target ended, it gets none for [`REST`]. What it did is remembered as long, so a
 /// server that was restarted is not held to it for ever.
 const DEATHS_MAX: u32 = 2;
 const REST: Duration = Duration::from_mins(5);
-/// One that spoke first gets no spare for so long.
+/// A target that spoke first gets no spare for so long.
 const SPEECH_MEMORY: Duration = Duration::from_hours(1);
 /// An address that could not be connected to is tried last for so long, twice as long after each further failure.
 const FAILURE_REST_MIN: Duration = Duration::from_secs(1);
@@ -122,7 +122,7 @@ impl Target {
         known.map_or(HAND_OUT_AGE_MAX, |(age, _)| (age / 2).min(HAND_OUT_AGE_MAX))
     }
 
-    /// Spares that should be ready or on their way; `usable` is how long one may wait.
+    /// Spares that should be ready or on their way. `usable` is how long one may wait.
     pub fn wanted(&self, port: u16, now: Instant, usable: Duration) -> usize {
         let lasts = |until: Option<Instant>| until.is_some_and(|until| now < until);
         if lasts(self.spares_rest_until) || lasts(self.failure_rest_until) {
@@ -152,13 +152,13 @@ impl Target {
         }
     }
 
-    /// The expected time to connect, made longer by the load that there is already: an address that is twice as far gets
-    /// half the dials. Where there is a spare, the load that keeps it does not count: what demand there is goes there
-    /// first, and as much of it as would keep another spare goes elsewhere.
+    /// The expected time to connect, made longer by the load that there is already. So an address that is twice as far gets
+    /// half the dials. Where there is a spare, the load that keeps it does not count. So demand goes there first, and as
+    /// much of it as would keep another spare goes elsewhere.
     pub(super) fn cost(&self, now: Instant) -> f64 {
         let free = if self.idle.is_empty() { 0.0 } else { 1.0 + LOAD_OF_A_SPARE };
         let load = (1.0 + self.demand.load(now) - free).max(0.0);
-        // What was measured includes a turn of ours, busy or not: addresses that differ by less are equally far.
+        // What was measured includes a turn of ours, busy or not. Addresses that differ by less are equally far.
         self.connect_time.map_or(0.0, |time| (time + TURN).as_secs_f64()) * load
     }
 

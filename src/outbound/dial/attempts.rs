@@ -33,7 +33,7 @@ impl Dialer {
             if self.judge.way(ip) != Way::Nowhere {
                 return self.finish_resolved(token, Ok(address), cx);
             }
-            // Datagrams would be lost; another address or the other family may do better.
+            // Datagrams would be lost. Another address or the other family may do better.
             dial.unroutable.get_or_insert(address);
             return dial.race.on_attempt_forbidden(cx.now);
         }

@@ -1,4 +1,4 @@
-//! How a dial ends: connected, with an address, failed, at its deadline or cancelled; what is learnt from it and who hears.
+//! How a dial ends: connected, with an address, failed, at its deadline, or cancelled. And what is learnt from it.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::io::token::Token;
 use crate::outbound::context::DialContext;
 
 impl Dialer {
-    /// Gives up a dial: its attempts are closed, its look-ups go on for the cache. A dial that has finished but was not
+    /// Gives up a dial. Its attempts are closed, and its look-ups go on for the cache. A dial that has finished but was not
     /// taken yet is dropped with its socket.
     pub fn cancel(&mut self, id: DialId, cx: &mut DialContext<'_>) {
         if let Some(dial) = self.remove(id.0) {
@@ -79,7 +79,8 @@ impl Dialer {
         self.resolved.push(dial, Resolved { owner, dial, target, result });
     }
 
-    /// An address that was given its time and let another overtake it is not to cost the next dial that time again.
+    /// Takes note of addresses that had their time and let another overtake them. They are not to cost the next dial that
+    /// time again.
     fn note_overtaken(&mut self, dial: &Dial, now: Instant) {
         let had_its_time = |started| now.saturating_duration_since(started) >= race::ATTEMPT_DELAY;
         for attempt in dial.attempts.iter().filter(|attempt| had_its_time(attempt.started)) {
@@ -87,9 +88,10 @@ impl Dialer {
         }
     }
 
-    /// Connecting to `address` failed: the pool knows it of the address, the families of a whole network that is silent.
+    /// Takes note that connecting to `address` failed. The pool remembers it of the address, the families of a network that
+    /// is silent as a whole.
     pub(super) fn on_failed(&mut self, address: SocketAddr, error: DialError, now: Instant) {
-        // That is no word about the target.
+        // A shortage of ours says nothing about the target.
         if error == DialError::NoPorts {
             return;
         }
@@ -118,7 +120,7 @@ impl Dialer {
         }
     }
 
-    /// Takes a dial out and leaves its look-ups.
+    /// Takes a dial out. It waits for its look-ups no more.
     fn remove(&mut self, token: Token) -> Option<Dial> {
         let dial = self.dials.remove(token)?;
         for (_, lookup) in &dial.lookups {

@@ -9,7 +9,7 @@ use crate::outbound::resolve::ResolveError;
 use crate::session::DialFailure;
 use crate::stats::Counters;
 
-/// Why a dial failed. Of several addresses' reasons the most telling one.
+/// Why a dial failed. Where several addresses failed, it is the most telling reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialError {
     /// The name does not exist.
@@ -39,8 +39,8 @@ pub enum DialError {
 }
 
 impl DialError {
-    /// How much it tells about why the dial failed: a shortage of ours above what a target did, that above what the
-    /// policy said, that above a look-up that failed, that above a name that has no address.
+    /// How much it tells about why the dial failed. The order, from the most telling one: a shortage of ours, what a target
+    /// did, what the policy said, a look-up that failed, a name that has no address.
     pub(super) fn weight(self) -> u8 {
         match self {
             Self::NoSuchName | Self::NoAddress => 0,

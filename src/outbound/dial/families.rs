@@ -1,6 +1,7 @@
-//! Which address family of a name goes first: as the operator prefers, but one without a route or that failed of late last.
+//! Which address family of a name goes first: the one that the operator prefers. A family without a route, or one that
+//! failed of late, goes last.
 //!
-//! Pure but for the routes, which the caller looks up.
+//! It is pure. The caller looks up the routes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -9,8 +10,8 @@ use super::rules::Prefer;
 use crate::outbound::resolve::Family;
 use crate::outbound::routes::Way;
 
-/// So many attempts of one family in a row that nobody answered, and it goes last for [`REST`]: one or two say more about
-/// their targets.
+/// After so many attempts in a row that nobody answered, a family goes last for [`REST`]. One or two say more about their
+/// targets.
 const FAILURES_MAX: u32 = 3;
 const REST: Duration = Duration::from_mins(1);
 

@@ -1,4 +1,4 @@
-//! The dialer's side of the resolver: which families of a name are asked for, and what the answers do to its dial.
+//! The dialer's side of the resolver: which families of a name are asked for, and what an answer does to its dial.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -28,7 +28,7 @@ impl Dialer {
         }
     }
 
-    /// A look-up had no descriptor, and now there are some.
+    /// Repeats a question that had no descriptor.
     pub(super) fn ask_again(&mut self, token: Token, family: Family, cx: &mut DialContext<'_>) {
         let Some(dial) = self.dials.get_mut(token) else { return };
         if let Host::Name(name) = dial.target.host.clone() {
@@ -67,7 +67,7 @@ impl Dialer {
             Ok(addresses) => {
                 let mut addresses = addresses.to_vec();
                 self.pool.order(&mut addresses, dial.target.port, now);
-                // What has no route comes last, in the order that there was.
+                // Addresses without a route come last, in the order that there was.
                 addresses.sort_by_key(|&ip| self.judge.way(ip) == Way::Nowhere);
                 dial.race.on_addresses(family, &addresses, now);
             }

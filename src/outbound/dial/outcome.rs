@@ -37,16 +37,16 @@ pub struct Resolved {
 /// A connected socket.
 #[derive(Debug)]
 pub struct Dialed {
-    /// Non-blocking and still registered, for both interests, under the dial's token: the new owner registers it again.
+    /// Non-blocking, and still registered for both directions under the dial's token. The new owner registers it again.
     pub socket: TcpStream,
     pub peer: SocketAddr,
     /// From the call of [`super::Dialer::dial`], look-up included.
     pub connect_time: Duration,
-    /// It was connected before anybody asked for it, and nothing went through it since.
+    /// It was connected before anybody asked for it. Nothing went through it since.
     pub is_spare: bool,
 }
 
-/// Outcomes that nobody took yet, in the order in which they came about. Dropping one costs the same however many wait.
+/// Outcomes that nobody took yet, oldest first. Dropping one costs the same however many wait.
 #[derive(Debug)]
 pub(super) struct Outcomes<T> {
     order: VecDeque<DialId>,

@@ -1,8 +1,10 @@
 //! Happy eyeballs (RFC 8305): which address to try when, so that a broken family or host costs a fraction of a second.
 //!
-//! No sockets and no clock: the dialer reports what happened and asks what to do. Addresses of the preferred family and
-//! the other one take turns; the next attempt starts [`ATTEMPT_DELAY`] after the one before, or at once when it failed.
-//! What the dialer knows of the two best addresses may let the other family begin.
+//! A race has no sockets and no clock. The dialer reports what happened and asks what to do.
+//!
+//! Addresses of the preferred family and of the other one take turns. The next attempt starts [`ATTEMPT_DELAY`] after the
+//! one before, or at once when that failed. What the dialer knows of the two best addresses may let the other family
+//! begin.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -22,7 +24,7 @@ pub const OPEN_ATTEMPTS_MAX: usize = 4;
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Connect to this address; the attempt counts as open until its failure is reported.
+    /// Connect to this address. The attempt counts as open until its failure is reported.
     Attempt(IpAddr),
     /// Nothing until something is reported, or this instant.
     Wait(Option<Instant>),
@@ -81,7 +83,7 @@ impl Race {
         self.side(family).is_awaited = true;
     }
 
-    /// The addresses of `family` are known; those of a failed look-up are none.
+    /// The addresses of `family` are known. A failed look-up has none.
     pub fn on_addresses(&mut self, family: Family, addresses: &[IpAddr], now: Instant) {
         let side = self.side(family);
         side.is_awaited = false;
@@ -112,21 +114,21 @@ impl Race {
         self.next_attempt_at = Some(now);
     }
 
-    /// The open attempt to `ip` was closed without an outcome: its socket was wanted elsewhere. It starts no other now, and
-    /// is tried again behind the others.
+    /// The open attempt to `ip` was closed without an outcome, because its socket was wanted elsewhere. No other attempt
+    /// starts for that now. The address is tried again behind the others.
     pub fn on_attempt_given_up(&mut self, ip: IpAddr) {
         self.open = self.open.saturating_sub(1);
         self.started = self.started.saturating_sub(1);
         self.side(if ip.is_ipv4() { Family::V4 } else { Family::V6 }).addresses.push_back(ip);
     }
 
-    /// The address handed out last must not be dialled; it does not count.
+    /// The address handed out last must not be dialled. It does not count as tried.
     pub fn on_attempt_forbidden(&mut self, now: Instant) {
         self.started = self.started.saturating_sub(1);
         self.on_attempt_failed(now);
     }
 
-    /// What to do at `now`; to be called until it answers something else than an attempt.
+    /// What to do at `now`. The dialer calls it until it answers something else than an attempt.
     pub fn next(&mut self, now: Instant) -> Step {
         let has_candidate = !self.v4.addresses.is_empty() || !self.v6.addresses.is_empty();
         if has_candidate && self.started < ATTEMPTS_MAX {
@@ -150,7 +152,7 @@ impl Race {
         if self.open > 0 || is_awaited { Step::Wait(None) } else { Step::Exhausted }
     }
 
-    /// Before the first attempt the preferred family's answer is waited for, but not long.
+    /// Until when the first attempt waits for the preferred family's answer, if it does.
     fn held_back(&mut self, now: Instant) -> Option<Instant> {
         let preferred = self.preferred;
         let side = self.side(preferred);

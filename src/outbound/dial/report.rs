@@ -1,4 +1,4 @@
-//! Tells the operator that dials are refused by policy: once a minute at most, and without saying where clients went.
+//! Tells the operator that the policy refuses dials: once a minute at most, and without saying where clients went.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What dials, look-ups and spares obey; made once per configuration, shared by all workers and swapped whole.
+//! What dials, look-ups and spares obey. It is made once per configuration, shared by all workers, and swapped whole.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ pub struct DialRules {
     pub policy: Arc<DestinationPolicy>,
     pub resolver: ResolverSettings,
     pub options: SocketOptions,
-    /// Spare connections to targets, figures for the whole process; `None`: none are kept.
+    /// Spare connections to targets. The figures are for the whole process. `None`: no spares are kept.
     pub pool: Option<PoolSettings>,
 }
 
 /// Which family is dialled first when a name has both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Prefer {
-    /// IPv6 where the host has a route to the IPv6 internet, and a family without a route is not asked for at all.
+    /// IPv6 where the host has a route to the IPv6 internet. A family without a route is not asked for at all.
     #[default]
     Auto,
     /// IPv4, with IPv6 as the fallback.

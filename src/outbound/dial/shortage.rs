@@ -1,8 +1,8 @@
 //! Dials for which there is no descriptor wait here until the worker has made room or says that there is none.
 //!
-//! Making room is the worker's business, because others own descriptors too. What the dialer owns gives way on its word:
-//! spares first, then attempts that have had their time. Sessions are planned with one socket for their target; a dial
-//! that races several addresses holds up to four, which is fine while nobody else needs them.
+//! Making room is the worker's business, because others own descriptors too. What the dialer owns gives way on the
+//! worker's word: spares first, then attempts that have had their time. Sessions are planned with one socket for their
+//! target. A dial that races several addresses holds up to four, which is fine while nobody else needs them.
 
 use std::cmp::Reverse;
 use std::mem;
@@ -16,7 +16,7 @@ use crate::stats::Counters;
 
 /// Spares closed at a time when descriptors have run out.
 const SPARES_PER_SHORTAGE: usize = 16;
-/// Attempts closed at a time; looking for them goes through all dials.
+/// Attempts closed at a time. Looking for them goes through all dials.
 const ATTEMPTS_PER_SHORTAGE: usize = 16;
 
 /// What a dial could not do for want of a descriptor.
@@ -36,13 +36,13 @@ pub enum Room {
 }
 
 impl Dialer {
-    /// Dials wait for descriptors: the worker is to make room and to say so by [`Dialer::on_room`], until this is false.
+    /// Dials wait for descriptors. The worker makes room and says so by [`Dialer::on_room`], until this is false.
     pub fn is_short(&self) -> bool {
         !self.short.is_empty()
     }
 
-    /// Tries again what had no descriptor, or ends it. The first that has none again tells that the room is used up: those
-    /// behind it wait without trying.
+    /// Tries again what had no descriptor, or ends it. When one of them has none again, the room is used up. Those behind
+    /// it wait without trying.
     pub fn on_room(&mut self, room: Room, cx: &mut DialContext<'_>) {
         let mut waiting = mem::take(&mut self.short).into_iter();
         for (token, wanting) in waiting.by_ref() {
@@ -63,12 +63,12 @@ impl Dialer {
         self.short.extend(waiting);
     }
 
-    /// Closes some spares because somebody needs descriptors; true if there were any.
+    /// Closes some spares because somebody needs descriptors. True if there were any.
     pub fn give_up_spares(&mut self, counters: &Counters) -> bool {
         self.pool.give_up(SPARES_PER_SHORTAGE, counters)
     }
 
-    /// Closes the oldest attempt of each of the dials that have most: it had a delay of the race for itself and got no
+    /// Closes the oldest attempt of each of the dials that have most. It had a delay of the race for itself and got no
     /// answer. Its address goes to the end of the race. False if every dial has one attempt at most.
     pub fn give_up_slow_attempts(&mut self) -> bool {
         let mut dials: Vec<_> = self.dials.iter_mut().filter(|dial| dial.attempts.len() > 1).collect();
@@ -81,7 +81,7 @@ impl Dialer {
         let Some(dial) = self.dials.get_mut(token) else { return };
         dial.note(DialError::NoDescriptors);
         dial.race.on_attempt_failed(cx.now);
-        // No other address would fare better; attempts under way keep their chance.
+        // No other address would fare better. Attempts under way keep their chance.
         if dial.attempts.is_empty() {
             self.finish(token, Err(DialError::NoDescriptors), cx);
         }

@@ -16,14 +16,14 @@ pub(super) enum Progress {
     Failed(io::Error),
 }
 
-/// Starts to connect to `address`, from `bind` if given; the result shows later in [`progress`].
+/// Starts to connect to `address`, from `bind` if given. The result shows later in [`progress`].
 pub(super) fn connect(address: SocketAddr, bind: Option<IpAddr>, options: SocketOptions) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     options.apply(&socket);
     if let Some(source) = bind {
-        // The port is chosen here and not at connect, so all connections together have one range of ports: neither of
-        // our system call crates offers IP_BIND_ADDRESS_NO_PORT, which would defer it.
+        // The port is chosen here and not at connect, so all connections together have one range of ports. Neither of our
+        // system call crates offers IP_BIND_ADDRESS_NO_PORT, which would defer the choice.
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     match socket.connect(&address.into()) {
@@ -32,7 +32,7 @@ pub(super) fn connect(address: SocketAddr, bind: Option<IpAddr>, options: Socket
     }
 }
 
-/// Whether the connect has ended. An event alone does not say so: it may be spurious, or of an error.
+/// Whether the connect has ended. An event alone does not say so, because it may be spurious or about an error.
 pub(super) fn progress(socket: &TcpStream) -> Progress {
     match socket.take_error() {
         Ok(None) => {}

@@ -1,7 +1,7 @@
 //! The dialer's side of the connection pool: spares for dials, demand for the pool, and warming up.
 //!
-//! A dial asks for a spare where it would connect, behind the policy's check, so that names and addresses are treated
-//! alike and a target that the policy refuses by now is refused although a spare is there.
+//! A dial asks for a spare where it would connect, behind the policy's check. So names and addresses are treated alike,
+//! and a target that the policy refuses by now is refused although a spare is there.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ impl Dialer {
         }
     }
 
-    /// Changes how many spares there may be; those beyond are closed.
+    /// Changes how many spares there may be. Those beyond are closed.
     pub fn set_spare_room(&mut self, spares_max: usize, counters: &Counters) {
         self.pool.set_room(spares_max, counters);
     }
@@ -46,8 +46,8 @@ impl Dialer {
         self.pool.len()
     }
 
-    /// Lets a dial to a name begin with the family that is not preferred where that is known to be better: where the
-    /// preferred one's best address failed of late or has no route, and, if the operator prefers none, where only the other has a spare.
+    /// Decides which family a dial to a name begins with. It is the preferred one, unless its best address failed of late
+    /// or has no route. If the operator prefers none, it is also the other one where only that has a spare.
     pub(super) fn choose_family(&mut self, token: Token, now: Instant) {
         let prefer = self.rules.prefer;
         let Some(dial) = self.dials.get_mut(token) else { return };
@@ -119,7 +119,7 @@ impl Dialer {
         }
     }
 
-    /// A dial of ours ended: its connection becomes the first spare of the target.
+    /// A dial for warming up ended. Its connection becomes the first spare of the target.
     pub(super) fn finish_warm_up(
         &mut self,
         target: &Target,

@@ -73,8 +73,8 @@ impl Authority {
         matches!(self, Self::Client(_))
     }
 
-    /// The policy is for targets that clients ask for; only the server's own listeners are refused to the operator too.
-    /// Clients are judged when they ask for a spare.
+    /// What is left of a refusal of the policy. The policy is for targets that clients ask for. Only the server's own
+    /// listeners are refused to the operator, too.
     pub(super) fn pardon(self, refusal: Refusal) -> Result<(), Refusal> {
         match self {
             Self::Operator | Self::Fallback(_) if matches!(refusal, Refusal::Private(_) | Refusal::Port) => Ok(()),
@@ -84,14 +84,14 @@ impl Authority {
 }
 
 impl Dial {
-    /// Remembers why something failed; of several reasons the most telling one stays, among equals the first.
+    /// Remembers why something failed. Of several reasons the most telling one stays, among equals the first.
     pub(super) fn note(&mut self, error: DialError) {
         if self.failure.is_none_or(|known| known.weight() < error.weight()) {
             self.failure = Some(error);
         }
     }
 
-    /// Closes the oldest attempt, whose address goes to the end of the race; `None` if there is none.
+    /// Closes the oldest attempt. Its address goes to the end of the race. `None` if there is no attempt.
     pub(super) fn give_up_oldest_attempt(&mut self) -> Option<()> {
         let oldest = self.attempts.iter().enumerate().min_by_key(|(_, attempt)| attempt.leg).map(|(place, _)| place)?;
         let attempt = self.attempts.swap_remove(oldest);

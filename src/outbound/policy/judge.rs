@@ -1,4 +1,5 @@
-//! The policy as one worker applies it: the rules of now, for dials and datagram sockets that outlive a change of them.
+//! The policy as one worker applies it. Dials and datagram sockets outlive a change of rules, and are judged by those of
+//! now.
 //!
 //! All who ask share one judge. Nobody keeps an answer beyond the [`Judge::edition`] under which it was given.
 
@@ -23,12 +24,12 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// `source` is what leaves this machine from, if that is fixed.
+    /// A judge that applies `policy`. `source` is the address that dials and datagrams leave from, if that is fixed.
     pub fn new(policy: Arc<DestinationPolicy>, source: Option<IpAddr>) -> Self {
         Self { policy: RefCell::new(policy), routes: RefCell::new(Routes::open(source)), edition: Cell::new(0) }
     }
 
-    /// Makes events come with `token` when addresses of this machine change; they are for [`Judge::on_event`].
+    /// Makes events come with `token` when addresses of this machine change. They are for [`Judge::on_event`].
     ///
     /// # Errors
     /// When the kernel cannot watch one more descriptor.
@@ -36,7 +37,7 @@ impl Judge {
         self.routes.borrow().watch(registry, token)
     }
 
-    /// Changes the rules; answers given earlier count no more.
+    /// Changes the rules. Answers given earlier count no more.
     pub fn adopt(&self, policy: Arc<DestinationPolicy>, source: Option<IpAddr>) {
         self.policy.replace(policy);
         self.routes.borrow_mut().set_source(source);
@@ -50,7 +51,7 @@ impl Judge {
         }
     }
 
-    /// Has routes looked up again from time to time.
+    /// Lets routes be looked up again from time to time. Callers tell the time before they ask.
     pub fn grow_old(&self, now: Instant) {
         if self.routes.borrow_mut().grow_old(now) {
             self.begin_edition();

@@ -1,10 +1,10 @@
 //! The private and reserved address ranges, in every spelling that reaches them.
 //!
 //! The list is that of the IANA special-purpose registries (RFC 6890 and its updates) where they say "not globally
-//! reachable", and holds every range Xray refuses by default. IPv6 addresses that carry an IPv4 address through a
-//! translator or relay are judged by the address they carry.
+//! reachable". It holds every range that Xray refuses by default. An IPv6 address that carries an IPv4 address through a
+//! translator or relay is judged by the address it carries.
 //!
-//! Clouds answer machines of theirs at addresses that nobody else has. Nearly all are in these ranges already: metadata at
+//! Clouds answer their machines at addresses of their own. Nearly all of these are in the ranges already: metadata at
 //! 169.254.0.0/16, fe80::/10 and fc00::/7, Alibaba's at 100.64.0.0/10. Those that look public are listed by themselves.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -34,7 +34,7 @@ const IPV4: &[(Ipv4Addr, u32, &str)] = &[
 
 const IPV6: &[(Ipv6Addr, u32, &str)] = &[
     (v6(0, 0, 0), 127, "::/127 (unspecified, loopback)"),
-    // Reserved and never routed; some stacks and translators still reach the IPv4 address inside (RFC 4291 2.5.5.1, RFC
+    // Reserved and never routed. Some stacks and translators still reach the IPv4 address inside (RFC 4291 2.5.5.1, RFC
     // 2765 2.1).
     (v6(0, 0, 0), 64, "::/64 (IPv4-compatible, IPv4-translated)"),
     // Where the IPv4 address sits depends on the operator's prefix, so it cannot be judged (RFC 8215).

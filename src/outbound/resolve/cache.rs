@@ -1,14 +1,14 @@
-//! Answers kept for a while: bounded in number and in age, negative ones included.
+//! Answers kept for a while, negative ones included: bounded in number and in age.
 //!
-//! Knows no clock; instants come in as arguments.
+//! It knows no clock: instants come in as arguments.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::{Answer, Question};
 
-/// Positive answers live at least this long: sessions of one page load come in bursts, and a time of zero would ask
-/// for each of them.
+/// Positive answers live at least this long. Sessions of one page load come in bursts, and a time of zero would mean one
+/// question for each of them.
 pub const TTL_MIN: Duration = Duration::from_secs(10);
 /// Positive answers live at most this long, so that a moved service is found again without a restart.
 pub const TTL_MAX: Duration = Duration::from_hours(1);
@@ -16,8 +16,8 @@ pub const TTL_MAX: Duration = Duration::from_hours(1);
 pub const NEGATIVE_TTL_MIN: Duration = Duration::from_secs(5);
 /// "No such name" and "no address" live at most this long.
 pub const NEGATIVE_TTL_MAX: Duration = Duration::from_mins(1);
-/// Where the zone gives no time for them, they are not to be kept (RFC 2308 section 5): just long enough to spare the
-/// servers a storm of repeats.
+/// How long they live where the zone gives no time for them. They are not to be kept (RFC 2308 section 5), so this is
+/// just long enough to spare the servers a storm of repeats.
 pub const NEGATIVE_TTL_UNKNOWN: Duration = Duration::from_secs(1);
 /// Failures of the servers are remembered just long enough to spare them a storm of repeats.
 pub const FAILURE_TTL: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ pub const FAILURE_TTL: Duration = Duration::from_secs(2);
 /// Answers by question. When full, the answer that came in first makes room.
 pub struct Cache {
     entries: HashMap<Question, Entry>,
-    /// Questions in the order their answers came; an entry replaced since then is recognised by its number.
+    /// Questions in the order in which their answers came. An entry that was replaced since then has another number.
     order: VecDeque<(u64, Question)>,
     next_number: u64,
     entries_max: usize,
@@ -65,7 +65,7 @@ impl Cache {
         }
     }
 
-    /// Changes how many answers are kept; those that came first go first.
+    /// Changes how many answers are kept. Those that came first go first.
     pub fn set_entries_max(&mut self, entries_max: usize) {
         self.entries_max = entries_max;
         self.drop_surplus();

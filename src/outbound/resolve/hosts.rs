@@ -23,14 +23,14 @@ struct Addresses {
 }
 
 impl Hosts {
-    /// Reads `address name name ... # comment` lines; lines that are not like that are passed over.
+    /// Reads lines of the form `address name name ... # comment`. Other lines are passed over.
     pub fn parse(text: &str) -> Self {
         let mut hosts = Self::default();
         let mut alone: HashMap<IpAddr, Arc<[IpAddr]>> = HashMap::new();
         for line in text.lines() {
             let line = line.split('#').next().unwrap_or_default();
             let mut words = line.split_ascii_whitespace();
-            // An address with a scope (fe80::1%eth0) does not parse; such lines name the local link, not targets.
+            // An address with a scope (fe80::1%eth0) does not parse. Such lines name the local link, not targets.
             let Some(ip) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else { continue };
             let alone = alone.entry(ip).or_insert_with(|| Arc::from([ip]));
             for name in words {
@@ -48,7 +48,7 @@ impl Hosts {
         hosts
     }
 
-    /// The answer for a name in normal form. A name listed with one family only has no address of the other: asking
+    /// The answer for a name in normal form. A name listed with one family only has no address of the other, because asking
     /// a server would undo what the administrator wrote.
     pub fn find(&self, name: &str, family: Family) -> Option<Answer> {
         let addresses = self.names.get(name)?;

@@ -1,6 +1,7 @@
 //! The hosts file of the process: read once for all workers, and again when it has changed.
 //!
-//! Whoever finds a change reads the file; the others go on with what was known. No lock is held while it is read.
+//! The worker that finds a change reads the file. The others go on with what was known. No lock is held while the file is
+//! read.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,12 +10,12 @@ use std::time::{Duration, Instant};
 use super::hosts::Hosts;
 use super::watched_file::{TooLong, WatchedFile};
 
-/// Block lists of half a million names fit; longer files are refused, not cut.
+/// Block lists of half a million names fit. Longer files are refused, not cut.
 pub const BYTES_MAX: u64 = 16 << 20;
-/// How often the file is looked at, and only when a name is asked for.
+/// How often the file is looked at, while names are asked for.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A hosts file; clones share what was read.
+/// A hosts file. Clones share what was read.
 #[derive(Clone, Debug)]
 pub struct HostsFile {
     path: PathBuf,
@@ -23,7 +24,7 @@ pub struct HostsFile {
 
 #[derive(Debug)]
 struct State {
-    /// Somebody reads it just now if this is missing.
+    /// `None` while somebody reads it.
     file: Option<WatchedFile>,
     checked: Option<Instant>,
     hosts: Arc<Hosts>,
@@ -33,12 +34,12 @@ impl HostsFile {
     /// Reads the file for the first time, before anybody asks for a name.
     ///
     /// # Errors
-    /// It is too long. One that is not there has no names.
+    /// It is too long. A file that is not there has no names.
     pub fn read(&self) -> Result<(), TooLong> {
         self.check(Instant::now())
     }
 
-    /// What the file says; a change that makes it too long is passed over and logged.
+    /// What the file says. A change that makes it too long is passed over and logged.
     pub(super) fn current(&self, now: Instant) -> Arc<Hosts> {
         if let Err(error) = self.check(now) {
             log::warn!("{error}; the names that it had before go on to hold");

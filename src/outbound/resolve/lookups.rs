@@ -1,7 +1,7 @@
 //! All look-ups of one worker: what is known already, who waits for what, and which servers to ask first.
 //!
-//! No sockets and no clock: the shell in the parent module carries out the [`Action`]s and reports what happens. Equal
-//! questions share one look-up. Everything is bounded by [`Limits`]; beyond them the answer is "busy".
+//! It has no sockets and no clock. The shell in the parent module carries out the [`Action`]s and reports what happens.
+//! Equal questions share one look-up. Everything is bounded by [`Limits`]. Beyond them the answer is "busy".
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,7 +25,7 @@ pub const SILENT_SERVER_PENALTY: Duration = Duration::from_secs(30);
 /// How much may be under way and kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Questions under way; each holds up to two sockets.
+    /// Questions under way. Each holds up to two sockets.
     pub lookups_max: usize,
     /// Those who wait for an answer, over all look-ups.
     pub waiters_max: usize,
@@ -43,7 +43,7 @@ impl Default for Limits {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Asked {
     Ready(Answer),
-    /// The answer comes out of [`Lookups::next_answer`]; the token names the look-up.
+    /// The answer comes out of [`Lookups::next_answer`]. The token names the look-up.
     Waiting(Token),
 }
 
@@ -55,7 +55,7 @@ pub enum Action {
     WakeAt(Token, Instant),
     /// Close the socket of this try.
     CloseTry(Token, usize),
-    /// Close all its sockets; it is over.
+    /// Close all its sockets. It is over.
     Close(Token),
 }
 
@@ -192,12 +192,12 @@ impl Lookups {
         self.poll(id, now, counters);
     }
 
-    /// The instant of a [`Action::WakeAt`] has come; too early or too late does no harm.
+    /// The instant of a [`Action::WakeAt`] has come. A call too early or too late does no harm.
     pub fn on_timer(&mut self, id: Token, now: Instant, counters: &Counters) {
         self.poll(id, now, counters);
     }
 
-    /// What the shell has to do; to be taken until there is nothing left after every other call.
+    /// What the shell has to do next. It takes these until nothing is left, after every other call.
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
@@ -207,7 +207,7 @@ impl Lookups {
         self.answers.pop_front()
     }
 
-    /// Replaces the servers; look-ups under way keep the old ones.
+    /// Replaces the servers. Look-ups under way keep the old ones.
     pub fn set_servers(&mut self, servers: Vec<SocketAddr>, attempts: u32, transport: Transport) {
         self.plan = Plan { servers, attempts, transport, timeout: self.plan.timeout };
         self.penalties.clear();
@@ -219,7 +219,7 @@ impl Lookups {
         self.plan.timeout = timeout;
     }
 
-    /// Changes the limits. What is under way beyond them goes on; answers beyond are forgotten.
+    /// Changes the limits. What is under way beyond them goes on. Answers beyond them are forgotten.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
         self.cache.set_entries_max(limits.cache_entries_max);
@@ -263,7 +263,7 @@ impl Lookups {
     }
 
     /// Makes room for a look-up: the one that has waited longest ends. A server that answers does so within a fraction of
-    /// the time that a silent one is waited for, so this strikes who asks for names that nobody answers, and not others.
+    /// the time that a silent one is waited for. So this strikes those who ask for names that nobody answers.
     fn give_up_oldest(&mut self, now: Instant, counters: &Counters) {
         let oldest = self.under_way.iter().min_by_key(|(_, lookup)| lookup.started);
         if let Some(id) = oldest.map(|(id, _)| id) {
@@ -330,7 +330,7 @@ impl Lookups {
     }
 }
 
-/// The answer for those who wait and how long to keep it; shortage of descriptors says nothing about the name.
+/// The answer for those who wait, and how long to keep it.
 fn answer_and_ttl(outcome: Result<Content, ResolveError>) -> (Answer, Option<Duration>) {
     match outcome {
         Ok(Content::Addresses { addresses, ttl_s }) => (Ok(Arc::from(addresses)), Some(cache::positive_ttl(ttl_s))),

@@ -1,20 +1,20 @@
-//! DNS messages as far as a stub resolver needs them (RFC 1035 section 4): it writes one kind of query and reads the
+//! DNS messages as far as a stub resolver needs them (RFC 1035 section 4). It writes one kind of query, and reads the
 //! addresses out of one kind of answer.
 //!
-//! Written by hand instead of with a general parser because answers come from strangers: nothing here allocates more
-//! than [`ADDRESSES_MAX`] addresses, work is bounded by the message length times [`CNAME_HOPS_MAX`], and a record of a
-//! type we did not ask for is stepped over whatever is in it, so it cannot spoil the answer.
+//! Answers come from strangers, so this is written by hand instead of with a general parser. Nothing here allocates more
+//! than [`ADDRESSES_MAX`] addresses. Work is bounded by the message length times [`CNAME_HOPS_MAX`]. A record of a type
+//! that was not asked for is stepped over whatever is in it, so it cannot spoil the answer.
 //!
-//! No sockets, no clock, no state.
+//! It has no sockets, no clock and no state.
 
 use std::net::IpAddr;
 
 use super::wire::{Capitals, NAME_BYTES_MAX, Reader, Record, WireName};
 use super::{Family, Question};
 
-/// Longest query: header, a name of 255 bytes, type and class, what EDNS adds.
+/// The length of the longest query: header, a name of 255 bytes, type and class, what EDNS adds.
 pub const QUERY_BYTES_MAX: usize = HEADER_BYTES + NAME_BYTES_MAX + 4 + EDNS.len();
-/// Addresses kept of one answer; a dial tries fewer.
+/// Addresses kept of one answer. A dial tries fewer.
 pub const ADDRESSES_MAX: usize = 16;
 /// Aliases followed inside one answer.
 pub const CNAME_HOPS_MAX: usize = 12;
@@ -56,7 +56,7 @@ pub struct Form {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     pub content: Content,
-    /// The server had more to say than fits a datagram, or the datagram was cut on its way; `content` is what was there.
+    /// The server had more to say than fits a datagram, or the datagram was cut on its way. `content` is what was there.
     pub is_truncated: bool,
     /// It ends before what its header promises.
     pub is_cut: bool,
@@ -67,14 +67,14 @@ pub struct Reply {
 /// The content of a [`Reply`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// At least one address; the smallest time to live on the way to them, in seconds.
+    /// At least one address, and the smallest time to live on the way to them, in seconds.
     Addresses { addresses: Vec<IpAddr>, ttl_s: u32 },
     /// The name exists but has no address of this family. The zone's time for negative answers, if given.
     NoAddress { ttl_s: Option<u32> },
     /// The name does not exist. The zone's time for negative answers, if given.
     NoSuchName { ttl_s: Option<u32> },
-    /// The server could not or would not answer, does not know and does not ask others, or its answer makes no sense:
-    /// another one should be asked.
+    /// Another server should be asked: this one could not or would not answer, does not know and does not ask others, or its
+    /// answer makes no sense.
     ServerFailure,
 }
 
@@ -114,7 +114,7 @@ pub fn is_askable(name: &str) -> bool {
 ///
 /// # Errors
 ///
-/// [`Rejected`] if it is not taken for the answer; the real one may still come.
+/// [`Rejected`] if it is not taken for the answer. The real one may still come.
 pub fn decode_reply(message: &[u8], form: Form, question: &Question) -> Result<Reply, Rejected> {
     let mut reader = Reader::new(message);
     let header = Header::decode(&mut reader).ok_or(Rejected::NotOurs)?;
@@ -238,8 +238,9 @@ impl Records<'_> {
         None
     }
 
-    /// No address is there. That is the zone's word if an SOA record comes with it. Without one it is a server's which asks
-    /// others or owns the name; any other knows nothing, and one that names servers sends us on (RFC 2308 section 2.2).
+    /// What an answer without an address means. With an SOA record it is the zone's word. Without one it counts if the
+    /// server asks others or owns the name. Any other server knows nothing. One that names servers sends us on (RFC 2308
+    /// section 2.2).
     fn negative(&mut self, is_aliased: bool) -> Content {
         let Authority { ttl_s, names_servers } = self.authority().unwrap_or_default();
         let has_flag = |flag| self.header.flags & flag != 0;
@@ -274,7 +275,7 @@ impl Records<'_> {
         Some(authority)
     }
 
-    /// Calls `visit` for each answer that is there; `None` as soon as it returns that.
+    /// Calls `visit` for each answer that is there. `None` as soon as it returns that.
     fn each_answer(&mut self, mut visit: impl FnMut(Record<'_>) -> Option<()>) -> Option<()> {
         let mut reader = self.reader.clone();
         for _ in 0..self.header.answers {

@@ -1,15 +1,15 @@
 //! One question on its way through the list of name servers: whom to ask when, and when to give up.
 //!
-//! No sockets and no clock: the owner calls [`Query::poll`] until it says to wait, opens the sockets it asks for, and
-//! reports what arrives. At most [`OPEN_TRIES_MAX`] tries are open at once, so an answer that comes after the next
+//! It has no sockets and no clock. The owner calls [`Query::poll`] until it says to wait, opens the sockets that it asks
+//! for, and reports what arrives. At most [`OPEN_TRIES_MAX`] tries are open at once. So an answer that comes after the next
 //! server was asked is still welcome.
 //!
-//! A silent server costs at most [`STEP_MAX`] before the next one is asked; one that fails or refuses costs nothing. Where
-//! an answer was cut, its server is asked again over TCP. That try keeps its place until it ends: the server did answer,
-//! and is not asked anything else meanwhile. Addresses that the cut answer held are used unless TCP answers soon.
-//!
-//! Over UDP the name is spelled at random, which the answer must repeat: some more bits that a forger must guess (known as
-//! 0x20). A server that does not repeat the spelling, or does not understand EDNS, is asked again as it can answer.
+//! - A silent server costs at most [`STEP_MAX`] before the next one is asked. One that fails or refuses costs nothing.
+//! - Where an answer was cut, its server is asked again over TCP. That try keeps its place until it ends: the server did
+//!   answer, and is not asked anything else meanwhile. Addresses that the cut answer held are used unless TCP answers soon.
+//! - Over UDP the name is spelled at random, and the answer must repeat the spelling (known as 0x20). So whoever forges an
+//!   answer must guess some more bits. A server that does not repeat the spelling, or does not understand EDNS, is asked
+//!   again as it can answer.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -20,17 +20,17 @@ use super::wire::Capitals;
 use super::{Question, ResolveError};
 use crate::io::random::Random;
 
-/// Tries that may still be answered: one over TCP or the latest, and the one before.
+/// Tries that may still be answered: the latest or one over TCP, and the one before.
 pub const OPEN_TRIES_MAX: usize = 2;
 /// Longest wait before the next server is asked.
 pub const STEP_MAX: Duration = Duration::from_secs(1);
 /// How long addresses at hand wait for the whole list.
 pub const PARTIAL_PATIENCE: Duration = Duration::from_millis(300);
-/// Times a question is sent to the servers in turn; what one answer makes us ask again does not count.
+/// The most often that a question is sent to the servers in turn. What one answer makes us ask again does not count.
 pub const TRIES_MAX: usize = 6;
-/// With few servers the same one is asked again, because datagrams get lost.
+/// The least often. With few servers the same one is asked again, because datagrams get lost.
 pub const TRIES_MIN: usize = 3;
-/// Datagrams that answer something else before a try counts as failed: somebody is guessing.
+/// After so many datagrams that answer something else a try counts as failed. Somebody is guessing.
 pub const BAD_ANSWERS_MAX: u32 = 16;
 
 /// How a message travels.
@@ -44,7 +44,7 @@ pub enum Transport {
 /// A wish to send `message` to `server` from a fresh socket.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// Counts from zero for each question; replies and errors are reported with it.
+    /// Counts from zero for each question. Replies and errors are reported with it.
     pub try_number: usize,
     pub server: SocketAddr,
     pub transport: Transport,
@@ -65,9 +65,9 @@ pub enum Step {
 pub enum Verdict {
     /// It answered the question, or was a failure of the server.
     Taken,
-    /// It is cut short and will be asked for over TCP.
+    /// It is cut short, and will be asked for over TCP.
     Truncated,
-    /// The server cannot answer a question put like this; it will be put in another way.
+    /// The server cannot answer a question put like this. It will be put in another way.
     Misunderstood,
     /// It is no answer to the open query.
     NotOurs,
@@ -108,7 +108,7 @@ pub struct Query {
     /// What a truncated answer held, for the case that nothing better comes until then.
     partial: Option<(Content, Instant)>,
     failure: ResolveError,
-    /// Servers that failed at least once; when all have, and nobody is left to wait for, asking again is pointless.
+    /// Servers that failed at least once. When all have, and nobody is left to wait for, asking again is pointless.
     failed: Vec<SocketAddr>,
     answer: Option<Content>,
     answered_by: Option<SocketAddr>,
@@ -121,13 +121,13 @@ struct Try {
     server: SocketAddr,
     form: Form,
     transport: Transport,
-    /// It repeats over TCP what was cut; nothing takes its place.
+    /// It repeats over TCP what was cut. No other try takes its place.
     keeps_place: bool,
     bad_answers: u32,
 }
 
 impl Query {
-    /// A question that has not been asked yet; the name must be askable.
+    /// A question that has not been asked yet. The name must be askable.
     pub fn new(question: Question, plan: Plan, quirks: Quirks, now: Instant) -> Self {
         let wanted = plan.servers.len() * plan.attempts as usize;
         let sent_max = wanted.clamp(TRIES_MIN, TRIES_MAX);
@@ -154,7 +154,7 @@ impl Query {
         }
     }
 
-    /// What to do at `now`; to be called until it answers [`Step::Wait`] or [`Step::Done`].
+    /// What to do at `now`. The owner calls it until it answers [`Step::Wait`] or [`Step::Done`].
     pub fn poll(&mut self, now: Instant, random: &mut Random) -> Step {
         if let Some(answer) = self.answer.take() {
             return Step::Done(Ok(answer));
@@ -240,7 +240,7 @@ impl Query {
         Verdict::Truncated
     }
 
-    /// The server does not take questions put like this: it is asked at once in another way.
+    /// Asks the server again at once in another way, because it does not take questions put like this.
     fn put_otherwise(&mut self, try_number: usize, lesson: Lesson, now: Instant) -> Verdict {
         if let Some(open) = find_try(&mut self.open, try_number) {
             let (server, transport) = (open.server, open.transport);
@@ -301,7 +301,7 @@ impl Query {
         self.answered_by
     }
 
-    /// Who is asked next, if anybody: in order, but nobody who is asked over TCP what was cut.
+    /// The server to ask next, if there is any: the next in order that is not being asked over TCP what was cut.
     fn next_server(&self) -> Option<SocketAddr> {
         let has_room = self.open.iter().any(|open| !keeps_place(open.as_ref()));
         if !has_room || self.sent >= self.sent_max {
@@ -322,7 +322,7 @@ impl Query {
             return Step::Done(Err(ResolveError::NoSuchName));
         };
         if keeps_place(self.open[self.next_number % OPEN_TRIES_MAX].as_ref()) {
-            // Its place is taken; the number after belongs to the other one.
+            // Its place is taken. The number after that belongs to the other place.
             self.next_number += 1;
         }
         let try_number = self.next_number;
@@ -334,7 +334,7 @@ impl Query {
         Step::Ask(Ask { try_number, server, transport, message })
     }
 
-    /// How the question is put to `server`. One that kept silent may sit behind something that swallows EDNS.
+    /// How the question is put to `server`. A server that kept silent may sit behind something that swallows EDNS.
     fn form(&self, server: SocketAddr, transport: Transport, now: Instant, random: &mut Random) -> Form {
         let is_spelled = transport == Transport::Udp && self.quirks.keeps_case(server, now);
         Form {
@@ -364,7 +364,7 @@ impl Query {
         }
     }
 
-    /// The next server is asked because time passed: the latest one is silent, if it is still open.
+    /// Takes note that the latest server is silent, if its try is still open: the next one is asked because time passed.
     fn note_silence(&mut self) {
         let latest = self.next_number.wrapping_sub(1);
         if let Some(server) = find_try(&mut self.open, latest).map(|open| open.server) {

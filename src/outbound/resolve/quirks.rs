@@ -1,14 +1,14 @@
-//! What some name servers cannot do, learnt from their answers, so that the next question is put as they take it.
+//! What some name servers cannot do. It is learnt from their answers, so that the next question is put as they take it.
 //!
-//! Pure: instants come in as arguments. What was learnt is forgotten after a while, for servers change.
+//! It is pure: instants come in as arguments. What was learnt is forgotten after a while, because servers change.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// How long a quirk is believed.
 pub const MEMORY: Duration = Duration::from_mins(10);
-/// So many questions in a row that a server answered only without EDNS, and it is taken for one that cannot take it: one
-/// may as well have been lost.
+/// After so many questions in a row that a server answered only without EDNS, it is taken for one that cannot take it. A
+/// single one may as well have been lost.
 const UNANSWERED_MAX: u32 = 2;
 
 /// Something that an answer teaches about its server.

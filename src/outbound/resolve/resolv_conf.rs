@@ -1,7 +1,7 @@
 //! `/etc/resolv.conf` as far as we follow it: `nameserver` lines, `options attempts:` and `options use-vc`.
 //!
-//! `search`, `domain` and `ndots` are not applied: the names come from clients elsewhere, for whom this machine's search
-//! list means nothing. `options timeout:` is not needed: we wait a second at most before asking the next server, which is
+//! `search`, `domain` and `ndots` are not applied. The names come from clients elsewhere, for whom this machine's search
+//! list means nothing. `options timeout:` is not needed. We wait a second at most before asking the next server, which is
 //! the smallest value it can have.
 
 use std::fs;
@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::query::Transport;
 
-/// Servers asked; the C library has the same limit.
+/// The most servers that are asked. The C library has the same limit.
 pub const SERVERS_MAX: usize = 3;
 /// The port name servers listen on.
 pub const DNS_PORT: u16 = 53;
@@ -37,7 +37,7 @@ impl Default for ResolvConf {
 }
 
 impl ResolvConf {
-    /// Reads the file's text; lines that mean nothing to us are passed over.
+    /// Reads the file's text. Lines that mean nothing to us are passed over.
     pub fn parse(text: &str) -> Self {
         let mut servers = Vec::new();
         let mut attempts = ATTEMPTS_DEFAULT;
@@ -65,7 +65,7 @@ impl ResolvConf {
     }
 }
 
-/// An address, for link-local IPv6 with `%` and the name or number of the interface.
+/// The server that a word names: an address, followed by `%` and the name or number of an interface for link-local IPv6.
 fn server(word: &str) -> Option<SocketAddr> {
     let (address, scope) = match word.split_once('%') {
         Some((address, scope)) => (address, Some(scope)),

@@ -11,10 +11,10 @@ use super::query::{Ask, Transport};
 use crate::io::sockopt::is_shortage;
 use crate::io::token::Token;
 
-/// We ask for at most 1,232 bytes over UDP; some servers send more than they were asked for. Longer datagrams are cut by
-/// the kernel and asked for again over TCP.
+/// The most bytes taken of a datagram. We ask for at most 1,232, and some servers send more than they were asked for. The
+/// kernel cuts longer datagrams, and they are asked for again over TCP.
 const DATAGRAM_BYTES_MAX: usize = 4096;
-/// Longer answers over TCP are not waited for: we keep 16 addresses of an answer.
+/// Longer answers over TCP are not waited for, because 16 addresses of an answer are kept.
 const TCP_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
 /// A socket with a query on its way.
@@ -47,7 +47,7 @@ impl ServerSocket {
         .map_err(|error| failure(&error))
     }
 
-    /// The next message; `None` once there is nothing more until the next event.
+    /// The next message. `None` once there is nothing more until the next event.
     pub(super) fn receive(&mut self) -> Option<Received> {
         let result = match self {
             Self::Udp(socket) => receive_datagram(socket),
@@ -70,7 +70,7 @@ fn open_udp(ask: &Ask, token: Token, registry: &Registry) -> io::Result<UdpSocke
     socket.connect(ask.server)?;
     registry.register(&mut socket, token.into(), Interest::READABLE)?;
     match socket.send(&ask.message) {
-        // A full send queue is a lost datagram; the next try comes soon enough.
+        // A full send queue is a lost datagram. The next try comes soon enough.
         Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
         _ => Ok(socket),
     }

@@ -35,11 +35,11 @@ impl WatchedFile {
         Self { path, bytes_max, seen: None }
     }
 
-    /// The whole text, if it was not read yet or has changed. A file that is gone keeps what it said last: it is being
-    /// replaced, or its volume is missing for a while.
+    /// The whole text, if it was not read yet or has changed. A file that is gone keeps what it said last, because it is
+    /// being replaced, or its volume is missing for a while.
     ///
     /// # Errors
-    /// It has become too long; said once for each change.
+    /// It has become too long. This is said once for each change.
     pub(super) fn changed(&mut self) -> Result<Option<String>, TooLong> {
         let Some(bytes) = self.changed_bytes() else { return Ok(None) };
         if bytes.len() as u64 > self.bytes_max {

@@ -1,6 +1,6 @@
-//! Names and records as they stand in a DNS message; every read checks its bounds.
+//! Names and records as they stand in a DNS message. Every read checks its bounds.
 //!
-//! No sockets, no clock, no meaning.
+//! It has no sockets and no clock, and does not know what records mean.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,7 +9,7 @@ use super::Family;
 /// Longest name on the wire.
 pub(super) const NAME_BYTES_MAX: usize = 255;
 const LABEL_BYTES_MAX: usize = 63;
-/// Compression pointers followed in one name; each must point backwards, so this only bounds work.
+/// Compression pointers followed in one name. Each must point backwards, so this bounds only work.
 const POINTERS_MAX: usize = 32;
 
 /// One record of a message.
@@ -18,12 +18,12 @@ pub(super) struct Record<'a> {
     pub kind: u16,
     pub class: u16,
     pub ttl_s: u32,
-    /// Positioned at the record's data and ending with it; names in it may still point back into the message.
+    /// It begins at the record's data and ends with it. Names in it may still point back into the message.
     pub data: Reader<'a>,
 }
 
 impl Record<'_> {
-    /// The record's address; `None` if the data is not as long as one.
+    /// The record's address. `None` if the data is not as long as one.
     pub(super) fn address(&self, family: Family) -> Option<IpAddr> {
         let data = self.data.rest();
         match family {
@@ -33,7 +33,7 @@ impl Record<'_> {
     }
 }
 
-/// Reads forward through a message; every read checks its bounds.
+/// Reads forward through a message. Every read checks its bounds.
 #[derive(Clone)]
 pub(super) struct Reader<'a> {
     message: &'a [u8],
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
         let start = self.at;
         self.take(length)?;
         let data = Reader { message: self.message.get(..start + length)?, at: start };
-        // The top bit must be zero; a value with it set counts as zero (RFC 2181 section 8).
+        // The top bit must be zero. A value that has it set counts as zero (RFC 2181 section 8).
         let ttl_s = if ttl_s > i32::MAX as u32 { 0 } else { ttl_s };
         Some(Record { owner, kind, class, ttl_s, data })
     }
@@ -132,7 +132,7 @@ impl WireName {
         name.finish()
     }
 
-    /// The same name with the letters in capitals for which the bit at their place is set, and in small ones else.
+    /// The same name in another spelling. A letter is a capital if the bit at its place is set, and small otherwise.
     pub(super) fn spelled(mut self, capitals: Capitals) -> Self {
         for (at, byte) in self.bytes.iter_mut().enumerate() {
             let bits = capitals.0.get(at / 64).copied().unwrap_or(0);

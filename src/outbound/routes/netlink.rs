@@ -1,4 +1,5 @@
-//! The kernel's own answer to "which way": a routing socket (rtnetlink) that stays open, so that asking needs no descriptor.
+//! The kernel's own answer to "which way". It comes by a routing socket (rtnetlink) that stays open, so asking needs no
+//! descriptor.
 //!
 //! One question asks for the route to one address. The kernel puts the answer into the socket before the question's system
 //! call returns, so nothing here waits. The same socket hears when addresses of this machine come or go.
@@ -13,9 +14,9 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 use super::Way;
 
-/// How often one question is put, for answers may be lost.
+/// How often one question is put, because answers may be lost.
 const QUESTIONS_MAX: usize = 3;
-/// Room for one datagram of the kernel; answers are far shorter.
+/// Room for one datagram of the kernel. Answers are far shorter.
 const ROOM_BYTES: usize = 8192;
 /// RTMGRP_IPV4_IFADDR and RTMGRP_IPV6_IFADDR.
 const ADDRESS_GROUPS: u32 = 0x10 | 0x100;
@@ -53,6 +54,8 @@ pub(super) struct RouteSocket {
 }
 
 impl RouteSocket {
+    /// A socket that hears of this machine's addresses from now on.
+    ///
     /// # Errors
     /// Out of descriptors, or a service manager or sandbox does not let this process have one.
     pub(super) fn open() -> io::Result<Self> {
@@ -81,7 +84,7 @@ impl RouteSocket {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    /// The answer to the latest question; `None` if it was lost among more news than the socket takes.
+    /// The answer to the latest question. `None` if it was lost among more news than the socket takes.
     fn answer(&mut self) -> io::Result<Option<io::Result<Way>>> {
         let mut room = [0; ROOM_BYTES];
         loop {
@@ -164,7 +167,7 @@ fn read(mut datagram: &[u8], sequence: u32) -> (Option<io::Result<Way>>, bool) {
     (answer, has_news)
 }
 
-/// What an answer says; `None` if it is none.
+/// What an answer says. `None` if it is no answer.
 fn way(kind: u16, body: &[u8]) -> Option<io::Result<Way>> {
     match kind {
         MESSAGE_NEW_ROUTE => Some(Ok(match body.get(ROUTE_TYPE_AT)? {

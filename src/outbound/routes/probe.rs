@@ -1,5 +1,5 @@
-//! The kernel's answer to "which way" where it lets nobody have a routing socket: sockets are bound and connected, which
-//! sends nothing, but takes a descriptor.
+//! The kernel's answer to "which way" where it lets nobody have a routing socket. Sockets are bound and connected instead.
+//! That sends nothing, but takes a descriptor.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use super::Way;
 use crate::io::sockopt::is_shortage;
 
-/// Any port will do: a connected UDP socket sends nothing by itself.
+/// Any port will do, because a connected UDP socket sends nothing by itself.
 const PROBE_PORT: u16 = 53;
 
 static NONLOCAL_BIND: LazyLock<bool> = LazyLock::new(|| {
@@ -22,7 +22,7 @@ static NONLOCAL_BIND: LazyLock<bool> = LazyLock::new(|| {
 ///
 /// The kernel lets a socket be bound to its own addresses only, which also covers secondary addresses and routes of
 /// type "local". Where the administrator switched that off (`ip_nonlocal_bind`), an address counts as ours if it is its
-/// own source address; that misses secondary addresses but refuses nobody wrongly.
+/// own source address. That misses secondary addresses, but refuses nobody wrongly.
 pub(super) fn ask(to: IpAddr, source: Option<IpAddr>) -> Way {
     if !*NONLOCAL_BIND {
         match UdpSocket::bind(SocketAddr::new(to, 0)).map_err(|error| what_it_means(&error)) {
@@ -39,7 +39,7 @@ pub(super) fn ask(to: IpAddr, source: Option<IpAddr>) -> Way {
     }
 }
 
-/// What it says about an address that it cannot be bound to; `None`: it is somebody else's.
+/// What an error says about an address that a socket could not be bound to. `None`: the address is somebody else's.
 fn what_it_means(error: &io::Error) -> Option<Way> {
     match error.kind() {
         io::ErrorKind::AddrNotAvailable => None,
@@ -50,7 +50,7 @@ fn what_it_means(error: &io::Error) -> Option<Way> {
     }
 }
 
-/// The source address the kernel would use towards `to`; an error without a route.
+/// The source address the kernel would use towards `to`. An error where there is no route.
 fn source_towards(to: IpAddr, source: Option<IpAddr>) -> io::Result<IpAddr> {
     let any: IpAddr = match to {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

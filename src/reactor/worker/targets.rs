@@ -36,12 +36,7 @@ impl Targets {
         if let Err(error) = dialer.watch_addresses(registry) {
             log::warn!("worker {}: changes of this machine's addresses cannot be watched: {error}", parts.number);
         }
-        Self {
-            dialer,
-            warm_up: parts.warm_up.clone(),
-            registry: None,
-            shortage_shared_at: None,
-        }
+        Self { dialer, warm_up: parts.warm_up.clone(), registry: None, shortage_shared_at: None }
     }
 
     /// The dialer, and what it is lent.
