@@ -162,6 +162,17 @@ fn every_exit_code_of_the_help_is_explained() {
 }
 
 #[test]
+fn every_command_and_every_option_of_its_own_is_explained() {
+    let text = page(REFERENCE);
+    let (_, commands) = text.split_once("\n## Commands").unwrap();
+    // Those of accounts, and those that all commands have, stand in examples or prose.
+    let own = |row: &cli::table::CommandRow| if row.name == "user" { &[][..] } else { row.options };
+    let words = cli::table::COMMANDS.iter().flat_map(|row| std::iter::once(row.name).chain(own(row).iter().copied()));
+    let missing: Vec<_> = words.filter(|word| !commands.contains(word)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn the_first_page_is_short_and_leads_to_all_others() {
     let text = page(PAGES[0]);
     assert!(text.len() <= FIRST_PAGE_BYTES_MAX, "{} bytes", text.len());

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use self::words::Words;
 use crate::app::ask::{Ask, Cut, Shape};
+use crate::app::backup::Over;
 use crate::app::client_configs::Format;
 use crate::app::exit::Failure;
 use crate::app::probe::Wishes;
@@ -78,6 +79,20 @@ pub enum Command {
         config: Option<PathBuf>,
         shape: Shape,
     },
+    /// Write everything to one file.
+    Backup {
+        /// The configuration of the server.
+        config: Option<PathBuf>,
+        file: PathBuf,
+    },
+    /// Put it back.
+    Restore {
+        /// Where the configuration is to be.
+        config: Option<PathBuf>,
+        file: PathBuf,
+        over: Over,
+        mode: Mode,
+    },
     /// Install or remove the service.
     Service {
         /// The configuration it is to serve.
@@ -124,6 +139,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, F
         "cut" => cut(&mut words),
         "probe" => probe(&mut words),
         "doctor" => Ok(Command::Doctor { config: words.config(), shape: shape(&words) }),
+        "backup" => Ok(Command::Backup { config: words.config(), file: file(&mut words, "backup")? }),
+        "restore" => restore(&mut words),
         "service" => service(&mut words),
         "completions" => completions(&mut words),
         "man" => Ok(Command::Man),
@@ -217,14 +234,28 @@ fn probe(words: &mut Words) -> Result<Command, Failure> {
     Ok(Command::Probe { link, wishes, shape: shape(words) })
 }
 
+fn restore(words: &mut Words) -> Result<Command, Failure> {
+    let over = if words.is_given("--force") { Over::Replace } else { Over::Refuse };
+    let file = file(words, "restore")?;
+    Ok(Command::Restore { config: words.config(), file, over, mode: mode(words) })
+}
+
+fn file(words: &mut Words, command: &str) -> Result<PathBuf, Failure> {
+    let file = words.operand().map(PathBuf::from);
+    file.ok_or_else(|| words::usage(format!("{command} needs the FILE that holds everything, such as vless-rust.tar")))
+}
+
+fn mode(words: &Words) -> Mode {
+    if words.is_given("--dry-run") { Mode::Tell } else { Mode::Do }
+}
+
 fn service(words: &mut Words) -> Result<Command, Failure> {
     let change = match words.text().as_deref() {
         Some("install") => Change::Install,
         Some("uninstall") => Change::Uninstall,
         _ => return Err(words::usage("service needs install or uninstall")),
     };
-    let mode = if words.is_given("--dry-run") { Mode::Tell } else { Mode::Do };
-    Ok(Command::Service { config: words.config(), change, mode })
+    Ok(Command::Service { config: words.config(), change, mode: mode(words) })
 }
 
 fn completions(words: &mut Words) -> Result<Command, Failure> {
@@ -337,6 +368,9 @@ mod tests {
             ("probe", "probe needs the LINK"),
             ("probe vless://a --dns here", "an address and a port"),
             ("service", "install or uninstall"),
+            ("backup", "backup needs the FILE"),
+            ("restore --force", "restore needs the FILE"),
+            ("backup a --force", "--force belongs to restore"),
             ("completions csh", "bash, zsh or fish"),
             ("cut", "cut needs one of"),
             ("cut 1-2-3 --user a", "cut needs one of"),

@@ -15,7 +15,7 @@ use crate::app::exit::{self, Failure};
 use crate::app::probe::{self, Wishes};
 use crate::app::qr::{Qr, does_not_fit};
 use crate::app::wizard::{ThisMachine, terminal_size};
-use crate::app::{certs, completions, first_run, init, link, preflight, service, user};
+use crate::app::{backup, certs, completions, first_run, init, link, preflight, service, user};
 
 /// What a command has to say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -48,6 +48,10 @@ pub fn execute(command: &Command) -> Option<Result<Output, Failure>> {
         Command::Ask { config, ask, shape } => Some(asked(&path_of(config.as_ref()), ask, *shape)),
         Command::Probe { link, wishes, shape } => Some(probed(link, wishes, *shape)),
         Command::Doctor { config, shape } => Some(Ok(examined(&path_of(config.as_ref()), *shape))),
+        Command::Backup { config, file } => Some(backed_up(&path_of(config.as_ref()), file)),
+        Command::Restore { config, file, over, mode } => {
+            Some(backup::restore(file, &path_of(config.as_ref()), *over, *mode).map(plain))
+        }
         Command::Service { config, change, mode } => {
             Some(service::change(*change, &path_of(config.as_ref()), *mode).map(plain))
         }
@@ -134,6 +138,15 @@ fn examined(path: &Path, shape: Shape) -> Output {
     let has_fault = findings.iter().any(|finding| finding.weight == Weight::Fault);
     let stdout = if shape == Shape::Json { doctor::json(&findings) } else { doctor::words(&findings) };
     Output { stdout, notes: Vec::new(), code: if has_fault { exit::UNAVAILABLE } else { exit::OK } }
+}
+
+fn backed_up(path: &Path, file: &Path) -> Result<Output, Failure> {
+    let stdout = backup::backup(path, file)?;
+    let note = format!(
+        "{} holds ids, tokens and private keys: whoever has it can be this server; keep it as you keep passwords",
+        file.display()
+    );
+    Ok(Output { stdout, notes: vec![note], code: exit::OK })
 }
 
 fn asked(path: &Path, what: &Ask, shape: Shape) -> Result<Output, Failure> {

@@ -1,6 +1,6 @@
 //! The first configuration.
 //!
-//! Owns writing a draft and the certificate that belongs to it, both or none.
+//! Owns writing a draft and what belongs to it (accounts, certificate), all of it or nothing.
 
 use std::fs;
 use std::io;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::app::certs::LoadedCertificate;
-use crate::app::config::{Config, Tls};
+use crate::app::config::{Config, ConfigErrors, Tls, UsersFile};
 use crate::app::exit::{self, Failure};
 use crate::app::files::create_new;
-use crate::app::wizard::draft::Draft;
+use crate::app::wizard::draft::{Draft, users_file};
 use crate::app::{certs, link};
 
 /// What a new configuration comes with.
@@ -31,7 +31,7 @@ pub struct Created {
     pub warnings: Vec<String>,
 }
 
-/// Writes a configuration with one user and a random id to `path`, and a self-signed certificate beside it.
+/// Writes a configuration with one user and a random id to `path`, and users file and self-signed certificate beside it.
 ///
 /// # Errors
 /// As [`create`].
@@ -39,41 +39,73 @@ pub fn init_with_defaults(path: &Path) -> Result<Created, Failure> {
     create(path, &Draft::default())
 }
 
-/// Writes `draft` to `path`, and the certificate that it needs, if there is none yet.
+/// Writes `draft` to `path`, the accounts to the users file beside it, and the certificate that it needs, if there is none
+/// yet.
 ///
 /// # Errors
-/// 73 if there is something at `path` already, which is never touched, or if files cannot be created; 77 if that is for
-/// lack of permission; 78 for a certificate that does not serve. A failure leaves nothing behind.
+/// 73 if there is something at one of the two paths already, which is never touched, or if files cannot be created; 77 if
+/// that is for lack of permission; 78 for a certificate that does not serve. A failure leaves nothing behind.
 pub fn create(path: &Path, draft: &Draft) -> Result<Created, Failure> {
     must_be_new(path)?;
-    let text = draft.to_json();
-    let config = Config::parse(&text, path).map_err(|errors| Failure::new(exit::CONFIG, errors.to_string()))?;
+    let text = draft.to_json(path);
+    let mut made = Made(Vec::new());
+    // A configuration may be without users only where there is a users file, so that comes first.
+    let users_path = users_file(path);
+    let users = UsersFile::parse(&draft.users_json(), &users_path, None).map_err(|errors| wrong(&errors))?;
+    made.create(&users_path, &users.text())?;
+    let config = Config::parse(&text, path).map_err(|errors| wrong(&errors))?;
+    let users = config.read_users_file()?;
+    let config = config.with_users(users)?;
     let host = link::host(&config);
-    // The certificate first: were the configuration there and this failed, a second attempt would be refused.
+    // The certificate before the configuration: were that there and this failed, a second attempt would be refused.
     let certificates = certs::load_or_generate(&config, &host.host, SystemTime::now())?;
-    let made = certificates.first().is_some_and(|certificate| certificate.generated);
-    let mut files = config.tls.as_ref().filter(|_| made).map(files_of).unwrap_or_default();
-    create_new(path, text.as_bytes(), 0o600).map_err(|error| {
-        // Nobody has used them yet.
-        for file in &files {
-            let _ = fs::remove_file(file);
-        }
-        match error.kind() {
-            io::ErrorKind::AlreadyExists => already_there(path),
-            _ => Failure::writing(path, &error),
-        }
-    })?;
-    files.insert(0, path.to_owned());
+    if certificates.first().is_some_and(|certificate| certificate.generated) {
+        made.0.extend(config.tls.as_ref().map(files_of).unwrap_or_default());
+    }
+    made.create(path, &text)?;
     let links = link::links(&config, &host, &certificates, None)?;
     let link = links.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     let warnings = link::warnings(&config, &host, &certificates);
-    Ok(Created { config, files, link, host: host.host, certificates, warnings })
+    Ok(Created { config, files: made.keep(), link, host: host.host, certificates, warnings })
+}
+
+/// Files that nobody has used yet. They are removed again unless all of them are kept.
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    fn create(&mut self, path: &Path, text: &str) -> Result<(), Failure> {
+        create_new(path, text.as_bytes(), 0o600).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => already_there(path),
+            _ => Failure::writing(path, &error),
+        })?;
+        self.0.push(path.to_owned());
+        Ok(())
+    }
+
+    /// The configuration first.
+    fn keep(mut self) -> Vec<PathBuf> {
+        self.0.rotate_right(1);
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for file in &self.0 {
+            let _ = fs::remove_file(file);
+        }
+    }
+}
+
+fn wrong(errors: &ConfigErrors) -> Failure {
+    Failure::new(exit::CONFIG, errors.to_string())
 }
 
 /// # Errors
-/// 73 if there is something at `path` already.
+/// 73 if there is something at `path` already, or where its users file would be.
 pub fn must_be_new(path: &Path) -> Result<(), Failure> {
-    if path.symlink_metadata().is_ok() { Err(already_there(path)) } else { Ok(()) }
+    let there = [path.to_owned(), users_file(path)].into_iter().find(|path| path.symlink_metadata().is_ok());
+    there.map_or(Ok(()), |path| Err(already_there(&path)))
 }
 
 fn files_of(tls: &Tls) -> Vec<PathBuf> {
@@ -85,8 +117,8 @@ fn already_there(path: &Path) -> Failure {
     Failure::new(
         exit::CANNOT_CREATE,
         format!(
-            "{path} exists and is not overwritten: `vless-rust link -c {path}` shows its links; to begin anew, move it \
-             away or name another file, such as `vless-rust init --yes new.json`"
+            "{path} exists and is not overwritten: `vless-rust link` shows the links of what is there; to begin anew, move \
+             configuration and users file away, or name another configuration, such as `vless-rust init --yes new.json`"
         ),
     )
 }
@@ -96,6 +128,8 @@ mod tests {
     use super::*;
 
     use std::os::unix::fs::PermissionsExt;
+
+    use crate::app::config::Origin;
 
     #[test]
     fn a_first_configuration_is_written_with_a_working_link() {
@@ -132,7 +166,7 @@ mod tests {
         fs::write(&path, "mine").unwrap();
         let failure = init_with_defaults(&path).unwrap_err();
         assert_eq!(failure.code, exit::CANNOT_CREATE);
-        assert!(failure.message.contains("name another file"));
+        assert!(failure.message.contains("name another configuration"));
         assert_eq!(fs::read(&path).unwrap(), b"mine");
         assert!(!folder.path().join("certs").exists());
     }
@@ -143,16 +177,41 @@ mod tests {
         fs::write(folder.path().join("certs"), "a file where the folder should be").unwrap();
         let failure = init_with_defaults(&folder.path().join("config.json")).unwrap_err();
         assert_eq!(failure.code, exit::CANNOT_CREATE);
-        assert!(!folder.path().join("config.json").exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn a_configuration_that_cannot_be_written_leaves_no_certificate() {
         let folder = tempfile::tempdir().unwrap();
-        // The name is too long with what is put around it while it is written.
-        let path = folder.path().join("x".repeat(250));
+        // The name is too long with what is put around it while it is written; that of the users file is not.
+        let path = folder.path().join(format!("{}.{}", "x".repeat(100), "y".repeat(149)));
         let failure = init_with_defaults(&path).unwrap_err();
         assert_eq!(failure.code, exit::CANNOT_CREATE);
         assert_eq!(fs::read_dir(folder.path().join("certs")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the folder of certificates");
+    }
+
+    #[test]
+    fn the_first_user_may_be_changed_by_commands_and_two_servers_share_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let created = init_with_defaults(&path("config.json")).unwrap();
+        assert_eq!(created.config.users[0].origin, Origin::UsersFile);
+        assert_eq!(fs::metadata(path("users.json")).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(created.files[..2], [path("config.json"), path("users.json")]);
+        let second = init_with_defaults(&path("second.json")).unwrap().config;
+        assert_eq!(second.users_file, Some(path("second.users.json")));
+        assert_eq!(second.monitoring.state_file, path("second.state.json"));
+        assert_eq!(second.monitoring.socket, Some(path("second.sock")));
+    }
+
+    #[test]
+    fn accounts_of_somebody_else_are_never_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("users.json"), "mine").unwrap();
+        let failure = init_with_defaults(&folder.path().join("config.json")).unwrap_err();
+        assert_eq!(failure.code, exit::CANNOT_CREATE);
+        assert!(failure.message.contains("users.json exists and is not overwritten"), "{failure}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

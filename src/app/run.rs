@@ -15,6 +15,7 @@ use crate::app::console::Reporter;
 use crate::app::exit::{self, Failure};
 use crate::app::first_run::first_run;
 use crate::app::logging::{self, LogHandle};
+use crate::app::notify::Notifier;
 use crate::app::rules::{self, Surroundings};
 use crate::app::supervisor::orders::Orders;
 use crate::app::supervisor::watch::Watch;
@@ -94,6 +95,7 @@ fn start(config: Config, log: LogHandle) -> Result<Supervisor, Failure> {
         watch,
         log,
         reporter,
+        notifier: Notifier::from_environment(),
         orders,
         backend,
         control,

@@ -194,7 +194,17 @@ mod tests {
 
     #[test]
     fn the_unit_says_what_systemd_has_to_know() {
-        for line in ["LimitNOFILE=1048576", "User=vless-rust", "NoNewPrivileges=yes", "ProtectSystem=strict"] {
+        for line in [
+            "Type=notify",
+            "WatchdogSec=30",
+            "ExecReload=/bin/kill -HUP $MAINPID",
+            "LimitNOFILE=1048576",
+            "User=vless-rust",
+            "NoNewPrivileges=yes",
+            "ProtectSystem=strict",
+            // Without netlink the server cannot ask for routes, without Unix sockets nobody can ask the server.
+            "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK",
+        ] {
             assert!(UNIT.lines().any(|known| known == line), "{line}");
         }
     }

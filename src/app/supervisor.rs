@@ -5,13 +5,15 @@
 //! waited for.
 //!
 //! `adopting.rs` makes changes, `changes.rs` says them in words, `cuts.rs` says whose sessions end by them, `roll.rs` keeps
-//! the clock of the accounts, `watch.rs` that of certificate files, `listening.rs` where clients are accepted.
+//! the clock of the accounts, `watch.rs` that of certificate files, `listening.rs` where clients are accepted, `heart.rs`
+//! what the service manager hears.
 
 mod adopting;
 mod answers;
 mod changes;
 mod cuts;
 mod gates;
+mod heart;
 mod listening;
 pub mod orders;
 mod roll;
@@ -23,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGUSR1};
 
+use self::heart::Heart;
 pub use self::listening::Listening;
 use self::orders::{Order, Orders};
 use self::roll::Roll;
@@ -34,6 +37,7 @@ use crate::app::clock::unix_time;
 use crate::app::config::Config;
 use crate::app::console::Reporter;
 use crate::app::logging::LogHandle;
+use crate::app::notify::Notifier;
 use crate::app::report::counters_line;
 use crate::control::Control;
 use crate::control::events::{Event, Kind, Level};
@@ -63,6 +67,8 @@ pub struct Parts {
     pub watch: Watch,
     pub log: LogHandle,
     pub reporter: Reporter,
+    /// The service manager, if there is one.
+    pub notifier: Notifier,
     pub orders: Orders,
     /// What the control plane sees of all this.
     pub backend: Arc<AppBackend>,
@@ -74,6 +80,7 @@ pub struct Parts {
 pub struct Supervisor {
     parts: Parts,
     roll: Roll,
+    heart: Heart,
     is_draining: bool,
     /// When guests were last looked for.
     looked_at: Instant,
@@ -88,14 +95,17 @@ enum Then {
 
 impl Supervisor {
     /// Nothing happens before [`Supervisor::run`].
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(mut parts: Parts) -> Self {
+        let now = Instant::now();
         let roll = Roll::new(&parts.config.users, &parts.ledgers, unix_time());
+        let heart = Heart::new(std::mem::take(&mut parts.notifier), parts.capacity.workers, now);
         gates::adopt(&parts.config, &parts.ledgers);
-        Self { parts, roll, is_draining: false, looked_at: Instant::now() }
+        Self { parts, roll, heart, is_draining: false, looked_at: now }
     }
 
     /// Serves orders until the reactor has stopped, and says the last words.
     pub fn run(mut self) {
+        self.heart.notifier().ready();
         while !self.parts.reactor.is_stopped() {
             match self.parts.orders.next(if self.is_draining { DRAIN_POLL } else { TICK }) {
                 Ok(order) => {
@@ -143,6 +153,7 @@ impl Supervisor {
 
     /// What is due by the clock: accounts that end, quotas that begin anew, certificates that were renewed.
     fn tick(&mut self) {
+        self.beat(Instant::now());
         if self.is_draining {
             return;
         }
@@ -159,6 +170,19 @@ impl Supervisor {
         }
     }
 
+    /// Tells the service manager how it stands.
+    fn beat(&mut self, now: Instant) {
+        let handle = self.parts.reactor.handle();
+        if let Some(worker) = self.heart.beat(&handle, now) {
+            let text = format!("worker {worker} does not turn any more; the service manager is to end this process");
+            log::error!("{text}");
+            self.tell(Kind::State, Level::Error, &text, "server");
+        }
+        let (sessions, users) = (self.parts.reactor.sessions(), self.parts.config.users.len());
+        let doing = if self.is_draining { "stopping, with" } else { "serving" };
+        self.heart.say(|| format!("{doing} {sessions} sessions; {users} accounts"), now);
+    }
+
     /// The first signal lets sessions end, the second does not.
     fn end(&mut self) -> Then {
         let (sessions, drain) = (self.parts.reactor.sessions(), self.parts.config.timeouts.drain);
@@ -167,6 +191,7 @@ impl Supervisor {
             return Then::EndAtOnce;
         }
         self.is_draining = true;
+        self.heart.stopping();
         self.parts.backend.drain();
         match sessions {
             0 => log::info!("stopping: no session is open"),

@@ -104,6 +104,13 @@ impl Handle {
         }
     }
 
+    /// Has every worker take a turn, whether it has something to do or not: who waits for one can see that it turns.
+    pub fn wake(&self) {
+        for inbox in &*self.inner.inboxes {
+            inbox.wake();
+        }
+    }
+
     /// Each worker's counters.
     pub fn counters(&self) -> &[Arc<Counters>] {
         &self.inner.counters

@@ -153,7 +153,8 @@ impl Inbox {
         self.wake();
     }
 
-    fn wake(&self) {
+    /// Wakes the worker, with or without a letter.
+    pub(super) fn wake(&self) {
         // Fails only when the worker is gone, and then nobody needs to be woken.
         let _ = self.shared.waker.wake();
     }

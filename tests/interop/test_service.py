@@ -66,14 +66,15 @@ class FirstRun(InteropCase):
 
     def test_secrets_are_readable_by_the_owner_only(self) -> None:
         config = self.written_config()
-        for path in (self.home / "config.json", self.home / config["tls"]["key_file"]):
+        for path in (self.home / "config.json", self.home / "users.json", self.home / config["tls"]["key_file"]):
             with self.subTest(path.name):
                 self.assertEqual(path.stat().st_mode & 0o777, 0o600)
         self.assertTrue((self.home / config["tls"]["cert_file"]).exists())
 
     def test_link_names_the_user_the_port_and_the_certificate(self) -> None:
         config = self.written_config()
-        self.assertEqual(self.link.uuid, config["users"][0]["uuid"])
+        users = json.loads((self.home / config["users_file"]).read_text())["users"]
+        self.assertEqual(self.link.uuid, users[0]["uuid"])
         self.assertEqual(self.link.port, config["server"]["port"])
         self.assertEqual(self.link.parameters["pcs"], self.peer_sha256)
         expected = {"encryption": "none", "security": "tls", "type": "tcp", "headerType": "none"}

@@ -26,6 +26,11 @@ pub(crate) struct Process {
 impl Process {
     /// Serves `config` in a folder of its own, into which `prepare` may put more first. Returns when it listens.
     pub(crate) fn start(config: &str, prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_with(config, &[], prepare)
+    }
+
+    /// The same with more variables in its environment; `FOLDER` in them stands for the folder.
+    pub(crate) fn start_with(config: &str, variables: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
         // Free when we looked; should somebody else take it, the start fails loudly.
@@ -33,7 +38,9 @@ impl Process {
         let file = folder.path().join("config.json");
         fs::write(&file, with_port(config, address)).unwrap();
         let said = Arc::<Mutex<Vec<String>>>::default();
-        let child = spawn(&file, &said);
+        let here = folder.path().to_str().unwrap();
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.replace("FOLDER", here))).collect();
+        let child = spawn(&file, &said, &variables);
         let process = Self { child, folder, address, said };
         process.wait_until_it_listens();
         process
@@ -47,8 +54,22 @@ impl Process {
     pub(crate) fn kill_and_start_again(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = spawn(&self.file("config.json"), &self.said);
+        self.child = spawn(&self.file("config.json"), &self.said, &[]);
         self.wait_until_it_listens();
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end, and returns the exit code.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        let mut status = None;
+        wait_until("it ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap().code()
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -121,10 +142,11 @@ impl Process {
     }
 }
 
-fn spawn(config: &Path, said: &Arc<Mutex<Vec<String>>>) -> Child {
+fn spawn(config: &Path, said: &Arc<Mutex<Vec<String>>>, variables: &[(&str, String)]) -> Child {
     let mut child = Command::new(env!("CARGO_BIN_EXE_vless-rust"))
         .arg("run")
         .arg(config)
+        .envs(variables.iter().map(|(name, value)| (*name, value)))
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

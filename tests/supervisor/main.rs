@@ -2,9 +2,11 @@
 
 mod accounts;
 mod api;
+mod backup;
 mod certificates;
 mod commands;
 mod harness;
+mod notices;
 mod reload;
 mod signals;
 #[path = "../support/mod.rs"]

@@ -32,7 +32,10 @@ use crate::session::{SessionSettings, TlsAcceptor, Users};
 impl Supervisor {
     /// Reads all files anew and adopts what they say.
     pub(super) fn reload(&mut self, by: &str) -> Result<Changes, Failure> {
+        self.heart.notifier().reloading();
         let result = self.try_reload();
+        // Whatever came of it, the server serves.
+        self.heart.notifier().ready();
         match &result {
             Ok(changes) => {
                 let line = changes.line();

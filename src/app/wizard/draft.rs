@@ -1,13 +1,18 @@
 //! A configuration that is being put together.
 //!
-//! Owns what a newcomer's file contains and how it is written. Only keys that a newcomer needs are there; everything
-//! else has a default.
+//! Owns what a newcomer's two files contain and how they are written. Accounts are in the users file, so that commands, API
+//! and page may change them. Of all else only keys that a newcomer needs are there; the others have defaults.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use uuid::Uuid;
 
-use crate::app::config::Flow;
+use crate::app::clock::{rfc3339_seconds, unix_time};
+use crate::app::config::{DEFAULT_FILE, Flow};
+use crate::app::files::folder_of;
 
 /// Needs no privilege, and is a port that browsers and firewalls know for HTTPS.
 pub const PORT: u16 = 8443;
@@ -91,26 +96,29 @@ impl Default for DraftMonitoring {
 }
 
 impl Draft {
-    /// The configuration file.
-    pub fn to_json(&self) -> String {
+    /// The text of the configuration file, which will be at `path`.
+    pub fn to_json(&self, path: &Path) -> String {
+        let beside = Beside::new(path);
         let mut text = String::from("{\n  \"server\": {\n");
         let mut server = vec![("listen", quoted(&self.listen)), ("port", self.port.to_string())];
         server.extend(self.public.as_ref().map(|public| ("public_ip", quoted(public))));
         section(&mut text, &server);
-        text.push_str("  },\n  \"users\": [\n");
-        let flow = self.tls.as_ref().map_or("", |tls| tls.flow.as_str());
-        for (position, user) in self.users.iter().enumerate() {
-            text.push_str("    {\n");
-            let keys = [("uuid", quoted(&user.id)), ("email", quoted(&user.name)), ("flow", quoted(flow))];
-            section(&mut text, &keys);
-            text.push_str(if position + 1 < self.users.len() { "    },\n" } else { "    }\n" });
-        }
-        text.push_str("  ],\n  \"tls\": {\n");
+        // Also where it is the default: whoever reads the file learns where the accounts are.
+        let _ = write!(text, "  }},\n  \"users_file\": {},\n  \"tls\": {{\n", quoted(&beside.users));
         section(&mut text, &self.tls_keys());
         text.push_str("  },\n  \"monitoring\": {\n");
-        section(&mut text, &self.monitoring_keys());
+        section(&mut text, &self.monitoring_keys(&beside));
         text.push_str("  }\n}\n");
         text
+    }
+
+    /// The text of the users file. Flows are those of the configuration, for all accounts.
+    pub fn users_json(&self) -> String {
+        let created_at = rfc3339_seconds(unix_time());
+        let users = self.users.iter();
+        let users =
+            users.map(|user| json!({ "uuid": user.id, "email": user.name, "flow": null, "created_at": created_at }));
+        json!({ "version": 1, "revision": 1, "users": users.collect::<Vec<_>>() }).to_string()
     }
 
     fn tls_keys(&self) -> Vec<(&'static str, String)> {
@@ -124,7 +132,7 @@ impl Draft {
         ]
     }
 
-    fn monitoring_keys(&self) -> Vec<(&'static str, String)> {
+    fn monitoring_keys(&self, beside: &Beside) -> Vec<(&'static str, String)> {
         let Some(monitoring) = &self.monitoring else { return vec![("enabled", "false".to_owned())] };
         let usual = DraftMonitoring { listen: "127.0.0.1".to_owned(), port: MONITORING_PORT, ..monitoring.clone() };
         let mut keys = Vec::new();
@@ -134,7 +142,33 @@ impl Draft {
         }
         keys.extend(monitoring.token.as_ref().map(|token| ("token", quoted(token))));
         keys.push(("admin_token", quoted(&monitoring.admin_token)));
+        keys.extend(beside.state.as_ref().map(|file| ("state_file", quoted(file))));
+        keys.extend(beside.socket.as_ref().map(|file| ("socket", quoted(file))));
         keys
+    }
+}
+
+/// Where the accounts of a new configuration at `config` are.
+pub fn users_file(config: &Path) -> PathBuf {
+    folder_of(config).join(Beside::new(config).users)
+}
+
+/// The names of the files that a server has beside its configuration. Two servers in one folder have none in common.
+struct Beside {
+    users: String,
+    /// `None`: the default.
+    state: Option<String>,
+    socket: Option<String>,
+}
+
+impl Beside {
+    fn new(config: &Path) -> Self {
+        let stem = config.file_stem().map(OsStr::to_string_lossy).unwrap_or_default();
+        if config.file_name() == Some(OsStr::new(DEFAULT_FILE)) {
+            return Self { users: "users.json".to_owned(), state: None, socket: None };
+        }
+        let named = |what: &str| format!("{stem}.{what}");
+        Self { users: named("users.json"), state: Some(named("state.json")), socket: Some(named("sock")) }
     }
 }
 
@@ -144,11 +178,10 @@ pub fn random_token() -> String {
 }
 
 fn section(text: &mut String, keys: &[(&str, String)]) {
-    let indent = if text.ends_with("    {\n") { "      " } else { "    " };
     for (position, (key, value)) in keys.iter().enumerate() {
         let comma = if position + 1 < keys.len() { "," } else { "" };
         // Writing to a String does not fail.
-        let _ = writeln!(text, "{indent}\"{key}\": {value}{comma}");
+        let _ = writeln!(text, "    \"{key}\": {value}{comma}");
     }
 }
 
