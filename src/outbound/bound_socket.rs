@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -12,6 +13,8 @@ use crate::session::permits::{MuxPermit, UdpPermit};
 #[derive(Debug)]
 pub struct BoundSocket {
     socket: UdpSocket,
+    /// The claim of whom the next datagram is for; 0: nobody has claimed the socket by a Global ID.
+    claim: AtomicU64,
     _permit: UdpPermit,
     _mux_permit: Option<MuxPermit>,
 }
@@ -30,11 +33,21 @@ impl BoundSocket {
                 other => other?,
             },
         };
-        Ok(Self { socket, _permit: permit, _mux_permit: mux_permit })
+        Ok(Self { socket, claim: AtomicU64::new(0), _permit: permit, _mux_permit: mux_permit })
     }
 
     pub(super) fn socket(&self) -> &UdpSocket {
         &self.socket
+    }
+
+    /// From now on what arrives is for the holder of this claim.
+    pub(super) fn pass_to(&self, claim: u64) {
+        self.claim.store(claim, Ordering::Release);
+    }
+
+    /// What arrives is still for the holder of this claim.
+    pub(super) fn is_for(&self, claim: u64) -> bool {
+        self.claim.load(Ordering::Acquire) == claim
     }
 }
 

@@ -80,6 +80,7 @@ impl GlobalIds {
         let number = table.next_claim();
         let entry = table.entry(key)?;
         entry.claim = number;
+        entry.socket.pass_to(number);
         let previous = match std::mem::replace(&mut entry.state, State::Held(holder)) {
             State::Held(previous) => Some(previous),
             State::Left(_) => None,
@@ -94,6 +95,7 @@ impl GlobalIds {
             return None;
         }
         let number = table.next_claim();
+        socket.pass_to(number);
         let entry = Entry { socket: Arc::clone(socket), claim: number, state: State::Held(holder) };
         let replaced = table.users.entry(key.0).or_default().insert(key.1, entry);
         table.len += usize::from(replaced.is_none());
@@ -168,6 +170,11 @@ impl Entry {
 impl Claim {
     fn new(ids: &Arc<GlobalIds>, key: Key, number: u64) -> Self {
         Self { ids: Arc::clone(ids), key, number, is_final: false }
+    }
+
+    /// What arrives at `socket` is for whoever has this claim: no later one has taken it over.
+    pub fn counts_for(&self, socket: &BoundSocket) -> bool {
+        socket.is_for(self.number)
     }
 
     /// Giving it up closes the socket.

@@ -110,6 +110,11 @@ impl OutboundUdp {
 
 impl DatagramSocket for OutboundUdp {
     fn recv_from(&mut self, into: &mut [u8]) -> RecvFrom {
+        // The session that took this socket over may be another worker's. Until this one is told, the answers that it
+        // would read are the other's.
+        if self.claim.as_ref().is_some_and(|claim| !claim.counts_for(&self.bound)) {
+            return RecvFrom::Blocked;
+        }
         // An error is that of an earlier datagram (ICMP). There are not more of them than datagrams sent.
         for _ in 0..ERRORS_MAX {
             match self.bound.socket().recv_from(into) {
@@ -181,6 +186,7 @@ mod tests {
 
     use super::*;
     use crate::io::token::Kind;
+    use crate::outbound::global_ids::{GlobalIds, Holder};
     use crate::outbound::policy::DestinationPolicy;
     use crate::session::permits::UdpPermit;
     use crate::session::{Flow, User};
@@ -240,6 +246,31 @@ mod tests {
         socket.judge.adopt(Arc::new(DestinationPolicy::new(false, Vec::new(), Vec::new(), Vec::new())), None);
         assert_eq!(socket.send_to(b"x", address), SendTo::Refused);
         assert_eq!(socket.recv_from(&mut room), RecvFrom::Refused);
+    }
+
+    #[test]
+    fn who_lost_a_socket_by_its_global_id_leaves_the_answers_to_the_other() {
+        let (ids, key) = (Arc::new(GlobalIds::default()), ([1; 16], [2; 8]));
+        let (mut first, port) = outbound();
+        let holder = |worker| Holder { worker, token: Token::new(Kind::Session, 0, 0, 1) };
+        first.claim = ids.enter(key, holder(0), &first.bound);
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let heard = RecvFrom::Datagram(1, peer.local_addr().unwrap());
+        let say = || peer.send_to(b"x", (Ipv4Addr::LOCALHOST, port)).unwrap();
+        say();
+        assert_eq!(first.recv_from(&mut [0; 16]), heard);
+        let (bound, claim, previous) = ids.take_over(key, holder(1)).unwrap();
+        assert_eq!(previous, Some(holder(0)));
+        // Another worker's poll, in truth.
+        let registry = Rc::new(Poll::new().unwrap().registry().try_clone().unwrap());
+        let judge = Rc::clone(&first.judge);
+        let mut second = OutboundUdp::watch(bound, Some(claim), judge, &registry, holder(1).token).unwrap();
+        say();
+        assert_eq!(first.recv_from(&mut [0; 16]), RecvFrom::Blocked);
+        assert_eq!(second.recv_from(&mut [0; 16]), heard);
+        drop(first);
+        say();
+        assert_eq!(second.recv_from(&mut [0; 16]), heard);
     }
 
     #[test]

@@ -63,6 +63,31 @@ fn sockets_that_wait_for_their_client_make_room_for_new_ones() {
     assert_eq!((server.user(PLAIN).udp_sockets, server.totals().udp_sockets_refused), (3, 1));
 }
 
+/// Both workers make room at the same time, and each takes what the other made.
+#[test]
+fn nobody_is_refused_while_sockets_wait_for_clients_that_will_not_come_back() {
+    const CLIENTS: u8 = 8;
+    const ROUNDS: u16 = 300;
+    let udp = UdpSettings { sockets_per_user_max: usize::from(CLIENTS) + 2, ..UdpSettings::default() };
+    let server = Server::start(2, udp);
+    std::thread::scope(|scope| {
+        for number in 0..CLIENTS {
+            let mut client = Client::open(&server, PLAIN, 3, &[]);
+            scope.spawn(move || {
+                let target = peer("127.0.0.1");
+                let address = at(target.local_addr().unwrap());
+                for round in 0..ROUNDS {
+                    let [high, low] = round.to_be_bytes();
+                    client.send(&new_udp(0, &address, &[number, high, low, 0, 0, 0, 0, 1], &[low]));
+                    assert_eq!(hear(&target).0, [low]);
+                    client.send(&end(0));
+                }
+            });
+        }
+    });
+    assert_eq!(server.totals().udp_sockets_refused, 0);
+}
+
 #[test]
 fn a_socket_with_a_global_id_that_was_idle_for_too_long_is_closed_and_not_kept() {
     let server = Server::start(1, UdpSettings { timeout: Duration::from_millis(200), ..UdpSettings::default() });

@@ -65,7 +65,7 @@ impl Worker {
         if previous.worker == self.base.number {
             self.lose_udp(previous.token, id);
         } else {
-            // Not told, it reads what the new one should; that is datagrams lost, until it ends.
+            // Not told, it keeps a session for nothing until that is idle for too long.
             self.base.tell(previous.worker, Word::LoseUdp(previous.token, id));
         }
     }
@@ -94,8 +94,14 @@ fn permit(base: &Base, token: Token, user: &Arc<User>) -> Result<(UdpPermit, Opt
     Ok((permit, Some(mux_permit)))
 }
 
+/// What another worker took in between is no reason to refuse, as long as there are more to give up.
 fn take_or_give_up<T>(base: &Base, user: &User, take: impl Fn() -> Option<T>) -> Option<T> {
-    take().or_else(|| if base.shared.global_ids.give_up_oldest(user.id) { take() } else { None })
+    loop {
+        let taken = take();
+        if taken.is_some() || !base.shared.global_ids.give_up_oldest(user.id) {
+            return taken;
+        }
+    }
 }
 
 fn failed(base: &Base, error: &io::Error) -> BindFailure {
