@@ -85,16 +85,18 @@
 //! # VISION-3: inner TLS recognition
 //!
 //! [`Sniff`] looks at a budget of 8 chunks, both directions together. A chunk is one piece of content; it counts once
-//! per started 8192 bytes. A receiver never checks why a sender ended its padding, so these rules are this server's own
-//! choice.
+//! per started 8192 bytes. The pieces of one hello count like one piece. A receiver never checks why a sender ended its
+//! padding, so these rules are this server's own choice.
 //!
 //! | what | where | bytes |
 //! |---|---|---|
-//! | ClientHello | uplink chunk of at least 6 bytes | `16 03 xx`, offset 5: `01` |
-//! | ServerHello, also HelloRetryRequest | downlink chunk of at least 6 bytes | `16 03 03`, offset 5: `02` |
+//! | ClientHello | uplink record that a chunk begins with | `16 03 xx`, length 1 to 16384, offset 5: `01` |
+//! | ServerHello, also HelloRetryRequest | downlink record likewise | `16 03 03`, length 1 to 16384, offset 5: `02` |
 //! | cipher suite | offset 44 + s of that record, s = byte at 43 | `13 01` to `13 04` may go direct |
-//! | TLS 1.3 (RFC 8446 4.2.1) | in that record, within one chunk | `00 2b 00 02 03 04` |
+//! | TLS 1.3 (RFC 8446 4.2.1) | in that record, behind the suite | `00 2b 00 02 03 04` |
 //!
+//! - A hello may come in any pieces, also byte by byte. The reference and sing-box judge each buffer by itself: there a
+//!   hello whose first six bytes, whose suite or whose last row is cut never goes direct.
 //! - A record without the last row is TLS 1.2.
 //! - Suite `13 05` (AES_128_CCM_8) or an unknown one is treated as TLS 1.2.
 //! - Without a ServerHello when at most one chunk is left, the content is not TLS.

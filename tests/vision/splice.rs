@@ -8,7 +8,7 @@ use vless_rust::session::close::CloseReason;
 use vless_rust::stats::Totals;
 
 use crate::Talk;
-use crate::support::inner_tls::{Inner, client_hello, data, data_stream};
+use crate::support::inner_tls::{CHANGE_CIPHER_SPEC, Inner, client_hello, data, data_stream, record, server_hello};
 use crate::support::server::{Options, Server, VISION};
 use crate::support::vision_client::{DIRECT, How, Phase};
 use crate::support::wait_until;
@@ -114,6 +114,39 @@ fn bulk_may_follow_the_direct_record_in_the_same_write() {
     let record = server.closed_for(CloseReason::Finished);
     assert_eq!(record.uplink.unchanged_bytes, stream.len() as u64);
     assert!(record.uplink.spliced_bytes > 3 << 20, "{}", record.uplink.spliced_bytes);
+}
+
+/// Some servers write header and body of a record apart, and a path may cut anywhere.
+#[test]
+fn hellos_in_pieces_go_direct_and_are_spliced_like_whole_ones() {
+    let (hello, answer) = (client_hello(), server_hello(Inner::Tls13));
+    let stream = data_stream(4 << 20);
+    for (up_bytes, down_bytes) in [(hello.len(), 5), (5, 5), (hello.len(), 1), (60, 1), (1, 1)] {
+        let server = Server::start(Options::tls());
+        let mut talk = Talk::begin_with(&server, How::with(VISION), &hello[..up_bytes]);
+        for piece in hello[up_bytes..].chunks(if up_bytes == 5 { hello.len() } else { up_bytes }) {
+            talk.say_up(piece);
+        }
+        let (header, body) = answer.split_at(down_bytes);
+        talk.say_down(header);
+        for piece in body.chunks(if down_bytes == 5 { body.len() } else { down_bytes }) {
+            talk.say_down(piece);
+        }
+        talk.say_down(&[CHANGE_CIPHER_SPEC, &record(0x16, 2000)].concat());
+        talk.say_up(&[CHANGE_CIPHER_SPEC, &data(53)].concat());
+        talk.say_down(&data(700));
+        assert_eq!(talk.client.down.phase, Phase::Raw, "pieces of {up_bytes} and {down_bytes} bytes");
+        let (target, down) = (&talk.target, &mut talk.client.down);
+        thread::scope(|scope| {
+            scope.spawn(|| target.say(&stream));
+            down.expect(&stream);
+        });
+        talk.end_down();
+        talk.end_up();
+        let record = server.closed_for(CloseReason::Finished);
+        assert_eq!(record.downlink.unchanged_bytes, stream.len() as u64);
+        assert!(record.downlink.spliced_bytes > 3 << 20, "{}", record.downlink.spliced_bytes);
+    }
 }
 
 #[test]

@@ -1,5 +1,8 @@
-use super::super::testing::{client_hello, record, server_hello};
+use super::super::testing::{Rng, client_hello, record, server_hello};
 use super::*;
+
+/// Where the marker of the golden ServerHello ends.
+const MARKER_END: usize = 87;
 
 fn verdict_of(chunks: &[&[u8]]) -> Verdict {
     let mut sniff = Sniff::new();
@@ -51,24 +54,112 @@ fn the_marker_counts_only_inside_the_server_hello_record() {
 }
 
 #[test]
-fn a_server_hello_in_two_chunks_is_recognised_unless_its_marker_is_cut() {
+fn a_server_hello_is_recognised_through_every_cut_in_two() {
     let hello = server_hello();
-    for cut in 6..hello.len() {
+    for cut in 1..hello.len() {
         let (first, second) = hello.split_at(cut);
-        let expected = if (82..87).contains(&cut) { Verdict::TlsOnly } else { Verdict::Direct };
-        assert_eq!(verdict_of(&[first, second]), expected, "cut at {cut}");
+        assert_eq!(verdict_of(&[first]), if cut < MARKER_END { Verdict::Open } else { Verdict::Direct }, "{cut}");
+        assert_eq!(verdict_of(&[first, second]), Verdict::Direct, "cut at {cut}");
     }
 }
 
 #[test]
-fn a_server_hello_cut_before_its_type_never_goes_direct() {
+fn a_server_hello_is_recognised_through_every_cut_in_three_and_byte_by_byte() {
     let hello = server_hello();
-    for cut in 1..6 {
-        let (first, second) = hello.split_at(cut);
-        assert_eq!(verdict_of(&[first, second]), Verdict::Open, "cut at {cut}");
-        let chunks = [&[first, second], &[&[0x17][..]; 6][..]].concat();
-        assert_eq!(verdict_of(&chunks), Verdict::NotTls, "cut at {cut}");
+    for first in 1..hello.len() {
+        for second in first + 1..hello.len() {
+            let pieces = [&hello[..first], &hello[first..second], &hello[second..]];
+            assert_eq!(verdict_of(&pieces), Verdict::Direct, "cuts at {first} and {second}");
+        }
     }
+    let (mut sniff, mut seen) = (Sniff::new(), 0);
+    for byte in hello.chunks(1) {
+        sniff.downlink(byte);
+        seen += 1;
+        assert_eq!(sniff.is_tls(), seen >= 6);
+        assert_eq!(sniff.verdict(), if seen < MARKER_END { Verdict::Open } else { Verdict::Direct });
+    }
+}
+
+#[test]
+fn what_a_server_hello_says_does_not_depend_on_its_pieces() {
+    let suites: [u16; 4] = [0x1301, 0x1304, 0x1305, 0xc02f];
+    let mut rng = Rng(28);
+    for round in 0..2000 {
+        let mut hello = server_hello();
+        hello[76..78].copy_from_slice(&suites[round % 4].to_be_bytes());
+        if round % 3 == 0 {
+            hello.drain(81..87);
+            hello[4] -= 6;
+        }
+        let direct = round % 4 < 2 && round % 3 != 0;
+        let expected = if direct { Verdict::Direct } else { Verdict::TlsOnly };
+        hello.extend(record(0x17, 100, 7));
+        let (mut sniff, mut rest) = (Sniff::new(), &hello[..]);
+        while !rest.is_empty() {
+            let (piece, tail) = rest.split_at(1 + rng.below(rest.len().min(40)));
+            sniff.downlink(piece);
+            rest = tail;
+        }
+        assert_eq!(sniff.verdict(), expected, "round {round}");
+    }
+}
+
+#[test]
+fn a_client_hello_is_recognised_through_every_cut_and_costs_one_chunk() {
+    let hello = client_hello(512);
+    for pieces in [vec![5, 512], vec![1; 517], vec![1, 516], vec![3, 2, 1, 511]] {
+        let (mut sniff, mut rest) = (Sniff::new(), &hello[..]);
+        for length in pieces {
+            let (piece, tail) = rest.split_at(length);
+            sniff.uplink(piece);
+            rest = tail;
+        }
+        assert!(sniff.is_tls());
+        for byte in server_hello().chunks(1) {
+            sniff.downlink(byte);
+        }
+        assert_eq!(sniff.verdict(), Verdict::Direct);
+    }
+    for cut in 1..hello.len() {
+        let mut sniff = Sniff::new();
+        sniff.uplink(&hello[..cut]);
+        sniff.uplink(&hello[cut..]);
+        assert!(sniff.is_tls(), "cut at {cut}");
+        (0..6).for_each(|_| sniff.downlink(b"?"));
+        assert_eq!(sniff.verdict(), Verdict::NotTls, "both pieces together are one chunk, cut at {cut}");
+    }
+}
+
+#[test]
+fn what_begins_like_a_hello_and_is_none_costs_its_pieces() {
+    let mut sniff = Sniff::new();
+    for _ in 0..3 {
+        sniff.downlink(&[0x16, 3]);
+        assert_eq!(sniff.verdict(), Verdict::Open);
+        sniff.downlink(&[2, 0]);
+    }
+    assert_eq!(sniff.verdict(), Verdict::Open);
+    sniff.downlink(&[0x16]);
+    assert_eq!(sniff.verdict(), Verdict::NotTls);
+    // What breaks off one hello may begin another.
+    let mut sniff = Sniff::new();
+    sniff.downlink(&[0x16, 3]);
+    sniff.downlink(&server_hello());
+    assert_eq!(sniff.verdict(), Verdict::Direct);
+}
+
+#[test]
+fn a_record_too_long_to_be_in_clear_is_no_hello() {
+    let mut hello = server_hello();
+    hello[3..5].copy_from_slice(&0x4001_u16.to_be_bytes());
+    let mut sniff = Sniff::new();
+    sniff.downlink(&hello);
+    assert!(!sniff.is_tls());
+    hello[3..5].copy_from_slice(&[0, 0]);
+    let mut sniff = Sniff::new();
+    sniff.downlink(&hello);
+    assert!(!sniff.is_tls());
 }
 
 #[test]
@@ -102,14 +193,15 @@ fn a_session_id_that_points_out_of_the_record_is_not_followed() {
 #[test]
 fn a_server_hello_longer_than_the_budget_is_tls_of_unknown_version() {
     let mut hello = server_hello()[..81].to_vec();
-    hello[3] = 0xff;
+    hello[3] = 0x3f;
     let mut sniff = Sniff::new();
+    (0..6).for_each(|_| sniff.uplink(b"text"));
     sniff.downlink(&hello);
-    for _ in 0..6 {
-        sniff.downlink(b"more");
+    for _ in 0..(8192 - 81) / 100 {
+        sniff.downlink(&[0; 100]);
         assert_eq!(sniff.verdict(), Verdict::Open);
     }
-    sniff.downlink(b"more");
+    sniff.downlink(&[0; 100]);
     assert_eq!(sniff.verdict(), Verdict::TlsOnly);
 }
 
