@@ -185,6 +185,8 @@ counters! {
     udp_sockets_failed,
     /// UDP sockets that went on in another connection, by Global ID.
     udp_sockets_migrated,
+    /// Names and peers that UDP sockets forgot or did not remember because their share of the buffer memory was used up.
+    udp_names_forgotten,
     /// Sessions opened inside Mux connections.
     mux_sessions_opened,
     /// Sessions refused inside Mux connections: too many, or for a name that stands for a protocol we do not speak.

@@ -1,10 +1,11 @@
 //! The limit on buffer memory that all workers share.
 //!
-//! The limit has three shares:
+//! The limit has four shares:
 //!
 //! | share | for | divided |
 //! |---|---|---|
-//! | an eighth | free buffers that pools keep for the next taker | among the pools |
+//! | a sixteenth | free buffers that pools keep for the next taker | among the pools |
+//! | a sixteenth | names that UDP sockets remember, beyond what each may always keep | not at all |
 //! | a quarter | clients that are not admitted yet, so that strangers cannot take what users need | among the pools |
 //! | the rest | relays | not at all |
 //!
@@ -66,20 +67,25 @@ pub struct BufferMemory {
     opening_bytes_max: usize,
     /// The most that each pool keeps in free buffers.
     kept_bytes_max: usize,
+    names_bytes: AtomicUsize,
+    /// As many may be taken for names; nothing passes this.
+    names_bytes_max: usize,
 }
 
 impl BufferMemory {
-    /// `bytes_max` for `workers` pools: for lent buffers and kept ones together.
+    /// `bytes_max` for `workers` pools: for lent buffers, kept ones and names together.
     pub fn new(bytes_max: usize, workers: usize) -> Self {
         let workers = workers.max(1);
-        let (kept_bytes, opening_bytes) = (bytes_max / 8, bytes_max / 4);
-        let lent_bytes_max = (bytes_max - kept_bytes - opening_bytes).max(LENT_BYTES_MIN);
+        let (kept_bytes, names_bytes_max, opening_bytes) = (bytes_max / 16, bytes_max / 16, bytes_max / 4);
+        let lent_bytes_max = (bytes_max - kept_bytes - names_bytes_max - opening_bytes).max(LENT_BYTES_MIN);
         Self {
             lent_bytes: AtomicUsize::new(0),
             lent_bytes_max,
             farewell_bytes_max: lent_bytes_max.saturating_add(workers * FAREWELL_BYTES_MAX),
             opening_bytes_max: opening_bytes / workers,
             kept_bytes_max: kept_bytes / workers,
+            names_bytes: AtomicUsize::new(0),
+            names_bytes_max,
         }
     }
 
@@ -134,6 +140,21 @@ impl BufferMemory {
         self.lent_bytes.load(Ordering::Relaxed)
     }
 
+    /// Bytes taken for names now, and the most that may be.
+    pub fn names_bytes(&self) -> (usize, usize) {
+        (self.names_bytes.load(Ordering::Relaxed), self.names_bytes_max)
+    }
+
+    /// Takes so many bytes for names. False: there are not so many left, and none is taken.
+    pub(super) fn take_for_names(&self, bytes: usize) -> bool {
+        let more = |taken: usize| taken.checked_add(bytes).filter(|&taken| taken <= self.names_bytes_max);
+        self.names_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    pub(super) fn give_back_from_names(&self, bytes: usize) {
+        self.names_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     pub(super) fn opening_bytes_max(&self) -> usize {
         self.opening_bytes_max
     }
@@ -158,7 +179,7 @@ mod tests {
     #[test]
     fn beginning_waits_while_there_is_no_room_for_a_step() {
         let memory = BufferMemory::new(1 << 20, 2);
-        assert_eq!((memory.kept_bytes_max(), memory.opening_bytes_max()), (64 << 10, 128 << 10));
+        assert_eq!((memory.kept_bytes_max(), memory.opening_bytes_max()), (32 << 10, 128 << 10));
         let free = memory.lent_bytes_max();
         memory.lend(free - STEP_BYTES);
         assert!(memory.may_begin() && memory.has_room(STEP_BYTES));
@@ -169,6 +190,16 @@ mod tests {
         assert!(!memory.may_hear_farewell());
         memory.give_back(free + 2 * FAREWELL_BYTES_MAX);
         assert!(memory.may_begin());
+    }
+
+    #[test]
+    fn names_never_pass_their_share() {
+        let memory = BufferMemory::new(1 << 20, 2);
+        assert!(memory.take_for_names(40 << 10) && !memory.take_for_names((24 << 10) + 1));
+        assert!(memory.take_for_names(24 << 10) && !memory.take_for_names(1) && !memory.take_for_names(usize::MAX));
+        assert_eq!(memory.names_bytes(), (64 << 10, 64 << 10));
+        memory.give_back_from_names(64 << 10);
+        assert_eq!((memory.names_bytes().0, memory.lent_bytes()), (0, 0));
     }
 
     #[test]

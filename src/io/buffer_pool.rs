@@ -9,6 +9,7 @@
 //! lent is shared with the other workers.
 
 mod held;
+mod names;
 
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
@@ -16,6 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use self::held::Held;
+pub use self::names::NamesCharge;
 use crate::io::buf::Buf;
 use crate::io::buffer_memory::BufferMemory;
 pub use crate::io::tiers::{BUFFER_BYTES_MAX, TIER_BYTES, TIERS};

@@ -127,9 +127,11 @@ impl<D: DatagramSocket> UdpLeg<D> {
             }
             Location::Unknown if self.names.asked() < ASKED_MAX => {
                 let to = to.unwrap_or(&self.initial).clone();
-                self.names.remember_asked(&to);
-                self.wait(to.clone(), payload, out);
-                return Some(to);
+                if self.names.remember_asked(&to, out) {
+                    self.wait(to.clone(), payload, out);
+                    return Some(to);
+                }
+                out.counters.udp_dropped_no_room.add(1);
             }
             Location::Unknown => out.counters.udp_dropped_no_room.add(1),
             Location::Nowhere => out.counters.udp_dropped_unresolved.add(1),
@@ -150,7 +152,7 @@ impl<D: DatagramSocket> UdpLeg<D> {
             SendTo::Sent => {
                 self.moved_at = out.now;
                 self.is_dns &= address.port() == DNS_PORT;
-                self.names.note_sent(address, &self.initial);
+                self.names.note_sent(address, &self.initial, out);
                 for datagram in run {
                     out.books.sent_packet(datagram.len());
                 }
@@ -193,7 +195,11 @@ impl<D: DatagramSocket> UdpLeg<D> {
         let held = self.held.as_ref().map_or(0, |held| held.len());
         // The first one may be of any length.
         let is_full = self.waiting.len() >= WAITING_MAX || held + payload.len() > WAITING_BYTES_MAX;
-        if (is_full && !self.waiting.is_empty()) || !self.hold(payload, out) {
+        if (is_full && !self.waiting.is_empty()) || !self.names.begin_waiting(&target, out.pool) {
+            return out.counters.udp_dropped_no_room.add(1);
+        }
+        if !self.hold(payload, out) {
+            self.names.end_waiting(&target);
             return out.counters.udp_dropped_no_room.add(1);
         }
         self.waiting.push_back((target, payload.len()));
@@ -225,6 +231,7 @@ impl<D: DatagramSocket> UdpLeg<D> {
         for (target, length) in std::mem::take(&mut self.waiting) {
             let Some((payload, later)) = rest.split_at_checked(length) else { return };
             rest = later;
+            self.names.end_waiting(&target);
             match self.names.locate(&target, out.now) {
                 Location::Asked => self.wait(target, payload, out),
                 Location::At(address) => self.transmit(address, Some(&target), payload, out),
@@ -239,7 +246,7 @@ impl<D: DatagramSocket> UdpLeg<D> {
         match socket.send_to(payload, to) {
             SendTo::Sent => {
                 self.is_dns &= to.port() == DNS_PORT;
-                self.names.note_sent(to, target.unwrap_or(&self.initial));
+                self.names.note_sent(to, target.unwrap_or(&self.initial), out);
                 out.books.sent_packet(payload.len());
             }
             SendTo::Refused => out.counters.udp_dropped_by_policy.add(1),

@@ -95,6 +95,13 @@ pub const TABLE: &[Row] = &[
         "UDP sockets that went on in another connection."
     ),
     total!(
+        "vless_udp_names_forgotten_total",
+        Counter,
+        "",
+        udp_names_forgotten,
+        "Names that UDP sockets forgot for lack of memory."
+    ),
+    total!(
         "vless_mux_sessions_opened_total",
         Counter,
         "",
