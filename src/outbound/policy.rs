@@ -25,9 +25,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::routes::Way;
 
-/// Ports refused unless the configuration says otherwise: that of mail between servers, which spammers seek.
-pub const DEFAULT_DENY_PORTS: &[u16] = &[25];
-
 const THIS_MACHINE: &str = "an address of this machine";
 
 /// The rules, made once per configuration and shared by all workers.

@@ -6,6 +6,7 @@
 
 mod counted;
 mod shortage;
+mod sockets;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -15,11 +16,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vless_rust::io::buffer_pool::BufferPool;
-use vless_rust::io::datagram::{DatagramSocket, RecvFrom, SendTo};
 use vless_rust::io::endpoint::Readiness;
 use vless_rust::io::random::Random;
-use vless_rust::io::socket::{Recv, Sent, Socket};
-use vless_rust::io::splice::KernelPipe;
 use vless_rust::session::allowance::Allowance;
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::permits::MuxSockets;
@@ -30,104 +28,11 @@ use vless_rust::session::{
 };
 use vless_rust::stats::{Counters, Ledger};
 
+use sockets::{Datagrams, Net, Stream, Wire};
+
 const SEEDS: u64 = 32;
 const USER: [u8; 16] = *b"without any flow";
 const FRAMES: usize = 120;
-
-/// One scripted stream socket, shared by the session and the world.
-#[derive(Default)]
-struct Wire {
-    /// For the session to receive.
-    incoming: VecDeque<u8>,
-    is_ended: bool,
-    is_reset: bool,
-    /// What the session has sent.
-    sent: Vec<u8>,
-    room: usize,
-    saw_shutdown: bool,
-    /// The session was told "blocked" and no event since: an event may come.
-    wants_read: bool,
-    wants_write: bool,
-}
-
-struct Stream(Rc<RefCell<Wire>>);
-
-impl Socket for Stream {
-    fn recv(&mut self, into: &mut [u8]) -> Recv {
-        let mut wire = self.0.borrow_mut();
-        if wire.is_reset {
-            return Recv::Failed;
-        }
-        let count = into.len().min(wire.incoming.len());
-        if count == 0 && wire.is_ended {
-            return Recv::End;
-        }
-        if count == 0 {
-            wire.wants_read = true;
-            return Recv::Blocked;
-        }
-        for (place, byte) in into.iter_mut().zip(wire.incoming.drain(..count)) {
-            *place = byte;
-        }
-        Recv::Bytes(count)
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> Sent {
-        let mut wire = self.0.borrow_mut();
-        assert!(!wire.saw_shutdown, "sent behind the end");
-        if wire.is_reset {
-            return Sent::Failed;
-        }
-        let count = bytes.len().min(wire.room);
-        if count == 0 {
-            wire.wants_write = true;
-            return Sent::Blocked;
-        }
-        wire.room -= count;
-        wire.sent.extend_from_slice(&bytes[..count]);
-        Sent::Bytes(count)
-    }
-
-    fn recv_pipe(&mut self, _: &mut KernelPipe, _: usize) -> Option<Recv> {
-        unreachable!("there are no pipes here")
-    }
-
-    fn send_pipe(&mut self, _: &mut KernelPipe) -> Sent {
-        unreachable!("there are no pipes here")
-    }
-
-    fn shutdown_write(&mut self) {
-        self.0.borrow_mut().saw_shutdown = true;
-    }
-
-    fn reset_on_close(&mut self) {}
-}
-
-#[derive(Default)]
-struct Net {
-    incoming: VecDeque<(Vec<u8>, SocketAddr)>,
-    sent: Vec<(Vec<u8>, SocketAddr)>,
-    wants_read: bool,
-}
-
-struct Datagrams(Rc<RefCell<Net>>);
-
-impl DatagramSocket for Datagrams {
-    fn recv_from(&mut self, into: &mut [u8]) -> RecvFrom {
-        let mut net = self.0.borrow_mut();
-        let Some((bytes, source)) = net.incoming.pop_front() else {
-            net.wants_read = true;
-            return RecvFrom::Blocked;
-        };
-        into[..bytes.len()].copy_from_slice(&bytes);
-        RecvFrom::Datagram(bytes.len(), source)
-    }
-
-    fn send_to(&mut self, bytes: &[u8], to: SocketAddr) -> SendTo {
-        self.0.borrow_mut().sent.push((bytes.to_vec(), to));
-        SendTo::Sent
-    }
-}
 
 /// What the client asked for once: a session from its New frame to its end.
 struct Asked {

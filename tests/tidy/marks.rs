@@ -27,7 +27,7 @@ fn every_source_file_says_what_it_owns() {
     let tree = Tree::shipped();
     let is_shipped = |place: &str| tree.modules.iter().any(|module| module.place == place);
     let all = [sources("src"), sources("tests"), sources("benches")].concat();
-    let silent = all.into_iter().filter(|(_, text)| !text.starts_with("//!"));
+    let silent = all.into_iter().filter(|(_, text)| is_silent(text));
     let silent = silent.map(|(path, _)| path.strip_prefix(root()).unwrap().to_string_lossy().into_owned());
     let silent: Vec<_> =
         silent.filter(|path| path.strip_prefix("src/").is_some_and(is_shipped) || !path.starts_with("src/")).collect();
@@ -53,13 +53,17 @@ fn ignored_tests_say_why() {
 #[test]
 fn no_file_grows_without_being_listed() {
     let tree = Tree::shipped();
-    let long = sources("src").into_iter().filter_map(|(path, text)| {
+    let ships = |place: &str| tree.modules.iter().any(|module| module.place == place);
+    let of_the_crate = sources("src").into_iter().filter_map(|(path, text)| {
         let place = inside_src(&path);
-        let lines_max =
-            if tree.modules.iter().any(|module| module.place == place) { LINES_MAX } else { TEST_LINES_MAX };
+        let lines_max = if ships(&place) { LINES_MAX } else { TEST_LINES_MAX };
         too_long(&place, text.lines().count(), lines_max, LONG_FILES)
     });
-    let long: Vec<_> = long.collect();
+    let others = [sources("tests"), sources("benches")].concat().into_iter().filter_map(|(path, text)| {
+        let place = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+        too_long(&place, text.lines().count(), TEST_LINES_MAX, &[])
+    });
+    let long: Vec<_> = of_the_crate.chain(others).collect();
     assert!(long.is_empty(), "\n{}", long.join("\n"));
 }
 
@@ -75,7 +79,7 @@ fn listed_files_exist_and_are_long() {
 fn unsafe_code_is_forbidden() {
     for file in ["src/lib.rs", "src/main.rs"] {
         let text = fs::read_to_string(root().join(file)).unwrap();
-        assert!(text.lines().any(|line| line == "#![forbid(unsafe_code)]"), "{file}");
+        assert!(forbids_unsafe_code(&text), "{file}");
     }
 }
 
@@ -98,6 +102,22 @@ fn reasons_not_named(tests: &str) -> Vec<CloseReason> {
         .collect();
     let reasons = CloseReason::ALL.iter().filter(|reason| !UNREACHABLE_REASONS.contains(reason));
     reasons.filter(|reason| !named.contains(&format!("{reason:?}").as_str())).copied().collect()
+}
+
+/// The file does not begin with a word about itself.
+fn is_silent(text: &str) -> bool {
+    text.strip_prefix("//!").and_then(|rest| rest.lines().next()).is_none_or(|line| line.trim().is_empty())
+}
+
+/// The root of a crate lets nobody inside it write unsafe code.
+fn forbids_unsafe_code(text: &str) -> bool {
+    let words = tokens(text);
+    let forbids = |at: usize| {
+        let inside: Vec<_> = words[at..].iter().take_while(|word| !word.is_sign(']')).collect();
+        inside.get(3).is_some_and(|word| word.is("forbid")) && inside.iter().any(|word| word.is("unsafe_code"))
+    };
+    (0..words.len())
+        .any(|at| words[at].is_sign('#') && words.get(at + 1).is_some_and(|next| next.is_sign('!')) && forbids(at))
 }
 
 /// How many tests are ignored without a word.
@@ -136,6 +156,21 @@ mod planted {
         assert_eq!(reasons_not_named(&text), [CloseReason::Idle]);
         assert_eq!(reasons_not_named(&(text.clone() + " CloseReason::IdleNot")), [CloseReason::Idle]);
         assert_eq!(reasons_not_named(&(text + " // CloseReason::Idle")), [CloseReason::Idle]);
+    }
+
+    #[test]
+    fn a_file_that_says_nothing() {
+        assert!(is_silent("use std::fs;\n//! Late.\n") && is_silent("//!\n//! Not at once.\n") && is_silent(""));
+        assert!(!is_silent("//! What it owns.\nuse std::fs;\n"));
+    }
+
+    #[test]
+    fn a_crate_that_allows_unsafe_code() {
+        assert!(forbids_unsafe_code("//! A crate.\n#![forbid(unsafe_code)]\npub mod a;\n"));
+        for text in ["", "// #![forbid(unsafe_code)]\n", "#![deny(unsafe_code)]\n", "#[forbid(unsafe_code)]\nmod a;\n"]
+        {
+            assert!(!forbids_unsafe_code(text), "{text}");
+        }
     }
 
     #[test]

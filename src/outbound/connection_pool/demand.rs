@@ -68,11 +68,6 @@ impl Demand {
         (meanwhile + 2.0 * meanwhile.sqrt()).ceil().max(1.0) as usize
     }
 
-    /// When the last dial was.
-    pub fn last(&self) -> Option<Instant> {
-        self.last
-    }
-
     /// Dials per second that are expected now.
     fn rate(&self, now: Instant) -> f64 {
         let silence = self.last.map_or(f64::INFINITY, |last| now.saturating_duration_since(last).as_secs_f64());
@@ -136,7 +131,7 @@ mod tests {
         for dial in 0..300 {
             demand.note(start + Duration::from_millis(dial * 200));
         }
-        let last = demand.last().unwrap();
+        let last = demand.last.unwrap();
         assert_eq!(wanted(&demand, last + Duration::from_secs(14)), 1);
         assert_eq!(wanted(&demand, last + Duration::from_secs(16)), 0);
     }
@@ -148,7 +143,7 @@ mod tests {
         for dial in 0..20 {
             demand.note(start + Duration::from_secs(dial * 4));
         }
-        let last = demand.last().unwrap();
+        let last = demand.last.unwrap();
         assert_eq!(demand.wanted(last, CONNECT, Duration::from_secs(6)), 1);
         assert_eq!(demand.wanted(last, CONNECT, Duration::from_secs(1)), 0);
     }
