@@ -12,6 +12,7 @@ pub mod certs;
 pub mod cli;
 pub mod client_configs;
 pub mod clock;
+pub mod cluster;
 pub mod commands;
 pub mod completions;
 pub mod config;

@@ -9,7 +9,7 @@ pub mod notes;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,11 +18,12 @@ use serde_json::Value;
 use crate::app::accounts::standing::{Standing, expires_at, period_end, standing};
 use crate::app::certs::LoadedCertificate;
 use crate::app::clock::{rfc3339_seconds, unix_time};
+use crate::app::cluster::{self, Cluster};
 use crate::app::config::{Config, Origin, User};
 use crate::app::logging::LogHandle;
 use crate::app::report::memory_pool;
 use crate::app::supervisor::orders::{self, Mailbox};
-use crate::control::backend::{Backend, Denied, Done, Order};
+use crate::control::backend::{Backend, CutQuery, Denied, Done, Order};
 use crate::control::sample::{CertificateSample, ReloadSample, Sample, ServerState, UserLimits, UserSample, UserState};
 use crate::protocol::user_id;
 use crate::reactor::Handle;
@@ -63,6 +64,8 @@ pub struct AppBackend {
     is_draining: AtomicBool,
     sessions_max: AtomicU64,
     published: Mutex<Published>,
+    /// Where this node is one of a cluster.
+    cluster: OnceLock<cluster::Link>,
 }
 
 /// What changes with the configuration.
@@ -86,6 +89,7 @@ impl AppBackend {
             is_draining: AtomicBool::new(false),
             sessions_max: AtomicU64::new(0),
             published: Mutex::default(),
+            cluster: OnceLock::new(),
         }
     }
 
@@ -95,8 +99,14 @@ impl AppBackend {
         let mut published = self.lock();
         let now = unix_time();
         published.users = config.users.iter().map(|one| user(one, &self.ledgers, now)).collect();
-        published.users_revision = config.users_revision;
+        published.users_revision = config.revision();
         published.certificates = certificates.iter().map(certificate).collect();
+    }
+
+    /// Tells that this node is one of a cluster.
+    pub fn join(&self, cluster: &Cluster) {
+        // Done once, at the start.
+        let _ = self.cluster.set(cluster.link());
     }
 
     /// Tells how a reload went.
@@ -150,13 +160,19 @@ impl Backend for AppBackend {
             timings: timings(workers()),
             totals,
             log_lines_dropped: self.log.dropped_lines(),
+            cluster: self.cluster.get().map(cluster::Link::sample),
         }
     }
 
     fn execute(&self, order: Order) -> Result<Done, Denied> {
         match order {
             Order::Sessions(query) => live::sessions(&self.handle, query).map(Done::Sessions),
-            Order::Cut { query, .. } => live::cut(&self.handle, query),
+            Order::Cut { query, by } => {
+                if let (Some(link), CutQuery::User(email)) = (self.cluster.get(), &query) {
+                    link.cut(email, &by);
+                }
+                live::cut(&self.handle, query)
+            }
             order => {
                 let (reply, answer) = mpsc::sync_channel(1);
                 if !self.mailbox.leave(orders::Order::Control { order, reply }) {

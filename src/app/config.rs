@@ -7,7 +7,9 @@
 //! file but the configuration, or changes it.
 
 mod check;
+mod cluster_users;
 mod compare;
+mod engine_url;
 mod error;
 mod keys;
 mod kinds;
@@ -25,12 +27,15 @@ mod text;
 mod users_file;
 mod values;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+pub use self::cluster_users::cluster_user;
+pub use self::engine_url::{EnginePlace, EngineUrl};
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::keys::{
-    Alert, CertificateFiles, ConnectionPool, Dns, Log, Monitoring, Outbound, Performance, ProcessLimits, Server,
-    Timeouts, UserLimits,
+    Alert, CertificateFiles, ClusterKeys, ConnectionPool, Dns, Log, Monitoring, Outbound, Performance, ProcessLimits,
+    Server, Timeouts, UserLimits,
 };
 pub use self::merged::{Fallback, Origin, Tls, User};
 pub use self::reference::{example, table};
@@ -61,6 +66,8 @@ pub struct Config {
     pub users: Vec<User>,
     /// Counts the changes of the users file.
     pub users_revision: u64,
+    /// Counts the changes of the cluster's accounts, as far as they are known here.
+    pub cluster_version: u64,
     /// Where more of them are.
     pub users_file: Option<PathBuf>,
     /// The flow of users without one of their own; `None` without TLS, where there is none.
@@ -81,6 +88,8 @@ pub struct Config {
     pub outbound: Outbound,
     /// Seconds per phase.
     pub timeouts: Timeouts,
+    /// What this node shares with others; without a URL it is alone.
+    pub cluster: ClusterKeys,
     /// Where log lines go.
     pub log: Log,
     warnings: Vec<String>,
@@ -116,26 +125,63 @@ impl Config {
     /// # Errors
     /// 78 if an account is in both files; the message names both places.
     pub fn with_users(mut self, file: UsersFile) -> Result<Self, Failure> {
+        let cluster: Vec<_> = self.users.extract_if(.., |user| user.origin == Origin::Cluster).collect();
         self.users.retain(|user| user.origin == Origin::Configuration);
-        for (place, user) in file.users.iter().enumerate() {
-            let same = |known: &User| known.email == user.email || mask(known.id) == mask(user.id);
-            if let Some(known) = self.users.iter().position(same) {
-                let what = if self.users[known].email == user.email { "email" } else { "id" };
-                let (ours, theirs) = (self.file.display(), self.users_file.as_deref().unwrap_or(Path::new("")));
-                return Err(Failure::new(
-                    exit::CONFIG,
-                    format!(
-                        "{}: users[{place}] ({}) has the same {what} as users[{known}] ({}) of {ours}; remove one of them",
-                        theirs.display(),
-                        user.email,
-                        self.users[known].email
-                    ),
-                ));
-            }
+        if let Some((place, clash)) = clashes(&self.users, &file.users).into_iter().next() {
+            let theirs = self.users_file.as_deref().unwrap_or(Path::new("")).display();
+            let message = format!(
+                "{theirs}: users[{place}] ({}) has the same {} as {}; remove one of them",
+                file.users[place].email,
+                clash.what,
+                self.place_of(clash.with)
+            );
+            return Err(Failure::new(exit::CONFIG, message));
         }
         self.users_revision = file.revision;
         self.users.extend(file.users);
+        self.users.extend(cluster);
         Ok(self)
+    }
+
+    /// The same configuration with these accounts of the cluster. Those that have the email or id of an account in a file
+    /// of this node are left out; each of them is told in words.
+    pub fn with_cluster(mut self, version: u64, accounts: &[User]) -> (Self, Vec<String>) {
+        self.cluster_version = version;
+        self.users.retain(|user| user.origin != Origin::Cluster);
+        let clashes = clashes(&self.users, accounts);
+        let words = clashes.iter().map(|(place, clash)| self.clash_words(&accounts[*place], *clash)).collect();
+        let is_clash = |place: usize| clashes.binary_search_by_key(&place, |(place, _)| *place).is_ok();
+        let served = accounts.iter().enumerate().filter(|(place, _)| !is_clash(*place)).map(|(_, user)| user.clone());
+        self.users.extend(served);
+        (self, words)
+    }
+
+    /// Counts the changes of all accounts, wherever they are kept.
+    pub fn revision(&self) -> u64 {
+        self.users_revision.saturating_add(self.cluster_version)
+    }
+
+    /// Why `account` of the cluster cannot be served here; `None` if it can.
+    pub fn clash_with_files(&self, account: &User) -> Option<String> {
+        let files: Vec<_> = self.users.iter().filter(|user| user.origin != Origin::Cluster).cloned().collect();
+        let (_, clash) = clashes(&files, std::slice::from_ref(account)).into_iter().next()?;
+        Some(self.clash_words(account, clash))
+    }
+
+    fn clash_words(&self, account: &User, clash: Clash) -> String {
+        format!("{} of the cluster has the same {} as {}", account.email, clash.what, self.place_of(clash.with))
+    }
+
+    /// The account at `place` of the list, in words.
+    fn place_of(&self, place: usize) -> String {
+        let user = &self.users[place];
+        let before = self.users[..place].iter().filter(|other| other.origin == user.origin).count();
+        let file = match user.origin {
+            Origin::Configuration => self.file.as_path(),
+            Origin::UsersFile => self.users_file.as_deref().unwrap_or(Path::new("")),
+            Origin::Cluster => return format!("{} of the cluster", user.email),
+        };
+        format!("users[{before}] ({}) of {}", user.email, file.display())
     }
 
     /// Checks `text`, the contents of `path`. The path is used for messages and to resolve relative paths only.
@@ -165,6 +211,28 @@ impl Config {
     pub fn resolve(&self, path: &Path) -> PathBuf {
         resolve(&self.file, path)
     }
+}
+
+/// An account that is in the way of another.
+#[derive(Clone, Copy)]
+struct Clash {
+    /// The key that both have the same of.
+    what: &'static str,
+    /// Its place among those that were known before.
+    with: usize,
+}
+
+/// Which of `accounts`, by place and in order, have the email or the id of one in `known`.
+fn clashes(known: &[User], accounts: &[User]) -> Vec<(usize, Clash)> {
+    let by_email: HashMap<&str, usize> =
+        known.iter().enumerate().map(|(place, user)| (user.email.as_str(), place)).collect();
+    let by_id: HashMap<[u8; 16], usize> =
+        known.iter().enumerate().map(|(place, user)| (mask(user.id), place)).collect();
+    let clash = |user: &User| {
+        let of_email = by_email.get(user.email.as_str()).map(|&with| Clash { what: "email", with });
+        of_email.or_else(|| by_id.get(&mask(user.id)).map(|&with| Clash { what: "id", with }))
+    };
+    accounts.iter().enumerate().filter_map(|(place, user)| Some((place, clash(user)?))).collect()
 }
 
 /// Whether `text` is a host name or an IP address, without port and brackets.

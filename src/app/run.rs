@@ -10,6 +10,11 @@ use crate::app::access::AccessLines;
 use crate::app::backend::{AppBackend, notes};
 use crate::app::capacity::Capacity;
 use crate::app::clock::unix_time;
+use crate::app::cluster::files::{Folder, SavedAccounts};
+use crate::app::cluster::list::List;
+use crate::app::cluster::settings::Settings;
+use crate::app::cluster::status::Shared;
+use crate::app::cluster::{self, Cluster};
 use crate::app::config::{Config, DEFAULT_FILE};
 use crate::app::console::Reporter;
 use crate::app::exit::{self, Failure};
@@ -17,10 +22,12 @@ use crate::app::first_run::first_run;
 use crate::app::logging::{self, LogHandle};
 use crate::app::notify::Notifier;
 use crate::app::rules::{self, Surroundings};
+use crate::app::supervisor::clustered::served;
 use crate::app::supervisor::orders::Orders;
 use crate::app::supervisor::watch::Watch;
 use crate::app::supervisor::{LAST_WORDS_TIMEOUT, Listening, Parts, Supervisor};
 use crate::app::{certs, link, memory, monitoring, preflight};
+use crate::cluster::journal::Bytes;
 use crate::control::Control;
 use crate::control::state::file::{Loaded, load};
 use crate::reactor::{Reactor, Rules, Seed};
@@ -65,6 +72,7 @@ fn start(config: Config, log: LogHandle) -> Result<Supervisor, Failure> {
     }
     let ledgers = Arc::new(Ledgers::new(capacity.workers));
     notes::restore(&ledgers, &saved.accounts);
+    let (config, membership) = membership(config)?;
     let around = Surroundings {
         tls: rules::acceptor(&config, &certificates)?,
         ledgers: &ledgers,
@@ -80,6 +88,11 @@ fn start(config: Config, log: LogHandle) -> Result<Supervisor, Failure> {
     backend.publish(&config, &certificates, rules.sessions_max);
     let control = Control::start(monitoring::settings(&config), saved, Arc::<AppBackend>::clone(&backend), started)
         .map_err(|error| Failure::new(exit::UNAVAILABLE, format!("cannot start monitoring: {error}")))?;
+    let cluster = membership.map(|membership| join(membership, &config, &ledgers, &reactor, &orders, &control));
+    let cluster = cluster.transpose()?;
+    if let Some(cluster) = &cluster {
+        backend.join(cluster);
+    }
     if let Some(address) = control.address() {
         log::info!("monitoring on http://{address}/");
     }
@@ -99,8 +112,60 @@ fn start(config: Config, log: LogHandle) -> Result<Supervisor, Failure> {
         orders,
         backend,
         control,
+        cluster,
         started,
     }))
+}
+
+/// What this node needs to be one of a cluster.
+struct Membership {
+    settings: Settings,
+    folder: Folder,
+    list: List,
+}
+
+/// `config` with the accounts of the cluster as they were known last: the engine may be away.
+fn membership(config: Config) -> Result<(Config, Option<Membership>), Failure> {
+    let Some(settings) = Settings::of(&config)? else { return Ok((config, None)) };
+    let folder = Folder::take(&settings.folder)?;
+    let saved = folder.read_accounts().unwrap_or_else(|error| {
+        log::warn!(
+            "cluster: the last list of accounts cannot be read, so there are none before the engine answers: {error}"
+        );
+        SavedAccounts::default()
+    });
+    let list = List::new(saved, settings.flow_with_tls);
+    let listed = list.listed();
+    let (config, clashes) = config.with_cluster(listed.version, &listed.users);
+    for words in clashes {
+        log::error!("{words}; the account of the cluster is not served here, remove one of them");
+    }
+    Ok((config, Some(Membership { settings, folder, list })))
+}
+
+fn join(
+    membership: Membership,
+    config: &Config,
+    ledgers: &Ledgers,
+    reactor: &Reactor,
+    orders: &Orders,
+    control: &Control,
+) -> Result<Cluster, Failure> {
+    let Membership { settings, folder, list } = membership;
+    log::info!("cluster: this node is {}, the engine {}", settings.node, settings.access.url);
+    let shared = Arc::new(Shared::default());
+    // Nothing was counted for anybody else in this process.
+    let served = served(config, ledgers, &list.listed(), |_, _| Bytes::default());
+    shared.serve(served, Vec::new());
+    let around = cluster::Surroundings {
+        folder,
+        list,
+        shared,
+        mailbox: orders.mailbox(),
+        control: control.handle(),
+        reactor: reactor.handle(),
+    };
+    Cluster::start(settings, around)
 }
 
 fn start_reactor(config: &Config, capacity: Capacity, rules: &Arc<Rules>) -> Result<(Listening, Reactor), Failure> {

@@ -4,13 +4,14 @@
 //! mailbox; one thread takes them one by one, so no two changes ever meet. Workers and the control thread are told, never
 //! waited for.
 //!
-//! `adopting.rs` makes changes, `changes.rs` says them in words, `cuts.rs` says whose sessions end by them, `roll.rs` keeps
-//! the clock of the accounts, `watch.rs` that of certificate files, `listening.rs` where clients are accepted, `heart.rs`
-//! what the service manager hears.
+//! `adopting.rs` makes changes, `clustered.rs` has those of the cluster's accounts made, `changes.rs` says them in words,
+//! `cuts.rs` says whose sessions end by them, `roll.rs` keeps the clock of the accounts, `watch.rs` that of certificate
+//! files, `listening.rs` where clients are accepted, `heart.rs` what the service manager hears.
 
 mod adopting;
 mod answers;
 mod changes;
+pub mod clustered;
 mod cuts;
 mod gates;
 mod heart;
@@ -34,6 +35,7 @@ use crate::app::backend::AppBackend;
 use crate::app::capacity::Capacity;
 use crate::app::certs::LoadedCertificate;
 use crate::app::clock::unix_time;
+use crate::app::cluster::Cluster;
 use crate::app::config::Config;
 use crate::app::console::Reporter;
 use crate::app::logging::LogHandle;
@@ -73,6 +75,8 @@ pub struct Parts {
     /// What the control plane sees of all this.
     pub backend: Arc<AppBackend>,
     pub control: Control,
+    /// `None`: this node is alone.
+    pub cluster: Option<Cluster>,
     pub started: Instant,
 }
 
@@ -84,6 +88,8 @@ pub struct Supervisor {
     is_draining: bool,
     /// When guests were last looked for.
     looked_at: Instant,
+    /// Accounts of the cluster that are not served here, each in words.
+    clashes: Vec<String>,
 }
 
 /// Whether the supervisor goes on.
@@ -100,7 +106,7 @@ impl Supervisor {
         let roll = Roll::new(&parts.config.users, &parts.ledgers, unix_time());
         let heart = Heart::new(std::mem::take(&mut parts.notifier), parts.capacity.workers, now);
         gates::adopt(&parts.config, &parts.ledgers);
-        Self { parts, roll, heart, is_draining: false, looked_at: now }
+        Self { parts, roll, heart, is_draining: false, looked_at: now, clashes: Vec::new() }
     }
 
     /// Serves orders until the reactor has stopped, and says the last words.
@@ -120,7 +126,10 @@ impl Supervisor {
         }
         // Drained, the workers have ended; after a second signal they cut what is left, and that counts, too.
         self.parts.reactor.stop();
-        // After the workers, so that the state has the last byte.
+        // After the workers, so that the state has the last byte, and the engine, too.
+        if let Some(cluster) = &mut self.parts.cluster {
+            cluster.stop();
+        }
         self.parts.control.stop();
         let report = self.report();
         self.parts.reporter.write(report, LAST_WORDS_TIMEOUT);
@@ -144,8 +153,14 @@ impl Supervisor {
             }
             Order::Signal(_) => self.end(),
             Order::Control { order, reply } => {
-                // Nobody waits any more: the order was obeyed all the same.
-                let _ = reply.try_send(self.obey_control(order));
+                if let Some((order, reply)) = self.pass_on(order, reply) {
+                    // Nobody waits any more: the order was obeyed all the same.
+                    let _ = reply.try_send(self.obey_control(order));
+                }
+                Then::GoOn
+            }
+            Order::Cluster(news) => {
+                self.hear(news);
                 Then::GoOn
             }
         }

@@ -271,6 +271,17 @@ impl<S: Store> Journal<S> {
         self.open.len()
     }
 
+    /// Accounts in batches that are not known to be applied.
+    pub fn sealed_accounts(&self) -> usize {
+        self.sealed.iter().map(|batch| batch.accounts.len()).sum()
+    }
+
+    /// The first boot of which anything may be sent (again).
+    pub fn oldest_boot(&self) -> u64 {
+        let boots = self.sealed.iter().chain(&self.retained).map(|batch| batch.boot);
+        boots.min().unwrap_or(self.boot).min(self.boot)
+    }
+
     /// Batches that are not known to be applied.
     pub fn sealed_batches(&self) -> usize {
         self.sealed.len()

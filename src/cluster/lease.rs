@@ -14,6 +14,8 @@ pub struct Lease {
     pub bytes: u64,
     /// Left in the quota besides all leases that are out.
     pub left_bytes: u64,
+    /// Used in the present period by all nodes, as far as the engine was told, this node's batch included.
+    pub used_bytes: u64,
     /// When the lease ends, in milliseconds of the engine's clock.
     pub ends_at_ms: u64,
 }
@@ -50,7 +52,7 @@ impl Lease {
 mod tests {
     use super::*;
 
-    const LEASE: Lease = Lease { bytes: 100, left_bytes: 1000, ends_at_ms: 50 };
+    const LEASE: Lease = Lease { bytes: 100, left_bytes: 1000, used_bytes: 7, ends_at_ms: 50 };
 
     #[test]
     fn what_was_counted_since_the_answer_comes_off() {

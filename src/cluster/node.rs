@@ -16,8 +16,17 @@ use super::report::{Report, ReportAnswer, ReportOutcome, Wish};
 pub struct Usable {
     /// What may still be used before the engine is asked.
     pub bytes: u64,
-    /// The engine was asked, and has no more.
+    /// There is no more: the engine has none, or is away and nothing may be used without it.
     pub is_all: bool,
+    /// Used in the present period by all nodes, as far as is known here.
+    pub used_bytes: u64,
+}
+
+impl Known {
+    /// Half of the lease's time has passed.
+    fn is_half_over(&self, engine_ms: u64) -> bool {
+        engine_ms.saturating_sub(self.granted_at_ms) > self.lease.ends_at_ms.saturating_sub(self.granted_at_ms) / 2
+    }
 }
 
 /// One node's share of the totals.
@@ -40,6 +49,8 @@ pub struct Node<S> {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     lease: Lease,
+    /// By the engine's clock.
+    granted_at_ms: u64,
     boot: u64,
     sequence: u64,
 }
@@ -91,11 +102,11 @@ impl<S: Store> Node<S> {
     ///
     /// # Errors
     /// When the journal's store fails.
-    pub fn next_report(&mut self, quotas: &BTreeMap<AccountKey, u64>) -> io::Result<Option<Report>> {
+    pub fn next_report(&mut self, quotas: &BTreeMap<AccountKey, u64>, now_ms: u64) -> io::Result<Option<Report>> {
         if self.must_compare {
             return Ok(None);
         }
-        let wanting = self.wishes(quotas);
+        let wanting = self.wishes(quotas, self.engine_ms(now_ms));
         let batch = match self.journal.next_batch()? {
             Some(batch) => Some(batch.clone()),
             None if wanting.is_empty() => None,
@@ -111,12 +122,20 @@ impl<S: Store> Node<S> {
         Ok(Some(Report { wishes: wishes.collect(), skip, batch }))
     }
 
-    /// Accounts that want more than they hold, or hold what they do not need: key, period start, slice.
-    fn wishes(&self, quotas: &BTreeMap<AccountKey, u64>) -> Vec<(AccountKey, u64, u64)> {
+    /// An account wants something that the engine may have.
+    pub fn is_wanting(&self, quotas: &BTreeMap<AccountKey, u64>, now_ms: u64) -> bool {
+        !self.must_compare && !self.wishes(quotas, self.engine_ms(now_ms)).is_empty()
+    }
+
+    /// Accounts that want more than they hold, or hold what they do not need, or whose lease is half over: key, period
+    /// start, slice.
+    fn wishes(&self, quotas: &BTreeMap<AccountKey, u64>, engine_ms: u64) -> Vec<(AccountKey, u64, u64)> {
         let active = quotas.iter().filter(|(key, _)| {
-            self.leases
-                .get(*key)
-                .is_none_or(|known| known.lease.wanted_bytes(self.unapplied(key, known), self.slice_bytes) > 0)
+            self.leases.get(*key).is_none_or(|known| {
+                let wanted_bytes = known.lease.wanted_bytes(self.unapplied(key, known), self.slice_bytes);
+                // Where the engine has nothing left, others may give something back; that takes as long as leases last.
+                known.is_half_over(engine_ms) || (wanted_bytes > 0 && known.lease.left_bytes > 0)
+            })
         });
         let idle = self.leases.iter().filter(|(key, known)| known.lease.bytes > 0 && !quotas.contains_key(*key));
         let wishes = active
@@ -138,7 +157,8 @@ impl<S: Store> Node<S> {
         }
         self.skips.remove(&(boot, report.batch.sequence));
         for (account, lease) in &answer.leases {
-            let known = Known { lease: *lease, boot, sequence: report.batch.sequence };
+            let sequence = report.batch.sequence;
+            let known = Known { lease: *lease, granted_at_ms: answer.at_ms, boot, sequence };
             self.leases.insert(account.clone(), known);
         }
         self.journal.applied(boot, answer.sequence)
@@ -147,14 +167,33 @@ impl<S: Store> Node<S> {
     /// How the quota of `account` stands; `None` while the engine was never asked.
     pub fn usable(&self, account: &str, now_ms: u64) -> Option<Usable> {
         let known = self.leases.get(account)?;
-        let engine_ms = now_ms.saturating_add_signed(self.clock_offset_ms);
-        let bytes = known.lease.usable_bytes(self.unapplied(account, known), engine_ms, self.when_away);
-        Some(Usable { bytes, is_all: known.lease.left_bytes == 0 })
+        let engine_ms = self.engine_ms(now_ms);
+        let unapplied = self.unapplied(account, known);
+        let lease = &known.lease;
+        Some(Usable {
+            bytes: lease.usable_bytes(unapplied, engine_ms, self.when_away),
+            is_all: lease.left_bytes == 0 || (self.when_away == WhenAway::Refuse && engine_ms >= lease.ends_at_ms),
+            used_bytes: lease.used_bytes.saturating_add(unapplied),
+        })
+    }
+
+    /// The engine's clock less ours, in milliseconds, as of its last answer.
+    pub fn clock_offset_ms(&self) -> i64 {
+        self.clock_offset_ms
+    }
+
+    fn engine_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_add_signed(self.clock_offset_ms)
     }
 
     /// The account's quota was changed or is gone: what was known of it does not hold any more.
     pub fn forget(&mut self, account: &str) {
         self.leases.remove(account);
+    }
+
+    /// Batches that are not known to be applied.
+    pub fn sealed_batches(&self) -> usize {
+        self.journal.sealed_batches()
     }
 
     /// Batches that the engine has lost and that are not retained here any more.

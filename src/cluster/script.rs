@@ -90,10 +90,11 @@ pub fn report_answer(words: &[String], lease_ms: u64) -> Option<ReportAnswer> {
         "gap" => ReportOutcome::Gap,
         _ => return None,
     };
-    let leases = leases.chunks_exact(3).map(|words| {
-        let [account, bytes, left] = words else { return None };
-        let ends_at_ms = at_ms + lease_ms;
-        Some((account.clone(), Lease { bytes: bytes.parse().ok()?, left_bytes: left.parse().ok()?, ends_at_ms }))
+    let leases = leases.chunks_exact(4).map(|words| {
+        let [account, bytes, left, used] = words else { return None };
+        let number = |text: &String| text.parse().ok();
+        let (bytes, left_bytes, used_bytes) = (number(bytes)?, number(left)?, number(used)?);
+        Some((account.clone(), Lease { bytes, left_bytes, used_bytes, ends_at_ms: at_ms + lease_ms }))
     });
     Some(ReportAnswer { outcome, sequence: sequence.parse().ok()?, at_ms, leases: leases.collect::<Option<_>>()? })
 }

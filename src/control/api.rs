@@ -106,6 +106,7 @@ fn serve(route: Route<'_>, method: Method, request: &Request, access: &Access, v
         Route::MemoryPool => json(&view.sample.memory_pool),
         Route::History => reply(history(request, view)),
         Route::Events => reply(events(request, view)),
+        Route::Nodes => reply(nodes(view)),
         Route::Users if method == Method::Get => {
             let ids = if access.right == Right::Admin { users::Ids::Whole } else { users::Ids::Masked };
             let revision = format!("\"{}\"", view.sample.users_revision);
@@ -162,6 +163,16 @@ fn ready(view: &View) -> Reply {
         ServerState::Serving => Reply::new(200, TEXT, &b"ready\n"[..]),
         ServerState::Starting => Reply::new(503, TEXT, &b"starting\n"[..]),
         ServerState::Draining => Reply::new(503, TEXT, &b"draining\n"[..]),
+    }
+}
+
+/// How the cluster stands.
+fn nodes(view: &View) -> Reply {
+    match &view.sample.cluster {
+        Some(cluster) => Reply::json(200, cluster),
+        None => {
+            Reply::error(404, "not_found", "this node is not one of a cluster; see cluster.url in the configuration")
+        }
     }
 }
 

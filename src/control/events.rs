@@ -23,6 +23,7 @@ pub enum Kind {
     Cut,
     Auth,
     State,
+    Cluster,
 }
 
 impl Kind {

@@ -3,6 +3,7 @@
 //! `table.rs` and `labelled.rs` say what there is, with kind, unit and help; JSON, metrics and documentation come from
 //! them. `text.rs` writes the exposition formats.
 
+pub mod cluster;
 pub mod labelled;
 pub mod table;
 pub mod text;
@@ -80,7 +81,7 @@ pub struct Row {
 
 /// All families.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
-    table::TABLE.iter().chain(labelled::TABLE)
+    table::TABLE.iter().chain(labelled::TABLE).chain(cluster::TABLE)
 }
 
 /// All families as the rows of a Markdown table.

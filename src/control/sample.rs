@@ -31,6 +31,53 @@ pub struct Sample {
     pub timings: TimingTotals,
     /// Log lines that were dropped because the log could not follow.
     pub log_lines_dropped: u64,
+    /// `None`: this node is alone.
+    pub cluster: Option<ClusterSample>,
+}
+
+/// How the cluster stands, seen from this node.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ClusterSample {
+    /// The name of this node.
+    pub node: String,
+    /// The engine answers.
+    #[serde(rename = "connected")]
+    pub is_connected: bool,
+    /// For how long it has not; 0 while it does.
+    pub away_seconds: u64,
+    /// Why it is away, or what else is wrong.
+    pub error: Option<String>,
+    pub accounts_version: u64,
+    pub accounts: u64,
+    /// Accounts that are not served here because a file of this node has the same email or id; each in words.
+    pub clashes: Vec<String>,
+    /// Accounts whose traffic the engine was not told yet.
+    pub untold_accounts: u64,
+    /// Batches of traffic that the engine lost for good.
+    pub lost_batches: u64,
+    pub reports_total: u64,
+    pub failures_total: u64,
+    /// The engine's clock less that of this machine, in milliseconds.
+    pub clock_offset_ms: i64,
+    pub nodes: Vec<NodeSample>,
+}
+
+/// One node of the cluster, as it described itself last.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct NodeSample {
+    pub name: String,
+    pub online: bool,
+    pub seen_seconds_ago: u64,
+    pub address: String,
+    pub version: String,
+    pub data_format: u64,
+    pub started_at: u64,
+    pub sessions: u64,
+    pub upload_bps: u64,
+    pub download_bps: u64,
+    pub certificate_days: Option<i64>,
+    pub accounts_version: u64,
+    pub last_error: Option<String>,
 }
 
 /// Whether the server takes new clients.

@@ -173,7 +173,7 @@ impl View {
                 let turns = self.recent_turns();
                 (turns.count() > 0).then(|| turns.percentile_us(99) as f64 / 1000.0)
             }
-            Metric::ClusterAwaySeconds => None,
+            Metric::ClusterAwaySeconds => self.sample.cluster.as_ref().map(|cluster| cluster.away_seconds as f64),
         }
     }
 }

@@ -158,6 +158,11 @@ pub fn system_roots() -> Roots {
 pub struct Roots(Arc<RootCertStore>);
 
 impl Roots {
+    /// For another client of TLS.
+    pub fn store(&self) -> Arc<RootCertStore> {
+        Arc::clone(&self.0)
+    }
+
     /// Only this certificate.
     pub fn only(der: Vec<u8>) -> Self {
         let mut roots = RootCertStore::empty();

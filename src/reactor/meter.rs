@@ -54,7 +54,7 @@ impl Meter {
         let mut more_at = [self.uplink.due(), self.downlink.due()];
         if gate.has_quota() {
             let wanted = self.uplink.allowed_bytes + self.downlink.allowed_bytes;
-            let reserved = if wanted > 0 { gate.reserve(wanted, || self.ledger.used_bytes()) } else { 0 };
+            let reserved = if wanted > 0 { gate.reserve(wanted, || self.ledger.used()) } else { 0 };
             self.reserved_bytes += reserved;
             if reserved < wanted {
                 self.uplink.allowed_bytes = self.uplink.allowed_bytes.min(reserved.div_ceil(2));

@@ -8,7 +8,8 @@
 //! told when they are due, so sessions take turns in the order in which they came.
 //!
 //! Quota: bytes that sessions may receive, or have received and not delivered, are reserved. Used and reserved bytes
-//! together never pass the quota by more than 32 KiB for each worker and direction.
+//! together never pass the quota by more than 32 KiB for each worker and direction. Where the quota is shared by several
+//! nodes, the same holds for the part of it that this node was lent.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -37,6 +38,17 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Source addresses; see [`Source`].
     pub addresses_max: usize,
+    /// The quota is shared with other nodes: only what [`Gate::lend`] says may be used of it.
+    pub is_shared: bool,
+}
+
+/// Payload bytes of one user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Those that count against the quota.
+    pub in_period: u64,
+    /// Those of this process, which never become fewer.
+    pub ever: u64,
 }
 
 /// Where a client comes from: an IPv4 address, or the first half of an IPv6 address, which one customer has to himself. No
@@ -57,6 +69,11 @@ pub struct Gate {
     meters: AtomicBool,
     quota_bytes: AtomicU64,
     reserved_bytes: AtomicU64,
+    is_shared: AtomicBool,
+    /// Of a shared quota: [`Used::ever`] may become so much.
+    lent_until: AtomicU64,
+    /// Of a shared quota: nothing of it is to be had any more.
+    is_spent: AtomicBool,
     pub uplink: Bucket,
     pub downlink: Bucket,
     sessions_max: AtomicUsize,
@@ -111,6 +128,30 @@ impl Gate {
         self.addresses_max.store(limits.addresses_max, Ordering::Relaxed);
         let meters = limits.quota_bytes | limits.up_bytes_per_second_max | limits.down_bytes_per_second_max;
         self.meters.store(meters > 0, Ordering::Relaxed);
+        self.is_shared.store(limits.is_shared, Ordering::Relaxed);
+        if !limits.is_shared {
+            self.is_spent.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Of a shared quota so much may be used on this node: until [`Used::ever`] is `until`.
+    pub fn lend(&self, until: u64) {
+        self.lent_until.store(until, Ordering::Relaxed);
+    }
+
+    /// What [`Gate::lend`] said last.
+    pub fn lent_until(&self) -> u64 {
+        self.lent_until.load(Ordering::Relaxed)
+    }
+
+    /// Says whether anything of a shared quota is to be had.
+    pub fn set_spent(&self, is_spent: bool) {
+        self.is_spent.store(is_spent && self.is_shared.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Nothing of the quota, which is shared, is to be had any more.
+    pub fn is_spent(&self) -> bool {
+        self.is_spent.load(Ordering::Relaxed)
     }
 
     /// Bytes are limited.
@@ -123,12 +164,16 @@ impl Gate {
     }
 
     /// Reserves up to `wanted` bytes of the quota, of which `used` says how much is gone. 0: nothing is left for now.
-    pub fn reserve(&self, wanted: u64, used: impl Fn() -> u64) -> u64 {
+    pub fn reserve(&self, wanted: u64, used: impl Fn() -> Used) -> u64 {
         let quota = self.quota_bytes.load(Ordering::Relaxed);
+        let is_shared = self.is_shared.load(Ordering::Relaxed);
         let mut reserved = self.reserved_bytes.load(Ordering::Relaxed);
         loop {
             // What is delivered is counted first and released then, so the sum is never too small.
-            let left = quota.saturating_sub(used().saturating_add(reserved));
+            let used = used();
+            let of_quota = quota.saturating_sub(used.in_period.saturating_add(reserved));
+            let of_lease = self.lent_until().saturating_sub(used.ever.saturating_add(reserved));
+            let left = if is_shared { of_quota.min(of_lease) } else { of_quota };
             if left == 0 {
                 return 0;
             }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::Counter;
-use super::gate::{Gate, Refusal, Source};
+use super::gate::{Gate, Refusal, Source, Used};
 
 /// From this many ledgers on, those of absent users that never carried a byte are forgotten when a new one is made: users
 /// who come and go must not add up.
@@ -146,6 +146,17 @@ impl Ledger {
     /// [`Ledger::set_used_bytes`], and what that said.
     pub fn used_bytes(&self) -> u64 {
         self.payload_bytes().wrapping_sub(self.used_since.load(Ordering::Relaxed))
+    }
+
+    /// What is used, for [`Gate::reserve`].
+    pub fn used(&self) -> Used {
+        let ever = self.payload_bytes();
+        Used { in_period: ever.wrapping_sub(self.used_since.load(Ordering::Relaxed)), ever }
+    }
+
+    /// Says how many bytes counted as used when this process had counted `ever`: what other nodes have counted is in it.
+    pub fn set_used_at(&self, ever: u64, used: u64) {
+        self.used_since.store(ever.wrapping_sub(used), Ordering::Relaxed);
     }
 
     /// Says how many bytes count as used now: 0 for a new period, else what a former process counted.

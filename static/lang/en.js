@@ -50,7 +50,7 @@ export default {
   'hit.good': 'Good: most dials need no waiting', 'hit.none': 'Too few dials to judge yet',
   'hit.poor': 'Low: half of the dials wait for a new connection',
   'kind.alert': 'Alert', 'kind.auth': 'Login', 'kind.certificate': 'Certificate', 'kind.cut': 'Cut', 'kind.limit': 'Limit', 'kind.reload': 'Reload',
-  'kind.start': 'Start', 'kind.state': 'Saving', 'kind.user': 'Account',
+  'kind.cluster': 'Cluster', 'kind.start': 'Start', 'kind.state': 'Saving', 'kind.user': 'Account',
   'link.connecting': 'Connecting', 'link.live': 'Live', 'link.lost': 'No contact', 'link.paused': 'Paused', 'link.polling': 'Polling',
   loading: 'Loading',
   'login.admin': 'Unlock changes', 'login.send': 'Log in', 'login.title': 'Log in', 'login.token': 'Token',

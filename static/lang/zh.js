@@ -37,7 +37,7 @@ export default {
   'form.account': '账户', 'form.more': '速度与数量', 'form.zero': '0 表示不限制。',
   'hit.bad': '差：目标多为首次访问，连接池帮不上忙', 'hit.fair': '一般：约三分之二的拨号无需等待', 'hit.good': '良好：大多数拨号无需等待', 'hit.none': '拨号次数尚少，无法判断', 'hit.poor': '偏低：半数拨号要等待新建连接',
   'kind.alert': '告警', 'kind.auth': '登录', 'kind.certificate': '证书', 'kind.cut': '断开', 'kind.limit': '限额', 'kind.reload': '重载', 'kind.start': '启动',
-  'kind.state': '保存', 'kind.user': '账户',
+  'kind.cluster': '集群', 'kind.state': '保存', 'kind.user': '账户',
   'link.connecting': '连接中', 'link.live': '实时', 'link.lost': '失去联系', 'link.paused': '已暂停', 'link.polling': '轮询',
   loading: '加载中',
   'login.admin': '解锁修改', 'login.send': '登录', 'login.title': '登录', 'login.token': '令牌',

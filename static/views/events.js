@@ -12,7 +12,7 @@ import { empty, panel } from './parts.js';
 
 const LATEST = 6;
 const PAGE = 100;
-const KINDS = ['start', 'reload', 'certificate', 'limit', 'alert', 'user', 'cut', 'auth', 'state'];
+const KINDS = ['start', 'reload', 'certificate', 'limit', 'alert', 'user', 'cut', 'auth', 'state', 'cluster'];
 
 /** Fetches the newest events; further ones come by the feed. */
 export async function loadEvents() {

@@ -95,7 +95,8 @@ impl Engine {
         one.leases.retain(|holder, (_, ends)| holder == node || *ends > now);
         let out: u64 = one.leases.iter().filter(|(holder, _)| *holder != node).map(|(_, (bytes, _))| bytes).sum();
         let mut lease = mine.min(wish.target_bytes);
-        let mut left = quota.saturating_sub(one.total() - one.base + out + lease);
+        let used_bytes = one.total() - one.base;
+        let mut left = quota.saturating_sub(used_bytes + out + lease);
         if wish.target_bytes > lease {
             let grant = (wish.target_bytes - lease).min(LEASE_BYTES_MIN.max(left / 4)).min(left);
             lease += grant;
@@ -103,6 +104,7 @@ impl Engine {
         }
         one.leases.insert(node.to_owned(), (lease, now + self.lease_ms));
         self.used.insert(account.to_owned(), one);
-        Some((account.to_owned(), Lease { bytes: lease, left_bytes: left, ends_at_ms: now + self.lease_ms }))
+        let ends_at_ms = now + self.lease_ms;
+        Some((account.to_owned(), Lease { bytes: lease, left_bytes: left, used_bytes, ends_at_ms }))
     }
 }

@@ -175,7 +175,8 @@ impl World {
         if machine.node.must_compare() || self.rng.below(4) == 0 {
             machine.node.on_applied(&self.engine.applied(&machine.name));
         }
-        let Ok(Some(report)) = machine.node.next_report(&quotas) else { return };
+        let now_ms = self.now_ms + machine.clock_skew_ms;
+        let Ok(Some(report)) = machine.node.next_report(&quotas, now_ms) else { return };
         match self.rng.below(10) {
             0 => {}
             1 => self.late.push((at, report)),
@@ -184,7 +185,7 @@ impl World {
             }
             fate => {
                 let answer = self.engine.report(&machine.name, &report);
-                let _ = machine.node.on_answer(&report, &answer, self.now_ms + machine.clock_skew_ms);
+                let _ = machine.node.on_answer(&report, &answer, now_ms);
                 if fate == 3 {
                     self.late.push((at, report));
                 }
@@ -230,7 +231,7 @@ impl World {
             for round in 0.. {
                 assert!(round < 1000, "{} never has nothing to say", machine.name);
                 machine.node.on_applied(&self.engine.applied(&machine.name));
-                let Some(report) = machine.node.next_report(&BTreeMap::new()).unwrap() else { break };
+                let Some(report) = machine.node.next_report(&BTreeMap::new(), self.now_ms).unwrap() else { break };
                 let answer = self.engine.report(&machine.name, &report);
                 machine.node.on_answer(&report, &answer, self.now_ms).unwrap();
             }

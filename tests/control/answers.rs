@@ -69,6 +69,7 @@ fn every_answer_has_its_shape() {
         ("history", "/api/history?range=24h"),
         ("events", "/api/events"),
         ("users", "/api/users"),
+        ("nodes", "/api/nodes"),
         ("session", "/api/session"),
         ("error", "/api/nothing"),
     ] {

@@ -10,7 +10,9 @@ use vless_rust::control::Control;
 use vless_rust::control::backend::{Backend, Denied, Done, Order};
 use vless_rust::control::guard::Keys;
 use vless_rust::control::listeners::Places;
-use vless_rust::control::sample::{CertificateSample, Sample, ServerState, UserLimits, UserSample};
+use vless_rust::control::sample::{
+    CertificateSample, ClusterSample, NodeSample, Sample, ServerState, UserLimits, UserSample,
+};
 use vless_rust::control::settings::Settings;
 use vless_rust::control::state::Saved;
 
@@ -76,8 +78,15 @@ pub fn sample() -> Sample {
         sessions_max: 100,
         state: ServerState::Serving,
         workers: 1,
+        cluster: Some(cluster()),
         ..Sample::default()
     }
+}
+
+fn cluster() -> ClusterSample {
+    let node =
+        NodeSample { name: "fra-1".to_owned(), online: true, certificate_days: Some(3), ..NodeSample::default() };
+    ClusterSample { node: "fra-1".to_owned(), is_connected: true, nodes: vec![node], ..ClusterSample::default() }
 }
 
 pub fn settings() -> Settings {

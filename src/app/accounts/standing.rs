@@ -39,7 +39,9 @@ pub fn standing(user: &User, ledger: &Ledger, now: u64) -> Standing {
         Standing::Disabled
     } else if expires_at(&user.limits, ledger.first_seen()).is_some_and(|at| at <= now) {
         Standing::Expired
-    } else if user.limits.quota_bytes > 0 && ledger.used_bytes() >= user.limits.quota_bytes as u64 {
+    } else if user.limits.quota_bytes > 0
+        && (ledger.used_bytes() >= user.limits.quota_bytes as u64 || ledger.gate().is_spent())
+    {
         Standing::QuotaUsed
     } else {
         Standing::Active

@@ -26,12 +26,14 @@ pub(super) fn check(raw: RawFile, path: &Path) -> (Config, Vec<Problem>) {
         file: path.to_owned(),
         users: check.users(Origin::Configuration, file.users, flow_with_tls),
         users_revision: 0,
+        cluster_version: 0,
         users_file: file.users_file,
         fallbacks: check.fallbacks(file.fallbacks),
         performance: file.performance,
         connection_pool: file.connection_pool,
         outbound: file.outbound,
         timeouts: file.timeouts,
+        cluster: file.cluster,
         log: file.log,
         limits: file.limits,
         server: file.server,
@@ -103,7 +105,7 @@ impl Check<'_> {
 
     /// A server without a single account is a mistake, unless the accounts are elsewhere.
     fn somebody(&mut self, key: &str, file: &File) {
-        let elsewhere = file.users_file.as_ref().is_some_and(|path| path.exists());
+        let elsewhere = file.users_file.as_ref().is_some_and(|path| path.exists()) || file.cluster.url.is_some();
         if file.users.is_empty() && !elsewhere {
             self.problem(
                 key,

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::engine_url::EngineUrlKind;
 use super::kinds::{
     Address, Count, FilePath, Meaning, OptionalBytes, OptionalNumber, OptionalPath, OptionalText, OptionalWord, Port,
     Ports, Required, RequiredPath, Seconds, Switch, Text, Texts, Token, Word,
@@ -13,6 +14,7 @@ use super::rules::Check;
 use super::section::{Entries, Group, Kind, Row, Section, entries, group, member, section};
 use super::settings::{Flow, LogFormat, Prefer, QuotaPeriod, TlsVersion};
 use super::values;
+use crate::cluster::lease::WhenAway;
 use crate::outbound::policy::Cidr;
 use crate::protocol::user_id::UserId;
 
@@ -58,6 +60,7 @@ section! {
         connection_pool: Group<ConnectionPool> = group(), "connected spares per target, and the time a dial may take";
         outbound: Group<Outbound> = group(), "what clients may reach and how";
         timeouts: Group<Timeouts> = group(), "one per phase";
+        cluster: Group<ClusterKeys> = group(), "what this node shares with others";
         log: Group<Log> = group(), "where log lines go and which";
     }
 }
@@ -239,6 +242,20 @@ section! {
         half_close: Seconds = Seconds(30, 1..=DAY), "one direction has ended, and no byte in the other";
         write_stall: Seconds = Seconds(300, 1..=DAY), "bytes wait and the peer takes none";
         drain: Seconds = Seconds(30, 0..=DAY), "what live sessions get at shutdown";
+    }
+}
+
+section! {
+    /// What this node shares with others.
+    ClusterKeys from RawCluster, "an object { \"url\": ... }" {
+        url: EngineUrlKind = EngineUrlKind, "Redis or Valkey: `redis://user:password@host:6379/0`, `rediss://` for TLS, `unix:///path` for a socket; `null`: this node is alone";
+        node: OptionalText<String> = OptionalText(Meaning { read: values::node_name, expected: "1 to 64 letters, digits, dots, dashes or underscores" }), "the name of this node, which no other node has; `null`: the name of the machine";
+        prefix: Text<String> = Text("vless", Meaning { read: values::node_name, expected: "1 to 64 letters, digits, dots, dashes or underscores" }), "what all keys in the engine begin with; the nodes of one cluster have the same";
+        interval: Seconds = Seconds(5, 1..=300), "how often this node reports what it has counted, and that it is there";
+        lease_bytes: Count = Count(64 << 20, 1 << 20..=1 << 40, "bytes"), "what a node may use of a quota before it asks again; all nodes together pass a quota by these at the most";
+        away: Word<WhenAway> = Word("serve", &[("serve", WhenAway::Serve), ("refuse", WhenAway::Refuse)]), "what becomes of users with a quota while the engine is away and what was leased is used up: `\"serve\"` by what was known last, or `\"refuse\"`";
+        ca_file: OptionalPath = OptionalPath(None), "the only authority, in PEM, that may vouch for the engine; `null`: those of the system";
+        folder: FilePath = FilePath("cluster"), "where this node keeps the list of accounts and what the engine was not told yet";
     }
 }
 

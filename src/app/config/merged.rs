@@ -26,17 +26,19 @@ pub struct User {
     pub limits: UserLimits,
     /// Seconds since 1970, if that was written.
     pub created_at: Option<u64>,
-    /// Which file it is in.
+    /// Where it is kept.
     pub origin: Origin,
 }
 
-/// Which file an account is in, and so who may change it.
+/// Where an account is kept, and so who may change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The configuration, which only people change.
     Configuration,
     /// The users file, which commands, the API and the page change.
     UsersFile,
+    /// The engine of the cluster, in which commands, the API and the page of any node change it.
+    Cluster,
 }
 
 impl User {

@@ -99,6 +99,12 @@ pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| text.to_owned())
 }
 
+/// A name that may stand in a key of the engine: nothing in it means something there.
+pub(super) fn node_name(text: &str) -> Result<String, String> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if is_plain && (1..=64).contains(&text.len()) { Ok(text.to_owned()) } else { Err(text.to_owned()) }
+}
+
 /// A user id. The message does not repeat it.
 pub(super) fn user_id(text: &str) -> Result<UserId, String> {
     user_id::parse(text).map_err(|error| error.to_string())

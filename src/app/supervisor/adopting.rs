@@ -53,6 +53,7 @@ impl Supervisor {
 
     fn try_reload(&mut self) -> Result<Changes, Failure> {
         let config = Config::load(&self.parts.config.file)?;
+        let config = self.with_cluster(config);
         preflight::source_address(&config)?;
         let watch = Watch::certificates(&config);
         let certificates = certs::load_or_generate(&config, &link::host(&config).host, SystemTime::now())?;
@@ -114,6 +115,7 @@ impl Supervisor {
             self.parts.ledgers.of(mask(user.id)).take_over(&notes);
         }
         let config = self.parts.config.clone().with_users(file.clone()).map_err(StoreError::Failed)?;
+        let config = self.with_cluster(config);
         self.adopt_accounts(config).map_err(StoreError::Failed)?;
         log::info!("{} (by {by})", changed.said);
         self.tell(Kind::User, Level::Info, &changed.said, by);
@@ -138,7 +140,7 @@ impl Supervisor {
         }
     }
 
-    fn adopt_accounts(&mut self, config: Config) -> Result<(), Failure> {
+    pub(super) fn adopt_accounts(&mut self, config: Config) -> Result<(), Failure> {
         let users = rules::users(&config.users, &self.parts.ledgers, unix_time())?;
         let rules = Arc::new(with_users(&self.parts.rules, users));
         self.adopt(config, &rules);
@@ -147,6 +149,8 @@ impl Supervisor {
 
     /// From here on nothing can fail.
     fn adopt(&mut self, config: Config, rules: &Arc<Rules>) {
+        // Before the workers: what was counted so far is not the cluster's where an account becomes its.
+        self.tell_cluster(&config);
         let before = std::mem::replace(&mut self.parts.rules, Arc::clone(rules));
         self.parts.reactor.handle().adopt(rules);
         let now = unix_time();

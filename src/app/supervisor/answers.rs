@@ -51,13 +51,17 @@ impl Supervisor {
     }
 
     fn account(&mut self, change: &Change, revision: u64, by: &str) -> Result<Changed, Denied> {
-        self.change_account(change, Some(revision), by).map_err(|error| denied(error, &self.parts.config))
+        // What clients have seen counts the changes of the cluster, too.
+        let Some(of_file) = revision.checked_sub(self.parts.config.cluster_version) else {
+            return Err(stale(self.revision(), &self.parts.config));
+        };
+        self.change_account(change, Some(of_file), by).map_err(|error| denied(error, &self.parts.config))
     }
 
     /// Also for the accounts of the configuration: what was used is not in that file.
     fn reset(&mut self, email: &str, revision: u64, by: &str) -> Result<Done, Denied> {
-        if revision != self.parts.config.users_revision {
-            return Err(stale(self.parts.config.users_revision, &self.parts.config));
+        if revision != self.revision() {
+            return Err(stale(self.revision(), &self.parts.config));
         }
         let user = self.find(email)?.clone();
         self.parts.ledgers.of(mask(user.id)).set_used_bytes(0);
@@ -102,7 +106,7 @@ impl Supervisor {
     }
 
     /// An account as it is now, with its whole id: whoever may change accounts may see it.
-    fn user(&self, status: u16, user: Option<User>) -> Done {
+    pub(super) fn user(&self, status: u16, user: Option<User>) -> Done {
         let body = user.map_or(Value::Null, |user| {
             let mut body = user_json(&user);
             let stands = standing(&user, &self.parts.ledgers.of(mask(user.id)), unix_time());
@@ -116,14 +120,14 @@ impl Supervisor {
     }
 
     fn revision(&self) -> u64 {
-        self.parts.config.users_revision
+        self.parts.config.revision()
     }
 }
 
-fn denied(error: StoreError, config: &Config) -> Denied {
+pub(super) fn denied(error: StoreError, config: &Config) -> Denied {
     let refusal = match error {
         StoreError::Failed(failure) => return Denied::new(500, "failed", failure.message),
-        StoreError::Refused(Refusal::Stale(revision)) => return stale(revision, config),
+        StoreError::Refused(Refusal::Stale(revision)) => return stale(revision + config.cluster_version, config),
         StoreError::Refused(refusal) => refusal,
     };
     let message = refusal.message(config);
@@ -135,7 +139,7 @@ fn denied(error: StoreError, config: &Config) -> Denied {
     }
 }
 
-fn stale(revision: u64, config: &Config) -> Denied {
+pub(super) fn stale(revision: u64, config: &Config) -> Denied {
     let mut denied = Denied::new(412, "stale", Refusal::Stale(revision).message(config));
     denied.beside = Some(json!({ "revision": revision }));
     denied

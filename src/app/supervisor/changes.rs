@@ -9,7 +9,7 @@ use crate::app::config::{Config, User};
 use crate::protocol::user_id::mask;
 
 /// Keys that are read at the start only.
-const START_ONLY: [&str; 16] = [
+const START_ONLY: [&str; 23] = [
     "server.workers",
     "performance.splice",
     "performance.buffer_memory_max",
@@ -25,7 +25,14 @@ const START_ONLY: [&str; 16] = [
     "monitoring.socket",
     "monitoring.state_file",
     "monitoring.metrics_users",
-    "cluster",
+    "cluster.url",
+    "cluster.node",
+    "cluster.prefix",
+    "cluster.interval",
+    "cluster.lease_bytes",
+    "cluster.away",
+    "cluster.ca_file",
+    "cluster.folder",
 ];
 
 /// What was changed, and what was not although the file says so.

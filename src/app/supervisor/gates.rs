@@ -1,6 +1,6 @@
 //! The limits of accounts, as the data path obeys them.
 
-use crate::app::config::Config;
+use crate::app::config::{Config, Origin};
 use crate::protocol::user_id::mask;
 use crate::stats::Ledgers;
 use crate::stats::gate::Limits;
@@ -15,6 +15,7 @@ pub(super) fn adopt(config: &Config, ledgers: &Ledgers) {
             down_bytes_per_second_max: limits.down_bytes_per_second_max as u64,
             sessions_max: lower(limits.sessions_max, config.limits.sessions_per_user_max),
             addresses_max: limits.addresses_max,
+            is_shared: user.origin == Origin::Cluster && limits.quota_bytes > 0,
         });
     }
 }

@@ -3,13 +3,14 @@
 //! Invariant: whoever leaves an order never waits; a full mailbox refuses.
 
 use std::io;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::thread;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
+use crate::app::cluster::news::News;
 use crate::app::exit::{self, Failure};
 use crate::control::backend::{self, Denied, Done};
 
@@ -23,6 +24,8 @@ pub enum Order {
     Signal(i32),
     /// Of the API, with the way back for the answer.
     Control { order: backend::Order, reply: SyncSender<Result<Done, Denied>> },
+    /// Of the cluster's thread.
+    Cluster(News),
 }
 
 /// The sending side; cheap to clone.
@@ -35,6 +38,16 @@ impl Mailbox {
     /// Leaves an order; false when the mailbox is full or nobody reads it any more.
     pub fn leave(&self, order: Order) -> bool {
         self.sender.try_send(order).is_ok()
+    }
+
+    /// As [`Mailbox::leave`], but gives an order back that was not taken.
+    ///
+    /// # Errors
+    /// The order, where the mailbox is full or nobody reads it any more.
+    pub fn offer(&self, order: Order) -> Result<(), Order> {
+        self.sender.try_send(order).map_err(|error| match error {
+            TrySendError::Full(order) | TrySendError::Disconnected(order) => order,
+        })
     }
 }
 

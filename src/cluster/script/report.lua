@@ -53,6 +53,7 @@ for at = 8, #ARGV, 5 do
     answer[#answer + 1] = account
     answer[#answer + 1] = whole(lease)
     answer[#answer + 1] = whole(left)
+    answer[#answer + 1] = whole(used - base)
   end
 end
 if is_new then redis.call('HSET', KEYS[1], boot, whole(sequence)) end

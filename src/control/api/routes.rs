@@ -28,6 +28,8 @@ pub enum Route<'a> {
     Users,
     User(&'a str, User),
     Reload,
+    /// The nodes of the cluster.
+    Nodes,
 }
 
 /// What is wanted of one account.
@@ -92,6 +94,7 @@ fn api(name: &str) -> Option<Route<'static>> {
         "events" => Route::Events,
         "users" => Route::Users,
         "reload" => Route::Reload,
+        "nodes" => Route::Nodes,
         _ => return None,
     })
 }

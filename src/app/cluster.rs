@@ -1,0 +1,106 @@
+//! The cluster, as this node takes part in it: one thread that speaks to the engine, and what others see of it.
+//!
+//! Nobody waits for the thread. Workers see what it lends to the gates of accounts; the supervisor hears of changed
+//! accounts in its mailbox; whoever shows how the cluster stands reads [`status::Shared`]. Without the engine the thread
+//! goes on counting, and the accounts are those that were written to disk last.
+//!
+//! `member.rs` has the loop, `beating.rs`, `following.rs`, `reporting.rs` and `lending.rs` what it does in each round,
+//! `engine.rs` and `stream.rs` the connection. `change.rs` prepares changes of accounts, `list.rs` has the accounts,
+//! `counting.rs` what was counted, `files.rs` what is on disk. Which batch is sent next and what an answer means is decided
+//! in [`crate::cluster`], without socket and clock.
+
+mod beating;
+mod borrowers;
+pub mod change;
+pub mod counting;
+pub mod engine;
+pub mod files;
+mod following;
+mod lending;
+mod link;
+pub mod list;
+mod member;
+pub mod news;
+mod reply;
+mod reporting;
+pub mod settings;
+pub mod status;
+mod stream;
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+pub use self::link::Link;
+use self::member::Member;
+pub use self::member::Surroundings;
+use self::news::Request;
+use self::settings::Settings;
+use self::status::Shared;
+use crate::app::exit::{self, Failure};
+
+/// Requests that wait for the thread at the most.
+const REQUESTS_MAX: usize = 64;
+/// How long the end of the process waits for a last word to the engine.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+const STOP_POLL: Duration = Duration::from_millis(5);
+
+/// This node's part of the cluster. Dropping it ends the thread.
+pub struct Cluster {
+    requests: SyncSender<Request>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Cluster {
+    /// Starts the thread; `around` has what it reads and tells.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or the kernel refuses a thread.
+    pub fn start(settings: Settings, around: Surroundings) -> Result<Self, Failure> {
+        let shared = Arc::clone(&around.shared);
+        let (requests, waiting) = mpsc::sync_channel(REQUESTS_MAX);
+        let member = Member::new(settings, around, waiting)?;
+        let thread = thread::Builder::new().name("cluster".to_owned()).spawn(move || member.run());
+        let thread =
+            thread.map_err(|error| Failure::new(exit::UNAVAILABLE, format!("cannot start a thread: {error}")))?;
+        Ok(Self { requests, shared, thread: Some(thread) })
+    }
+
+    /// What the thread tells.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// For whoever shows the cluster and cuts sessions in it.
+    pub fn link(&self) -> Link {
+        Link { requests: self.requests.clone(), shared: Arc::clone(&self.shared) }
+    }
+
+    /// Leaves a request; false when too many wait.
+    pub fn leave(&self, request: Request) -> bool {
+        self.requests.try_send(request).is_ok()
+    }
+
+    /// Has everything that was counted written down and told, as far as the engine answers, and ends the thread.
+    pub fn stop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while !self.leave(Request::Stop) && !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(STOP_POLL);
+        }
+        while !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(STOP_POLL);
+        }
+        if thread.is_finished() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

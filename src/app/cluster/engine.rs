@@ -1,0 +1,197 @@
+//! The engine as the cluster's thread sees it: calls and scripts, each answered or failed in time.
+//!
+//! The connection is given up with the first failure that is not the engine's own answer, because nobody knows then whose
+//! answer comes next. Errors are words without secrets.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[cfg(feature = "cluster")]
+use redis::{Parser, Value};
+
+use super::reply::Reply;
+use super::stream::Stream;
+use crate::app::config::EngineUrl;
+use crate::cluster::script::Script;
+
+/// How long an answer may take. The longest script takes some milliseconds.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// A thousand accounts have half of a mebibyte.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// Where the engine is, and how to get in.
+#[derive(Clone, Debug)]
+pub struct Access {
+    pub url: EngineUrl,
+    /// The only authority that may vouch for the engine; `None`: those of the system.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum EngineError {
+    /// The connection is gone, or has to be given up.
+    Lost(io::Error),
+    /// The engine said no.
+    Refused(String),
+    /// What came is not what was asked for.
+    Nonsense,
+}
+
+/// A connection on which we have logged in.
+pub struct Engine {
+    stream: Stream,
+    #[cfg(feature = "cluster")]
+    parser: Parser,
+    /// What the engine calls the scripts that it was given, by our name.
+    scripts: HashMap<&'static str, String>,
+}
+
+impl Engine {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// When either fails.
+    pub fn connect(access: &Access) -> Result<Self, EngineError> {
+        let stream = Stream::connect(&access.url, access.ca_file.as_deref())?;
+        let mut engine = Self {
+            stream,
+            #[cfg(feature = "cluster")]
+            parser: Parser::new(),
+            scripts: HashMap::new(),
+        };
+        let url = &access.url;
+        match (&url.user, &url.password) {
+            (Some(user), Some(password)) => engine.call(&["AUTH", user, password.reveal()])?,
+            (None, Some(password)) => engine.call(&["AUTH", password.reveal()])?,
+            (_, None) => engine.call(&["PING"])?,
+        };
+        if url.database > 0 {
+            engine.call(&["SELECT", &url.database.to_string()])?;
+        }
+        Ok(engine)
+    }
+
+    /// One call and its answer.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn call<T: AsRef<str>>(&mut self, words: &[T]) -> Result<Reply, EngineError> {
+        self.call_waiting(words, Duration::ZERO)
+    }
+
+    /// As [`Engine::call`], where the engine may take `waits` longer on purpose.
+    ///
+    /// # Errors
+    /// As [`Engine::call`].
+    pub fn call_waiting<T: AsRef<str>>(&mut self, words: &[T], waits: Duration) -> Result<Reply, EngineError> {
+        self.stream.allow(CALL_TIMEOUT + waits, ANSWER_BYTES_MAX);
+        self.send(&[words])?;
+        self.receive()
+    }
+
+    /// Several calls at once, and their answers in the same order.
+    ///
+    /// # Errors
+    /// When one fails, after all others were answered.
+    pub fn call_all<T: AsRef<str>>(&mut self, calls: &[Vec<T>]) -> Result<Vec<Reply>, EngineError> {
+        self.stream.allow(CALL_TIMEOUT, ANSWER_BYTES_MAX);
+        let calls: Vec<_> = calls.iter().map(Vec::as_slice).collect();
+        self.send(&calls)?;
+        let answers: Vec<_> = calls.iter().map(|_| self.receive()).collect();
+        answers.into_iter().collect()
+    }
+
+    /// Runs `script`, which the engine is given first if it does not know it.
+    ///
+    /// # Errors
+    /// As [`Engine::call`].
+    pub fn run(&mut self, script: &Script, keys: &[String], arguments: &[String]) -> Result<Reply, EngineError> {
+        for attempt in 0.. {
+            let name = match self.scripts.get(script.name) {
+                Some(name) => name.clone(),
+                None => self.load(script)?,
+            };
+            let mut words = vec!["EVALSHA".to_owned(), name, keys.len().to_string()];
+            words.extend(keys.iter().chain(arguments).cloned());
+            match self.call(&words) {
+                // The engine was restarted, or somebody has emptied its store of scripts.
+                Err(EngineError::Refused(message)) if message.starts_with("NOSCRIPT") && attempt == 0 => {
+                    self.scripts.remove(script.name);
+                }
+                answer => return answer,
+            }
+        }
+        Err(EngineError::Nonsense)
+    }
+
+    fn load(&mut self, script: &Script) -> Result<String, EngineError> {
+        let name = self.call(&["SCRIPT", "LOAD", script.text])?.text().ok_or(EngineError::Nonsense)?;
+        self.scripts.insert(script.name, name.clone());
+        Ok(name)
+    }
+
+    fn send<T: AsRef<str>>(&mut self, calls: &[&[T]]) -> Result<(), EngineError> {
+        let mut bytes = Vec::new();
+        for words in calls {
+            // Writing to memory does not fail.
+            let _ = write!(bytes, "*{}\r\n", words.len());
+            for word in *words {
+                let _ = write!(bytes, "${}\r\n{}\r\n", word.as_ref().len(), word.as_ref());
+            }
+        }
+        self.stream.write_all(&bytes)?;
+        Ok(self.stream.flush()?)
+    }
+
+    #[cfg(feature = "cluster")]
+    fn receive(&mut self) -> Result<Reply, EngineError> {
+        let value = self.parser.parse_value(&mut self.stream);
+        let value = value.map_err(|error| EngineError::Lost(io::Error::other(error.to_string())))?;
+        reply(value)
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    fn receive(&mut self) -> Result<Reply, EngineError> {
+        Err(EngineError::Lost(io::ErrorKind::Unsupported.into()))
+    }
+}
+
+#[cfg(feature = "cluster")]
+fn reply(value: Value) -> Result<Reply, EngineError> {
+    Ok(match value {
+        Value::Nil => Reply::Nil,
+        Value::Int(number) => Reply::Number(number),
+        Value::BulkString(bytes) => Reply::Text(String::from_utf8_lossy(&bytes).into_owned()),
+        Value::SimpleString(text) => Reply::Text(text),
+        Value::Okay => Reply::Text("OK".to_owned()),
+        Value::Array(values) => Reply::List(values.into_iter().map(reply).collect::<Result<_, _>>()?),
+        Value::ServerError(error) => {
+            let detail = error.details().unwrap_or_default();
+            // What an engine does not know it repeats, with the arguments.
+            let detail = detail.split(", with args").next().unwrap_or_default();
+            let words: String = format!("{} {detail}", error.code()).chars().take(200).collect();
+            return Err(EngineError::Refused(words.trim().to_owned()));
+        }
+        _ => return Err(EngineError::Nonsense),
+    })
+}
+
+impl From<io::Error> for EngineError {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error)
+    }
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(error) => error.fmt(f),
+            Self::Refused(message) => write!(f, "the engine refuses: {message}"),
+            Self::Nonsense => f.write_str("the engine answers something that was not asked"),
+        }
+    }
+}

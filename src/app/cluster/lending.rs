@@ -1,0 +1,70 @@
+//! Quotas: how much of each may be used on this node, told to the gates of the accounts.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::member::Member;
+use crate::app::accounts::standing::period_start;
+use crate::app::clock::unix_time;
+use crate::cluster::journal::AccountKey;
+use crate::cluster::lease::WhenAway;
+
+/// What was lent for an account is kept for so long after its last session, for the next one not to wait.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
+impl Member {
+    /// The accounts with a quota that are used here, each with the start of its period. Those whose quota is spent are
+    /// asked for, too: something may come back.
+    pub(super) fn wanting(&mut self) -> BTreeMap<AccountKey, u64> {
+        let (now, seconds) = (Instant::now(), unix_time());
+        let mut wanting = BTreeMap::new();
+        for (key, borrower) in &mut self.borrowers.accounts {
+            let totals = borrower.served.ledger.totals();
+            if totals.sessions_active > 0 || totals.sessions_total > borrower.sessions_total {
+                borrower.sessions_total = totals.sessions_total;
+                borrower.active_at = Some(now);
+            }
+            let start = period_start(&borrower.served.limits, seconds).unwrap_or(0);
+            if start != borrower.period_start {
+                borrower.period_start = start;
+                self.node.forget(key);
+            }
+            let is_kept = borrower.active_at.is_some_and(|at| now < at + KEPT_FOR);
+            if is_kept || borrower.served.ledger.gate().is_spent() {
+                wanting.insert(key.clone(), start);
+            }
+        }
+        wanting
+    }
+
+    /// Tells the gates what was lent.
+    pub(super) fn lend(&mut self) {
+        let (now_ms, is_here) = (self.now_ms(), self.engine.is_some());
+        let slice = self.settings.lease_bytes;
+        let mut is_in_need = false;
+        for (key, borrower) in &self.borrowers.accounts {
+            let ledger = &borrower.served.ledger;
+            let (gate, counted) = (ledger.gate(), self.counting.counted(&borrower.served.id));
+            let quota = borrower.served.limits.quota_bytes as u64;
+            let (until, is_all) = match self.node.usable(key, now_ms) {
+                Some(usable) => {
+                    ledger.set_used_at(counted, usable.used_bytes);
+                    (counted.saturating_add(usable.bytes), usable.is_all)
+                }
+                // The engine was not asked yet.
+                None if is_here => (counted, false),
+                None if self.settings.away == WhenAway::Refuse => (counted, true),
+                None => {
+                    let used = ledger.used();
+                    (used.ever.saturating_add(quota.saturating_sub(used.in_period)), false)
+                }
+            };
+            gate.lend(until);
+            let ever = ledger.used().ever;
+            gate.set_spent(is_all && ever >= until);
+            let is_low = until.saturating_sub(ever) < slice / 2;
+            is_in_need |= is_here && is_low && !is_all && gate.sessions_active() > 0;
+        }
+        self.borrowers.is_in_need = is_in_need;
+    }
+}

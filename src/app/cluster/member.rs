@@ -1,0 +1,364 @@
+//! The thread: what it has, and what it does in each round.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::borrowers::Borrowers;
+use super::counting::Counting;
+use super::engine::{Engine, EngineError};
+use super::files::{Folder, JournalFile};
+use super::list::List;
+use super::news::{News, Outcome, Request};
+use super::settings::Settings;
+use super::status::Shared;
+use crate::app::clock::unix_time;
+use crate::app::exit::{self, Failure};
+use crate::app::supervisor::orders::{Mailbox, Order};
+use crate::cluster::node::Node;
+use crate::control::ControlHandle;
+use crate::control::events::{Event, Kind, Level};
+use crate::io::random::Random;
+use crate::reactor::Handle;
+
+/// A round of the loop, unless something happens: the longest that a change waits to be sent, and the time in which a
+/// quota in use is looked at again.
+const ROUND: Duration = Duration::from_millis(100);
+/// The same while somebody is about to use up a lease.
+const ROUND_IN_NEED: Duration = Duration::from_millis(10);
+/// How often what was counted is written down: what a crash of the process loses at the most.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a changed list of accounts is written down.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two attempts to reach the engine; the longest is reached by doubling.
+const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
+
+/// News that wait for the supervisor at the most.
+const NEWS_MAX: usize = 1000;
+
+/// What the thread reads and tells, beside its settings.
+pub struct Surroundings {
+    pub folder: Folder,
+    pub list: List,
+    pub shared: Arc<Shared>,
+    pub mailbox: Mailbox,
+    pub control: ControlHandle,
+    pub reactor: Handle,
+}
+
+/// This node as a member of the cluster.
+pub(super) struct Member {
+    pub(super) settings: Settings,
+    pub(super) around: Around,
+    pub(super) folder: Folder,
+    requests: Receiver<Request>,
+    pub(super) engine: Option<Engine>,
+    pub(super) node: Node<JournalFile>,
+    pub(super) boot: u64,
+    pub(super) started_at: u64,
+    clock: Instant,
+    pub(super) list: List,
+    pub(super) counting: Counting,
+    pub(super) borrowers: Borrowers,
+    /// News for a supervisor whose mailbox was full.
+    pub(super) news: Vec<News>,
+    /// The engine's name of the last change that was heard of.
+    pub(super) heard: Option<String>,
+    pub(super) due: Due,
+    served_changes: u64,
+    retry: Retry,
+    is_unsaved: bool,
+    is_stopping: bool,
+    pub(super) last_error: Option<String>,
+    pub(super) last_beat: Option<LastBeat>,
+    /// The engine has lost all accounts.
+    pub(super) is_emptied: bool,
+}
+
+/// What others see and hear of the thread.
+pub(super) struct Around {
+    pub(super) shared: Arc<Shared>,
+    pub(super) mailbox: Mailbox,
+    pub(super) control: ControlHandle,
+    pub(super) reactor: Handle,
+}
+
+/// When something is to be done again.
+pub(super) struct Due {
+    count: Instant,
+    save: Instant,
+    pub(super) beat: Instant,
+    pub(super) report: Instant,
+}
+
+/// How far the counters were at the last sign of life.
+pub(super) struct LastBeat {
+    pub(super) at: Instant,
+    pub(super) up: u64,
+    pub(super) down: u64,
+}
+
+struct Retry {
+    at: Instant,
+    wait: Duration,
+    random: Random,
+    has_failed: bool,
+}
+
+impl Member {
+    pub(super) fn new(settings: Settings, around: Surroundings, requests: Receiver<Request>) -> Result<Self, Failure> {
+        let Surroundings { folder, list, shared, mailbox, control, reactor } = around;
+        // Later than every earlier start of this node, as far as the clock was not set back by as much as it ran.
+        let boot = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |passed| passed.as_millis() as u64);
+        let broken = |words: String| {
+            let place = settings.folder.display();
+            Failure::new(exit::UNAVAILABLE, format!("cluster.folder: the journal in {place} cannot be used: {words}"))
+        };
+        let journal = folder.journal().map_err(|error| broken(error.to_string()))?;
+        let node = Node::open(journal, boot, settings.lease_bytes, settings.away);
+        let node = node.map_err(|error| broken(error.to_string()))?;
+        let now = Instant::now();
+        shared.list(list.listed());
+        shared.tell(|status| {
+            status.node.clone_from(&settings.node);
+            status.away_since = Some(now);
+            status.version = list.version;
+            status.accounts = list.len() as u64;
+        });
+        Ok(Self {
+            settings,
+            around: Around { shared, mailbox, control, reactor },
+            folder,
+            requests,
+            engine: None,
+            node,
+            boot,
+            started_at: unix_time(),
+            clock: now,
+            list,
+            counting: Counting::default(),
+            borrowers: Borrowers::default(),
+            news: Vec::new(),
+            heard: None,
+            due: Due { count: now, save: now, beat: now, report: now },
+            served_changes: 0,
+            retry: Retry { at: now, wait: *RETRY.start(), random: Random::new(), has_failed: false },
+            is_unsaved: false,
+            is_stopping: false,
+            last_error: None,
+            last_beat: None,
+            is_emptied: false,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        while !self.is_stopping {
+            self.adopt_served();
+            self.count_if_due();
+            self.take_requests();
+            match self.round() {
+                Ok(()) => {}
+                Err(error) => self.lose(&error),
+            }
+            self.lend();
+            self.save_if_due();
+            self.tell_news();
+            self.tell_status();
+        }
+        self.say_goodbye();
+    }
+
+    /// Milliseconds of a clock that only goes forward.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.elapsed().as_millis() as u64
+    }
+
+    /// What is to be said to the engine, and then the wait for what it has to say.
+    fn round(&mut self) -> Result<(), EngineError> {
+        if self.engine.is_none() {
+            return self.connect_if_due();
+        }
+        if self.due.beat <= Instant::now() {
+            self.beat()?;
+        }
+        self.report_if_due()?;
+        let wait = if self.borrowers.is_in_need { ROUND_IN_NEED } else { ROUND };
+        self.follow(wait)
+    }
+
+    fn connect_if_due(&mut self) -> Result<(), EngineError> {
+        let left = self.retry.at.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            thread::sleep(left.min(ROUND));
+            return Ok(());
+        }
+        self.engine = Some(Engine::connect(&self.settings.access)?);
+        // Who we are, what the engine has of us, and which accounts there are: then the connection is worth something.
+        self.beat()?;
+        self.follow(Duration::ZERO)?;
+        self.retry.wait = *RETRY.start();
+        self.around.shared.tell(|status| {
+            status.is_connected = true;
+            status.away_since = None;
+            status.error = None;
+        });
+        if std::mem::take(&mut self.retry.has_failed) {
+            self.tell_event(Level::Info, "the engine of the cluster answers again");
+        }
+        Ok(())
+    }
+
+    /// Nothing more comes of this connection.
+    fn lose(&mut self, error: &EngineError) {
+        self.engine = None;
+        let wait = self.retry.wait;
+        // Nodes that lost the engine at the same moment do not come back at the same moment.
+        let jitter = wait.mul_f64(f64::from(self.retry.random.below(500)) / 1000.0);
+        self.retry.at = Instant::now() + wait / 2 + jitter;
+        self.retry.wait = (wait * 2).min(*RETRY.end());
+        let words = error.to_string();
+        if !std::mem::replace(&mut self.retry.has_failed, true) {
+            log::warn!("cluster: {} is away: {words}", self.settings.access.url);
+            self.tell_event(Level::Warn, &format!("the engine of the cluster is away: {words}"));
+        }
+        self.last_error = Some(words.clone());
+        self.around.shared.tell(|status| {
+            status.is_connected = false;
+            status.away_since.get_or_insert_with(Instant::now);
+            status.error = Some(words);
+            status.failures_total += 1;
+        });
+    }
+
+    fn adopt_served(&mut self) {
+        let (changes, served) = self.around.shared.served();
+        if changes != self.served_changes {
+            self.served_changes = changes;
+            self.counting.adopt(&served);
+            self.borrowers.adopt(&served);
+        }
+    }
+
+    fn count_if_due(&mut self) {
+        let now = Instant::now();
+        if now >= self.due.count || self.borrowers.is_in_need {
+            self.due.count = now + COUNT_INTERVAL;
+            self.count();
+        }
+    }
+
+    /// Writes down what was counted. Where that fails, the same is offered again with the next.
+    fn count(&mut self) {
+        let look = self.counting.look();
+        match self.node.count(&look.deltas) {
+            Ok(()) => self.counting.done(&look),
+            Err(error) => self.cannot_write(&error),
+        }
+    }
+
+    pub(super) fn cannot_write(&mut self, error: &io::Error) {
+        let words =
+            format!("{} cannot be written, totals would be lost in a crash: {error}", self.settings.folder.display());
+        if self.last_error.as_ref() != Some(&words) {
+            log::error!("cluster: {words}");
+            self.tell_event(Level::Error, &words);
+            self.last_error = Some(words);
+        }
+    }
+
+    fn take_requests(&mut self) {
+        while let Ok(request) = self.requests.try_recv() {
+            match request {
+                Request::Stop => self.is_stopping = true,
+                Request::Cut { email, by } => {
+                    if let Err(error) = self.cut_elsewhere(&email, &by) {
+                        self.lose(&error);
+                    }
+                }
+                Request::Change(asked) => match self.change(&asked) {
+                    Ok(outcome) => self.news.push(News::Changed { asked, outcome }),
+                    Err(error) => {
+                        self.news.push(News::Changed { asked, outcome: Outcome::Away(error.to_string()) });
+                        self.lose(&error);
+                    }
+                },
+            }
+        }
+    }
+
+    fn save_if_due(&mut self) {
+        let now = Instant::now();
+        if self.is_unsaved && now >= self.due.save {
+            self.due.save = now + SAVE_INTERVAL;
+            match self.folder.write_accounts(&self.list.saved()) {
+                Ok(()) => self.is_unsaved = false,
+                Err(error) => self.cannot_write(&error),
+            }
+        }
+    }
+
+    /// The list is another: the supervisor is to serve it.
+    pub(super) fn list_has_changed(&mut self) {
+        self.is_unsaved = true;
+        self.around.shared.list(self.list.listed());
+        self.news.push(News::Accounts);
+    }
+
+    /// In order; what does not go into the mailbox now goes later.
+    fn tell_news(&mut self) {
+        let news = std::mem::take(&mut self.news);
+        let mut rest = news.into_iter();
+        for one in rest.by_ref() {
+            if let Err(one) = self.around.mailbox.offer(Order::Cluster(one)) {
+                if let Order::Cluster(one) = one {
+                    self.news.push(one);
+                }
+                break;
+            }
+        }
+        self.news.extend(rest);
+        // A list replaces those before it, and whoever waited for an answer has given up by then.
+        if self.news.len() > NEWS_MAX {
+            self.news = vec![News::Accounts];
+        }
+    }
+
+    fn tell_status(&self) {
+        let untold = self.node.journal().open_accounts() + self.node.journal().sealed_accounts();
+        let (lost, offset) = (self.node.lost_batches(), self.node.clock_offset_ms());
+        // Our clock of milliseconds began with the thread.
+        let began_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis() as u64);
+        let began_ms = began_ms.saturating_sub(self.now_ms());
+        let is_known = offset != 0;
+        self.around.shared.tell(|status| {
+            status.untold_accounts = untold as u64;
+            status.lost_batches = lost;
+            status.version = self.list.version;
+            status.accounts = self.list.len() as u64;
+            status.clock_offset_ms = if is_known { offset - began_ms.cast_signed() } else { 0 };
+        });
+    }
+
+    pub(super) fn tell_event(&self, level: Level, text: &str) {
+        self.around.control.report(Event::new(Kind::Cluster, level, text));
+    }
+
+    pub(super) fn tell_user_event(&self, text: &str) {
+        self.around.control.report(Event::new(Kind::User, Level::Info, text));
+    }
+
+    /// The last bytes, on disk and, if the engine answers, there.
+    fn say_goodbye(&mut self) {
+        self.count();
+        self.due.report = Instant::now();
+        let told = if self.engine.is_some() { self.report_if_due().and_then(|()| self.leave()) } else { Ok(()) };
+        if let Err(error) = told {
+            log::warn!("cluster: the engine was not told the last bytes, which are kept for the next start: {error}");
+        }
+        if let Err(error) = self.folder.write_accounts(&self.list.saved()) {
+            log::error!("cluster: the list of accounts cannot be written: {error}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What goes to the engine: batches of traffic with wishes for quotas, changes of accounts, cuts.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::change::Operation;
+use super::engine::EngineError;
+use super::member::Member;
+use super::news::{Asked, Outcome};
+use crate::cluster::journal::AccountKey;
+use crate::cluster::script::{self, ReportHead};
+
+/// Reports in one round at the most, so that a long absence is made up for in pieces.
+const REPORTS_IN_A_ROUND: usize = 20;
+
+impl Member {
+    /// Sends what is due, or what cannot wait.
+    pub(super) fn report_if_due(&mut self) -> Result<(), EngineError> {
+        let quotas = self.wanting();
+        let is_due = self.due.report <= Instant::now();
+        if !is_due && !self.node.is_wanting(&quotas, self.now_ms()) {
+            return Ok(());
+        }
+        if is_due {
+            self.due.report = Instant::now() + self.settings.interval;
+        }
+        for _ in 0..REPORTS_IN_A_ROUND {
+            if !self.report(&quotas)? {
+                return Ok(());
+            }
+        }
+        // More is left.
+        self.due.report = Instant::now();
+        Ok(())
+    }
+
+    /// Sends one batch; false when there is none.
+    fn report(&mut self, quotas: &BTreeMap<AccountKey, u64>) -> Result<bool, EngineError> {
+        let report = match self.node.next_report(quotas, self.now_ms()) {
+            Ok(Some(report)) => report,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                self.cannot_write(&error);
+                return Ok(false);
+            }
+        };
+        let settings = &self.settings;
+        let lease_ms = settings.gone_after.as_millis() as u64;
+        let head = ReportHead { prefix: &settings.prefix, node: &settings.node, lease_ms };
+        let keys = [settings.key(&format!("applied:{}", settings.node)), settings.key("quotas")];
+        let arguments = script::report_arguments(&head, &report.batch, report.skip, &report.wishes);
+        let Some(engine) = &mut self.engine else { return Ok(false) };
+        let words = engine.run(&script::REPORT, &keys, &arguments)?.texts().ok_or(EngineError::Nonsense)?;
+        let answer = script::report_answer(&words, lease_ms).ok_or(EngineError::Nonsense)?;
+        let now_ms = self.now_ms();
+        if let Err(error) = self.node.on_answer(&report, &answer, now_ms) {
+            self.cannot_write(&error);
+        }
+        self.around.shared.tell(|status| status.reports_total += 1);
+        Ok(true)
+    }
+
+    /// Has a change made.
+    pub(super) fn change(&mut self, asked: &Asked) -> Result<Outcome, EngineError> {
+        if asked.prepared.operation == Operation::Nothing {
+            return Ok(Outcome::Made);
+        }
+        let Some(engine) = &mut self.engine else {
+            let words = self.last_error.clone().unwrap_or_else(|| "it was not reached yet".to_owned());
+            return Ok(Outcome::Away(words));
+        };
+        if self.is_emptied {
+            return Ok(Outcome::Refused("the engine has lost all accounts: see the README of the cluster".to_owned()));
+        }
+        let settings = &self.settings;
+        let names = ["version", "accounts", "emails", "ids", "quotas", "log"];
+        let keys = names.map(|name| settings.key(name));
+        let arguments = asked.prepared.arguments(&settings.prefix, &settings.node, &asked.by);
+        let words = engine.run(&script::CHANGE, &keys, &arguments)?.texts().ok_or(EngineError::Nonsense)?;
+        let outcome = match words.first().map(String::as_str) {
+            Some("changed") => Outcome::Made,
+            Some("stale" | "unknown") => Outcome::Stale,
+            Some("email_taken") => Outcome::Refused("another account of the cluster has this email".to_owned()),
+            Some("id_taken") => Outcome::Refused("another account of the cluster has this id".to_owned()),
+            _ => return Err(EngineError::Nonsense),
+        };
+        // Whoever asked is to see it, and whoever was too late is to see what came before.
+        self.follow(Duration::ZERO)?;
+        Ok(outcome)
+    }
+
+    /// Tells all other nodes to cut the sessions of an account.
+    pub(super) fn cut_elsewhere(&mut self, email: &str, by: &str) -> Result<(), EngineError> {
+        let said = format!("sessions of {email} cut (by {by} on {})", self.settings.node);
+        let key = self.settings.key("log");
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        let words = ["XADD", &key, "MAXLEN", "~", "10000", "*", "version", "0", "operation", "cut", "account", email];
+        let words = [&words[..], &["record", &self.settings.node, "by", &said]].concat();
+        engine.call(&words).map(drop)
+    }
+}

@@ -1,0 +1,218 @@
+//! The supervisor's dealings with the cluster: which accounts of it are served, and changes that the engine makes.
+
+use std::collections::HashMap;
+use std::sync::mpsc::SyncSender;
+
+use uuid::Uuid;
+
+use super::Supervisor;
+use super::answers::{denied, stale};
+use crate::app::accounts::change::{Change, Refusal};
+use crate::app::accounts::store::StoreError;
+use crate::app::clock::unix_time;
+use crate::app::cluster::change::{Prepared, prepare, prepare_reset};
+use crate::app::cluster::counting::Served;
+use crate::app::cluster::list::Listed;
+use crate::app::cluster::news::{Asked, News, Outcome, Request};
+use crate::app::config::{Config, Origin};
+use crate::cluster::journal::Bytes;
+use crate::control::backend::{Denied, Done, Order};
+use crate::control::events::{Kind, Level};
+use crate::protocol::user_id::mask;
+use crate::reactor::request::{CutQuery, Which};
+use crate::session::close::CloseReason;
+use crate::stats::{Ledger, Ledgers};
+
+/// Where an answer is waited for.
+type Reply = SyncSender<Result<Done, Denied>>;
+
+/// Something to be done with an account, whoever keeps it.
+enum Wish {
+    Change(Change),
+    Reset(String),
+}
+
+impl Supervisor {
+    /// Has the engine obey an order that is about an account of the cluster; the answer comes later. Gives any other order
+    /// back.
+    pub(super) fn pass_on(&mut self, order: Order, reply: Reply) -> Option<(Order, Reply)> {
+        if self.parts.cluster.is_none() {
+            return Some((order, reply));
+        }
+        let (wish, revision, by, status) = match &order {
+            Order::AddUser { user, revision, by } => (Wish::Change(Change::Add(user.clone())), *revision, by, 201),
+            Order::PatchUser { email, change, revision, by } => {
+                (Wish::Change(Change::Set { email: email.clone(), patch: change.clone() }), *revision, by, 200)
+            }
+            Order::RotateUser { email, revision, by } => {
+                (Wish::Change(Change::Rotate { email: email.clone() }), *revision, by, 200)
+            }
+            Order::RemoveUser { email, revision, by } => {
+                (Wish::Change(Change::Remove { email: email.clone() }), *revision, by, 204)
+            }
+            Order::ResetUser { email, revision, by } => (Wish::Reset(email.clone()), *revision, by, 200),
+            _ => return Some((order, reply)),
+        };
+        if self.is_kept_in_a_file(&wish) {
+            return Some((order, reply));
+        }
+        if let Err(refused) = self.ask_engine(&wish, revision, by.clone(), status, &reply) {
+            let _ = reply.try_send(Err(refused));
+        }
+        None
+    }
+
+    fn is_kept_in_a_file(&self, wish: &Wish) -> bool {
+        let email = match wish {
+            Wish::Change(Change::Add(_)) => return false,
+            Wish::Change(Change::Set { email, .. } | Change::Rotate { email } | Change::Remove { email })
+            | Wish::Reset(email) => email,
+        };
+        let mut users = self.parts.config.users.iter();
+        users.any(|user| user.email == *email && user.origin != Origin::Cluster)
+    }
+
+    fn ask_engine(&self, wish: &Wish, revision: u64, by: String, status: u16, reply: &Reply) -> Result<(), Denied> {
+        let Some(cluster) = &self.parts.cluster else { return Ok(()) };
+        let config = &self.parts.config;
+        if revision != config.revision() {
+            return Err(stale(config.revision(), config));
+        }
+        let listed = cluster.shared().listed();
+        if listed.version != config.cluster_version {
+            // A newer list is on its way to us.
+            return Err(stale(config.revision(), config));
+        }
+        let prepared: Result<Prepared, Refusal> = match wish {
+            Wish::Change(change) => prepare(config, &listed, change, unix_time(), Uuid::new_v4()),
+            Wish::Reset(email) => prepare_reset(&listed, email),
+        };
+        let prepared = prepared.map_err(|refusal| denied(StoreError::Refused(refusal), config))?;
+        let asked = Asked { prepared, by, status, reply: reply.clone() };
+        if cluster.leave(Request::Change(Box::new(asked))) { Ok(()) } else { Err(busy()) }
+    }
+
+    /// The cluster's thread has something to say.
+    pub(super) fn hear(&mut self, news: News) {
+        match news {
+            News::Accounts => self.adopt_cluster(),
+            News::Changed { asked, outcome } => {
+                let answer = self.answer_of(&asked, outcome);
+                // Nobody waits any more: what was done is done all the same.
+                let _ = asked.reply.try_send(answer);
+            }
+            News::Cut { email, said } => {
+                let query = CutQuery { which: Which::User(email), reason: CloseReason::Cut };
+                let _ = self.parts.reactor.handle().cut(&query);
+                log::info!("cluster: {said}");
+                self.tell(Kind::Cut, Level::Info, &said, "cluster");
+            }
+            News::Reset { key } => {
+                let listed = self.parts.cluster.as_ref().map(|cluster| cluster.shared().listed());
+                let id =
+                    listed.and_then(|listed| listed.keys.iter().find(|(_, known)| **known == key).map(|(id, _)| *id));
+                if let Some(ledger) = id.and_then(|id| self.parts.ledgers.find(&id)) {
+                    ledger.gate().set_spent(false);
+                    ledger.set_used_bytes(0);
+                }
+                self.adopt_standing(unix_time());
+            }
+        }
+    }
+
+    fn answer_of(&mut self, asked: &Asked, outcome: Outcome) -> Result<Done, Denied> {
+        self.adopt_cluster();
+        let config = &self.parts.config;
+        match outcome {
+            Outcome::Made if asked.status == 204 => {
+                Ok(Done::Json { status: 204, body: serde_json::Value::Null, revision: Some(config.revision()) })
+            }
+            Outcome::Made => Ok(self.user(asked.status, asked.prepared.user.clone())),
+            Outcome::Stale => Err(stale(config.revision(), config)),
+            Outcome::Refused(words) => Err(Denied::new(422, "invalid", words)),
+            Outcome::Away(words) => {
+                let message = format!("the engine of the cluster is away, so accounts cannot be changed now: {words}");
+                Err(Denied::new(503, "cluster_away", message))
+            }
+        }
+    }
+
+    /// Serves the newest list of the cluster.
+    fn adopt_cluster(&mut self) {
+        let Some(cluster) = &self.parts.cluster else { return };
+        let listed = cluster.shared().listed();
+        if listed.version == self.parts.config.cluster_version {
+            return;
+        }
+        self.keep_notes_of_changed_ids();
+        let config = self.with_cluster(self.parts.config.clone());
+        if let Err(failure) = self.adopt_accounts(config) {
+            log::error!("cluster: {failure}");
+        }
+    }
+
+    /// Who has a new id goes on where the old one was.
+    fn keep_notes_of_changed_ids(&self) {
+        let Some(cluster) = &self.parts.cluster else { return };
+        let (listed, (_, served)) = (cluster.shared().listed(), cluster.shared().served());
+        let before: HashMap<_, _> = served.iter().map(|one| (one.key.as_str(), one)).collect();
+        for (id, key) in &listed.keys {
+            if let Some(old) = before.get(key.as_str()).filter(|old| old.id != *id) {
+                self.parts.ledgers.of(*id).take_over(&old.ledger.notes());
+            }
+        }
+    }
+
+    /// `config` with the accounts of the cluster.
+    pub(super) fn with_cluster(&mut self, config: Config) -> Config {
+        let Some(cluster) = &self.parts.cluster else { return config };
+        let listed = cluster.shared().listed();
+        let (config, clashes) = config.with_cluster(listed.version, &listed.users);
+        for words in clashes.iter().filter(|words| !self.clashes.contains(words)) {
+            log::error!("{words}; the account of the cluster is not served here, remove one of them");
+            self.tell(Kind::Cluster, Level::Error, &format!("{words}; it is not served here"), "server");
+        }
+        self.clashes = clashes;
+        config
+    }
+
+    /// Tells the cluster's thread which accounts are served from now on.
+    pub(super) fn tell_cluster(&self, config: &Config) {
+        let Some(cluster) = &self.parts.cluster else { return };
+        let (_, before) = cluster.shared().served();
+        let known: HashMap<_, _> = before.iter().map(|one| (one.id, one.since)).collect();
+        let served = served(config, &self.parts.ledgers, &cluster.shared().listed(), |ledger, id| {
+            known.get(id).copied().unwrap_or_else(|| counted(ledger))
+        });
+        cluster.shared().serve(served, self.clashes.clone());
+        let ends = self.parts.certificates.iter().map(|certificate| certificate.not_after).min();
+        let ends = ends.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map(|passed| passed.as_secs());
+        cluster.shared().certificate(ends.filter(|_| config.tls.is_some()));
+    }
+}
+
+/// The accounts of the cluster in `config`, with what their ledgers had counted before they were these accounts'.
+pub fn served(
+    config: &Config,
+    ledgers: &Ledgers,
+    listed: &Listed,
+    since: impl Fn(&Ledger, &[u8; 16]) -> Bytes,
+) -> Vec<Served> {
+    let users = config.users.iter().filter(|user| user.origin == Origin::Cluster);
+    let served = users.filter_map(|user| {
+        let id = mask(user.id);
+        let ledger = ledgers.of(id);
+        let since = since(&ledger, &id);
+        Some(Served { key: listed.keys.get(&id)?.clone(), id, limits: user.limits.clone(), ledger, since })
+    });
+    served.collect()
+}
+
+fn counted(ledger: &Ledger) -> Bytes {
+    let totals = ledger.totals();
+    Bytes { up: totals.uplink_bytes, down: totals.downlink_bytes }
+}
+
+fn busy() -> Denied {
+    Denied::new(503, "busy", "the server has too much to do; try again")
+}

@@ -1,0 +1,103 @@
+//! An engine on a port of its own that writes every change to disk, and that may be killed and started again.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use redis::{Client, Connection, FromRedisValue};
+use tempfile::TempDir;
+
+use crate::support::wait_until;
+
+pub(crate) struct EngineServer {
+    child: Child,
+    folder: TempDir,
+    pub(crate) address: SocketAddr,
+    options: Vec<String>,
+    /// As the tests log in: they may do everything.
+    login: String,
+}
+
+impl EngineServer {
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[], "")
+    }
+
+    /// `options` are those of the command line; `login` is what stands in front of the host in a URL.
+    pub(crate) fn start_with(options: &[&str], login: &str) -> Self {
+        let address = free_address();
+        let folder = tempfile::tempdir().unwrap();
+        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+        let child = spawn(address, &folder, &options);
+        let server = Self { child, folder, address, options, login: login.to_owned() };
+        server.wait_until_it_answers();
+        server
+    }
+
+    fn wait_until_it_answers(&self) {
+        wait_until("the engine answers", || {
+            let connection = Client::open(self.url()).unwrap().get_connection();
+            connection.is_ok_and(|mut connection| redis::cmd("PING").query::<String>(&mut connection).is_ok())
+        });
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}{}/0", self.login, self.address)
+    }
+
+    pub(crate) fn connection(&self) -> Connection {
+        Client::open(self.url()).unwrap().get_connection().unwrap()
+    }
+
+    pub(crate) fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(*word);
+        }
+        command.query(&mut self.connection()).unwrap()
+    }
+
+    /// Bytes up and down that the engine has for the account with this email.
+    pub(crate) fn used(&self, email: &str) -> (u64, u64) {
+        let key: Option<String> = self.ask(&["HGET", "vless:emails", email]);
+        let Some(key) = key else { return (0, 0) };
+        let used: Vec<Option<u64>> = self.ask(&["HMGET", &format!("vless:use:{key}"), "up", "down"]);
+        (used[0].unwrap_or(0), used[1].unwrap_or(0))
+    }
+
+    /// Kills the process as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// With what is on disk.
+    pub(crate) fn start_again(&mut self) {
+        self.child = spawn(self.address, &self.folder, &self.options);
+        self.wait_until_it_answers();
+    }
+}
+
+impl Drop for EngineServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+fn spawn(address: SocketAddr, folder: &TempDir, options: &[String]) -> Child {
+    wait_until("the port is free again", || TcpStream::connect(address).is_err());
+    // What the operator has: valkey-server takes the same options.
+    let program = std::env::var("VLESS_RUST_TEST_ENGINE").unwrap_or_else(|_| "redis-server".to_owned());
+    Command::new(program)
+        .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
+        .args(["--save", "", "--appendonly", "yes", "--dir"])
+        .arg(folder.path())
+        .args(options)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed (Debian package redis-server)")
+}

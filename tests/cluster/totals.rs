@@ -1,0 +1,286 @@
+//! Traffic totals and quotas of the cluster on real nodes, a real engine, and clients that count for themselves.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::engine_server::EngineServer;
+use crate::node::Node;
+use crate::support::client::request;
+use crate::support::origin::Origin;
+use crate::support::{bounded, wait_until};
+
+/// What one round of a client moves in each direction.
+const CHUNK: usize = 40_000;
+/// A node writes down what it has counted once a second; what came later than this before a kill may be lost.
+const WRITTEN_AFTER: Duration = Duration::from_millis(2500);
+
+/// What clients have moved, by what they saw.
+#[derive(Default)]
+struct Tally {
+    bytes: AtomicU64,
+    is_paused: AtomicBool,
+    is_over: AtomicBool,
+    /// Clients that are in the middle of a round.
+    busy: AtomicU64,
+}
+
+impl Tally {
+    /// Waits until no client has anything on the way.
+    fn pause(&self) {
+        self.is_paused.store(true, Ordering::SeqCst);
+        wait_until("all clients pause", || self.busy.load(Ordering::SeqCst) == 0);
+    }
+
+    fn go_on(&self) {
+        self.is_paused.store(false, Ordering::SeqCst);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::SeqCst)
+    }
+}
+
+/// Sends chunks to an echo and takes them back, on one session after the other, until it is over. What a session that
+/// breaks has moved is not known to the client, so the tests break sessions only while everybody pauses.
+fn client(address: SocketAddr, id: [u8; 16], origin: SocketAddr, tally: &Tally) {
+    let chunk = vec![7; CHUNK];
+    while !tally.is_over.load(Ordering::SeqCst) {
+        let Ok(socket) = TcpStream::connect(address) else {
+            thread::sleep(Duration::from_millis(50));
+            continue;
+        };
+        let mut socket = bounded(socket);
+        let mut is_first = true;
+        while !tally.is_over.load(Ordering::SeqCst) {
+            tally.busy.fetch_add(1, Ordering::SeqCst);
+            if tally.is_paused.load(Ordering::SeqCst) {
+                tally.busy.fetch_sub(1, Ordering::SeqCst);
+                thread::sleep(Duration::from_millis(5));
+                continue;
+            }
+            let moved = round(&mut socket, &id, origin, is_first, &chunk);
+            tally.bytes.fetch_add(if moved { 2 * CHUNK as u64 } else { 0 }, Ordering::SeqCst);
+            tally.busy.fetch_sub(1, Ordering::SeqCst);
+            if !moved {
+                break;
+            }
+            is_first = false;
+        }
+    }
+}
+
+fn round(socket: &mut TcpStream, id: &[u8; 16], origin: SocketAddr, is_first: bool, chunk: &[u8]) -> bool {
+    if is_first && socket.write_all(&request(id, origin)).is_err() {
+        return false;
+    }
+    let mut answer = vec![0; chunk.len() + if is_first { 2 } else { 0 }];
+    socket.write_all(chunk).is_ok() && socket.read_exact(&mut answer).is_ok()
+}
+
+/// Waits until the engine has all that clients have moved, and not a byte more.
+#[track_caller]
+fn assert_exact(engine: &EngineServer, email: &str, tally: &Tally) {
+    let total = || {
+        let (up, down) = engine.used(email);
+        up + down
+    };
+    wait_until("the engine has all", || total() >= tally.bytes());
+    // Whatever is sent twice would come within the next reports.
+    thread::sleep(Duration::from_millis(2500));
+    assert_eq!(total(), tally.bytes());
+}
+
+#[test]
+fn totals_are_exact_when_each_part_is_killed_in_turn_under_load() {
+    let rounds: u32 = std::env::var("VLESS_RUST_CLUSTER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let (mut engine, origin) = (EngineServer::start(), Origin::echo());
+    let mut nodes = ["n1", "n2", "n3"].map(|name| Node::start(name, &engine.url(), &json!({})));
+    nodes.iter().for_each(Node::wait_until_connected);
+    let id = nodes[0].add("anna", &json!({}));
+    for node in &nodes {
+        node.wait_for_user("anna", true);
+    }
+    let tally = Arc::new(Tally::default());
+    let clients: Vec<_> = nodes
+        .iter()
+        .flat_map(|node| [node.address; 2])
+        .map(|address| {
+            let tally = Arc::clone(&tally);
+            thread::spawn(move || client(address, id, origin.address, &tally))
+        })
+        .collect();
+    let origin_lives = origin;
+    for round in 0..rounds {
+        for victim in &mut nodes {
+            thread::sleep(Duration::from_millis(1500));
+            // What a process has counted and not written down dies with it; the load stops for as long as that takes.
+            tally.pause();
+            thread::sleep(WRITTEN_AFTER);
+            victim.kill();
+            tally.go_on();
+            thread::sleep(Duration::from_millis(500));
+            victim.start_again();
+        }
+        // Under full load: between a batch that was applied and its answer, or anywhere else.
+        thread::sleep(Duration::from_millis(1500));
+        engine.kill();
+        thread::sleep(Duration::from_millis(700));
+        engine.start_again();
+        println!("round {round}: {} bytes", tally.bytes());
+    }
+    tally.pause();
+    assert_exact(&engine, "anna", &tally);
+    assert!(tally.bytes() > 100 * CHUNK as u64, "only {} bytes", tally.bytes());
+    for node in &nodes {
+        assert_eq!(node.cluster()["lost_batches"], 0);
+    }
+    tally.is_over.store(true, Ordering::SeqCst);
+    for client in clients {
+        client.join().unwrap();
+    }
+    drop(origin_lives);
+}
+
+#[test]
+fn what_was_counted_while_the_engine_was_away_and_the_node_was_killed_comes_later() {
+    let (mut engine, origin) = (EngineServer::start(), Origin::echo());
+    let mut node = Node::start("n1", &engine.url(), &json!({}));
+    node.wait_until_connected();
+    let id = node.add("anna", &json!({}));
+    wait_until("the list is on disk", || {
+        std::fs::read_to_string(node.file("cluster/accounts.json")).is_ok_and(|text| text.contains("anna"))
+    });
+    engine.kill();
+    wait_until("the node knows", || node.cluster()["connected"] == false);
+    let mut session = node.open(&id, origin.address).unwrap();
+    let chunk = vec![7; CHUNK];
+    for _ in 0..10 {
+        assert!(round(&mut session, &id, origin.address, false, &chunk));
+    }
+    let moved = 8 + 20 * CHUNK as u64;
+    thread::sleep(WRITTEN_AFTER);
+    node.kill();
+    node.start_again();
+    engine.start_again();
+    wait_until("the engine has it", || {
+        let (up, down) = engine.used("anna");
+        up + down == moved
+    });
+}
+
+#[test]
+fn an_engine_that_forgets_what_it_confirmed_is_found_out_and_told_again() {
+    let (engine, origin) = (EngineServer::start(), Origin::echo());
+    let node = Node::start("n1", &engine.url(), &json!({}));
+    node.wait_until_connected();
+    let id = node.add("anna", &json!({}));
+    let mut session = node.open(&id, origin.address).unwrap();
+    wait_until("the first bytes are told", || engine.used("anna") == (4, 4));
+    let (key, before): (String, u64) = (engine.ask(&["HGET", "vless:emails", "anna"]), 4);
+    let applied: Vec<String> = engine.ask(&["HGETALL", "vless:applied:n1"]);
+    assert!(round(&mut session, &id, origin.address, false, &vec![7; CHUNK]));
+    wait_until("the second bytes are told", || engine.used("anna").0 == before + CHUNK as u64);
+    // A fail-over to a copy that lacks the last second.
+    engine.ask::<u64>(&["HSET", "vless:applied:n1", &applied[0], &applied[1]]);
+    engine.ask::<u64>(&["HSET", &format!("vless:use:{key}"), "up", "4", "down", "4"]);
+    wait_until("the node says so", || {
+        node.said().iter().any(|line| line.contains("batches of traffic that it had confirmed; they are sent again"))
+    });
+    wait_until("they are told again", || engine.used("anna") == (4 + CHUNK as u64, 4 + CHUNK as u64));
+}
+
+/// A target that sends without end.
+fn source() -> Origin {
+    Origin::source(1 << 40)
+}
+
+/// Downloads on one session after the other until none is to be had for a while; returns the bytes.
+fn download(address: SocketAddr, id: [u8; 16], target: SocketAddr, until: Instant) -> u64 {
+    let (mut got, mut chunk) = (0, vec![0; 64 << 10]);
+    while Instant::now() < until {
+        let Ok(socket) = TcpStream::connect(address) else { continue };
+        let mut socket = bounded(socket);
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        if socket.write_all(&request(&id, target)).is_err() {
+            continue;
+        }
+        let mut of_session = 0;
+        while let Ok(count @ 1..) = socket.read(&mut chunk) {
+            of_session += count as u64;
+            if Instant::now() > until {
+                break;
+            }
+        }
+        got += of_session.saturating_sub(2);
+        if of_session == 0 {
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+    got
+}
+
+#[test]
+fn a_quota_over_three_nodes_is_passed_by_no_more_than_the_leases() {
+    let quota: u64 =
+        std::env::var("VLESS_RUST_CLUSTER_QUOTA").ok().and_then(|text| text.parse().ok()).unwrap_or(50 << 20);
+    let lease: u64 = 4 << 20;
+    let (engine, origin) = (EngineServer::start(), source());
+    let nodes = ["n1", "n2", "n3"].map(|name| Node::start(name, &engine.url(), &json!({ "lease_bytes": lease })));
+    nodes.iter().for_each(Node::wait_until_connected);
+    let id = nodes[0].add("anna", &json!({ "quota_bytes": quota }));
+    for node in &nodes {
+        node.wait_for_user("anna", true);
+    }
+    let start = Instant::now();
+    let until = start + Duration::from_secs(12) + Duration::from_secs(quota >> 25);
+    let target = origin.address;
+    let clients: Vec<_> = nodes
+        .iter()
+        .flat_map(|node| [node.address; 2])
+        .map(|address| thread::spawn(move || download(address, id, target, until)))
+        .collect();
+    wait_until("the quota is used up everywhere", || {
+        nodes.iter().all(|node| {
+            let users = node.users();
+            users["users"][0]["state"] == "quota_used"
+        })
+    });
+    println!("{quota} bytes were used up after {:?}", start.elapsed());
+    let got: u64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    let over = got.cast_signed() - quota.cast_signed();
+    println!("clients got {got} bytes, {over} beyond the quota");
+    assert!(got + (1 << 20) >= quota, "something of the quota was never given: {over}");
+    assert!(over <= 3 * lease.cast_signed(), "{over} bytes beyond the quota");
+    // A reset lets in again, wherever it is asked for.
+    nodes[1].change("POST", "/api/users/anna/reset", None);
+    for node in &nodes {
+        wait_until("everybody is let in again", || node.users()["users"][0]["state"] == "active");
+    }
+}
+
+#[test]
+fn away_serve_goes_on_and_away_refuse_does_not() {
+    let (mut engine, origin) = (EngineServer::start(), Origin::echo());
+    let serving = Node::start("n1", &engine.url(), &json!({}));
+    let refusing = Node::start("n2", &engine.url(), &json!({ "away": "refuse" }));
+    for node in [&serving, &refusing] {
+        node.wait_until_connected();
+    }
+    let id = serving.add("anna", &json!({ "quota_bytes": 100 << 20 }));
+    refusing.wait_for_user("anna", true);
+    assert!(serving.open(&id, origin.address).is_some() && refusing.open(&id, origin.address).is_some());
+    engine.kill();
+    // What was lent holds for six intervals of a second.
+    wait_until("the one refuses", || refusing.users()["users"][0]["state"] == "quota_used");
+    assert!(serving.open(&id, origin.address).is_some());
+    assert!(refusing.open(&id, origin.address).is_none());
+    engine.start_again();
+    wait_until("the engine lends again", || refusing.users()["users"][0]["state"] == "active");
+    assert!(refusing.open(&id, origin.address).is_some());
+}
