@@ -9,6 +9,7 @@ pub mod buffer_memory;
 pub mod buffer_pool;
 pub mod datagram;
 pub mod endpoint;
+pub mod moment;
 pub mod outcome;
 pub mod random;
 pub mod roster;

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::moment::Moment;
 use super::token::Token;
 use crate::io::timer::TimerWheel;
 
@@ -14,22 +15,22 @@ const AHEAD_MAX: Duration = Duration::from_mins(1);
 /// The earliest armed wake-up, if any.
 #[derive(Debug, Default)]
 pub struct Alarm {
-    armed: Option<Instant>,
+    armed: Option<Moment>,
 }
 
 impl Alarm {
     /// Makes `token` come out of the wheel at `deadline` or earlier (a minute from now at the latest).
     pub fn arm(&mut self, deadline: Instant, token: Token, timers: &mut TimerWheel<Token>, now: Instant) {
         let at = deadline.min(now + AHEAD_MAX);
-        if self.armed.is_none_or(|armed| at < armed) {
-            self.armed = Some(at);
+        if self.armed.is_none_or(|armed| at < Instant::from(armed)) {
+            self.armed = Some(at.into());
             timers.arm(token, at);
         }
     }
 
     /// An entry came out: is it the one that counts? If so, the owner does what is due and arms again.
     pub fn fired(&mut self, now: Instant) -> bool {
-        let counts = self.armed.is_some_and(|armed| armed <= now);
+        let counts = self.armed.is_some_and(|armed| Instant::from(armed) <= now);
         if counts {
             self.armed = None;
         }

@@ -14,7 +14,7 @@ mod names;
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 pub use self::held::Held;
 pub use self::names::NamesCharge;
@@ -53,7 +53,8 @@ pub enum Loan {
 }
 
 struct Tier {
-    free: RefCell<Vec<Buf>>,
+    #[expect(clippy::vec_box, reason = "a buffer is lent in the box that it is kept in")]
+    free: RefCell<Vec<Box<Lent>>>,
     kept_max: usize,
     /// The least number of free buffers since the last shrinking. Nobody needed so many.
     unneeded: Cell<usize>,
@@ -77,14 +78,19 @@ pub struct TierUsage {
 
 /// A borrowed buffer. Dropping it gives it back.
 pub struct PooledBuf {
-    /// Empty (no memory) only while it is being dropped.
+    /// Boxed, because a session has room for several and hardly ever any. `None` only while it is being dropped.
+    lent: Option<Box<Lent>>,
+    shelves: Rc<Shelves>,
+}
+
+/// A buffer, and on what terms it is lent.
+struct Lent {
     buf: Buf,
     /// What it counts, in bytes: at least its capacity.
     charge: u32,
     /// Below [`TIERS`].
     tier: u8,
     loan: Loan,
-    shelves: Rc<Shelves>,
 }
 
 /// Memory outside of the buffers that counts against the share of strangers until this is dropped.
@@ -107,7 +113,7 @@ impl BufferPool {
             let kept_max = KEPT_PER_TIER[tier].min(bytes_per_tier / TIER_BYTES[tier]);
             // The list of free buffers never grows, so giving one back allocates nothing.
             let mut free = Vec::with_capacity(kept_max);
-            free.extend((0..MADE_PER_TIER[tier].min(kept_max)).map(|_| Buf::new(TIER_BYTES[tier])));
+            free.extend((0..MADE_PER_TIER[tier].min(kept_max)).map(|_| Box::new(Lent::new(tier))));
             Tier { unneeded: Cell::new(free.len()), free: RefCell::new(free), kept_max, usage: Cell::default() }
         });
         Self { shelves: Rc::new(Shelves { tiers, memory, opening_bytes: Cell::new(0), others_wait: Cell::new(false) }) }
@@ -128,13 +134,9 @@ impl BufferPool {
         let tier = TIER_BYTES.iter().position(|&size| size >= bytes).unwrap_or(TIERS - 1);
         let charge = TIER_BYTES[tier].max(announced_bytes);
         self.shelves.lend(loan, charge);
-        PooledBuf {
-            buf: self.shelves.tiers[tier].take(TIER_BYTES[tier]),
-            charge: charge as u32,
-            tier: tier as u8,
-            loan,
-            shelves: Rc::clone(&self.shelves),
-        }
+        let mut lent = self.shelves.tiers[tier].take(tier);
+        (lent.charge, lent.loan) = (charge as u32, loan);
+        PooledBuf { lent: Some(lent), shelves: Rc::clone(&self.shelves) }
     }
 
     /// A buffer that starts with a copy of `bytes`, which must not be more than [`BUFFER_BYTES_MAX`].
@@ -248,7 +250,8 @@ impl Shelves {
 }
 
 impl Tier {
-    fn take(&self, size: usize) -> Buf {
+    #[expect(clippy::unnecessary_box_returns, reason = "the box is kept, too")]
+    fn take(&self, tier: usize) -> Box<Lent> {
         let mut free = self.free.borrow_mut();
         let kept = free.pop();
         self.unneeded.set(self.unneeded.get().min(free.len()));
@@ -261,18 +264,18 @@ impl Tier {
             usage.misses += 1;
         }
         self.usage.set(usage);
-        kept.unwrap_or_else(|| Buf::new(size))
+        kept.unwrap_or_else(|| Box::new(Lent::new(tier)))
     }
 
-    fn give_back(&self, mut buf: Buf) {
+    fn give_back(&self, mut lent: Box<Lent>) {
         let mut usage = self.usage.get();
         usage.lent -= 1;
         usage.returned += 1;
         self.usage.set(usage);
         let mut free = self.free.borrow_mut();
         if free.len() < self.kept_max {
-            buf.reset(0);
-            free.push(buf);
+            lent.buf.reset(0);
+            free.push(lent);
         }
     }
 
@@ -301,12 +304,25 @@ impl Drop for OpeningCharge {
     }
 }
 
+impl Lent {
+    fn new(tier: usize) -> Self {
+        Self { buf: Buf::new(TIER_BYTES[tier]), charge: 0, tier: tier as u8, loan: Loan::Waiting }
+    }
+
+    /// A buffer of nobody's, without memory.
+    fn none() -> Self {
+        Self { buf: Buf::empty(), charge: 0, tier: 0, loan: Loan::Waiting }
+    }
+}
+
 impl PooledBuf {
     /// Counts the buffer from now on as borrowed for something else.
     pub fn lend_as(&mut self, loan: Loan) {
-        self.shelves.give_back(self.loan, self.charge as usize);
-        self.loan = loan;
-        self.shelves.lend(loan, self.charge as usize);
+        if let Some(lent) = &mut self.lent {
+            self.shelves.give_back(lent.loan, lent.charge as usize);
+            lent.loan = loan;
+            self.shelves.lend(loan, lent.charge as usize);
+        }
     }
 }
 
@@ -314,20 +330,23 @@ impl Deref for PooledBuf {
     type Target = Buf;
 
     fn deref(&self) -> &Buf {
-        &self.buf
+        static NONE: LazyLock<Lent> = LazyLock::new(Lent::none);
+        &self.lent.as_deref().unwrap_or_else(|| &NONE).buf
     }
 }
 
 impl DerefMut for PooledBuf {
     fn deref_mut(&mut self) -> &mut Buf {
-        &mut self.buf
+        &mut self.lent.get_or_insert_with(|| Box::new(Lent::none())).buf
     }
 }
 
 impl Drop for PooledBuf {
     fn drop(&mut self) {
-        self.shelves.give_back(self.loan, self.charge as usize);
-        self.shelves.tiers[usize::from(self.tier)].give_back(std::mem::replace(&mut self.buf, Buf::empty()));
+        if let Some(lent) = self.lent.take() {
+            self.shelves.give_back(lent.loan, lent.charge as usize);
+            self.shelves.tiers[usize::from(lent.tier)].give_back(lent);
+        }
     }
 }
 

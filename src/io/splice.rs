@@ -44,12 +44,8 @@ const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
 /// A kernel pipe and the number of bytes in it.
 pub struct KernelPipe {
-    /// Gone only while it is being dropped.
-    ends: Option<Ends>,
-    /// Pipes are far smaller than 4 GiB.
-    held_bytes: u32,
-    /// The last drain took only some, and the next one has not said why.
-    drained_partly: bool,
+    /// Boxed, because a session has room for two and hardly ever any. Gone only while it is being dropped.
+    ends: Option<Box<Ends>>,
     shelf: Rc<Shelf>,
 }
 
@@ -58,6 +54,10 @@ struct Ends {
     write: OwnedFd,
     /// What the kernel granted.
     capacity_bytes: u32,
+    /// Pipes are far smaller than 4 GiB.
+    held_bytes: u32,
+    /// The last drain took only some, and the next one has not said why.
+    drained_partly: bool,
 }
 
 /// A worker's pipes; cheap to clone.
@@ -67,7 +67,8 @@ pub struct PipePool {
 }
 
 struct Shelf {
-    empty: RefCell<Vec<Ends>>,
+    #[expect(clippy::vec_box, reason = "a pipe is lent in the box that it is kept in")]
+    empty: RefCell<Vec<Box<Ends>>>,
     in_use: Cell<usize>,
     /// Capacity of the largest pipe so far; smaller ones are not kept.
     largest_bytes: Cell<u32>,
@@ -95,7 +96,7 @@ impl PipePool {
         let kept = self.shelf.empty.borrow_mut().pop();
         let ends = kept.or_else(|| self.shelf.open())?;
         self.shelf.in_use.set(self.shelf.in_use.get() + 1);
-        Some(KernelPipe { ends: Some(ends), held_bytes: 0, drained_partly: false, shelf: Rc::clone(&self.shelf) })
+        Some(KernelPipe { ends: Some(ends), shelf: Rc::clone(&self.shelf) })
     }
 
     /// Pipes taken and not yet returned.
@@ -106,7 +107,7 @@ impl PipePool {
 
 impl Shelf {
     /// A new pipe, unless the kernel refused one a short while ago.
-    fn open(&self) -> Option<Ends> {
+    fn open(&self) -> Option<Box<Ends>> {
         let turn_down = self.turn_down.get();
         if turn_down > 0 {
             self.turn_down.set(turn_down - 1);
@@ -123,7 +124,7 @@ impl Shelf {
 }
 
 impl Ends {
-    fn open(wanted_bytes: usize) -> Option<Self> {
+    fn open(wanted_bytes: usize) -> Option<Box<Self>> {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
         // Beyond the user's share of pipe pages, or fs.pipe-max-size, the kernel refuses (EPERM), and the pipe stays as it
         // was made.
@@ -131,14 +132,15 @@ impl Ends {
             let _ = fcntl_setpipe_size(&write, SMALLER_PIPE_BYTES);
         }
         let capacity_bytes = fcntl_getpipe_size(&write).ok()?;
-        (capacity_bytes >= PIPE_BYTES_MIN).then_some(Self { read, write, capacity_bytes: capacity_bytes as u32 })
+        let capacity_bytes = (capacity_bytes >= PIPE_BYTES_MIN).then_some(capacity_bytes as u32)?;
+        Some(Box::new(Self { read, write, capacity_bytes, held_bytes: 0, drained_partly: false }))
     }
 }
 
 impl KernelPipe {
     /// Bytes in the pipe.
     pub fn held_bytes(&self) -> usize {
-        self.held_bytes as usize
+        self.ends.as_ref().map_or(0, |ends| ends.held_bytes as usize)
     }
 
     /// Moves at most `bytes_max` bytes from a socket into the pipe, which must be empty: then "would block" is about the socket and not about
@@ -165,13 +167,13 @@ impl KernelPipe {
     }
 
     fn fill(&mut self, mut call: impl FnMut(&OwnedFd) -> Result<usize, Errno>) -> Option<Recv> {
-        debug_assert_eq!(self.held_bytes, 0);
-        let ends = self.ends.as_ref()?;
+        debug_assert_eq!(self.held_bytes(), 0);
+        let ends = self.ends.as_mut()?;
         loop {
             return match call(&ends.write) {
                 Ok(0) => Some(Recv::End),
                 Ok(count) => {
-                    self.held_bytes += count as u32;
+                    ends.held_bytes += count as u32;
                     Some(Recv::Bytes(count))
                 }
                 Err(Errno::AGAIN) => Some(Recv::Blocked),
@@ -184,15 +186,15 @@ impl KernelPipe {
     }
 
     fn drain(&mut self, mut call: impl FnMut(&OwnedFd, usize) -> Result<usize, Errno>) -> Sent {
-        debug_assert_ne!(self.held_bytes, 0);
-        let Some(ends) = &self.ends else { return Sent::Failed };
-        let was_partial = mem::take(&mut self.drained_partly);
+        debug_assert_ne!(self.held_bytes(), 0);
+        let Some(ends) = &mut self.ends else { return Sent::Failed };
+        let was_partial = mem::take(&mut ends.drained_partly);
         loop {
-            match call(&ends.read, self.held_bytes as usize) {
+            match call(&ends.read, ends.held_bytes as usize) {
                 Ok(0) => return Sent::Failed,
                 Ok(count) => {
-                    self.held_bytes -= count as u32;
-                    self.drained_partly = self.held_bytes > 0;
+                    ends.held_bytes -= count as u32;
+                    ends.drained_partly = ends.held_bytes > 0;
                     return Sent::Bytes(count);
                 }
                 Err(Errno::AGAIN) => return Sent::Blocked,
@@ -211,7 +213,7 @@ impl Drop for KernelPipe {
         self.shelf.in_use.set(self.shelf.in_use.get() - 1);
         let mut empty = self.shelf.empty.borrow_mut();
         // A pipe that still holds one user's bytes never serves another: it is closed.
-        if self.held_bytes == 0 && empty.len() < PIPES_KEPT {
+        if self.held_bytes() == 0 && empty.len() < PIPES_KEPT {
             let largest_bytes = self.shelf.largest_bytes.get();
             empty.extend(self.ends.take().filter(|ends| ends.capacity_bytes >= largest_bytes));
         }

@@ -31,6 +31,7 @@ use self::shedding::Openings;
 use crate::io::alarm::Alarm;
 use crate::io::datagram::DatagramSocket;
 use crate::io::endpoint::Readiness;
+use crate::io::moment::Moment;
 use crate::io::roster::Roster;
 use crate::io::socket::Socket;
 use crate::io::token::{Kind, Token};
@@ -59,7 +60,7 @@ struct Slot<S, D, B> {
     baggage: B,
     alarm: Alarm,
     /// It goes on at this instant, if nothing happens before.
-    later: Option<Instant>,
+    later: Option<Moment>,
     pace: Pace,
     /// It is in the queue of those that are ready.
     queued: bool,
@@ -159,7 +160,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         if !slot.alarm.fired(now) {
             return;
         }
-        if slot.later.take_if(|at| *at <= now).is_some() {
+        if slot.later.take_if(|at| Instant::from(*at) <= now).is_some() {
             self.ready.enter(token, slot.pace, &mut slot.queued);
         }
         self.due.push_back(token);
@@ -258,8 +259,8 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         let left = cx.allowance;
         // Whoever waits for memory with one direction may have to wait for its limit with the other.
         slot.later = match next {
-            Next::Later(at) => Some(at),
-            Next::Starved => left.more_at(),
+            Next::Later(at) => Some(at.into()),
+            Next::Starved => left.more_at().map(Moment::from),
             _ => slot.later,
         };
         let spent = |allowed: usize, left: usize| allowed.saturating_sub(left);
@@ -291,7 +292,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
             Next::Later(_) | Next::Wait => {}
         }
         let deadline = slot.session.deadline(lent.settings);
-        if let Some(at) = deadline.into_iter().chain(slot.later).min() {
+        if let Some(at) = deadline.into_iter().chain(slot.later.map(Instant::from)).min() {
             slot.alarm.arm(at, token, lent.timers, lent.now);
         }
     }

@@ -1,11 +1,13 @@
 //! The sending half of a direction: what its sink has not taken yet, what it took, and how the direction ended.
 
+use std::num::NonZeroU32;
 use std::time::Instant;
 
 use crate::inbound::InboundError;
 use crate::io::buf::Buf;
 use crate::io::buffer_pool::{BufferPool, Held, Loan};
 use crate::io::endpoint::Endpoint;
+use crate::io::moment::Moment;
 use crate::io::outcome::Sent;
 use crate::io::socket::Socket;
 use crate::io::splice::KernelPipe;
@@ -15,14 +17,17 @@ use crate::io::tally::Tally;
 pub(super) struct Delivery {
     owed: Owed,
     tally: Tally,
-    state: State,
+    /// How the direction ends, once everything that is owed was taken. `None`: more may follow.
+    end: Option<End>,
+    /// It has ended so.
+    has_ended: bool,
     moved: Moved,
     /// When the last payload byte was taken.
-    moved_at: Instant,
+    moved_at: Moment,
     /// While something is owed: when the sink last took a byte or began to refuse.
-    stalled_since: Option<Instant>,
+    stalled_since: Option<Moment>,
     /// What the peer had not acknowledged at the last look, if the sink has taken nothing since.
-    unacknowledged: Option<u32>,
+    unacknowledged: Option<NonZeroU32>,
 }
 
 /// What the sink has not taken yet.
@@ -57,21 +62,15 @@ pub enum End {
     Broken(InboundError),
 }
 
-enum State {
-    Open,
-    /// Nothing more follows; ends this way once everything that is owed was taken.
-    Draining(End),
-    Ended(End),
-}
-
 impl Delivery {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             owed: Owed::Nothing,
             tally: Tally::default(),
-            state: State::Open,
+            end: None,
+            has_ended: false,
             moved: Moved::default(),
-            moved_at: now,
+            moved_at: now.into(),
             stalled_since: None,
             unacknowledged: None,
         }
@@ -93,7 +92,7 @@ impl Delivery {
         if self.end().is_some() || !self.flush(sink, now) {
             return false;
         }
-        let State::Draining(end) = &self.state else { return true };
+        let Some(end) = &self.end else { return true };
         if *end == End::Finished {
             sink.shutdown_write();
         }
@@ -232,14 +231,15 @@ impl Delivery {
     /// Nothing follows what is owed: ends like this when that was taken.
     pub(super) fn drain(&mut self, end: End) {
         if self.end().is_none() {
-            self.state = State::Draining(end);
+            self.end = Some(end);
         }
     }
 
     /// Ending is progress too: the time allowed to the other direction counts from here.
     fn end_with(&mut self, end: End, now: Instant) {
-        self.state = State::Ended(end);
-        self.moved_at = now;
+        self.end = Some(end);
+        self.has_ended = true;
+        self.moved_at = now.into();
     }
 
     fn count(&mut self, taken: usize, now: Instant) {
@@ -249,13 +249,13 @@ impl Delivery {
         if taken.payload_bytes > 0 {
             self.moved.payload_bytes += taken.payload_bytes as u64;
             self.moved.unchanged_bytes += taken.unchanged_bytes as u64;
-            self.moved_at = now;
+            self.moved_at = now.into();
         }
     }
 
     fn note_stall(&mut self, is_stalled: bool, now: Instant) {
         if is_stalled {
-            self.stalled_since.get_or_insert(now);
+            self.stalled_since.get_or_insert(now.into());
         } else {
             self.stalled_since = None;
         }
@@ -298,10 +298,7 @@ impl Delivery {
 
     /// How the direction ended, if it has.
     pub(super) fn end(&self) -> Option<&End> {
-        match &self.state {
-            State::Ended(end) => Some(end),
-            _ => None,
-        }
+        self.end.as_ref().filter(|_| self.has_ended)
     }
 
     /// What the sink took so far.
@@ -311,30 +308,30 @@ impl Delivery {
 
     /// When the sink last took a payload byte, or the direction ended; the start of the relay before that.
     pub(super) fn moved_at(&self) -> Instant {
-        self.moved_at
+        self.moved_at.into()
     }
 
     /// A deadline that counts from the last progress has come: asks how the peer gets on with what the kernel still holds.
     /// Fewer unacknowledged bytes than at the last look are progress. Of the time before the first look nobody knows, so the
     /// peer has the time once more.
     pub(super) fn look<S: Socket>(&mut self, sink: &Endpoint<S>, now: Instant) {
-        let Some(bytes) = sink.unacknowledged_bytes().filter(|&bytes| bytes > 0) else { return };
+        let Some(bytes) = sink.unacknowledged_bytes().and_then(NonZeroU32::new) else { return };
         if self.unacknowledged.replace(bytes).is_none_or(|before| bytes < before) {
-            self.moved_at = now;
-            self.stalled_since = self.stalled_since.map(|_| now);
+            self.moved_at = now.into();
+            self.stalled_since = self.stalled_since.map(|_| now.into());
         }
     }
 
     /// The relay begins: idle time counts from here.
     pub(super) fn start(&mut self, now: Instant) {
-        self.moved_at = now;
+        self.moved_at = now.into();
         if self.stalled_since.is_some() {
-            self.stalled_since = Some(now);
+            self.stalled_since = Some(now.into());
         }
     }
 
     /// While something is owed: since when the sink has taken none of it.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
-        self.stalled_since
+        self.stalled_since.map(Instant::from)
     }
 }

@@ -24,7 +24,8 @@ pub(super) struct Intake {
     /// Received, and not or not completely converted.
     kept: Option<Held>,
     /// Converted, and of no use before more has come, or not looked at to its end.
-    undigested: Undigested,
+    /// Boxed, because most sessions never have any.
+    undigested: Option<Box<Undigested>>,
     /// Bytes received since nothing was held.
     held_through_bytes: u32,
     /// Nobody has looked at `kept` since it was put there. It is converted before anything is received.
@@ -33,17 +34,18 @@ pub(super) struct Intake {
     is_opening: bool,
     /// What comes is wrapped in records, so that the beginning of one may have to be kept beside that of a packet.
     is_wrapped: bool,
+    /// The source delivers enough at a time for splicing to pay.
+    pub(super) is_bulk: bool,
 }
 
-/// Boxed, because most sessions never have any.
+/// What was converted and not, or not completely, used.
 enum Undigested {
-    Nothing,
     /// The beginning of a header, too short to take a buffer for.
     Stub(Box<[u8]>),
     /// The beginning of a request or of a packet.
-    Part(Box<Held>),
+    Part(Held),
     /// Not looked at to its end: it is digested before anything is received.
-    Waits(Box<Held>),
+    Waits(Held),
 }
 
 /// What is left of converted bytes that were looked at.
@@ -70,11 +72,12 @@ impl Intake {
     pub(super) fn new() -> Self {
         Self {
             kept: None,
-            undigested: Undigested::Nothing,
+            undigested: None,
             held_through_bytes: 0,
             kept_waits: false,
             is_opening: true,
             is_wrapped: true,
+            is_bulk: false,
         }
     }
 
@@ -153,14 +156,15 @@ impl Intake {
 
     /// Starts with `payload` to be digested.
     pub(super) fn begin_with(&mut self, payload: Held) {
-        self.undigested = Undigested::Waits(Box::new(payload));
+        self.undigested = Some(Box::new(Undigested::Waits(payload)));
     }
 
     /// Keeps what is left in `payload` of the request of a client that is not admitted.
     pub(super) fn keep_request(&mut self, payload: &Buf, pool: &BufferPool) {
-        self.undigested = Undigested::Nothing;
+        self.undigested = None;
         if !payload.is_empty() {
-            self.undigested = Undigested::Part(Box::new(pool.hold(payload.bytes(), 0, self.loan())));
+            let part = pool.hold(payload.bytes(), 0, self.loan());
+            self.undigested = Some(Box::new(Undigested::Part(part)));
         }
     }
 
@@ -173,38 +177,39 @@ impl Intake {
 
     /// Keeps what is left in `payload`.
     pub(super) fn keep_undigested(&mut self, payload: &Buf, rest: Rest, pool: &BufferPool) {
-        debug_assert!(matches!(self.undigested, Undigested::Nothing));
-        self.undigested = match rest {
-            _ if payload.is_empty() => Undigested::Nothing,
+        debug_assert!(!self.has_undigested());
+        if payload.is_empty() {
+            return;
+        }
+        let hold = |announced_bytes| pool.hold(payload.bytes(), announced_bytes, self.loan());
+        self.undigested = Some(Box::new(match rest {
             Rest::Header if payload.len() <= STUB_BYTES_MAX => Undigested::Stub(payload.bytes().into()),
             // The record that brings more of it counts, too.
-            Rest::Header => Undigested::Part(Box::new(pool.hold(payload.bytes(), self.record_bytes(), self.loan()))),
-            Rest::Part(whole_bytes) => {
-                Undigested::Part(Box::new(pool.hold(payload.bytes(), whole_bytes + self.record_bytes(), self.loan())))
-            }
-            Rest::Waits => Undigested::Waits(Box::new(pool.hold(payload.bytes(), 0, self.loan()))),
-        };
+            Rest::Header => Undigested::Part(hold(self.record_bytes())),
+            Rest::Part(whole_bytes) => Undigested::Part(hold(whole_bytes + self.record_bytes())),
+            Rest::Waits => Undigested::Waits(hold(0)),
+        }));
     }
 
     /// Moves what was not digested into `payload`, which must be empty.
     pub(super) fn put_back_undigested(&mut self, payload: &mut Buf) {
-        match std::mem::replace(&mut self.undigested, Undigested::Nothing) {
-            Undigested::Nothing => {}
-            Undigested::Stub(stub) => {
-                let fits = payload.append(&stub);
+        match self.undigested.take().as_deref() {
+            None => {}
+            Some(Undigested::Stub(stub)) => {
+                let fits = payload.append(stub);
                 debug_assert!(fits, "a stub is larger than the scratch memory");
             }
-            Undigested::Part(held) | Undigested::Waits(held) => put_back(Some(&held), payload),
+            Some(Undigested::Part(held) | Undigested::Waits(held)) => put_back(Some(held), payload),
         }
     }
 
     /// What was not digested may be digestible as it is.
     pub(super) fn undigested_waits(&self) -> bool {
-        matches!(self.undigested, Undigested::Waits(_))
+        matches!(self.undigested.as_deref(), Some(Undigested::Waits(_)))
     }
 
     pub(super) fn has_undigested(&self) -> bool {
-        !matches!(self.undigested, Undigested::Nothing)
+        self.undigested.is_some()
     }
 
     /// Something is kept here.
@@ -213,15 +218,15 @@ impl Intake {
     }
 
     fn holds_buffers(&self) -> bool {
-        self.kept.is_some() || matches!(self.undigested, Undigested::Part(_) | Undigested::Waits(_))
+        self.kept.is_some() || matches!(self.undigested.as_deref(), Some(Undigested::Part(_) | Undigested::Waits(_)))
     }
 
     /// How many bytes are kept here.
     pub(super) fn undelivered_bytes(&self) -> usize {
-        let undigested = match &self.undigested {
-            Undigested::Nothing => 0,
-            Undigested::Stub(stub) => stub.len(),
-            Undigested::Part(held) | Undigested::Waits(held) => held.len(),
+        let undigested = match self.undigested.as_deref() {
+            None => 0,
+            Some(Undigested::Stub(stub)) => stub.len(),
+            Some(Undigested::Part(held) | Undigested::Waits(held)) => held.len(),
         };
         self.kept.as_ref().map_or(0, Held::len) + undigested
     }
@@ -233,7 +238,7 @@ impl Intake {
         if let Some(kept) = &mut self.kept {
             kept.lend_as(Loan::Waiting);
         }
-        if let Undigested::Part(held) | Undigested::Waits(held) = &mut self.undigested {
+        if let Some(Undigested::Part(held) | Undigested::Waits(held)) = self.undigested.as_deref_mut() {
             held.lend_as(Loan::Waiting);
         }
     }

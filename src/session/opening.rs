@@ -228,7 +228,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     fn note_opening_progress(&mut self, has_payload: bool, cx: &mut Context<'_>) {
         if matches!(self.phase, Phase::Opening(Opening::Handshake { .. })) && self.inbound.is_open() {
             cx.counters.tls_handshakes.add(1);
-            cx.counters.timings.handshake.record(cx.means.now.saturating_duration_since(self.accepted_at));
+            cx.counters.timings.handshake.record(cx.means.now.saturating_duration_since(self.accepted_at()));
             self.enter(Phase::Opening(Opening::FirstByte), cx.means.now);
         }
         if matches!(self.phase, Phase::Opening(Opening::FirstByte)) && has_payload {
@@ -264,14 +264,14 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
         cx.counters.requests_accepted.add(1);
         cx.counters.vision_requests.add(u64::from(request.flow == Flow::Vision));
-        self.party = Party::User(Account {
-            _permit: Box::new(permit),
+        self.party = Party::User(Box::new(Account {
+            _permit: permit,
             user: Arc::clone(&user),
             target: request.target.clone(),
             flow: request.flow,
-            asked_at: cx.means.now,
+            asked_at: cx.means.now.into(),
             books: None,
-        });
+        }));
         // The first block came with the request.
         self.count(before, cx);
         self.enter(Phase::Dialling(Dialling::Stream), cx.means.now);

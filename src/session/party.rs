@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::books::Books;
 use super::{Fallback, Flow, Target, User};
+use crate::io::moment::Moment;
 use crate::stats::SessionPermit;
 use crate::stats::gate::Source;
 
@@ -15,8 +15,8 @@ pub(super) enum Party {
     Stranger,
     /// A stranger who is passed on to a fallback.
     Fallback(Arc<Fallback>),
-    /// The client of a user whose request was accepted.
-    User(Account),
+    /// The client of a user whose request was accepted. Boxed: a client that says nothing has no account.
+    User(Box<Account>),
 }
 
 /// What is known of a client once its request was accepted.
@@ -26,11 +26,10 @@ pub(super) struct Account {
     pub(super) target: Option<Target>,
     pub(super) flow: Flow,
     /// When its request was accepted.
-    pub(super) asked_at: Instant,
+    pub(super) asked_at: Moment,
     /// What a relay of packets has counted, once it is over.
     pub(super) books: Option<Box<Books>>,
-    /// Boxed: there is one account per session, idle or not.
-    pub(super) _permit: Box<SessionPermit>,
+    pub(super) _permit: SessionPermit,
 }
 
 impl Party {

@@ -43,7 +43,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         lane.uplink_bytes.add(up.payload_bytes - up_before.payload_bytes);
         let (down, down_before) = (now.traffic.downlink, before.traffic.downlink);
         if down_before.payload_bytes == 0 && down.payload_bytes > 0 {
-            counters.timings.first_byte.record(cx.means.now.saturating_duration_since(account.asked_at));
+            counters.timings.first_byte.record(cx.means.now.saturating_duration_since(account.asked_at.into()));
         }
         counters.downlink_bytes.add(down.payload_bytes - down_before.payload_bytes);
         counters.downlink_unchanged_bytes.add(down.unchanged_bytes - down_before.unchanged_bytes);

@@ -57,8 +57,6 @@ pub(super) trait Transform {
 pub(super) struct Transfer {
     pub(super) intake: Intake,
     pub(super) delivery: Delivery,
-    /// The source delivers enough at a time for splicing to pay.
-    is_bulk: bool,
 }
 
 /// What a transfer borrows from its worker for a turn.
@@ -73,7 +71,7 @@ pub struct Means<'a> {
 
 impl Transfer {
     pub(super) fn new(now: Instant) -> Self {
-        Self { intake: Intake::new(), delivery: Delivery::new(now), is_bulk: false }
+        Self { intake: Intake::new(), delivery: Delivery::new(now) }
     }
 
     /// Moves what can be moved from `source` to `sink` within its share of this call.
@@ -113,7 +111,7 @@ impl Transfer {
     ) -> Option<Result<(), Pause>> {
         let pipes = means.pipes.filter(|_| self.may_splice(source, transform))?;
         // A pipe needs no memory of ours, so it is also the way on when that runs out.
-        if !(self.is_bulk || means.pool.read_bytes_max() < PROBE_BYTES) || !source.is_readable() {
+        if !(self.intake.is_bulk || means.pool.read_bytes_max() < PROBE_BYTES) || !source.is_readable() {
             return None;
         }
         let mut pipe = pipes.take()?;
@@ -122,7 +120,7 @@ impl Transfer {
             Recv::Bytes(count) => {
                 share.receive(count);
                 // A burst that was cut short says nothing.
-                self.is_bulk = count >= BURST_BYTES_MIN || bytes_max < BURST_BYTES_MIN;
+                self.intake.is_bulk = count >= BURST_BYTES_MIN || bytes_max < BURST_BYTES_MIN;
                 self.delivery.send_pipe(sink, pipe, means.now);
             }
             Recv::Blocked => return Some(Err(Pause::Wait)),
@@ -146,7 +144,7 @@ impl Transfer {
         means: &mut Means<'_>,
     ) -> Result<(), Pause> {
         // Bulk for which there is no pipe is read at length.
-        let is_probe = means.pipes.is_some() && !self.is_bulk && self.may_splice(source, transform);
+        let is_probe = means.pipes.is_some() && !self.intake.is_bulk && self.may_splice(source, transform);
         let read_max = if is_probe { PROBE_BYTES } else { usize::MAX };
         let read_max = transform.input_bytes_max().min(read_max).min(share.bytes());
         let mut input = means.scratch.take_input();
@@ -154,7 +152,8 @@ impl Transfer {
         match self.intake.receive(source, read_max, missing_bytes, &mut input, means.pool) {
             Ok(Received::Bytes(count)) => {
                 // A read that was cut short says nothing.
-                self.is_bulk = input.len() >= PROBE_BYTES || (self.is_bulk && share.bytes() < PROBE_BYTES);
+                self.intake.is_bulk =
+                    input.len() >= PROBE_BYTES || (self.intake.is_bulk && share.bytes() < PROBE_BYTES);
                 share.receive(count);
                 self.convert_and_send(sink, transform, input, means);
             }

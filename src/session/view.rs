@@ -104,7 +104,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             mode: self.mode(),
             uplink_bytes: traffic.uplink.payload_bytes,
             downlink_bytes: traffic.downlink.payload_bytes,
-            age: now.saturating_duration_since(self.accepted_at),
+            age: now.saturating_duration_since(self.accepted_at()),
         }
     }
 
