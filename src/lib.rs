@@ -6,7 +6,8 @@
 //!    Machinery sees no protocol.
 //! 2. [`inbound`]: the client-facing protocol stack. It turns wire bytes into payload bytes and back, without a socket.
 //! 3. [`session`]: one accepted client from first byte to last, generic over its sockets.
-//! 4. [`outbound`]: the target-facing side: dialling, resolving, spare connections, the destination policy, UDP sockets.
+//! 4. [`outbound`]: the target-facing side: dialling, resolving, spare connections, the destination policy, UDP
+//!    sockets.
 //! 5. [`reactor`]: the only owner of a poll: dispatch, timers, accepting.
 //! 6. [`control`]: monitoring, on a thread of its own: API, live feed, metrics, history, alerts. Beside it [`cluster`]:
 //!    what several nodes agree on.

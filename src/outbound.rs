@@ -1,7 +1,7 @@
 //! The target-facing side: from a destination to a socket that carries bytes or datagrams.
 //!
-//! It dials, resolves names, keeps spare connections, judges destinations and owns UDP sockets. It knows no session, only
-//! the token of whom to answer. It is the mirror of [`crate::inbound`], which knows clients and no target.
+//! It dials, resolves names, keeps spare connections, judges destinations and owns UDP sockets. It knows no session,
+//! only the token of whom to answer. It is the mirror of [`crate::inbound`], which knows clients and no target.
 //!
 //! Each worker has its own instance of everything here. Workers share only the policy and the table of Global IDs.
 

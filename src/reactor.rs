@@ -1,12 +1,18 @@
 //! The worker threads: each owns a poll, its listeners, its sessions and everything they borrow.
 //!
-//! A worker's turn: poll, read the clock, note events, read the inbox, expire timers, give turns to sessions that move
-//! little (`schedule`), serve what they wish for, accept, give turns to those that move much. Nothing in a turn blocks, and
-//! no turn is longer than its measure. Workers share nothing but counters, counts of sessions and of buffer memory, and
-//! the table of UDP sockets that move between them.
+//! A worker's turn has these steps:
 //!
-//! Sockets are registered once, edge-triggered, for both directions. Whoever stops before a socket was found blocked is
-//! queued for another turn by the schedule; there is no other way to be forgotten.
+//! 1. poll, read the clock, note events,
+//! 2. read the inbox, expire timers,
+//! 3. give turns to sessions that move little (`schedule`), and serve what they wish for,
+//! 4. accept,
+//! 5. give turns to sessions that move much.
+//!
+//! Nothing in a turn blocks, and no turn is longer than its measure. Workers share nothing but counters, counts of
+//! sessions and of buffer memory, and the table of UDP sockets that move between them.
+//!
+//! Sockets are registered once, edge-triggered, for both directions. The schedule queues a session for another turn if
+//! it stopped before a socket was found blocked. So no session is forgotten.
 
 pub mod accept;
 pub mod handle;
@@ -43,7 +49,7 @@ impl Reactor {
     /// Starts one worker per entry of the seed's listeners.
     ///
     /// # Errors
-    /// When the kernel refuses a poll or a thread; workers already started are told to stop.
+    /// When the kernel refuses a poll or a thread. Workers already started are told to stop.
     pub fn start(seed: Seed, rules: &Arc<Rules>) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(&seed));
         let addresses = seed.listeners.first().map_or(0, Vec::len);
@@ -103,11 +109,11 @@ impl Reactor {
         self.handle.drain(timeout);
     }
 
-    /// Cuts what sessions are left and returns when all workers have ended; the counters stay.
+    /// Cuts what sessions are left, and returns when all workers have ended. The counters stay.
     pub fn stop(&mut self) {
         self.handle.end(End::Stop);
         for thread in self.threads.drain(..) {
-            // A worker that panicked has nothing more to say; in a release build it would have ended the process.
+            // A worker that panicked has nothing more to say. In a release build it would have ended the process.
             let _ = thread.join();
         }
     }
@@ -119,7 +125,7 @@ impl Drop for Reactor {
     }
 }
 
-/// Counts a worker among those that run, and closes its inbox when it does not any more, whatever the reason.
+/// Counts a worker among those that run. Dropping it closes the worker's inbox, whatever the reason.
 struct Running {
     shared: Arc<Shared>,
     inbox: inbox::Inbox,

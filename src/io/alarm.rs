@@ -1,7 +1,7 @@
 //! One lazy wake-up of one thing in the worker's timer wheel.
 //!
-//! The wheel cannot take an entry out again, so whoever moves its deadline forward arms a second one. An `Alarm`
-//! remembers the entry that counts: the others come out and are dropped instead of being armed over and over.
+//! The wheel cannot take an entry out again. So an owner whose deadline comes nearer arms a second entry. An `Alarm`
+//! remembers the entry that counts. The others come out and are dropped instead of being armed over and over.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,8 @@ use super::moment::Moment;
 use super::token::Token;
 use crate::io::timer::TimerWheel;
 
-/// The wheel visits entries further away than one round of it too early; those would be taken for stale.
+/// No entry is armed further ahead. The wheel visits entries beyond one round of it too early, and those would be taken
+/// for stale.
 const AHEAD_MAX: Duration = Duration::from_mins(1);
 
 /// The earliest armed wake-up, if any.
@@ -28,7 +29,7 @@ impl Alarm {
         }
     }
 
-    /// An entry came out: is it the one that counts? If so, the owner does what is due and arms again.
+    /// Whether the entry that came out is the one that counts. If so, the owner does what is due and arms again.
     pub fn fired(&mut self, now: Instant) -> bool {
         let counts = self.armed.is_some_and(|armed| Instant::from(armed) <= now);
         if counts {

@@ -63,7 +63,7 @@ impl Buf {
         self.storage.get_mut(queued).unwrap_or_default()
     }
 
-    /// The room behind the queued bytes; follow with [`Buf::fill`].
+    /// The room behind the queued bytes. Whoever writes to it calls [`Buf::fill`] next.
     pub fn spare_mut(&mut self) -> &mut [u8] {
         let tail = self.tail();
         self.storage.get_mut(tail..).unwrap_or_default()

@@ -12,21 +12,21 @@
 //! Relays follow these rules:
 //!
 //! - A direction that holds nothing begins to receive only while there is room for one smallest step ([`STEP_BYTES`]).
-//!   Whatever a smallest step may have to keep fits it: the beginning of a record and of a packet, or what came out of a
-//!   record and is not taken.
-//! - What is kept counts as large as it was announced to become. So whoever holds the beginning of something completes it
-//!   without asking for more, and nobody waits for what he holds himself. While memory is short, nobody who holds something
-//!   receives more than what completes it.
+//!   Whatever a smallest step may have to keep fits it: the beginning of a record and of a packet, or what came out of
+//!   a record and is not taken.
+//! - What is kept counts as large as it was announced to become. So a direction that holds the beginning of something
+//!   completes it without asking for more, and never waits for what it holds itself. While memory is short, a direction
+//!   that holds something receives only what completes it.
 //! - What cannot be kept within the limit is not taken: a stream stays where it is, a datagram is dropped.
-//! - Those who wait come before those who just heard that there is something to receive, in the order in which they began
-//!   to wait.
-//! - Of somebody who is gone everything is received, bit by bit, and only beyond [`FAREWELL_BYTES_MAX`] he waits like the
+//! - Sessions that wait come before those that just heard that there is something to receive, in the order in which
+//!   they began to wait.
+//! - From a peer that is gone everything is received, bit by bit. Only beyond [`FAREWELL_BYTES_MAX`] it waits like the
 //!   others.
-//! - The less is left, the shorter are the reads. A reader that stalls in the middle of one then holds less: many
+//! - The less is left, the shorter are the reads. So a reader that stalls in the middle of one holds less, and many
 //!   stalled readers slow the others down a little instead of making them wait.
 //!
-//! Workers ask without locking each other out, and take after that. So each of them may pass the limit by what one receive
-//! leaves over, and by what is kept for those who are gone: [`OVERSHOOT_BYTES_MAX`] per worker, and never more.
+//! Workers ask without locking each other out, and take after that. So a worker may pass the limit by what one receive
+//! leaves over, and by what is kept for peers that are gone: by [`OVERSHOOT_BYTES_MAX`], and never by more.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -45,30 +45,30 @@ const _: () = assert!(RECORD_HOLD_BYTES >= 5 + (1 << 14) + 2048);
 /// beginning of the record that brings more of it.
 pub const STEP_BYTES: usize = 2 * RECORD_HOLD_BYTES + TIER_BYTES[0];
 
-/// However little there is, it must do for one step, and for what comes with a request.
+/// The least memory for relays, whatever the limit: enough for one step, and for what comes with a request.
 const LENT_BYTES_MIN: usize = 3 * STEP_BYTES;
 
-/// What is kept beyond the limit for those who are gone, per worker.
+/// What is kept beyond the limit for peers that are gone, per worker.
 pub const FAREWELL_BYTES_MAX: usize = BUFFER_BYTES_MAX;
 
-/// The most by which one worker passes the limit, in bytes: what one receive could not convert and not send, while
-/// another worker took what was left, and what is kept for those who are gone.
+/// The most by which one worker passes the limit, in bytes. It is what one receive could not convert and not send while
+/// another worker took what was left, and what is kept for peers that are gone.
 pub const OVERSHOOT_BYTES_MAX: usize = 2 * BUFFER_BYTES_MAX + FAREWELL_BYTES_MAX;
 
 /// Bytes lent to relays by all workers' pools, and how many that may be.
 #[derive(Debug)]
 pub struct BufferMemory {
     lent_bytes: AtomicUsize,
-    /// As many may be lent.
+    /// The most that may be lent.
     lent_bytes_max: usize,
-    /// As many while somebody who is gone is heard out.
+    /// The most that may be lent while a peer that is gone is heard out.
     farewell_bytes_max: usize,
     /// The most that each pool lends to clients that are no users yet.
     opening_bytes_max: usize,
     /// The most that each pool keeps in free buffers.
     kept_bytes_max: usize,
     names_bytes: AtomicUsize,
-    /// As many may be taken for names; nothing passes this.
+    /// The most that may be taken for names. Nothing passes this.
     names_bytes_max: usize,
 }
 
@@ -94,7 +94,7 @@ impl BufferMemory {
         Self::new(usize::MAX, 1)
     }
 
-    /// Memory of `bytes_max` for relays; clients that are not admitted and free buffers have as much as they like.
+    /// Memory of `bytes_max` for relays. Clients that are not admitted and free buffers have as much as they like.
     pub fn for_relays_only(bytes_max: usize) -> Self {
         let lent_bytes_max = bytes_max.max(LENT_BYTES_MIN);
         Self { lent_bytes_max, farewell_bytes_max: lent_bytes_max + FAREWELL_BYTES_MAX, ..Self::unlimited() }
@@ -110,7 +110,7 @@ impl BufferMemory {
         self.lent_bytes().saturating_add(bytes) <= self.lent_bytes_max
     }
 
-    /// The last words of somebody who is gone may be received.
+    /// The last words of a peer that is gone may be received.
     pub fn may_hear_farewell(&self) -> bool {
         self.lent_bytes().saturating_add(STEP_BYTES) <= self.farewell_bytes_max
     }
@@ -125,7 +125,7 @@ impl BufferMemory {
         self.lent_bytes_max
     }
 
-    /// The most to receive at a time, in bytes: as much as may be kept of it, and the less the more is lent.
+    /// The most to receive at a time, in bytes. It is no more than may be kept, and the less the more is lent.
     pub fn read_bytes_max(&self) -> usize {
         let quarter = self.lent_bytes_max / 4;
         match self.lent_bytes() {

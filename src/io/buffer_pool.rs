@@ -1,6 +1,6 @@
 //! The worker's buffer pool: three tiers of buffers that sessions borrow while they have bytes to keep.
 //!
-//! Sockets are read into the worker's scratch memory. A session takes a buffer only for what is left over; dropping the
+//! Sockets are read into the worker's scratch memory. A session takes a buffer only for what is left over. Dropping the
 //! buffer gives it back. So an idle session holds none, and the pool's size follows the bytes that wait, not the
 //! sessions.
 //!
@@ -162,7 +162,7 @@ impl BufferPool {
         held::hold_bytes(bytes, self.is_tight())
     }
 
-    /// Whether the last words of somebody who is gone may be received.
+    /// Whether the last words of a peer that is gone may be received.
     pub fn may_hear_farewell(&self) -> bool {
         self.shelves.memory.may_hear_farewell()
     }
@@ -171,7 +171,7 @@ impl BufferPool {
         self.shelves.memory.is_tight()
     }
 
-    /// Says whether some wait for memory: until it is their turn nobody else begins.
+    /// Says whether some wait for memory. Until it is their turn nobody else begins.
     pub fn let_others_wait(&self, others_wait: bool) {
         self.shelves.others_wait.set(others_wait);
     }

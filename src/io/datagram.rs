@@ -1,7 +1,7 @@
 //! What a session may do with a datagram socket.
 //!
-//! Outcomes are values, as with [`super::socket::Socket`]. A datagram socket is never broken: what goes wrong with one
-//! datagram (too long, unreachable, refused) says nothing about the next.
+//! Outcomes are values, as with [`super::socket::Socket`]. A datagram socket is never broken, because what goes wrong
+//! with one datagram (too long, unreachable, refused) says nothing about the next.
 
 use std::io::IoSlice;
 use std::net::SocketAddr;

@@ -1,8 +1,8 @@
 //! A stream socket with what is known of its readiness.
 //!
-//! With edge-triggered events a wake-up comes once. So readiness is set by events, and cleared only by a call that found
-//! the socket blocked. Nobody outside may clear it: a wake-up would be lost. The three exceptions are transitions with
-//! names, each with its reason: [`Endpoint::connected`], [`Endpoint::listen_on`], [`Endpoint::stop_listening`].
+//! With edge-triggered events a wake-up comes once. So readiness is set by events, and cleared only by a call that
+//! found the socket blocked. Nobody outside may clear it: a wake-up would be lost. The three exceptions are transitions
+//! with names, each with its reason: [`Endpoint::connected`], [`Endpoint::listen_on`], [`Endpoint::stop_listening`].
 
 use std::net::SocketAddr;
 
@@ -42,7 +42,8 @@ impl<S: Socket> Endpoint<S> {
         Self { socket, readable: false, writable: false, broken: false, read_closed: false, splices: true, lost: false }
     }
 
-    /// A socket that was just connected. It takes bytes, whether or not an event said so; if it should not, sending tells.
+    /// A socket that was just connected. It takes bytes, whether or not an event said so; if it should not, sending
+    /// tells.
     pub fn connected(socket: S) -> Self {
         Self { writable: true, ..Self::new(socket) }
     }
@@ -56,8 +57,8 @@ impl<S: Socket> Endpoint<S> {
         self.splices &= !readiness.urgent;
     }
 
-    /// Receiving is worth a try, whatever events said: sending found the connection broken, and what had arrived before is
-    /// still to be had.
+    /// Receiving is worth a try, whatever events said: sending found the connection broken, and what had arrived before
+    /// is still to be had.
     pub fn listen_on(&mut self) {
         self.readable = true;
     }

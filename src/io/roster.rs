@@ -1,8 +1,8 @@
 //! A generational slab: things of one kind, each named by a [`Token`] that nobody else ever had.
 //!
 //! An index alone is not an identity, because a slot is taken again as soon as it is free. The roster compares the
-//! token's generation with the slot's in every access, so a token whose thing is gone finds nothing, whoever lives in its
-//! slot now. It knows nothing of what it keeps. Legs of tokens do not matter to it.
+//! token's generation with the slot's in every access, so a token whose thing is gone finds nothing, whoever lives in
+//! its slot now. It knows nothing of what it keeps. Legs of tokens do not matter to it.
 
 use super::token::{INDEX_LIMIT, Kind, Token, next_generation};
 
@@ -44,14 +44,14 @@ impl<T> Roster<T> {
         self.len == 0
     }
 
-    /// Where the next thing will live, for those who need its token before it is made; `None` when a token could not hold
-    /// its index. Nothing changes before [`Vacancy::insert`].
+    /// Where the next thing will live, for callers that need its token before it is made. `None` when a token could not
+    /// hold its index. Nothing changes before [`Vacancy::insert`].
     pub fn vacancy(&mut self) -> Option<Vacancy<'_, T>> {
         let (index, generation) = (self.free, next_generation(self.generation));
         (index < INDEX_LIMIT).then(|| Vacancy { token: Token::new(self.kind, generation, index, 0), roster: self })
     }
 
-    /// Keeps `value` and names it; `None` when a token could not hold its index, and the value is dropped.
+    /// Keeps `value` and names it. `None` when a token could not hold its index: the value is dropped.
     pub fn insert(&mut self, value: T) -> Option<Token> {
         self.vacancy().map(|vacancy| vacancy.insert(value))
     }
@@ -114,7 +114,7 @@ impl<T> Roster<T> {
         })
     }
 
-    /// Slots, free ones included: all indexes are below it.
+    /// The number of slots, free ones included. All indexes are below it.
     pub fn slots(&self) -> usize {
         self.slots.len()
     }

@@ -1,7 +1,7 @@
-//! What the kernel has not delivered of a TCP connection: asked of its socket monitor (NETLINK_SOCK_DIAG), because the
-//! system call that tells the same of a descriptor (SIOCOUTQ) has no safe wrapper.
+//! How many bytes of a TCP connection the kernel has not delivered. Its socket monitor (NETLINK_SOCK_DIAG) is asked,
+//! because the system call that tells the same of a descriptor (SIOCOUTQ) has no safe wrapper.
 //!
-//! A question costs a socket of its own and three system calls, so it is for deadlines, never for bytes.
+//! A question costs a socket of its own and three system calls. So it is for deadlines, never for bytes.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,8 +17,8 @@ const QUESTION_BYTES: usize = 72;
 /// Header 16, states 4, connection 48, expiry 4, read queue 4.
 const WRITE_QUEUE_OFFSET: usize = 76;
 
-/// Bytes of the connection between these two addresses that the kernel has taken and the peer has not acknowledged. `None`:
-/// there is no such connection any more, or the kernel does not answer such questions.
+/// Bytes of the connection between these two addresses that the kernel has taken and the peer has not acknowledged.
+/// `None`: there is no such connection any more, or the kernel does not answer such questions.
 pub(super) fn unacknowledged_bytes(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG)).ok()?;
@@ -34,14 +34,14 @@ pub(super) fn unacknowledged_bytes(local: SocketAddr, peer: SocketAddr) -> Optio
     }
 }
 
-/// The request for one connection, as it stands in memory: fields are in the machine's byte order, ports and addresses in
-/// the network's (linux/inet_diag.h, `inet_diag_req_v2`).
+/// The request for one connection, as it stands in memory: fields are in the machine's byte order, ports and addresses
+/// in the network's (linux/inet_diag.h, `inet_diag_req_v2`).
 fn question(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
     let family = if local.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let mut message = (QUESTION_BYTES as u32).to_ne_bytes().to_vec();
     message.extend_from_slice(&MESSAGE_BY_FAMILY.to_ne_bytes());
     message.extend_from_slice(&FLAG_REQUEST.to_ne_bytes());
-    // Sequence and port: one question per socket needs neither.
+    // Sequence and port. One question per socket needs neither.
     message.extend_from_slice(&[0; 8]);
     message.extend_from_slice(&[family.as_raw() as u8, PROTOCOL_TCP, 0, 0]);
     message.extend_from_slice(&ANY_STATE.to_ne_bytes());

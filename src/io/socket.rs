@@ -30,8 +30,8 @@ pub trait Socket {
     fn local_address(&self) -> Option<SocketAddr> {
         None
     }
-    /// Bytes that were sent and that the peer has not acknowledged; `None` where nobody can say. It costs several system
-    /// calls.
+    /// Bytes that were sent and that the peer has not acknowledged; `None` where nobody can say. It costs several
+    /// system calls.
     fn unacknowledged_bytes(&self) -> Option<u32> {
         None
     }

@@ -6,16 +6,17 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Socket, TcpKeepalive};
 
-/// Silence after which the kernel asks whether the peer is still there, and between such questions; as Xray does.
+/// The silence after which the kernel asks whether the peer is still there, and that between such questions. Xray has
+/// the same.
 const KEEPALIVE: Duration = Duration::from_secs(45);
 
 /// What is set on clients' and targets' sockets alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
     pub nodelay: bool,
-    /// SO_RCVBUF in bytes; 0 leaves the size to the kernel, which adapts it to the path.
+    /// SO_RCVBUF in bytes. 0 leaves the size to the kernel, which adapts it to the path.
     pub recv_buffer_bytes: usize,
-    /// SO_SNDBUF in bytes; 0 as above.
+    /// SO_SNDBUF in bytes. 0 as above.
     pub send_buffer_bytes: usize,
 }
 
@@ -26,8 +27,9 @@ impl Default for SocketOptions {
 }
 
 impl SocketOptions {
-    /// Sets the options, before connecting or listening: buffer sizes shape the window that is announced, and what a
-    /// listener accepts inherits them (Linux). Best effort: a socket that refuses one of them is still usable.
+    /// Sets the options. It must be called before connecting or listening, because buffer sizes shape the window that
+    /// is announced, and what a listener accepts inherits them (Linux). A socket that refuses one of them is still
+    /// usable, so that is no error.
     pub fn apply(&self, socket: &Socket) {
         let _ = socket.set_tcp_nodelay(self.nodelay);
         let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE));
@@ -41,7 +43,7 @@ impl SocketOptions {
 }
 
 /// The process or the machine is out of descriptors, of memory for sockets, or of sockets that may be watched (EMFILE,
-/// ENFILE, ENOBUFS, ENOMEM; ENOSPC of epoll): trying again at once cannot help.
+/// ENFILE, ENOBUFS, ENOMEM; ENOSPC of epoll). Trying again at once cannot help.
 pub fn is_shortage(error: &io::Error) -> bool {
     is_one_of(error, &[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::NOSPC])
 }

@@ -1,8 +1,9 @@
 //! Kernel pipes, the only way to move bytes between two sockets without copying them through user memory (splice(2)).
 //!
-//! A pipe is held only while it holds bytes. Each worker keeps a few empty ones: without privileges the kernel grants a
-//! user 16,384 pipe pages in all (fs.pipe-user-pages-soft), which a pair per session would soon use up. Hence also two
-//! sizes: the first pipes in use at a time are large, further ones, which stalled readers need, are smaller.
+//! A transfer holds a pipe only while the pipe holds bytes. Each worker keeps a few empty ones. Without privileges the
+//! kernel grants a user 16,384 pipe pages in all (fs.pipe-user-pages-soft), which a pair per session would soon use up.
+//! Hence also two sizes: the first pipes in use at a time are large. Further ones, which stalled readers need, are
+//! smaller.
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -14,30 +15,30 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_siz
 
 use super::outcome::{Recv, Sent};
 
-/// Bytes a pipe should hold: what the kernel grants without privileges (fs.pipe-max-size). Measured on loopback with four
-/// bulk downloads: with 256 KiB the server spends 1.7 times as much CPU time per byte, because each turn of the pipe ends
-/// with a small segment of its own and wakes the peer.
+/// The size of a large pipe, in bytes: what the kernel grants without privileges (fs.pipe-max-size). With 256 KiB the
+/// server spends 1.7 times as much CPU time per byte (measured on loopback with four bulk downloads), because each turn
+/// of the pipe ends with a small segment of its own and wakes the peer.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// The same for pipes beyond [`LARGE_IN_USE_MAX`], or where the kernel grants no more.
+/// The size of pipes beyond [`LARGE_IN_USE_MAX`], or where the kernel grants no more.
 const SMALLER_PIPE_BYTES: usize = 256 << 10;
 
-/// So many pipes in use, per worker, are large. With two workers all pages of a user suffice for that and for as many
+/// So many pipes in use, per worker, are large. With two workers all pages of a user suffice for these, and for as many
 /// smaller ones as there may be.
 const LARGE_IN_USE_MAX: usize = 16;
 
-/// A pipe that the kernel grants less than this (two pages, beyond the user's share) is not worth having: copying moves
-/// twice as much per call.
+/// A smaller pipe is not worth having, because copying moves twice as much per call. Beyond the user's share the kernel
+/// grants two pages.
 const PIPE_BYTES_MIN: usize = 64 << 10;
 
-/// Pipes in use at the same time, per worker: a stalled reader holds one, and beyond this number it costs a copy instead.
+/// Pipes in use at the same time, per worker. A stalled reader holds one. Beyond this number it costs a copy instead.
 const PIPES_MAX: usize = 64;
 
 /// Empty pipes kept for the next burst, per worker.
 const PIPES_KEPT: usize = 8;
 
-/// After the kernel refused a pipe, so many requests are turned down before it is asked again: asking costs five system
-/// calls, a copy two.
+/// After the kernel refused a pipe, so many requests are turned down before it is asked again. Asking costs five system
+/// calls, and a copy two.
 const TURNED_DOWN_AFTER_REFUSAL: u32 = 64;
 
 const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
@@ -60,7 +61,7 @@ struct Ends {
     drained_partly: bool,
 }
 
-/// A worker's pipes; cheap to clone.
+/// A worker's pipes. It is cheap to clone.
 #[derive(Clone)]
 pub struct PipePool {
     shelf: Rc<Shelf>,
@@ -70,7 +71,7 @@ struct Shelf {
     #[expect(clippy::vec_box, reason = "a pipe is lent in the box that it is kept in")]
     empty: RefCell<Vec<Box<Ends>>>,
     in_use: Cell<usize>,
-    /// Capacity of the largest pipe so far; smaller ones are not kept.
+    /// Capacity of the largest pipe so far. Smaller ones are not kept.
     largest_bytes: Cell<u32>,
     /// Requests for a new pipe that are still turned down since the kernel refused one.
     turn_down: Cell<u32>,
@@ -88,7 +89,7 @@ impl PipePool {
         Self { shelf: Rc::new(shelf) }
     }
 
-    /// An empty pipe; `None` when too many are in use or the kernel grants no more, and the caller copies instead.
+    /// An empty pipe. `None` when too many are in use or the kernel grants no more. The caller then copies instead.
     pub fn take(&self) -> Option<KernelPipe> {
         if self.shelf.in_use.get() >= PIPES_MAX {
             return None;
@@ -126,8 +127,8 @@ impl Shelf {
 impl Ends {
     fn open(wanted_bytes: usize) -> Option<Box<Self>> {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
-        // Beyond the user's share of pipe pages, or fs.pipe-max-size, the kernel refuses (EPERM), and the pipe stays as it
-        // was made.
+        // Beyond the user's share of pipe pages, or fs.pipe-max-size, the kernel refuses (EPERM), and the pipe stays as
+        // it was made.
         if fcntl_setpipe_size(&write, wanted_bytes).is_err() && wanted_bytes > SMALLER_PIPE_BYTES {
             let _ = fcntl_setpipe_size(&write, SMALLER_PIPE_BYTES);
         }
@@ -143,9 +144,10 @@ impl KernelPipe {
         self.ends.as_ref().map_or(0, |ends| ends.held_bytes as usize)
     }
 
-    /// Moves at most `bytes_max` bytes from a socket into the pipe, which must be empty: then "would block" is about the socket and not about
-    /// the pipe. It may take less than the socket has, because a pipe's room is counted in pages and not in bytes, and
-    /// takes nothing that stands behind urgent data. `None`: the kernel does not splice from this socket, or not now.
+    /// Moves at most `bytes_max` bytes from a socket into the pipe. The pipe must be empty, so that "would block" is
+    /// about the socket and not about the pipe. It may take less than the socket has, because a pipe's room is counted
+    /// in pages and not in bytes. It takes nothing that stands behind urgent data. `None`: the kernel does not splice
+    /// from this socket, or not now.
     pub fn fill_from(&mut self, socket: &impl AsFd, bytes_max: usize) -> Option<Recv> {
         let bytes = bytes_max.min(PIPE_BYTES);
         self.fill(|write_end| splice(socket, None, write_end, None, bytes, FLAGS))
@@ -178,7 +180,7 @@ impl KernelPipe {
                 }
                 Err(Errno::AGAIN) => Some(Recv::Blocked),
                 Err(Errno::INTR) => continue,
-                // Not about the connection: sandboxes that lack the call, memory that is short.
+                // This is not about the connection: a sandbox lacks the call, or memory is short.
                 Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP | Errno::NOMEM) => None,
                 Err(_) => Some(Recv::Failed),
             };
@@ -199,8 +201,9 @@ impl KernelPipe {
                 }
                 Err(Errno::AGAIN) => return Sent::Blocked,
                 Err(Errno::INTR) => {}
-                // As for sending: the peer had ended its direction, or the break was reported before. A splice that fails
-                // half-way reports only what it moved, so behind one of those this may be a reset that nobody reported.
+                // As for sending: the peer had ended its direction, or the break was reported before. A splice that
+                // fails half-way reports only what it moved. So after one of those this may be a reset that nobody
+                // reported.
                 Err(Errno::PIPE) if !was_partial => return Sent::Refused,
                 Err(_) => return Sent::Failed,
             }
@@ -212,7 +215,7 @@ impl Drop for KernelPipe {
     fn drop(&mut self) {
         self.shelf.in_use.set(self.shelf.in_use.get() - 1);
         let mut empty = self.shelf.empty.borrow_mut();
-        // A pipe that still holds one user's bytes never serves another: it is closed.
+        // A pipe that still holds one user's bytes is closed, so that it never serves another.
         if self.held_bytes() == 0 && empty.len() < PIPES_KEPT {
             let largest_bytes = self.shelf.largest_bytes.get();
             empty.extend(self.ends.take().filter(|ends| ends.capacity_bytes >= largest_bytes));

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 /// The payload of a span that wraps nothing. No wrapping is so large.
 const EACH: u32 = u32::MAX;
 
-/// Spans at the front of a byte queue; everything behind them was passed on unchanged.
+/// Spans at the front of a byte queue. Everything behind them was passed on unchanged.
 ///
 /// Sessions hold two of these. Most turns seal or open one record, and a span of it takes no memory elsewhere.
 #[derive(Debug, Default)]
@@ -62,8 +62,8 @@ impl Tally {
         }
     }
 
-    /// Gives the memory of spans back if none waits. For queues that will hardly need spans again: others keep the
-    /// memory, so that counting allocates nothing in the long run.
+    /// Gives the memory of spans back if none waits. It is for queues that will hardly need spans again. Others keep
+    /// the memory, so that counting allocates nothing in the long run.
     pub fn shrink(&mut self) {
         if self.first.is_none() {
             self.more = None;

@@ -1,7 +1,7 @@
 //! A coarse lazy timer wheel, for many deadlines that are pushed back often and reached rarely.
 //!
 //! An entry is armed for a tick and comes out when that tick has passed. Pushing a deadline back does not touch the
-//! wheel: the owner keeps its real deadline, compares when the entry comes out, and arms again if the entry came too
+//! wheel. The owner keeps its real deadline, compares when the entry comes out, and arms again if the entry came too
 //! early. So an owner needs one entry, however busy it is. An entry whose owner is gone comes out and is found to
 //! belong to nobody.
 //!
@@ -9,8 +9,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Length of a tick. Short enough for connection racing (RFC 8305 has 250 ms between attempts), long enough that ten
-/// thousand idle sessions cost at most sixty wake-ups a second.
+/// The length of a tick. It is short enough for connection racing (RFC 8305 has 250 ms between attempts), and long
+/// enough that ten thousand idle sessions cost at most sixty wake-ups a second.
 pub const TICK: Duration = Duration::from_millis(16);
 
 /// Slots of the wheel. The entry of a deadline further away than all of them comes out once per round, and is armed
@@ -65,7 +65,7 @@ impl<K: Copy> TimerWheel<K> {
         }
     }
 
-    /// When [`TimerWheel::expire`] should be called next; `None` while nothing is armed.
+    /// When [`TimerWheel::expire`] should be called next. `None` while nothing is armed.
     pub fn next_expiry(&self) -> Option<Instant> {
         self.next_occupied().map(|tick| self.origin + Duration::from_millis(tick * TICK.as_millis() as u64))
     }

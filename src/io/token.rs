@@ -1,8 +1,8 @@
 //! Identities: which of a worker's sockets an event or a deadline belongs to.
 //!
-//! A token is `kind | generation | index | leg` packed into the 64 bits that epoll and mio carry. An index alone is not
-//! an identity: a slot freed in one batch of events may be taken again in the same batch, so whoever receives a token
-//! compares its generation with the slot's and drops (and counts) what does not match.
+//! A token is `kind | generation | index | leg`, packed into the 64 bits that epoll and mio carry. An index alone is
+//! not an identity, because a slot freed in one batch of events may be taken again in the same batch. So the owner of
+//! the slots compares the token's generation with the slot's ([`Roster`](super::roster::Roster)).
 
 use std::fmt;
 
@@ -25,11 +25,11 @@ pub const LEG_LIMIT: usize = 1 << LEG_BITS;
 pub enum Kind {
     /// The worker's own sources: waker, listeners.
     Worker,
-    /// A session; leg 0 is the client, legs from 1 on are targets.
+    /// A session. Leg 0 is the client, legs from 1 on are targets.
     Session,
-    /// A dial; the leg is the number of the connection attempt.
+    /// A dial or a spare connection. The leg of a dial is the number of the connection attempt.
     Dial,
-    /// A name look-up; the leg tells its sockets apart.
+    /// A name look-up. The leg tells its sockets apart.
     Resolve,
 }
 
@@ -38,7 +38,7 @@ pub enum Kind {
 pub struct Token(u64);
 
 impl Token {
-    /// Packs the parts. `index` must be below [`INDEX_LIMIT`] and `leg` below [`LEG_LIMIT`]; of the generation the
+    /// Packs the parts. `index` must be below [`INDEX_LIMIT`] and `leg` below [`LEG_LIMIT`]. Of the generation the
     /// lower 22 bits count.
     pub fn new(kind: Kind, generation: u32, index: usize, leg: usize) -> Self {
         debug_assert!(index < INDEX_LIMIT && leg < LEG_LIMIT);

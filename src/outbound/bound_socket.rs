@@ -9,7 +9,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::session::permits::{MuxPermit, UdpPermit};
 
-/// A socket and its permits, which are given back when it is closed. Only a session and the table of Global IDs share it.
+/// A socket and its permits, which are given back when it is closed. Only a session and the table of Global IDs share
+/// it.
 #[derive(Debug)]
 pub struct BoundSocket {
     socket: UdpSocket,

@@ -1,16 +1,16 @@
 //! Connected, never-used spare connections to targets in steady demand, of one worker.
 //!
-//! A socket that carried one byte belongs to the session that used it. This pool holds only sockets on which nothing was
-//! sent and from which nothing was read. It looks at each once more before it hands it over. It keeps as many as the demand
-//! for each address justifies ([`demand`]) within its limits. It closes those that demand, age or a shortage do not leave
-//! room for.
+//! A socket that carried one byte belongs to the session that used it. This pool holds only sockets on which nothing
+//! was sent and from which nothing was read. It looks at each once more before it hands it over. It keeps as many as
+//! the demand for each address justifies ([`demand`]) within its limits. It closes those that demand, age or a shortage
+//! do not leave room for.
 //!
 //! It knows no session. It reaches sockets only through a [`Connector`], so the same code runs on simulated ones.
 //!
 //! Invariants:
 //!
-//! - A spare is in the roster once. It is also in its target's list of ready ones, or else in its target's count of those
-//!   being connected. Handing over takes it out of both.
+//! - A spare is in the roster once. It is also in its target's list of ready ones, or else in its target's count of
+//!   those being connected. Handing over takes it out of both.
 //! - Spares, ready and connecting, never exceed the room given by [`ConnectionPool::set_room`].
 
 mod closing;
@@ -151,8 +151,8 @@ impl<S> ConnectionPool<S> {
         taken
     }
 
-    /// A session was given a connection to `address`. `connect_time` is what it took, `None` for a spare. Demand may justify
-    /// new spares now.
+    /// A session was given a connection to `address`. `connect_time` is what it took, `None` for a spare. Demand may
+    /// justify new spares now.
     pub fn on_dialled<C: Connector<Socket = S>>(
         &mut self,
         address: SocketAddr,
@@ -227,8 +227,8 @@ impl<S> ConnectionPool<S> {
         self.publish(cx.counters);
     }
 
-    /// The wake-up that [`ConnectionPool::next_tick`] asked for has come. Closes spares that are too old or not needed, and
-    /// opens others for those that are needed.
+    /// The wake-up that [`ConnectionPool::next_tick`] asked for has come. Closes spares that are too old or not needed,
+    /// and opens others for those that are needed.
     pub fn on_tick<C: Connector<Socket = S>>(&mut self, cx: &mut PoolContext<'_, C>) {
         let Some(settings) = self.settings.clone() else { return };
         for token in self.spares.tokens() {

@@ -116,9 +116,9 @@ impl Dialer {
         self.judge.watch(registry, Token::new(Kind::Dial, 0, 0, ADDRESSES_LEG))
     }
 
-    /// Obeys `rules` from now on. They hold for dials and look-ups that begin, for spares, and for every UDP socket that
-    /// asks this dialer's [`Judge`]. Dials under way keep their deadline and the addresses they know. Each further address
-    /// is judged by the new policy.
+    /// Obeys `rules` from now on. They hold for dials and look-ups that begin, for spares, and for every UDP socket
+    /// that asks this dialer's [`Judge`]. Dials under way keep their deadline and the addresses they know. Each further
+    /// address is judged by the new policy.
     pub fn adopt(&mut self, rules: Arc<DialRules>, cx: &mut DialContext<'_>) {
         self.judge.adopt(Arc::clone(&rules.policy), rules.bind);
         self.resolver.adopt(&rules.resolver);
@@ -132,22 +132,22 @@ impl Dialer {
         self.with_pool(cx, |pool, cx| pool.adopt(share, cx));
     }
 
-    /// Starts to dial `target`. The outcome comes out of [`Dialer::take_finished`] with `owner` beside it, maybe already
-    /// after this call. `None`: no token is left for one more dial.
+    /// Starts to dial `target`. The outcome comes out of [`Dialer::take_finished`] with `owner` beside it, maybe
+    /// already after this call. `None`: no token is left for one more dial.
     pub fn dial(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> Option<DialId> {
         cx.counters.dials_started.add(1);
         self.start(Authority::Client(owner), target, Purpose::Connect, cx)
     }
 
-    /// As [`Dialer::dial`], for a target that the operator named as a fallback. The policy is for targets of clients. Of
-    /// such a target it refuses only the server's own listeners.
+    /// As [`Dialer::dial`], for a target that the operator named as a fallback. The policy is for targets of clients.
+    /// Of such a target it refuses only the server's own listeners.
     pub fn dial_fallback(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> Option<DialId> {
         cx.counters.dials_started.add(1);
         self.start(Authority::Fallback(owner), target, Purpose::Connect, cx)
     }
 
-    /// Looks up an address of `target` that may be sent to, without connecting. It is one of the preferred family if there
-    /// is any. The outcome comes out of [`Dialer::take_resolved`], maybe already after this call.
+    /// Looks up an address of `target` that may be sent to, without connecting. It is one of the preferred family if
+    /// there is any. The outcome comes out of [`Dialer::take_resolved`], maybe already after this call.
     pub fn resolve(&mut self, owner: Token, target: &Target, cx: &mut DialContext<'_>) -> Option<DialId> {
         self.start(Authority::Client(owner), target, Purpose::Address, cx)
     }

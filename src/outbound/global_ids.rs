@@ -3,8 +3,8 @@
 //! A client that reconnects names its socket by an id of its own. The new connection, on whichever worker, goes on with
 //! the same socket. So the peers see the same address and port. A socket that nobody holds is kept for a grace of 60 s.
 //!
-//! The table is locked when a session opens or closes such a socket, never per datagram, and never across a system call.
-//! It is bounded. Sessions beyond get an ordinary socket.
+//! The table is locked when a session opens or closes such a socket, never per datagram, and never across a system
+//! call. It is bounded. Sessions beyond get an ordinary socket.
 //!
 //! Ids are kept per user: whoever guesses another user's id gains nothing. A user who may have no more sockets gives up
 //! the one that has been without connection for the longest time.

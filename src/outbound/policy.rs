@@ -1,9 +1,9 @@
 //! Which addresses clients may reach through this server.
 //!
-//! The policy judges the address that is about to be dialled, after name resolution. So a name that points into a private
-//! network (by mistake, or by a name server that changes its answers) gains nothing. The policy owns the configured
-//! exceptions and knows neither sessions nor names. It is not asked about name servers and the source address, which the
-//! operator chose. Of fallbacks and warm-up targets it refuses only the server's own listeners.
+//! The policy judges the address that is about to be dialled, after name resolution. So a name that points into a
+//! private network (by mistake, or by a name server that changes its answers) gains nothing. The policy owns the
+//! configured exceptions and knows neither sessions nor names. It is not asked about name servers and the source
+//! address, which the operator chose. Of fallbacks and warm-up targets it refuses only the server's own listeners.
 //!
 //! The order of judgement:
 //!
@@ -92,8 +92,8 @@ impl DestinationPolicy {
         [Some(ip), embedded].into_iter().flatten().try_for_each(|ip| self.check_machine(ip, &mut way))
     }
 
-    /// Whether connections to this address may be made before anybody asks for them. [`DestinationPolicy::check`] must let
-    /// it pass. Private networks get none, unless the operator let that network through by name.
+    /// Whether connections to this address may be made before anybody asks for them. [`DestinationPolicy::check`] must
+    /// let it pass. Private networks get none, unless the operator let that network through by name.
     pub fn may_have_spares(&self, address: SocketAddr, mut way: impl FnMut(IpAddr) -> Way) -> bool {
         let ip = canonical(address).ip();
         let is_admitted = self.allow.iter().any(|cidr| cidr.contains(ip));
@@ -118,8 +118,8 @@ impl DestinationPolicy {
         Ok(())
     }
 
-    /// Refuses addresses that end on this machine: those that the kernel knows, and those of listeners. A listener's may be
-    /// a public address that somebody else translates.
+    /// Refuses addresses that end on this machine: those that the kernel knows, and those of listeners. A listener's
+    /// may be a public address that somebody else translates.
     fn check_machine(&self, ip: IpAddr, mut way: impl FnMut(IpAddr) -> Way) -> Result<(), Refusal> {
         let is_listener = self.own_listeners.iter().any(|listener| listener.ip() == ip);
         match if is_listener { Way::Here } else { way(ip) } {

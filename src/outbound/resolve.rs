@@ -4,14 +4,14 @@
 //! remembers. These three know no socket and no clock. This module is the thin shell around them: it opens sockets,
 //! moves bytes, arms wake-ups, and reads `/etc/hosts` and `/etc/resolv.conf`.
 //!
-//! Each query leaves from a socket of its own, connected to the server. So the kernel chooses its port anew, and datagrams
-//! from elsewhere never arrive. The message id is random, and so is the spelling of the name. Whoever forges an answer has
-//! some 2^31 combinations to guess (RFC 5452), and twice as many for each letter of the name.
+//! Each query leaves from a socket of its own, connected to the server. So the kernel chooses its port anew, and
+//! datagrams from elsewhere never arrive. The message id is random, and so is the spelling of the name. Whoever forges
+//! an answer has some 2^31 combinations to guess (RFC 5452), and twice as many for each letter of the name.
 //!
 //! DNS sockets are not bound to `outbound.bind`. Name servers are not subject to the destination policy.
 //!
-//! Names are asked for exactly as given, without a search list. Texts such as `127.1` or `0x7f000001` are names here and
-//! never addresses.
+//! Names are asked for exactly as given, without a search list. Texts such as `127.1` or `0x7f000001` are names here
+//! and never addresses.
 
 pub mod cache;
 #[cfg(test)]

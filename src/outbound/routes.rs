@@ -1,8 +1,8 @@
 //! Where packets to an address would go, as the kernel says: to this machine, elsewhere, or nowhere.
 //!
-//! It knows no policy. Answers are remembered until addresses of this machine change, and for [`MEMORY`] at the longest,
-//! because routes change too. Asking costs two system calls. It costs no descriptor where the kernel lets this process
-//! have a routing socket.
+//! It knows no policy. Answers are remembered until addresses of this machine change, and for [`MEMORY`] at the
+//! longest, because routes change too. Asking costs two system calls. It costs no descriptor where the kernel lets this
+//! process have a routing socket.
 
 mod netlink;
 mod probe;

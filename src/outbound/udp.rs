@@ -35,8 +35,8 @@ pub struct OutboundUdp {
     judge: Rc<Judge>,
     /// The two answers below were given under this edition of the rules.
     edition: u64,
-    /// The address that was last permitted to be sent to. Asking may cost system calls, and most sessions talk to one peer
-    /// at a time.
+    /// The address that was last permitted to be sent to. Asking may cost system calls, and most sessions talk to one
+    /// peer at a time.
     permitted: Option<SocketAddr>,
     /// The address that was last admitted to be heard.
     admitted: Option<IpAddr>,

@@ -1,8 +1,8 @@
 //! Listening and accepting.
 //!
-//! Each worker has its own listener per address, all bound to the same port with SO_REUSEPORT, so the kernel spreads
-//! clients and no worker wakes for another's. Options set on a listener are inherited by what it accepts (Linux), so an
-//! accepted socket needs no system call of its own.
+//! Each worker has its own listener per address, all bound to the same port with SO_REUSEPORT. So the kernel spreads
+//! clients, and no worker wakes for another's. What a listener accepts inherits its options (Linux), so an accepted
+//! socket needs no system call of its own.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -12,15 +12,15 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::io::sockopt::{SocketOptions, is_shortage};
 
-/// Connections that may wait in the kernel for each listener; the kernel's own limit (net.core.somaxconn) may be lower.
+/// Connections that may wait in the kernel for each listener. The kernel's own limit (net.core.somaxconn) may be lower.
 const BACKLOG: i32 = 4096;
 
-/// Opens a listener on each address for each of `workers` workers: the outer list has one entry per worker.
+/// Opens a listener on each address for each of `workers` workers. The outer list has one entry per worker.
 ///
 /// Port 0 is resolved once per address, so that all workers share the port.
 ///
 /// # Errors
-/// With the address that could not be had. A port that anybody listens on already is an error, also where that is
+/// With the address that could not be had. A port that anybody listens on already is an error, even where that is
 /// another copy of ourselves that would share it.
 pub fn listen(
     addresses: &[SocketAddr],
@@ -37,11 +37,12 @@ pub fn listen(
     Ok(listeners)
 }
 
-/// An ordinary bind, given up at once: SO_REUSEPORT alone would silently share the port with whoever uses it too.
+/// Binds in the ordinary way and gives that up at once. SO_REUSEPORT alone would silently share the port with whoever
+/// uses it too.
 fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
     let socket = socket_for(address)?;
     socket.bind(&SockAddr::from(address))?;
-    // Binding alone succeeds next to a listener that sets SO_REUSEADDR on some kernels; listening does not.
+    // On some kernels binding alone succeeds next to a listener that sets SO_REUSEADDR. Listening does not.
     socket.listen(1)?;
     socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
@@ -61,7 +62,7 @@ fn socket_for(address: SocketAddr) -> io::Result<Socket> {
     // Connections of an earlier run in TIME_WAIT must not keep the port.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // "::" serves both families; a specific address serves its own anyway.
+        // "::" serves both families. A specific address serves its own anyway.
         socket.set_only_v6(false)?;
     }
     Ok(socket)
@@ -72,9 +73,9 @@ pub enum Accepted {
     Client(TcpStream, SocketAddr),
     /// The queue is empty.
     Blocked,
-    /// Out of descriptors or memory: the connection stays in the queue.
+    /// Out of descriptors or memory. The connection stays in the queue.
     NoDescriptors(io::Error),
-    /// This connection is gone; the next may be fine.
+    /// This connection is gone. The next may be fine.
     Lost(io::Error),
 }
 

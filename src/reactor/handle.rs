@@ -12,7 +12,7 @@ use super::rules::Rules;
 use super::shared::Shared;
 use crate::stats::Counters;
 
-/// The way to all workers; cheap to clone.
+/// The way to all workers. It is cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     inner: Arc<Inner>,
@@ -37,22 +37,23 @@ impl Handle {
         Self { inner: Arc::new(Inner { inboxes, counters, shared, listeners }) }
     }
 
-    /// Replaces the rules: they hold for what begins from each worker's next turn on, and for the next deadline of what is
-    /// under way. No session is cut.
+    /// Replaces the rules. They hold for what begins from each worker's next turn on, and for the next deadline of what
+    /// is under way. No session is cut.
     pub fn adopt(&self, rules: &Arc<Rules>) {
         for inbox in &*self.inner.inboxes {
             inbox.leave_rules(Arc::clone(rules));
         }
     }
 
-    /// Asks every worker for live sessions. Each answers once, over a few turns; the channel ends with the last answer. A
-    /// session that is alive all the while is in its worker's page exactly once, unless that has reached its limit.
+    /// Asks every worker for live sessions. Each answers once, over a few turns. The channel ends with the last answer.
+    /// A session that is alive all the while is in its worker's page exactly once, unless the page has reached its
+    /// limit.
     pub fn list(&self, query: &ListQuery) -> Receiver<Result<ListPage, Busy>> {
         self.ask_each(|reply| Request::List { query: query.clone(), reply })
     }
 
-    /// Cuts live sessions. Each worker answers how many it has cut, within its next turn; the channel ends with the last
-    /// answer.
+    /// Cuts live sessions. Each worker answers how many it has cut, within its next turn. The channel ends with the
+    /// last answer.
     pub fn cut(&self, query: &CutQuery) -> Receiver<Result<usize, Busy>> {
         match query.which {
             Which::Session(id) => {
@@ -68,8 +69,8 @@ impl Handle {
         }
     }
 
-    /// Makes every worker accept from one more listener; `sockets` holds one for each, as [`super::accept::listen`] makes
-    /// them for one address.
+    /// Makes every worker accept from one more listener. `sockets` holds one for each worker, as
+    /// [`super::accept::listen`] makes them for one address.
     ///
     /// # Errors
     /// When a worker cannot be told. The others are told to close theirs again.
@@ -87,13 +88,13 @@ impl Handle {
     /// Makes every worker accept what the kernel has queued at this listener, and then close it.
     ///
     /// # Errors
-    /// When some worker could not be told: it goes on accepting, and the call may be repeated.
+    /// When some worker could not be told. It goes on accepting, and the call may be repeated.
     pub fn remove_listener(&self, id: ListenerId) -> Result<(), Busy> {
         let told = self.inner.inboxes.iter().map(|inbox| inbox.ask(Request::RemoveListener(id)).map_err(|_| Busy));
         told.fold(Ok(()), Result::and)
     }
 
-    /// Stops accepting, once what the kernel has queued was accepted; sessions have `timeout` to end by themselves.
+    /// Stops accepting, once what the kernel has queued was accepted. Sessions have `timeout` to end by themselves.
     pub fn drain(&self, timeout: Duration) {
         self.end(End::Drain(timeout));
     }
@@ -140,7 +141,7 @@ impl Handle {
     }
 }
 
-/// Leaves a request; where there is no room for it, that is its answer.
+/// Leaves a request. Where there is no room for it, that is its answer.
 fn ask(inbox: &Inbox, request: Request) {
     match inbox.ask(request) {
         // Nobody listening any more is nobody's loss.

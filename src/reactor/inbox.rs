@@ -1,7 +1,7 @@
 //! What other threads may leave for a worker: new rules, requests, and words of other workers, with a waker.
 //!
-//! Every queue has a limit. Only the newest rules count, so they have one place and none of them is ever refused; an order
-//! to end always fits. What finds no place is counted and said to whoever wanted to leave it.
+//! Every queue has a limit. Only the newest rules count, so they have one place and are never refused. An order to end
+//! always fits, too. What finds no place is counted, and whoever wanted to leave it is told.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,9 +26,10 @@ const WORDS_MAX: usize = 1024;
 /// What workers tell each other.
 #[derive(Debug)]
 pub(super) enum Word {
-    /// The session with this token loses the UDP socket on the token's leg: another connection named its Global ID.
+    /// The session with this token loses the UDP socket on the token's leg, because another connection named its Global
+    /// ID.
     LoseUdp(Token, GlobalId),
-    /// Another worker needs descriptors: close some spare connections.
+    /// Another worker needs descriptors. This one closes some spare connections.
     GiveUpSpares,
 }
 
@@ -40,7 +41,7 @@ pub(super) enum Mail {
     End(End),
 }
 
-/// The way to one worker; cheap to clone.
+/// The way to one worker. It is cheap to clone.
 #[derive(Clone)]
 pub(super) struct Inbox {
     shared: Arc<Shared>,
@@ -93,7 +94,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// Leaves a word of another worker; false when there is no room for it.
+    /// Leaves a word of another worker. False when there is no room for it.
     pub(super) fn tell(&self, word: Word) -> bool {
         let mut letters = self.lock();
         if letters.is_closed || letters.words.len() >= WORDS_MAX {
@@ -138,7 +139,7 @@ impl Inbox {
         letters.requests.pop_front().map(Mail::Request)
     }
 
-    /// The worker has ended: nothing is taken in any more, and whoever waits for an answer hears that there is none.
+    /// The worker has ended. Nothing is taken in any more, and whoever waits for an answer hears that there is none.
     pub(super) fn close(&self) {
         let left = mem::replace(&mut *self.lock(), Letters { is_closed: true, ..Letters::default() });
         drop(left);

@@ -115,7 +115,8 @@ impl Direction {
         let Some(taken) = self.taken.filter(|taken| taken.due <= since_start(now)) else { return };
         let received = self.allowed_bytes.saturating_sub(left.limit.map_or(0, |limit| limit.bytes as u64));
         let rest = Taken { bytes: taken.bytes.saturating_sub(received), ..taken };
-        // A session that stopped because its turn was over goes on with the rest in the next; any other has no use for it.
+        // A session that stopped because its turn was over goes on with the rest in the next. Any other has no use for
+        // it.
         self.taken = (left.work_bytes == 0 && rest.bytes > 0).then_some(rest);
         if self.taken.is_none() {
             bucket.give_back(rest.bytes);

@@ -1,4 +1,5 @@
-//! What others may ask of the workers while they run, and what they hear in return. Plain data, but for the way back.
+//! What others may ask of the workers while they run, and what they hear in return. It is plain data, but for the
+//! channel of the answer.
 
 use std::fmt;
 use std::net::{IpAddr, TcpListener as StdListener};
@@ -31,7 +32,7 @@ pub enum End {
     Stop,
 }
 
-/// Nothing was asked of this worker: too much waits for it, or it has ended.
+/// This worker was asked nothing, because too much waits for it or it has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy;
 
@@ -43,7 +44,7 @@ pub struct SessionId {
     pub token: Token,
 }
 
-/// A listening address that can be taken away again; each worker has a listener of its own for it.
+/// A listening address that can be taken away again. Each worker has a listener of its own for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId(pub usize);
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::outbound::dial::DialRules;
 use crate::session::{SessionRecord, SessionSettings, Target};
 
-/// What workers obey, and what may change while they run: never altered, only replaced as a whole. It holds no count of
-/// anything that is alive, so replacing it loses nothing.
+/// What workers obey, and what may change while they run. It is never altered, only replaced as a whole. It holds no
+/// count of anything that is alive, so replacing it loses nothing.
 #[derive(Clone)]
 pub struct Rules {
     pub session: SessionSettings,
@@ -26,13 +26,13 @@ pub struct Seed {
     pub warm_up: Vec<Target>,
     /// Move bytes that need no conversion through kernel pipes.
     pub splice: bool,
-    /// Memory for the buffers of all workers together, in bytes; sessions wait where it is used up.
+    /// Memory for the buffers of all workers together, in bytes. Sessions wait where it is used up.
     pub buffer_memory_max: usize,
     /// Sockets of sessions inside Mux connections, over all workers.
     pub mux_sockets_max: usize,
 }
 
-/// Hears about sessions; called on the worker's thread, so it must neither block nor take long.
+/// Hears about sessions. It is called on the worker's thread, so it must neither block nor take long.
 pub trait Observer: Send + Sync {
     fn on_closed(&self, record: SessionRecord);
 }

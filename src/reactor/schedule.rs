@@ -5,7 +5,7 @@
 //! being opened, [`Schedule::serve_bulk`] to those who move much. A turn does a bounded amount of work, so that whoever
 //! becomes ready in the middle of it waits for that much and no more.
 //!
-//! It owns the sessions and knows neither poll nor thread nor clock; it is generic over their sockets, so a simulation
+//! It owns the sessions, and knows neither poll nor thread nor clock. It is generic over their sockets, so a simulation
 //! drives the same code as a worker. What sessions wish for ([`Schedule::take_wish`]) and what has ended
 //! ([`Schedule::take_closed`]) are the driver's business. `B` is what the driver keeps for each session.
 //!
@@ -108,7 +108,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
     /// Takes a client in. `watch` is given the token and makes sure that events of the client's socket come with it.
     ///
     /// # Errors
-    /// That of `watch`; the client is dropped. `Ok(None)`: no token is left for it.
+    /// That of `watch`. The client is dropped. `Ok(None)`: no token is left for it.
     pub fn admit<E>(
         &mut self,
         mut client: S,
@@ -176,7 +176,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         self.call_with(token, LIGHT_SHARE_BYTES, lent, call);
     }
 
-    /// Ends a session now, whatever it is doing; false if it is gone already.
+    /// Ends a session now, whatever it is doing. False if it is gone already.
     pub fn cut(&mut self, token: Token, reason: CloseReason, lent: &mut Lent<'_>) -> bool {
         let is_alive = self.roster.contains(token);
         if is_alive {
@@ -185,7 +185,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         is_alive
     }
 
-    /// The next wish of a session that is still alive; the answer goes to it by [`Schedule::call`].
+    /// The next wish of a session that is still alive. The answer goes to it by [`Schedule::call`].
     pub fn take_wish(&mut self) -> Option<(Token, Wish)> {
         while let Some((token, wish)) = self.wishes.pop_front() {
             if self.roster.contains(token) {
@@ -195,7 +195,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         None
     }
 
-    /// The next session that has ended; to be taken until there is none after every other call.
+    /// The next session that has ended. The driver takes them until there is none, after every other call.
     pub fn take_closed(&mut self) -> Option<Closed<B>> {
         self.closed.pop_front()
     }
@@ -233,7 +233,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         self.roster.slots()
     }
 
-    /// Where a session waits; `None` when it is gone.
+    /// Where a session waits. `None` when it is gone.
     pub fn standing(&self, token: Token) -> Option<Standing> {
         self.roster.get(token).map(|slot| Standing { queued: slot.queued, starved: slot.starved })
     }
@@ -257,7 +257,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         let mut cx = lent.context(allowed, mem::take(&mut self.wish_list));
         let next = call(&mut slot.session, &mut cx);
         let left = cx.allowance;
-        // Whoever waits for memory with one direction may have to wait for its limit with the other.
+        // A session that waits for memory with one direction may have to wait for its limit with the other.
         slot.later = match next {
             Next::Later(at) => Some(at.into()),
             Next::Starved => left.more_at().map(Moment::from),

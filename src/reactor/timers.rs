@@ -22,7 +22,7 @@ pub(super) enum Timer {
 impl Timer {
     const ALL: [Self; 4] = [Self::Accept, Self::Drain, Self::SweepGlobalIds, Self::Shrink];
 
-    /// What comes out of the wheel for it; the leg is its place in [`Timer::ALL`].
+    /// What comes out of the wheel for it. The leg is its place in [`Timer::ALL`].
     fn token(self) -> Token {
         Token::new(Kind::Worker, 0, 0, self as usize)
     }
@@ -40,7 +40,7 @@ impl Timers {
         self.alarms[timer as usize].arm(at, timer.token(), wheel, now);
     }
 
-    /// The timer that goes off with this token of [`Kind::Worker`]; `None` when it was armed anew since, or never.
+    /// The timer that goes off with this token of [`Kind::Worker`]. `None` when it was armed anew since, or never.
     pub(super) fn fired(&mut self, token: Token, now: Instant) -> Option<Timer> {
         let timer = *Timer::ALL.get(token.leg())?;
         self.alarms[timer as usize].fired(now).then_some(timer)

@@ -1,6 +1,12 @@
-//! One worker: the loop, and what it is made of. The parts own what they need and know each other only by arguments:
-//! `base` what all need, `stock` what sessions borrow, `door` the listeners, `targets` the target-facing side, `listing`
-//! the answers that take more than a turn.
+//! One worker: the loop, and what it is made of. The parts own what they need, and know each other only by arguments.
+//!
+//! | part | owns |
+//! |---|---|
+//! | `base` | what all others need: clock, timers, rules, counters |
+//! | `stock` | what sessions borrow: memory, pipes, random numbers |
+//! | `door` | the listeners |
+//! | `targets` | the target-facing side |
+//! | `listing` | answers that take more than a turn |
 
 mod accepting;
 mod base;
@@ -49,10 +55,10 @@ const EVENTS_MAX: usize = 1024;
 /// How often those who wait for buffer memory look whether another worker gave some back.
 const STARVED_RETRY: Duration = Duration::from_millis(20);
 
-/// What the poll reports of a stream: besides both directions also urgent data, because splice stops in front of it.
+/// What the poll reports of a stream. Besides both directions this is urgent data, because splice stops in front of it.
 const STREAM_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 
-/// What wakes the poll for the inbox; listeners have tokens of the same kind with another leg.
+/// The leg of what wakes the poll for the inbox. Listeners have tokens of the same kind with another leg.
 const INBOX_LEG: usize = 0;
 
 /// What a worker is made from, besides its poll.
@@ -161,7 +167,7 @@ impl Worker {
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                // epoll_wait fails only on arguments that we never pass; without it this worker is no use.
+                // epoll_wait fails only on arguments that we never pass. Without it this worker is no use.
                 log::error!("worker {}: poll: {error}", self.base.number);
                 break;
             }
@@ -204,7 +210,7 @@ impl Worker {
         if self.schedule.starved() == 0 {
             return due;
         }
-        // Memory given back here was looked for already; what other workers give back wakes nobody.
+        // Memory given back here was looked for already. What other workers give back wakes nobody.
         Some(due.map_or(STARVED_RETRY, |due| due.min(STARVED_RETRY)))
     }
 
@@ -230,7 +236,7 @@ impl Worker {
                 Some(Timer::Accept) => self.door.resume(),
                 Some(Timer::Shrink) => self.stock.shrink(),
                 Some(Timer::SweepGlobalIds) => self.base.sweep_global_ids(),
-                // It has woken the worker, which looks at the deadline itself.
+                // The worker is awake now, and looks at the deadline itself.
                 Some(Timer::Drain) | None => {}
             },
             Kind::Session => self.schedule.on_timer(token, self.base.now),

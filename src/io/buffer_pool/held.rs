@@ -1,12 +1,12 @@
 //! Bytes that are kept in borrowed buffers: in one, or in several of the smallest size where that takes less memory.
 //!
-//! While memory is plentiful one buffer is the cheaper way. While it is tight, what is longer than the smallest buffer and
-//! far shorter than the next one is cut in pieces.
+//! While memory is plentiful, one buffer is the cheaper way. While it is tight, bytes that are too many for the
+//! smallest buffer and far too few for the next one are cut in pieces.
 
 use super::{BufferPool, Loan, PooledBuf, TIER_BYTES};
 use crate::io::buf::Buf;
 
-/// Longer ones are never cut: more pieces cost more than the memory they save.
+/// Longer queues are never cut, because more pieces cost more than the memory they save.
 const CUT_BYTES_MAX: usize = 32 << 10;
 
 /// A queue of bytes in borrowed memory, never empty until it is used up.
@@ -20,7 +20,7 @@ pub struct Held {
     more: Option<Box<Vec<PooledBuf>>>,
 }
 
-/// What keeping so many bytes takes.
+/// The memory that keeping so many bytes takes.
 pub(super) fn hold_bytes(bytes: usize, is_tight: bool) -> usize {
     if is_cut(bytes, is_tight) {
         return bytes.next_multiple_of(TIER_BYTES[0]);
@@ -81,7 +81,7 @@ impl Held {
         }
     }
 
-    /// Adds a copy of `bytes` where that needs no more memory; false, and nothing added, where it does.
+    /// Adds a copy of `bytes` where that needs no more memory. False, and nothing added, where it does.
     #[must_use]
     pub fn append(&mut self, bytes: &[u8]) -> bool {
         match self.more.as_mut().and_then(|more| more.last_mut()) {
@@ -90,7 +90,7 @@ impl Held {
         }
     }
 
-    /// Adds all of it to `buf`; false where it does not fit.
+    /// Adds all of it to `buf`. False where it does not fit.
     #[must_use]
     pub fn copy_to(&self, buf: &mut Buf) -> bool {
         buf.append(self.first.bytes())

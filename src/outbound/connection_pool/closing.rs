@@ -41,7 +41,8 @@ impl<S> ConnectionPool<S> {
         self.set_room(0, counters);
     }
 
-    /// Drops a spare, which closes its socket in order, and counts that. One that was not connected yet counts as a failure.
+    /// Drops a spare, which closes its socket in order, and counts that. One that was not connected yet counts as a
+    /// failure.
     pub(super) fn close(&mut self, token: Token, reason: &Counter, counters: &Counters) {
         let Some(spare) = self.spares.remove(token) else { return };
         if let Some(target) = self.targets.find(spare.address) {

@@ -1,11 +1,11 @@
 //! How many spare connections the demand for one target justifies: a pure estimate from the times of its dials.
 //!
-//! The rate is the decayed number of earlier dials over the decay time, so it has no bias from the dial that asks. While
-//! nobody dials, the silence itself bounds the rate: a target that is dialled at rate r is silent for 1.5 / r seconds only
-//! one time in four or five.
+//! The rate is the decayed number of earlier dials over the decay time, so it has no bias from the dial that asks.
+//! While nobody dials, the silence itself bounds the rate: a target that is dialled at rate r is silent for 1.5 / r
+//! seconds only one time in four or five.
 //!
-//! Dials close together, such as those of one page, count as one occasion. A target needs three occasions before it gets
-//! anything. So a target that is visited once gets nothing, however many connections that takes.
+//! Dials close together, such as those of one page, count as one occasion. A target needs three occasions before it
+//! gets anything. So a target that is visited once gets nothing, however many connections that takes.
 
 use std::time::{Duration, Instant};
 
@@ -54,9 +54,9 @@ impl Demand {
         self.weight * (-now.saturating_duration_since(last).as_secs_f64() / MEMORY_S).exp()
     }
 
-    /// Spares that should be ready. Without demand these are none. With demand they suffice for the dials that are expected
-    /// while a new one is connected, and for twice the deviation of these. `usable` is how long a spare may wait to be
-    /// handed out.
+    /// Spares that should be ready. Without demand these are none. With demand they suffice for the dials that are
+    /// expected while a new one is connected, and for twice the deviation of these. `usable` is how long a spare may
+    /// wait to be handed out.
     pub fn wanted(&self, now: Instant, connect_time: Duration, usable: Duration) -> usize {
         let is_steady = self.occasions[OCCASIONS - 1]
             .is_some_and(|oldest| now.saturating_duration_since(oldest) <= OCCASIONS_WINDOW);

@@ -11,8 +11,8 @@ pub struct PoolSettings {
     pub spares_per_target_max: usize,
     /// Spares in all.
     pub spares_max: usize,
-    /// A spare is closed at this age at the latest. A target that was named for warming up is kept warm for so long without
-    /// a dial.
+    /// A spare is closed at this age at the latest. A target that was named for warming up is kept warm for so long
+    /// without a dial.
     pub idle_max: Duration,
     /// A spare is closed at this age, too.
     pub lifetime_max: Duration,

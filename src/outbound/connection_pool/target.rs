@@ -11,8 +11,8 @@ use crate::io::token::Token;
 /// A spare is handed out while it is at most so old. Web servers close silent connections after 20 to 60 s, and a spare
 /// that dies at hand-over fails a request that would have worked.
 pub const HAND_OUT_AGE_MAX: Duration = Duration::from_secs(15);
-/// After so many spares in a row that the target ended, it gets none for [`REST`]. What it did is remembered as long, so a
-/// server that was restarted is not held to it for ever.
+/// After so many spares in a row that the target ended, it gets none for [`REST`]. What it did is remembered as long,
+/// so a server that was restarted is not held to it for ever.
 const DEATHS_MAX: u32 = 2;
 const REST: Duration = Duration::from_mins(5);
 /// A target that spoke first gets no spare for so long.
@@ -152,9 +152,9 @@ impl Target {
         }
     }
 
-    /// The expected time to connect, made longer by the load that there is already. So an address that is twice as far gets
-    /// half the dials. Where there is a spare, the load that keeps it does not count. So demand goes there first, and as
-    /// much of it as would keep another spare goes elsewhere.
+    /// The expected time to connect, made longer by the load that there is already. So an address that is twice as far
+    /// gets half the dials. Where there is a spare, the load that keeps it does not count. So demand goes there first,
+    /// and as much of it as would keep another spare goes elsewhere.
     pub(super) fn cost(&self, now: Instant) -> f64 {
         let free = if self.idle.is_empty() { 0.0 } else { 1.0 + LOAD_OF_A_SPARE };
         let load = (1.0 + self.demand.load(now) - free).max(0.0);

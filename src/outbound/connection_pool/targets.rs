@@ -1,7 +1,7 @@
 //! The addresses that a worker knows, what they have in common, and the order of those of one name.
 //!
-//! The number of addresses is bounded. To make room, the table forgets one that nobody asked for since it last went round.
-//! In time it forgets all that nobody asks for any more.
+//! The number of addresses is bounded. To make room, the table forgets one that nobody asked for since it last went
+//! round. In time it forgets all that nobody asks for any more.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
@@ -69,8 +69,8 @@ impl Targets {
         self.known.get(&address).map_or(Standing::Sound, |target| target.standing(now))
     }
 
-    /// Puts the addresses of a name, all of one family, into the order in which they should be tried. The least cost comes
-    /// first, then those that are doubtful while another has a spare, last those that failed of late.
+    /// Puts the addresses of a name, all of one family, into the order in which they should be tried. The least cost
+    /// comes first, then those that are doubtful while another has a spare, last those that failed of late.
     pub fn order(&self, addresses: &mut [IpAddr], port: u16, now: Instant) {
         let find = |ip: &IpAddr| self.known.get(&SocketAddr::new(*ip, port));
         let standing = |ip: &IpAddr| find(ip).map_or(Standing::Sound, |target| target.standing(now));

@@ -262,7 +262,8 @@ fn an_address_on_which_many_ports_are_dialled_gets_no_spare() {
         }
         world.pass(Duration::from_secs(1));
     }
-    // The first few ports cannot be told from an ordinary server's on the first round; nothing is dialled thrice by then.
+    // The first few ports cannot be told from an ordinary server's on the first round; nothing is dialled thrice by
+    // then.
     assert_eq!(world.network.opened, 0);
 }
 

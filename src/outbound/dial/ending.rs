@@ -11,8 +11,8 @@ use crate::io::token::Token;
 use crate::outbound::context::DialContext;
 
 impl Dialer {
-    /// Gives up a dial. Its attempts are closed, and its look-ups go on for the cache. A dial that has finished but was not
-    /// taken yet is dropped with its socket.
+    /// Gives up a dial. Its attempts are closed, and its look-ups go on for the cache. A dial that has finished but was
+    /// not taken yet is dropped with its socket.
     pub fn cancel(&mut self, id: DialId, cx: &mut DialContext<'_>) {
         if let Some(dial) = self.remove(id.0) {
             if dial.purpose == Purpose::Connect {
@@ -79,8 +79,8 @@ impl Dialer {
         self.resolved.push(dial, Resolved { owner, dial, target, result });
     }
 
-    /// Takes note of addresses that had their time and let another overtake them. They are not to cost the next dial that
-    /// time again.
+    /// Takes note of addresses that had their time and let another overtake them. They are not to cost the next dial
+    /// that time again.
     fn note_overtaken(&mut self, dial: &Dial, now: Instant) {
         let had_its_time = |started| now.saturating_duration_since(started) >= race::ATTEMPT_DELAY;
         for attempt in dial.attempts.iter().filter(|attempt| had_its_time(attempt.started)) {
@@ -88,8 +88,8 @@ impl Dialer {
         }
     }
 
-    /// Takes note that connecting to `address` failed. The pool remembers it of the address, the families of a network that
-    /// is silent as a whole.
+    /// Takes note that connecting to `address` failed. The pool remembers it of the address, the families of a network
+    /// that is silent as a whole.
     pub(super) fn on_failed(&mut self, address: SocketAddr, error: DialError, now: Instant) {
         // A shortage of ours says nothing about the target.
         if error == DialError::NoPorts {

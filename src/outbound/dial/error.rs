@@ -39,8 +39,8 @@ pub enum DialError {
 }
 
 impl DialError {
-    /// How much it tells about why the dial failed. The order, from the most telling one: a shortage of ours, what a target
-    /// did, what the policy said, a look-up that failed, a name that has no address.
+    /// How much it tells about why the dial failed. The order, from the most telling one: a shortage of ours, what a
+    /// target did, what the policy said, a look-up that failed, a name that has no address.
     pub(super) fn weight(self) -> u8 {
         match self {
             Self::NoSuchName | Self::NoAddress => 0,

@@ -10,8 +10,8 @@ use super::rules::Prefer;
 use crate::outbound::resolve::Family;
 use crate::outbound::routes::Way;
 
-/// After so many attempts in a row that nobody answered, a family goes last for [`REST`]. One or two say more about their
-/// targets.
+/// After so many attempts in a row that nobody answered, a family goes last for [`REST`]. One or two say more about
+/// their targets.
 const FAILURES_MAX: u32 = 3;
 const REST: Duration = Duration::from_mins(1);
 

@@ -2,9 +2,9 @@
 //!
 //! A race has no sockets and no clock. The dialer reports what happened and asks what to do.
 //!
-//! Addresses of the preferred family and of the other one take turns. The next attempt starts [`ATTEMPT_DELAY`] after the
-//! one before, or at once when that failed. What the dialer knows of the two best addresses may let the other family
-//! begin.
+//! Addresses of the preferred family and of the other one take turns. The next attempt starts [`ATTEMPT_DELAY`] after
+//! the one before, or at once when that failed. What the dialer knows of the two best addresses may let the other
+//! family begin.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -114,8 +114,8 @@ impl Race {
         self.next_attempt_at = Some(now);
     }
 
-    /// The open attempt to `ip` was closed without an outcome, because its socket was wanted elsewhere. No other attempt
-    /// starts for that now. The address is tried again behind the others.
+    /// The open attempt to `ip` was closed without an outcome, because its socket was wanted elsewhere. No other
+    /// attempt starts for that now. The address is tried again behind the others.
     pub fn on_attempt_given_up(&mut self, ip: IpAddr) {
         self.open = self.open.saturating_sub(1);
         self.started = self.started.saturating_sub(1);

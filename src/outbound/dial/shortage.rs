@@ -41,8 +41,8 @@ impl Dialer {
         !self.short.is_empty()
     }
 
-    /// Tries again what had no descriptor, or ends it. When one of them has none again, the room is used up. Those behind
-    /// it wait without trying.
+    /// Tries again what had no descriptor, or ends it. When one of them has none again, the room is used up. Those
+    /// behind it wait without trying.
     pub fn on_room(&mut self, room: Room, cx: &mut DialContext<'_>) {
         let mut waiting = mem::take(&mut self.short).into_iter();
         for (token, wanting) in waiting.by_ref() {

@@ -22,8 +22,8 @@ pub(super) fn connect(address: SocketAddr, bind: Option<IpAddr>, options: Socket
     let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     options.apply(&socket);
     if let Some(source) = bind {
-        // The port is chosen here and not at connect, so all connections together have one range of ports. Neither of our
-        // system call crates offers IP_BIND_ADDRESS_NO_PORT, which would defer the choice.
+        // The port is chosen here and not at connect, so all connections together have one range of ports. Neither of
+        // our system call crates offers IP_BIND_ADDRESS_NO_PORT, which would defer the choice.
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     match socket.connect(&address.into()) {

@@ -46,8 +46,8 @@ impl Dialer {
         self.pool.len()
     }
 
-    /// Decides which family a dial to a name begins with. It is the preferred one, unless its best address failed of late
-    /// or has no route. If the operator prefers none, it is also the other one where only that has a spare.
+    /// Decides which family a dial to a name begins with. It is the preferred one, unless its best address failed of
+    /// late or has no route. If the operator prefers none, it is also the other one where only that has a spare.
     pub(super) fn choose_family(&mut self, token: Token, now: Instant) {
         let prefer = self.rules.prefer;
         let Some(dial) = self.dials.get_mut(token) else { return };

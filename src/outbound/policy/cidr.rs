@@ -23,8 +23,8 @@ pub enum ParseCidrError {
 }
 
 impl Cidr {
-    /// The range of addresses that share the first `prefix_bits` bits with `base`. Bits beyond are cleared. `None` if the
-    /// family has fewer bits.
+    /// The range of addresses that share the first `prefix_bits` bits with `base`. Bits beyond are cleared. `None` if
+    /// the family has fewer bits.
     pub fn new(base: IpAddr, prefix_bits: u8) -> Option<Self> {
         let (base, prefix_bits) = match (base.to_canonical(), base) {
             (IpAddr::V4(mapped), IpAddr::V6(_)) if (96..=128).contains(&prefix_bits) => {

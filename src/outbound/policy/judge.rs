@@ -1,5 +1,5 @@
-//! The policy as one worker applies it. Dials and datagram sockets outlive a change of rules, and are judged by those of
-//! now.
+//! The policy as one worker applies it. Dials and datagram sockets outlive a change of rules, and are judged by those
+//! of now.
 //!
 //! All who ask share one judge. Nobody keeps an answer beyond the [`Judge::edition`] under which it was given.
 

@@ -1,8 +1,8 @@
 //! The private and reserved address ranges, in every spelling that reaches them.
 //!
 //! The list is that of the IANA special-purpose registries (RFC 6890 and its updates) where they say "not globally
-//! reachable". It holds every range that Xray refuses by default. An IPv6 address that carries an IPv4 address through a
-//! translator or relay is judged by the address it carries.
+//! reachable". It holds every range that Xray refuses by default. An IPv6 address that carries an IPv4 address through
+//! a translator or relay is judged by the address it carries.
 //!
 //! Clouds answer their machines at addresses of their own. Nearly all of these are in the ranges already: metadata at
 //! 169.254.0.0/16, fe80::/10 and fc00::/7, Alibaba's at 100.64.0.0/10. Those that look public are listed by themselves.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::{Answer, Question};
 
-/// Positive answers live at least this long. Sessions of one page load come in bursts, and a time of zero would mean one
-/// question for each of them.
+/// Positive answers live at least this long. Sessions of one page load come in bursts, and a time of zero would mean
+/// one question for each of them.
 pub const TTL_MIN: Duration = Duration::from_secs(10);
 /// Positive answers live at most this long, so that a moved service is found again without a restart.
 pub const TTL_MAX: Duration = Duration::from_hours(1);

@@ -48,8 +48,8 @@ impl Hosts {
         hosts
     }
 
-    /// The answer for a name in normal form. A name listed with one family only has no address of the other, because asking
-    /// a server would undo what the administrator wrote.
+    /// The answer for a name in normal form. A name listed with one family only has no address of the other, because
+    /// asking a server would undo what the administrator wrote.
     pub fn find(&self, name: &str, family: Family) -> Option<Answer> {
         let addresses = self.names.get(name)?;
         let list = match family {

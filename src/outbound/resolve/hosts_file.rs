@@ -1,7 +1,7 @@
 //! The hosts file of the process: read once for all workers, and again when it has changed.
 //!
-//! The worker that finds a change reads the file. The others go on with what was known. No lock is held while the file is
-//! read.
+//! The worker that finds a change reads the file. The others go on with what was known. No lock is held while the file
+//! is read.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -262,8 +262,8 @@ impl Lookups {
         Some(id)
     }
 
-    /// Makes room for a look-up: the one that has waited longest ends. A server that answers does so within a fraction of
-    /// the time that a silent one is waited for. So this strikes those who ask for names that nobody answers.
+    /// Makes room for a look-up: the one that has waited longest ends. A server that answers does so within a fraction
+    /// of the time that a silent one is waited for. So this strikes those who ask for names that nobody answers.
     fn give_up_oldest(&mut self, now: Instant, counters: &Counters) {
         let oldest = self.under_way.iter().min_by_key(|(_, lookup)| lookup.started);
         if let Some(id) = oldest.map(|(id, _)| id) {

@@ -1,9 +1,9 @@
 //! DNS messages as far as a stub resolver needs them (RFC 1035 section 4). It writes one kind of query, and reads the
 //! addresses out of one kind of answer.
 //!
-//! Answers come from strangers, so this is written by hand instead of with a general parser. Nothing here allocates more
-//! than [`ADDRESSES_MAX`] addresses. Work is bounded by the message length times [`CNAME_HOPS_MAX`]. A record of a type
-//! that was not asked for is stepped over whatever is in it, so it cannot spoil the answer.
+//! Answers come from strangers, so this is written by hand instead of with a general parser. Nothing here allocates
+//! more than [`ADDRESSES_MAX`] addresses. Work is bounded by the message length times [`CNAME_HOPS_MAX`]. A record of a
+//! type that was not asked for is stepped over whatever is in it, so it cannot spoil the answer.
 //!
 //! It has no sockets, no clock and no state.
 
@@ -40,8 +40,8 @@ const TYPE_SOA: u16 = 6;
 const TYPE_AAAA: u16 = 28;
 const CLASS_IN: u16 = 1;
 
-/// The record that says EDNS (RFC 6891 section 6.1.2): the root's name, type 41, room for datagrams of 1,232 bytes, which
-/// pass every path without fragments, version 0, no flags, no options.
+/// The record that says EDNS (RFC 6891 section 6.1.2): the root's name, type 41, room for datagrams of 1,232 bytes,
+/// which pass every path without fragments, version 0, no flags, no options.
 const EDNS: [u8; 11] = [0, 0, 41, 0x04, 0xd0, 0, 0, 0, 0, 0, 0];
 
 /// How a query is put: its id, the spelling that the answer must repeat, and whether it says EDNS.
@@ -56,7 +56,8 @@ pub struct Form {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     pub content: Content,
-    /// The server had more to say than fits a datagram, or the datagram was cut on its way. `content` is what was there.
+    /// The server had more to say than fits a datagram, or the datagram was cut on its way. `content` is what was
+    /// there.
     pub is_truncated: bool,
     /// It ends before what its header promises.
     pub is_cut: bool,
@@ -73,8 +74,8 @@ pub enum Content {
     NoAddress { ttl_s: Option<u32> },
     /// The name does not exist. The zone's time for negative answers, if given.
     NoSuchName { ttl_s: Option<u32> },
-    /// Another server should be asked: this one could not or would not answer, does not know and does not ask others, or its
-    /// answer makes no sense.
+    /// Another server should be asked: this one could not or would not answer, does not know and does not ask others,
+    /// or its answer makes no sense.
     ServerFailure,
 }
 
@@ -239,8 +240,8 @@ impl Records<'_> {
     }
 
     /// What an answer without an address means. With an SOA record it is the zone's word. Without one it counts if the
-    /// server asks others or owns the name. Any other server knows nothing. One that names servers sends us on (RFC 2308
-    /// section 2.2).
+    /// server asks others or owns the name. Any other server knows nothing. One that names servers sends us on (RFC
+    /// 2308 section 2.2).
     fn negative(&mut self, is_aliased: bool) -> Content {
         let Authority { ttl_s, names_servers } = self.authority().unwrap_or_default();
         let has_flag = |flag| self.header.flags & flag != 0;

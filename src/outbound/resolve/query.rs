@@ -1,15 +1,16 @@
 //! One question on its way through the list of name servers: whom to ask when, and when to give up.
 //!
-//! It has no sockets and no clock. The owner calls [`Query::poll`] until it says to wait, opens the sockets that it asks
-//! for, and reports what arrives. At most [`OPEN_TRIES_MAX`] tries are open at once. So an answer that comes after the next
-//! server was asked is still welcome.
+//! It has no sockets and no clock. The owner calls [`Query::poll`] until it says to wait, opens the sockets that it
+//! asks for, and reports what arrives. At most [`OPEN_TRIES_MAX`] tries are open at once. So an answer that comes after
+//! the next server was asked is still welcome.
 //!
 //! - A silent server costs at most [`STEP_MAX`] before the next one is asked. One that fails or refuses costs nothing.
-//! - Where an answer was cut, its server is asked again over TCP. That try keeps its place until it ends: the server did
-//!   answer, and is not asked anything else meanwhile. Addresses that the cut answer held are used unless TCP answers soon.
-//! - Over UDP the name is spelled at random, and the answer must repeat the spelling (known as 0x20). So whoever forges an
-//!   answer must guess some more bits. A server that does not repeat the spelling, or does not understand EDNS, is asked
-//!   again as it can answer.
+//! - Where an answer was cut, its server is asked again over TCP. That try keeps its place until it ends: the server
+//!   did answer, and is not asked anything else meanwhile. Addresses that the cut answer held are used unless TCP
+//!   answers soon.
+//! - Over UDP the name is spelled at random, and the answer must repeat the spelling (known as 0x20). So whoever forges
+//!   an answer must guess some more bits. A server that does not repeat the spelling, or does not understand EDNS, is
+//!   asked again as it can answer.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -364,7 +365,8 @@ impl Query {
         }
     }
 
-    /// Takes note that the latest server is silent, if its try is still open: the next one is asked because time passed.
+    /// Takes note that the latest server is silent, if its try is still open: the next one is asked because time
+    /// passed.
     fn note_silence(&mut self) {
         let latest = self.next_number.wrapping_sub(1);
         if let Some(server) = find_try(&mut self.open, latest).map(|open| open.server) {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 /// How long a quirk is believed.
 pub const MEMORY: Duration = Duration::from_mins(10);
-/// After so many questions in a row that a server answered only without EDNS, it is taken for one that cannot take it. A
-/// single one may as well have been lost.
+/// After so many questions in a row that a server answered only without EDNS, it is taken for one that cannot take it.
+/// A single one may as well have been lost.
 const UNANSWERED_MAX: u32 = 2;
 
 /// Something that an answer teaches about its server.

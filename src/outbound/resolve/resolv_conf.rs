@@ -1,8 +1,8 @@
 //! `/etc/resolv.conf` as far as we follow it: `nameserver` lines, `options attempts:` and `options use-vc`.
 //!
-//! `search`, `domain` and `ndots` are not applied. The names come from clients elsewhere, for whom this machine's search
-//! list means nothing. `options timeout:` is not needed. We wait a second at most before asking the next server, which is
-//! the smallest value it can have.
+//! `search`, `domain` and `ndots` are not applied. The names come from clients elsewhere, for whom this machine's
+//! search list means nothing. `options timeout:` is not needed. We wait a second at most before asking the next server,
+//! which is the smallest value it can have.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -65,7 +65,8 @@ impl ResolvConf {
     }
 }
 
-/// The server that a word names: an address, followed by `%` and the name or number of an interface for link-local IPv6.
+/// The server that a word names: an address, followed by `%` and the name or number of an interface for link-local
+/// IPv6.
 fn server(word: &str) -> Option<SocketAddr> {
     let (address, scope) = match word.split_once('%') {
         Some((address, scope)) => (address, Some(scope)),

@@ -11,8 +11,8 @@ use super::query::{Ask, Transport};
 use crate::io::sockopt::is_shortage;
 use crate::io::token::Token;
 
-/// The most bytes taken of a datagram. We ask for at most 1,232, and some servers send more than they were asked for. The
-/// kernel cuts longer datagrams, and they are asked for again over TCP.
+/// The most bytes taken of a datagram. We ask for at most 1,232, and some servers send more than they were asked for.
+/// The kernel cuts longer datagrams, and they are asked for again over TCP.
 const DATAGRAM_BYTES_MAX: usize = 4096;
 /// Longer answers over TCP are not waited for, because 16 addresses of an answer are kept.
 const TCP_MESSAGE_BYTES_MAX: usize = 16 * 1024;

@@ -35,8 +35,8 @@ impl WatchedFile {
         Self { path, bytes_max, seen: None }
     }
 
-    /// The whole text, if it was not read yet or has changed. A file that is gone keeps what it said last, because it is
-    /// being replaced, or its volume is missing for a while.
+    /// The whole text, if it was not read yet or has changed. A file that is gone keeps what it said last, because it
+    /// is being replaced, or its volume is missing for a while.
     ///
     /// # Errors
     /// It has become too long. This is said once for each change.

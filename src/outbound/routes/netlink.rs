@@ -1,8 +1,8 @@
 //! The kernel's own answer to "which way". It comes by a routing socket (rtnetlink) that stays open, so asking needs no
 //! descriptor.
 //!
-//! One question asks for the route to one address. The kernel puts the answer into the socket before the question's system
-//! call returns, so nothing here waits. The same socket hears when addresses of this machine come or go.
+//! One question asks for the route to one address. The kernel puts the answer into the socket before the question's
+//! system call returns, so nothing here waits. The same socket hears when addresses of this machine come or go.
 
 use std::io;
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
-//! The kernel's answer to "which way" where it lets nobody have a routing socket. Sockets are bound and connected instead.
-//! That sends nothing, but takes a descriptor.
+//! The kernel's answer to "which way" where it lets nobody have a routing socket. Sockets are bound and connected
+//! instead. That sends nothing, but takes a descriptor.
 
 use std::fs;
 use std::io;

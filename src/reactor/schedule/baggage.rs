@@ -8,10 +8,11 @@ use crate::session::allowance::Allowance;
 
 /// Kept beside a session. It may know of limits beyond the share of a turn.
 pub trait Baggage {
-    /// A call of the session is about to come: sets what the limits of its user let it receive in each direction. `user`
-    /// is `None` before a request was accepted.
+    /// A call of the session is about to come: sets what the limits of its user let it receive in each direction.
+    /// `user` is `None` before a request was accepted.
     fn limit(&mut self, _allowance: &mut Allowance, _user: Option<&Arc<User>>, _now: Instant) {}
 
-    /// What that call has left of it. `undelivered_bytes` says how many bytes the session has received and not delivered.
+    /// What that call has left of it. `undelivered_bytes` says how many bytes the session has received and not
+    /// delivered.
     fn settle(&mut self, _left: &Allowance, _undelivered_bytes: impl FnOnce() -> u64, _now: Instant) {}
 }

@@ -1,8 +1,8 @@
 //! The order and the measure of a turn.
 //!
-//! Whoever moves little goes before whoever moves much, because the former's work is short and somebody waits for it.
-//! Nobody goes first for ever: every queue is served in the order of arrival, a session that does much in a turn is one of
-//! those who move much in the next, and these get their part of every turn.
+//! A session that moves little goes before one that moves much, because its work is short and somebody waits for it.
+//! Nobody goes first for ever. Every queue is served in the order of arrival. A session that does much in a turn is one
+//! of those that move much in the next, and these get their part of every turn.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::io::token::Token;
 use crate::session::Session;
 use crate::session::allowance::TURN_BYTES_MAX;
 
-/// Work of a turn, in bytes, for those who move much, while others have something to say now and then: the time for which
-/// these wait.
+/// Work of a turn, in bytes, for those who move much, while others have something to say now and then. It is the time
+/// for which these others wait.
 pub const TURN_WORK_BYTES: usize = 256 << 10;
 
-/// The same while nobody else has said anything for a while. Every turn asks the kernel what has happened, so that long ones
-/// cost less per byte; whoever breaks the silence waits for one of these, and then for short ones.
+/// The same while nobody else has said anything for a while. Every turn asks the kernel what has happened, so long
+/// turns cost less per byte. Whoever breaks the silence waits for one of these, and then for short ones.
 pub const QUIET_TURN_WORK_BYTES: usize = 2 << 20;
 
 /// Without a word of others for so long, turns are long.
@@ -29,7 +29,7 @@ const QUIET_AFTER: Duration = Duration::from_millis(20);
 /// Work in one direction of any other session: what comes with a request, or the beginning of much.
 pub const LIGHT_SHARE_BYTES: usize = 64 << 10;
 
-/// Sessions that are opened in a turn: a handshake takes as long as a hundred kilobytes.
+/// Sessions that are opened in a turn. A handshake takes as long as a hundred kilobytes.
 const OPENINGS_PER_TURN: usize = 16;
 
 /// Sessions whose deadline has come that are looked at in a turn.
@@ -42,8 +42,8 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         !self.ready.is_empty() || !self.due.is_empty() || is_fed
     }
 
-    /// A turn for those who wait for memory and find some, who move little, who are being opened, and whose deadline has
-    /// come. Each of them goes on once.
+    /// A turn for those who wait for memory and find some, who move little, who are being opened, and whose deadline
+    /// has come. Each of them goes on once.
     pub fn serve_urgent(&mut self, lent: &mut Lent<'_>) {
         self.serve_starved(lent);
         if !self.ready.light.is_empty() || !self.ready.openings.is_empty() {
@@ -67,7 +67,8 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         }
     }
 
-    /// A turn for those who move much, one after the other, until the turn's work is done; the others go on in the next.
+    /// A turn for those who move much, one after the other, until the turn's work is done. The others go on in the
+    /// next.
     pub fn serve_bulk(&mut self, lent: &mut Lent<'_>) {
         let is_quiet = self.spoken_at.is_none_or(|at| at + QUIET_AFTER <= lent.now);
         let (turn_bytes, share_bytes) =

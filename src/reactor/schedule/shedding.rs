@@ -1,7 +1,7 @@
 //! Clients that are not admitted: how many there are, who has been one for the longest time, and who of them must go.
 //!
-//! A client that means it is through its opening in no time, so the oldest is the one who is missed least. They are shed
-//! for memory, for room, and when they are more than their part.
+//! A client that means it is through its opening in no time, so the oldest is the one that is missed least. Clients are
+//! shed for memory, for room, and when they are more than their part.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         self.openings.waiting
     }
 
-    /// Cuts the client that has been waiting to be admitted for the longest time; false if there is none, or it came
+    /// Cuts the client that has been waiting to be admitted for the longest time. False if there is none, or if it came
     /// within the [`OPENING_GRACE`].
     pub fn shed_oldest_opening(&mut self, lent: &mut Lent<'_>) -> bool {
         self.tidy_openings();
@@ -56,8 +56,8 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         }
     }
 
-    /// When clients that are not admitted hold more than their share of the memory, the oldest holders are cut until half
-    /// of it is free.
+    /// When clients that are not admitted hold more than their share of the memory, the oldest holders are cut until
+    /// half of it is free.
     pub(super) fn shed_for_memory(&mut self, lent: &mut Lent<'_>) {
         self.tidy_openings();
         let (held_bytes, share_bytes) = lent.pool.opening_bytes();

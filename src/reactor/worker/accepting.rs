@@ -1,7 +1,8 @@
 //! New clients: accepting while there is room, making some, and pausing when there is none.
 //!
-//! At the session limit and when descriptors are out, those who are not admitted yet give way, the oldest first: whoever
-//! means it is through in no time, and a stranger cannot keep the place of a user. Nobody is cut who has only just come.
+//! At the session limit and when descriptors are out, clients that are not admitted yet give way, the oldest first. A
+//! client that means it is through its opening in no time, so a stranger cannot keep the place of a user. Nobody is cut
+//! who has only just come.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,8 +17,8 @@ use crate::reactor::timers::Timer;
 
 /// Connections accepted per listener and turn.
 const ACCEPTS_PER_TURN: usize = 64;
-/// How long accepting pauses when descriptors or sessions have run out or every attempt fails; the end of a session ends
-/// it early.
+/// How long accepting pauses when descriptors or sessions have run out or every attempt fails. The end of a session
+/// ends the pause early.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The part of the sessions that clients which are not admitted may be, and so many that they may be in any case.
 const OPENINGS_SHARE: usize = 4;
@@ -56,7 +57,7 @@ impl Worker {
         }
     }
 
-    /// One more session may begin, if need be in the place of somebody who is not admitted; pauses if not.
+    /// Whether one more session may begin, if need be in the place of a client that is not admitted. Pauses if not.
     fn has_place(&mut self) -> bool {
         let sessions_max = self.base.rules.sessions_max;
         let openings_max = (sessions_max / OPENINGS_SHARE / self.base.shared.workers).max(OPENINGS_MIN);
@@ -73,15 +74,16 @@ impl Worker {
         true
     }
 
-    /// Cuts the client that has waited to be admitted for the longest time; false if there is none that has had its time.
+    /// Cuts the client that has waited to be admitted for the longest time. False if there is none that has had its
+    /// time.
     fn shed_opening(&mut self) -> bool {
         let is_shed = self.schedule.shed_oldest_opening(&mut self.stock.lend(&mut self.base));
         self.bury();
         is_shed
     }
 
-    /// Frees descriptors: what the target-facing side can do without, then clients that are not admitted. False if nothing
-    /// was left to give way.
+    /// Frees descriptors: those that the target-facing side can do without, then those of clients that are not
+    /// admitted. False if nothing was left to give way.
     pub(super) fn make_room(&mut self) -> bool {
         self.targets.make_room(&self.base) || self.shed_opening()
     }
@@ -92,8 +94,8 @@ impl Worker {
         self.retry_later(why);
     }
 
-    /// Usually a connection that was lost says nothing about the next. A listener from which nothing else comes is left
-    /// alone for a while, or it would keep every turn busy; the others go on.
+    /// Leaves a listener alone for a while. Usually a connection that was lost says nothing about the next. But a
+    /// listener from which nothing else comes would keep every turn busy. The others go on.
     fn set_aside(&mut self, token: Token, error: &io::Error) {
         self.door.set_aside(token);
         self.retry_later(&format!("every accept fails: {error}"));

@@ -1,7 +1,7 @@
 //! A worker's listeners: which of them has clients waiting, and which is to go.
 //!
-//! A listener that is taken away is closed once its queue was found empty, so that nobody whom the kernel has accepted
-//! already is reset. Each keeps its token while it lives, whatever becomes of the others.
+//! A listener that is taken away is closed once its queue was found empty. So nobody is reset whom the kernel has
+//! accepted already. A listener keeps its token while it lives, whatever becomes of the others.
 
 use std::io;
 use std::net::TcpListener as StdListener;
@@ -33,7 +33,7 @@ struct Listener {
 }
 
 impl Door {
-    /// The listeners of the start; their ids are their places.
+    /// The listeners of the start. Their ids are their places.
     pub(super) fn new(listeners: Vec<StdListener>, registry: &Registry) -> io::Result<Self> {
         let mut door = Self { listeners: Roster::new(Kind::Worker), paused: false };
         for (place, socket) in listeners.into_iter().enumerate() {
@@ -106,7 +106,7 @@ impl Door {
         self.paused = false;
     }
 
-    /// The pause is over. Listeners that were set aside report no event again, so all of them are looked at.
+    /// The pause is over. A listener that was set aside reports no event again, so all of them are looked at.
     pub(super) fn resume(&mut self) {
         self.paused = false;
         for token in self.listeners.tokens() {
@@ -131,7 +131,7 @@ impl Door {
         self.listeners.iter().filter(|(_, listener)| listener.ready).map(|(token, _)| token).collect()
     }
 
-    /// Accepts one client; a listener that has none is not ready any more.
+    /// Accepts one client. A listener that has none is not ready any more.
     pub(super) fn accept(&mut self, token: Token) -> Accepted {
         let Some(listener) = self.listeners.get_mut(token) else { return Accepted::Blocked };
         let accepted = accept::accept(&listener.socket);

@@ -27,7 +27,7 @@ impl Listing {
         Self { query, reply, next: 0, page: ListPage { worker, sessions: Vec::new(), matching: 0 } }
     }
 
-    /// Reads some more slots; true when the list is complete and was answered.
+    /// Reads some more slots. True when the list is complete and was answered.
     pub(super) fn read_on<S, D, B>(&mut self, schedule: &Schedule<S, D, B>, now: Instant) -> bool
     where
         S: Socket,

@@ -75,7 +75,8 @@ impl Targets {
         self.dialer.close_pool(counters);
     }
 
-    /// Frees descriptors: spares go first, then attempts that have had their time. False if nothing was left to give way.
+    /// Frees descriptors. Spares go first, then attempts that have had their time. False if nothing was left to give
+    /// way.
     pub(super) fn make_room(&mut self, base: &Base) -> bool {
         if self.dialer.give_up_spares(&base.counters) {
             return true;
@@ -84,8 +85,8 @@ impl Targets {
         self.dialer.give_up_slow_attempts()
     }
 
-    /// There was no spare to close here: the others close some of theirs for the next who need a descriptor. They are not
-    /// asked again before they had the time to.
+    /// Asks the other workers to close some of their spares, because there is none to close here. That helps the next
+    /// who need a descriptor. The others are not asked again before they had the time to do it.
     fn ask_others_for_room(&mut self, base: &Base) {
         let is_due = self.shortage_shared_at.is_none_or(|at| base.now >= at + SHORTAGE_SHARE_INTERVAL);
         if base.rules.dial.pool.is_none() || !is_due {
@@ -93,7 +94,7 @@ impl Targets {
         }
         self.shortage_shared_at = Some(base.now);
         for worker in base.others() {
-            // One who has no room for this has more urgent things to do.
+            // A worker that has no room for this has more urgent things to do.
             base.tell(worker, Word::GiveUpSpares);
         }
     }

@@ -65,7 +65,7 @@ impl Worker {
         if previous.worker == self.base.number {
             self.lose_udp(previous.token, id);
         } else {
-            // Not told, it keeps a session for nothing until that is idle for too long.
+            // If it is not told, it keeps a session for nothing until that is idle for too long.
             self.base.tell(previous.worker, Word::LoseUdp(previous.token, id));
         }
     }

@@ -1,4 +1,5 @@
-//! What sessions wish for: dials, look-ups and UDP sockets, telling them what came of it, and what their end leaves to do.
+//! What sessions wish for: dials, look-ups and UDP sockets. Sessions are told what came of it. And what their end
+//! leaves to do is done.
 
 use std::io;
 use std::mem;
@@ -12,7 +13,8 @@ use crate::session::close::CloseReason;
 use crate::session::{Dest, DialFailure, Host, Leg, Target, Wish};
 
 impl Worker {
-    /// Does what sessions wish for and tells them what came of it, until nothing is left; an answer may bring new wishes.
+    /// Does what sessions wish for and tells them what came of it, until nothing is left. An answer may bring new
+    /// wishes.
     pub(super) fn serve_wishes(&mut self) {
         loop {
             self.bury();
@@ -49,7 +51,7 @@ impl Worker {
                 ));
             }
             self.base.rules.observer.on_closed(closed.record);
-            // A descriptor is free again: no need to wait out the pause.
+            // A descriptor is free again, so there is no need to wait out the pause.
             self.door.end_pause();
         }
     }
@@ -164,7 +166,7 @@ impl Worker {
         }
     }
 
-    /// A dial has ended; false when its session has, too.
+    /// A dial has ended. False when its session has, too.
     fn forget_dial(&mut self, owner: Token, dial: DialId) -> bool {
         let Some(errands) = self.schedule.baggage(owner) else { return false };
         errands.dials.retain(|(_, under_way)| *under_way != dial);
@@ -174,7 +176,7 @@ impl Worker {
         true
     }
 
-    /// A session has a connection to its target; one that carries many (Mux) counts once.
+    /// A session has a connection to its target. A session with many (Mux) counts once.
     fn note_target(&mut self, owner: Token) {
         let first = self.schedule.baggage(owner).is_some_and(|errands| !mem::replace(&mut errands.has_target, true));
         self.base.counters.targets_connected.add(u64::from(first));
