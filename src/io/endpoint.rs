@@ -16,7 +16,7 @@ pub struct Endpoint<S> {
     writable: bool,
     /// An event said that the connection is broken.
     broken: bool,
-    /// An event said that the peer has ended its direction; bytes may still be there.
+    /// An event said that the peer has ended its direction. Bytes may still be there.
     read_closed: bool,
     /// Receiving into a pipe works, as far as is known.
     splices: bool,
@@ -42,7 +42,7 @@ impl<S: Socket> Endpoint<S> {
         Self { socket, readable: false, writable: false, broken: false, read_closed: false, splices: true, lost: false }
     }
 
-    /// A socket that was just connected. It takes bytes, whether or not an event said so; if it should not, sending
+    /// A socket that was just connected. It takes bytes, whether or not an event said so. If it should not, sending
     /// tells.
     pub fn connected(socket: S) -> Self {
         Self { writable: true, ..Self::new(socket) }

@@ -11,7 +11,7 @@ use super::token::{INDEX_LIMIT, Kind, Token, next_generation};
 pub struct Roster<T> {
     kind: Kind,
     slots: Vec<Slot<T>>,
-    /// The slot that was freed last; the others follow in a chain. `slots.len()`: none is free.
+    /// The slot that was freed last. The others follow in a chain. `slots.len()`: none is free.
     free: usize,
     /// Of the last thing that came in.
     generation: u32,

@@ -17,20 +17,20 @@ use super::splice::KernelPipe;
 pub trait Socket {
     /// Receives into `into`, which must not be empty.
     fn recv(&mut self, into: &mut [u8]) -> Recv;
-    /// Sends from `bytes`, which must not be empty; may take only some.
+    /// Sends from `bytes`, which must not be empty. It may take only some.
     fn send(&mut self, bytes: &[u8]) -> Sent;
     /// Receives at most `bytes_max` bytes, which must not be zero, into a kernel pipe, which must be empty. `None`, and
     /// nothing received: the kernel does not do that with this socket.
     fn recv_pipe(&mut self, pipe: &mut KernelPipe, bytes_max: usize) -> Option<Recv>;
-    /// Sends from a kernel pipe, which must not be empty; may take only some.
+    /// Sends from a kernel pipe, which must not be empty. It may take only some.
     fn send_pipe(&mut self, pipe: &mut KernelPipe) -> Sent;
     /// Ends the sending direction in order, after all bytes sent before (TCP: FIN).
     fn shutdown_write(&mut self);
-    /// The address that the peer connected to, or that it is connected from; `None` where there is none.
+    /// The address that the peer connected to, or that it is connected from. `None` where there is none.
     fn local_address(&self) -> Option<SocketAddr> {
         None
     }
-    /// Bytes that were sent and that the peer has not acknowledged; `None` where nobody can say. It costs several
+    /// Bytes that were sent and that the peer has not acknowledged. `None` where nobody can say. It costs several
     /// system calls.
     fn unacknowledged_bytes(&self) -> Option<u32> {
         None

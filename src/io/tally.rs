@@ -36,7 +36,7 @@ pub struct Taken {
 struct Span {
     /// Bytes that the socket has not taken yet.
     left: NonZeroU32,
-    /// So many payload bytes count once the last byte of the span has been taken; [`EACH`]: every byte for itself.
+    /// So many payload bytes count once the last byte of the span has been taken. [`EACH`]: every byte for itself.
     payload_bytes: u32,
 }
 

@@ -33,7 +33,7 @@ pub struct Holder {
     pub token: Token,
 }
 
-/// The table; all workers share one.
+/// The table, which all workers share.
 #[derive(Debug, Default)]
 pub struct GlobalIds {
     table: Mutex<Table>,

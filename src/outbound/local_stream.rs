@@ -15,7 +15,7 @@ use crate::session::Dest;
 /// connects such sockets at once or not at all.
 ///
 /// # Errors
-/// What the kernel says; "would block" when the listener's queue is full.
+/// What the kernel says. It is "would block" when the listener's queue is full.
 pub fn connect_to(dest: &Dest) -> Option<io::Result<TcpStream>> {
     let address = match dest {
         Dest::Tcp(..) => return None,

@@ -53,7 +53,7 @@ pub fn decode(bytes: &[u8]) -> Result<Flow, AddonsError> {
     }
 }
 
-/// The text of the last flow field, empty if there is none; `None` for a malformed message.
+/// The text of the last flow field, empty if there is none. `None` for a malformed message.
 fn flow_text(bytes: &[u8]) -> Option<&str> {
     let mut reader = Reader::new(bytes);
     let mut flow = "";

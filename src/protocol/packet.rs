@@ -19,14 +19,14 @@ pub const HEADER_BYTES: usize = 2;
 /// The longest packet, header included.
 pub const PACKET_BYTES_MAX: usize = HEADER_BYTES + u16::MAX as usize;
 
-/// The payload of the packet at the front of `bytes`, and the packet's whole length; `None` while it is not complete.
+/// The payload of the packet at the front of `bytes`, and the packet's whole length. `None` while it is not complete.
 pub fn decode(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>()?;
     let payload = rest.get(..usize::from(u16::from_be_bytes(*header)))?;
     Some((payload, HEADER_BYTES + payload.len()))
 }
 
-/// The whole length of the packet at the front of `bytes`; `None` while its header is not complete.
+/// The whole length of the packet at the front of `bytes`. `None` while its header is not complete.
 pub fn whole_bytes(bytes: &[u8]) -> Option<usize> {
     let header = bytes.first_chunk::<HEADER_BYTES>()?;
     Some(HEADER_BYTES + usize::from(u16::from_be_bytes(*header)))
@@ -38,7 +38,7 @@ pub fn equal_packets(bytes: &[u8], max: usize) -> usize {
     bytes.chunks_exact(length).take(max).take_while(|packet| packet.starts_with(header)).count()
 }
 
-/// The header of a payload of `len` bytes; `None` for one that no packet can carry.
+/// The header of a payload of `len` bytes. `None` for one that no packet can carry.
 pub fn header(len: usize) -> Option<[u8; HEADER_BYTES]> {
     u16::try_from(len).ok().map(u16::to_be_bytes)
 }

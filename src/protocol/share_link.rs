@@ -36,7 +36,7 @@ pub struct ShareLink {
     /// Not 0.
     pub port: u16,
     pub security: Security,
-    /// What the client shows in its list; may be empty.
+    /// What the client shows in its list. It may be empty.
     pub name: String,
 }
 
@@ -45,10 +45,10 @@ pub struct ShareLink {
 pub enum Security {
     None,
     Tls {
-        /// As configured; `None` for an account without flow.
+        /// As configured. `None` for an account without flow.
         flow: Option<String>,
         server_name: String,
-        /// In the order of preference; empty leaves the choice to the client.
+        /// In the order of preference. Empty leaves the choice to the client.
         alpn: Vec<String>,
         /// SHA-256 of the DER certificate that the client shall accept instead of checking a chain.
         pinned_certificate: Option<[u8; 32]>,

@@ -50,7 +50,7 @@ pub struct Schedule<S, D, B> {
     /// When somebody was ready who moves little or is being opened.
     spoken_at: Option<Instant>,
     wishes: VecDeque<(Token, Wish)>,
-    /// Empty; its memory is used again.
+    /// It is empty between calls. Its memory is used again.
     wish_list: Vec<Wish>,
     closed: VecDeque<Closed<B>>,
 }
@@ -70,7 +70,7 @@ struct Slot<S, D, B> {
     opening: bool,
 }
 
-/// A session that has ended; its sockets are closed.
+/// A session that has ended. Its sockets are closed.
 pub struct Closed<B> {
     pub token: Token,
     pub record: SessionRecord,
@@ -297,7 +297,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         }
     }
 
-    /// Drops a session that asked for it; closing its sockets takes them out of the poll.
+    /// Drops a session that asked for it. Closing its sockets takes them out of the poll.
     fn close(&mut self, token: Token, lent: &Lent<'_>) {
         let Some(slot) = self.roster.remove(token) else { return };
         let record = slot.session.record(lent.now);

@@ -102,7 +102,7 @@ impl<S: Socket> Channel<'_, S> {
         means.scratch.give_output(payload);
     }
 
-    /// Sends what waits; true when all of it was sent and more may be filled.
+    /// Sends what waits. True when all of it was sent and more may be filled.
     pub(super) fn settle(&mut self, means: &mut Means<'_>) -> bool {
         let mut encode = Encode { inbound: self.inbound, read_bytes_max: BATCH_BYTES };
         self.downlink.settle(self.client, &mut encode, means)

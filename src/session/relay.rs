@@ -49,7 +49,7 @@ impl<S: Socket, D: DatagramSocket> Relay<S, D> {
         }
     }
 
-    /// A connection or a socket is not to be had; false when that ends the session.
+    /// A connection or a socket is not to be had. False when that ends the session.
     pub(super) fn on_failed(&mut self, leg: Leg, cx: &mut Context<'_>) -> bool {
         let (Leg::Sub(sub), Self::Mux(mux)) = (leg, self) else { return false };
         mux.on_failed(sub.into(), cx);
@@ -97,7 +97,8 @@ impl<S: Socket, D: DatagramSocket> Relay<S, D> {
         }
     }
 
-    /// A deadline has come that counts from the last progress: what the kernel still holds may be under way all the same.
+    /// A deadline has come that counts from the last progress: what the kernel still holds may be under way all the
+    /// same.
     pub(super) fn look(
         &mut self,
         client: &Endpoint<S>,
@@ -111,7 +112,7 @@ impl<S: Socket, D: DatagramSocket> Relay<S, D> {
         }
     }
 
-    /// The deadline has come; true when that was about a part of it, and the rest goes on.
+    /// The deadline has come. True when that was about a part of it, and the rest goes on.
     pub(super) fn expire(&mut self, downlink: &Transfer, cx: &mut Context<'_>) -> bool {
         match self {
             Self::Stream { .. } | Self::Datagrams(_) => false,
@@ -154,7 +155,7 @@ impl<S: Socket, D: DatagramSocket> Relay<S, D> {
         }
     }
 
-    /// What it counts packet by packet; `None` where bytes are counted as they pass.
+    /// What it counts packet by packet. `None` where bytes are counted as they pass.
     pub(super) fn books(&self) -> Option<&Books> {
         match self {
             Self::Stream { .. } => None,
@@ -171,7 +172,7 @@ impl<S: Socket, D: DatagramSocket> Relay<S, D> {
         }
     }
 
-    /// How it carries its payload; `None` where the stack in front of it says that.
+    /// How it carries its payload. `None` where the stack in front of it says that.
     pub(super) fn mode(&self) -> Option<Mode> {
         match self {
             Self::Stream { .. } => None,

@@ -27,7 +27,7 @@ pub struct SessionSettings {
 pub struct UdpSettings {
     /// A UDP socket is given up after this long without a datagram in either direction.
     pub timeout: Duration,
-    /// A worker's memory for the datagram being received; what is longer is cut.
+    /// A worker's memory for the datagram being received. What is longer is cut.
     pub recv_buffer_bytes: usize,
     /// UDP sockets of one user in the whole process.
     pub sockets_per_user_max: usize,

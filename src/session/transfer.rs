@@ -100,7 +100,7 @@ impl Transfer {
         }
     }
 
-    /// One step through a kernel pipe; `None` where that is not possible, or not worth it.
+    /// One step through a kernel pipe. `None` where that is not possible, or not worth it.
     fn pump_pipe<S: Socket>(
         &mut self,
         source: &mut Endpoint<S>,
@@ -198,7 +198,7 @@ impl Transfer {
         false
     }
 
-    /// Converts `input` and sends as much as the sink takes; nothing may be owed.
+    /// Converts `input` and sends as much as the sink takes. Nothing may be owed.
     pub(super) fn convert_and_send<S: Socket>(
         &mut self,
         sink: &mut Endpoint<S>,

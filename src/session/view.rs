@@ -12,9 +12,9 @@ use crate::io::socket::Socket;
 #[derive(Clone, Debug)]
 pub struct View {
     pub client: SocketAddr,
-    /// The user's email; `None` before a request was accepted.
+    /// The user's email. `None` before a request was accepted.
     pub user: Option<String>,
-    /// The target as the client named it; `None` before a request was accepted, and where many are inside.
+    /// The target as the client named it. `None` before a request was accepted, and where many are inside.
     pub target: Option<String>,
     pub flow: Flow,
     pub state: State,
@@ -113,7 +113,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.client_address
     }
 
-    /// Whose session it is; `None` before a request was accepted.
+    /// Whose session it is. `None` before a request was accepted.
     pub fn user(&self) -> Option<&Arc<User>> {
         self.party.account().map(|account| &account.user)
     }

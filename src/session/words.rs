@@ -21,9 +21,9 @@ pub struct Context<'a> {
     pub mux_sockets: &'a Arc<MuxSockets>,
     /// The lane of the users' counters that this worker writes.
     pub worker: usize,
-    /// What is left of what this call may do; the caller sets it before.
+    /// What is left of what this call may do. The caller sets it before.
     pub allowance: Allowance,
-    /// What the session wants done for it, in this order; empty before a call.
+    /// What the session wants done for it, in this order. The list is empty before a call.
     pub wishes: Vec<Wish>,
 }
 

@@ -1,6 +1,6 @@
 //! Memory of the names that one UDP socket remembers, counted against a share of the buffer memory.
 //!
-//! Whoever remembers says how much that is; nothing is allocated here.
+//! Whoever remembers says how much that is. Nothing is allocated here.
 
 use std::rc::Rc;
 

@@ -22,7 +22,7 @@ impl RefusalReport {
         }
     }
 
-    /// Counts one refusal; the number to report if it is time to.
+    /// Counts one refusal. Returns the number to report, if it is time to.
     fn due(&mut self, now: Instant) -> Option<u64> {
         self.unreported += 1;
         if self.reported.is_some_and(|reported| now.saturating_duration_since(reported) < INTERVAL) {
@@ -38,7 +38,7 @@ fn text(count: u64, refusal: Refusal) -> String {
     let way_out = match refusal {
         Refusal::Private(_) => "outbound.allow lets networks through, ",
         Refusal::Port => "outbound.deny_ports lists the ports that are refused, ",
-        // Nothing lifts this rule; and what is undecided is no refusal.
+        // Nothing lifts this rule. What is undecided is no refusal.
         Refusal::OwnListener | Refusal::Undecided => "",
     };
     format!(

@@ -15,7 +15,7 @@ pub struct DialRules {
     /// For look-up and connect together.
     pub connect_timeout: Duration,
     pub prefer: Prefer,
-    /// Source address; only its family is dialled.
+    /// The source address. Only its family is dialled.
     pub bind: Option<IpAddr>,
     pub policy: Arc<DestinationPolicy>,
     pub resolver: ResolverSettings,

@@ -35,11 +35,11 @@ pub(super) struct Dial {
 /// On whose word a target is dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Authority {
-    /// A client's; the token is that of its session's leg.
+    /// A client's. The token is that of its session's leg.
     Client(Token),
     /// The operator's, who named the target for warming up.
     Operator,
-    /// The operator's, for a stranger who is passed on; the token is that of the session's leg.
+    /// The operator's, for a stranger who is passed on. The token is that of the session's leg.
     Fallback(Token),
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Attempt {
 }
 
 impl Authority {
-    /// Who hears of the end; `None` where nobody waits.
+    /// Who hears of the end. `None` where nobody waits.
     pub(super) fn owner(self) -> Option<Token> {
         match self {
             Self::Client(owner) | Self::Fallback(owner) => Some(owner),

@@ -53,7 +53,7 @@ fn bits(ip: IpAddr) -> u8 {
 
 /// `ip` with all bits after the first `prefix_bits` at zero.
 fn cleared(ip: IpAddr, prefix_bits: u8) -> IpAddr {
-    // A shift by the whole width would overflow; such a mask is empty.
+    // A shift by the whole width would overflow. Such a mask is empty.
     match ip {
         IpAddr::V4(ip) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(prefix_bits)).unwrap_or(0);

@@ -1,7 +1,7 @@
 //! The uplink: plaintext of the outer TLS stream in, content out (VISION-1, VISION-2).
 //!
 //! An [`Unpad`] is the position inside the current block, with up to 5 bytes of its header. Content slices point into
-//! the input; nothing else is stored. It knows nothing of TLS records, but its caller must: after [`Phase::Raw`] what
+//! the input. Nothing else is stored. It knows nothing of TLS records, but its caller must: after [`Phase::Raw`] what
 //! is left of the *current* record is still content, and the bytes behind that record are raw.
 
 use super::{Command, Phase, take};
@@ -81,7 +81,7 @@ impl Unpad {
         }
     }
 
-    /// Takes the next run of content from the front of `input`; `None` once `input` is used up.
+    /// Takes the next run of content from the front of `input`. `None` once `input` is used up.
     ///
     /// Call it until `None` for the plaintext of one outer TLS record, then look at [`Self::phase`]. Slices are never
     /// empty and belong to the target in the order given. Cost: a few steps per block and input, whatever their size.

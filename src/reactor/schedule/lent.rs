@@ -32,7 +32,7 @@ pub struct Lent<'a> {
 }
 
 impl Lent<'_> {
-    /// The same for a session; `wishes` is empty.
+    /// The same for a session. `wishes` is empty.
     pub(super) fn context(&mut self, allowance: Allowance, wishes: Vec<Wish>) -> Context<'_> {
         Context {
             means: Means {

@@ -68,7 +68,7 @@ pub(super) struct Starved {
 }
 
 impl Starved {
-    /// Queues a session unless its mark says that it is queued; true if it was not.
+    /// Queues a session unless its mark says that it is queued. True if it was not.
     pub(super) fn enter(&mut self, token: Token, starved: &mut bool) -> bool {
         let is_new = !std::mem::replace(starved, true);
         if is_new {

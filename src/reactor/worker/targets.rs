@@ -50,7 +50,7 @@ impl Targets {
     }
 
     /// Connects the spares that the operator wants from the start. What each named target gets is shared out among the
-    /// workers; some may be left without.
+    /// workers. Some may be left without.
     pub(super) fn warm_up(&mut self, base: &mut Base, registry: &Registry) {
         let pool = base.rules.dial.pool.as_ref().map(|pool| pool.share(base.number, base.shared.workers));
         let targets = mem::take(&mut self.warm_up);
