@@ -115,10 +115,10 @@ impl Transfer {
             return None;
         }
         let mut pipe = pipes.take()?;
-        let bytes_max = share.bytes();
+        let bytes_max = share.spliced_bytes();
         match source.recv_pipe(&mut pipe, bytes_max)? {
             Recv::Bytes(count) => {
-                share.receive(count);
+                share.receive_spliced(count);
                 // A burst that was cut short says nothing.
                 self.intake.is_bulk = count >= BURST_BYTES_MIN || bytes_max < BURST_BYTES_MIN;
                 self.delivery.send_pipe(sink, pipe, means.now);
