@@ -39,5 +39,7 @@ pub mod run;
 pub mod service;
 pub mod socket_client;
 pub mod supervisor;
+pub mod tally;
+pub mod upgrade;
 pub mod user;
 pub mod wizard;

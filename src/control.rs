@@ -53,6 +53,7 @@ use self::state::writer::Writer;
 use self::view::{Clock, View};
 use self::webhook::system_roots;
 
+const REST_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 const STOP_POLL: Duration = Duration::from_millis(5);
 
@@ -145,6 +146,27 @@ impl ControlHandle {
     /// Takes over other settings; places and state file stay those of the start.
     pub fn adopt(&self, settings: Settings) {
         self.send(Message::Adopt(Box::new(settings)));
+    }
+
+    /// Writes the state a last time, and closes the places that clients connect to: another process may have both. Whoever
+    /// is connected is still answered. Waits until that is done.
+    ///
+    /// # Errors
+    /// In words; then nothing has changed.
+    pub fn rest(&self) -> Result<(), String> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.send(Message::Rest(reply));
+        answer.recv_timeout(REST_TIMEOUT).unwrap_or_else(|_| Err("the control plane does not answer".to_owned()))
+    }
+
+    /// Takes state and places back after [`ControlHandle::rest`].
+    pub fn resume(&self) {
+        self.send(Message::Resume);
+    }
+
+    /// Sends all clients away to the process that serves now.
+    pub fn dismiss(&self) {
+        self.send(Message::Dismiss);
     }
 
     fn send(&self, message: Message) {

@@ -1,4 +1,4 @@
-//! What can be asked of a running server: status, connections, cut, reload.
+//! What can be asked of a running server: status, connections, cut, reload, upgrade.
 //!
 //! Owns the requests, and what is said about an answer that is a refusal. `words` says the rest.
 
@@ -17,6 +17,7 @@ pub enum Ask {
     Connections { filters: Vec<(&'static str, String)> },
     Cut(Cut),
     Reload,
+    Upgrade,
 }
 
 /// Which sessions end.
@@ -41,7 +42,7 @@ impl Ask {
         match self {
             Self::Status | Self::Connections { .. } => "GET",
             Self::Cut(_) => "DELETE",
-            Self::Reload => "POST",
+            Self::Reload | Self::Upgrade => "POST",
         }
     }
 
@@ -49,6 +50,7 @@ impl Ask {
         match self {
             Self::Status => "/api/stats".to_owned(),
             Self::Reload => "/api/reload".to_owned(),
+            Self::Upgrade => "/api/upgrade".to_owned(),
             Self::Connections { filters } => {
                 let pairs: Vec<_> = filters.iter().map(|(key, value)| format!("{key}={}", encoded(value))).collect();
                 format!("/api/connections?{}", pairs.join("&")).trim_end_matches('?').to_owned()
@@ -65,6 +67,7 @@ impl Ask {
             Self::Connections { .. } => words::connections(answer),
             Self::Cut(_) => words::cut(answer),
             Self::Reload => words::reload(answer),
+            Self::Upgrade => words::upgrade(answer),
         }
     }
 }
@@ -132,6 +135,7 @@ mod tests {
             (Ask::Cut(Cut::User("a b".into())), "DELETE /api/connections?user=a%20b HTTP/1.1"),
             (Ask::Cut(Cut::Source("::1".into())), "DELETE /api/connections?source=%3A%3A1 HTTP/1.1"),
             (Ask::Reload, "POST /api/reload HTTP/1.1"),
+            (Ask::Upgrade, "POST /api/upgrade HTTP/1.1"),
         ] {
             let (answer, request) = asked(&what, Shape::Json, 200, "{}");
             assert_eq!((answer.unwrap().as_str(), request.as_str()), ("{}\n", line));

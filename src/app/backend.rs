@@ -23,6 +23,7 @@ use crate::app::config::{Config, Origin, User};
 use crate::app::logging::LogHandle;
 use crate::app::report::memory_pool;
 use crate::app::supervisor::orders::{self, Mailbox};
+use crate::app::tally::{Counting, Counts, OldCounts};
 use crate::control::backend::{Backend, CutQuery, Denied, Done, Order};
 use crate::control::sample::{CertificateSample, ReloadSample, Sample, ServerState, UserLimits, UserSample, UserState};
 use crate::protocol::user_id;
@@ -37,6 +38,8 @@ const ADDRESSES_SHOWN: usize = 16;
 
 /// How long the supervisor's answer may take.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a successor may take to serve, and a little more.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(80);
 
 /// Why a client was not served although it asked: it is worth knowing who knocks.
 const REJECTIONS: &[CloseReason] = &[
@@ -63,6 +66,10 @@ pub struct AppBackend {
     log: LogHandle,
     is_draining: AtomicBool,
     sessions_max: AtomicU64,
+    /// What the process that this one took over from still counts.
+    old: Arc<OldCounts>,
+    /// What was counted when another process took over.
+    baseline: Mutex<Counts>,
     published: Mutex<Published>,
     /// Where this node is one of a cluster.
     cluster: OnceLock<cluster::Link>,
@@ -88,6 +95,8 @@ impl AppBackend {
             log,
             is_draining: AtomicBool::new(false),
             sessions_max: AtomicU64::new(0),
+            old: Arc::default(),
+            baseline: Mutex::default(),
             published: Mutex::default(),
             cluster: OnceLock::new(),
         }
@@ -119,6 +128,19 @@ impl AppBackend {
         self.is_draining.store(true, Ordering::Relaxed);
     }
 
+    /// Where the process before this one leaves what it still counts.
+    pub fn old_counts(&self) -> Arc<OldCounts> {
+        Arc::clone(&self.old)
+    }
+
+    /// All workers' counters, and payload that the process before this one still counts.
+    fn totals(&self) -> Totals {
+        let mut totals = totals(self.handle.counters().iter().map(AsRef::as_ref));
+        totals.uplink_bytes += self.old.uplink_bytes.load(Ordering::Relaxed);
+        totals.downlink_bytes += self.old.downlink_bytes.load(Ordering::Relaxed);
+        totals
+    }
+
     fn lock(&self) -> MutexGuard<'_, Published> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,10 +152,29 @@ impl AppBackend {
     }
 }
 
+impl Counting for AppBackend {
+    fn saved(&self) -> Counts {
+        self.baseline.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn counts(&self) -> Counts {
+        let totals = self.totals();
+        let ledgers = self.ledgers.notes().into_iter().filter_map(|(id, _)| {
+            let totals = self.ledgers.find(&id)?.totals();
+            Some((id, (totals.uplink_bytes, totals.downlink_bytes)))
+        });
+        Counts {
+            all: (totals.uplink_bytes, totals.downlink_bytes),
+            ledgers: ledgers.collect(),
+            sessions: self.handle.sessions(),
+        }
+    }
+}
+
 impl Backend for AppBackend {
     fn sample(&self) -> Sample {
         let workers = || self.handle.counters().iter().map(AsRef::as_ref);
-        let totals = totals(workers());
+        let totals = self.totals();
         let closes = self.closes();
         let published = self.lock();
         let users = published.users.iter().map(|user| {
@@ -164,6 +205,19 @@ impl Backend for AppBackend {
         }
     }
 
+    fn last_sample(&self) -> Sample {
+        let mut baseline = self.counts();
+        let sample = self.sample();
+        // What the state file is told, to the byte; the others are not among the accounts and count nothing any more.
+        baseline.all = (sample.totals.uplink_bytes, sample.totals.downlink_bytes);
+        let users = sample.users.iter();
+        baseline
+            .ledgers
+            .extend(users.map(|user| (user.ledger_id, (user.totals.uplink_bytes, user.totals.downlink_bytes))));
+        *self.baseline.lock().unwrap_or_else(PoisonError::into_inner) = baseline;
+        sample
+    }
+
     fn execute(&self, order: Order) -> Result<Done, Denied> {
         match order {
             Order::Sessions(query) => live::sessions(&self.handle, query).map(Done::Sessions),
@@ -174,11 +228,12 @@ impl Backend for AppBackend {
                 live::cut(&self.handle, query)
             }
             order => {
+                let timeout = if matches!(order, Order::Upgrade { .. }) { UPGRADE_TIMEOUT } else { ORDER_TIMEOUT };
                 let (reply, answer) = mpsc::sync_channel(1);
                 if !self.mailbox.leave(orders::Order::Control { order, reply }) {
                     return Err(live::busy());
                 }
-                answer.recv_timeout(ORDER_TIMEOUT).map_err(|_| live::busy())?
+                answer.recv_timeout(timeout).map_err(|_| live::busy())?
             }
         }
     }

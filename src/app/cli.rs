@@ -135,6 +135,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, F
         "user" => user(&mut words),
         "status" => Ok(asking(&words, Ask::Status)),
         "reload" => Ok(asking(&words, Ask::Reload)),
+        "upgrade" => Ok(asking(&words, Ask::Upgrade)),
         "connections" => connections(&words),
         "cut" => cut(&mut words),
         "probe" => probe(&mut words),

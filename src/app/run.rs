@@ -25,10 +25,12 @@ use crate::app::rules::{self, Surroundings};
 use crate::app::supervisor::clustered::served;
 use crate::app::supervisor::orders::Orders;
 use crate::app::supervisor::watch::Watch;
-use crate::app::supervisor::{LAST_WORDS_TIMEOUT, Listening, Parts, Supervisor};
+use crate::app::supervisor::{Inherited, LAST_WORDS_TIMEOUT, Listening, Parts, Supervisor};
+use crate::app::upgrade::{Launch, Predecessor};
 use crate::app::{certs, link, memory, monitoring, preflight};
 use crate::cluster::journal::Bytes;
 use crate::control::Control;
+use crate::control::state::Saved;
 use crate::control::state::file::{Loaded, load};
 use crate::reactor::{Reactor, Rules, Seed};
 use crate::stats::Ledgers;
@@ -38,66 +40,72 @@ use crate::stats::Ledgers;
 /// # Errors
 /// Before anything is served; see [`exit`] for the codes.
 pub fn run(path: Option<&PathBuf>) -> Result<(), Failure> {
+    let predecessor = Predecessor::find();
+    let (parts, log) = begin(path, predecessor.as_ref()).inspect_err(|failure| {
+        if let Some(predecessor) = &predecessor {
+            predecessor.failed(failure);
+        }
+    })?;
+    Supervisor::new(parts, predecessor).run();
+    log.flush(LAST_WORDS_TIMEOUT);
+    Ok(())
+}
+
+fn begin(path: Option<&PathBuf>, predecessor: Option<&Predecessor>) -> Result<(Parts, LogHandle), Failure> {
     let config = match path {
         None if !Path::new(DEFAULT_FILE).exists() => first_run()?,
         None => Config::load(Path::new(DEFAULT_FILE))?,
         Some(path) => Config::load(path)?,
     };
+    let launch = Launch::again(config.file.clone());
     let log = logging::start(&config.log)?;
-    let served = start(config, log.clone()).map(Supervisor::run);
-    log.flush(LAST_WORDS_TIMEOUT);
-    served
+    let started = start(config, log.clone(), launch, predecessor);
+    if started.is_err() {
+        log.flush(LAST_WORDS_TIMEOUT);
+    }
+    started.map(|parts| (parts, log))
 }
 
-/// Starts everything, the supervisor last.
-fn start(config: Config, log: LogHandle) -> Result<Supervisor, Failure> {
+/// Starts everything but the supervisor. Whoever takes over asks for the state when nothing can be wrong any more that a
+/// look at the files could have told.
+fn start(config: Config, log: LogHandle, launch: Launch, predecessor: Option<&Predecessor>) -> Result<Parts, Failure> {
     let started = Instant::now();
-    for warning in config.warnings() {
-        log::warn!("{warning}");
-    }
+    let inherited = predecessor.map(Predecessor::sockets).transpose()?.unwrap_or_default();
+    warn_all(config.warnings());
     preflight::source_address(&config)?;
     let orders = Orders::with_signals()?;
     let watch = Watch::certificates(&config);
     let certificates = certs::load_or_generate(&config, &link::host(&config).host, SystemTime::now())?;
-    for warning in certificates.iter().flat_map(|certificate| &certificate.warnings) {
-        log::warn!("{warning}");
+    for certificate in &certificates {
+        warn_all(&certificate.warnings);
     }
     let capacity = Capacity::claim(&config);
-    if let Some(warning) = capacity.warning(config.monitoring.vless_max_connections) {
-        log::warn!("{warning}");
-    }
+    warn_all(capacity.warning(config.monitoring.vless_max_connections).as_slice());
+    let tls = rules::acceptor(&config, &certificates)?;
+    predecessor.map(Predecessor::take_state).transpose()?;
     let Loaded { saved, warnings } = load(&config.monitoring.state_file, unix_time());
-    for warning in &warnings {
-        log::warn!("{warning}");
-    }
-    let ledgers = Arc::new(Ledgers::new(capacity.workers));
+    warn_all(&warnings);
+    // A lane for each worker, and one for what another process counts.
+    let ledgers = Arc::new(Ledgers::new(capacity.workers + 1));
     notes::restore(&ledgers, &saved.accounts);
     let (config, membership) = membership(config)?;
-    let around = Surroundings {
-        tls: rules::acceptor(&config, &certificates)?,
-        ledgers: &ledgers,
-        now: unix_time(),
-        capacity,
-        observer: Arc::new(AccessLines::new(&config.log, &log)),
-    };
+    let observer = Arc::new(AccessLines::new(&config.log, &log));
+    let around = Surroundings { tls, ledgers: &ledgers, now: unix_time(), capacity, observer };
     let rules = Arc::new(rules::rules(&config, &around)?);
     preflight::hosts_file(&rules.dial.resolver.hosts)?;
-    let (listening, reactor) = start_reactor(&config, capacity, &rules)?;
+    let (listening, reactor) = start_reactor(&config, capacity, &rules, inherited)?;
     let backend = AppBackend::new(reactor.handle(), orders.mailbox(), Arc::clone(&ledgers), log.clone());
     let backend = Arc::new(backend);
     backend.publish(&config, &certificates, rules.sessions_max);
-    let control = Control::start(monitoring::settings(&config), saved, Arc::<AppBackend>::clone(&backend), started)
-        .map_err(|error| Failure::new(exit::UNAVAILABLE, format!("cannot start monitoring: {error}")))?;
+    let control = start_control(&config, saved, &backend, started)?;
     let cluster = membership.map(|membership| join(membership, &config, &ledgers, &reactor, &orders, &control));
     let cluster = cluster.transpose()?;
     if let Some(cluster) = &cluster {
         backend.join(cluster);
     }
-    if let Some(address) = control.address() {
-        log::info!("monitoring on http://{address}/");
-    }
     let reporter = Reporter::start().map_err(|error| Failure::writing("/dev/stderr".as_ref(), &error))?;
-    Ok(Supervisor::new(Parts {
+    predecessor.map(Predecessor::take_service).transpose()?;
+    Ok(Parts {
         config,
         certificates,
         rules,
@@ -109,12 +117,13 @@ fn start(config: Config, log: LogHandle) -> Result<Supervisor, Failure> {
         log,
         reporter,
         notifier: Notifier::from_environment(),
+        launch,
         orders,
         backend,
         control,
         cluster,
         started,
-    }))
+    })
 }
 
 /// What this node needs to be one of a cluster.
@@ -168,9 +177,35 @@ fn join(
     Cluster::start(settings, around)
 }
 
-fn start_reactor(config: &Config, capacity: Capacity, rules: &Arc<Rules>) -> Result<(Listening, Reactor), Failure> {
+fn start_control(
+    config: &Config,
+    saved: Saved,
+    backend: &Arc<AppBackend>,
+    started: Instant,
+) -> Result<Control, Failure> {
+    let control = Control::start(monitoring::settings(config), saved, Arc::<AppBackend>::clone(backend), started)
+        .map_err(|error| Failure::new(exit::UNAVAILABLE, format!("cannot start monitoring: {error}")))?;
+    if let Some(address) = control.address() {
+        log::info!("monitoring on http://{address}/");
+    }
+    Ok(control)
+}
+
+fn warn_all(warnings: &[String]) {
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+}
+
+fn start_reactor(
+    config: &Config,
+    capacity: Capacity,
+    rules: &Arc<Rules>,
+    inherited: Inherited,
+) -> Result<(Listening, Reactor), Failure> {
     let addresses = rules::listen_addresses(config);
-    let (listening, listeners) = Listening::open(&addresses, capacity.workers, rules::socket_options(config))?;
+    let (listening, listeners) =
+        Listening::open(&addresses, capacity.workers, rules::socket_options(config), inherited)?;
     let seed = Seed {
         listeners,
         warm_up: rules::warm_up_targets(config),

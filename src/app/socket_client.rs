@@ -12,8 +12,8 @@ use std::time::Duration;
 use crate::app::config::Config;
 use crate::app::exit::{self, Failure};
 
-/// A server that is alive answers at once; a reload may read many files.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// A server that is alive answers at once. A reload may read many files, and an upgrade waits for another process.
+const TIMEOUT: Duration = Duration::from_secs(90);
 /// A page of connections has some 100 KB.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 const HEADERS_MAX: usize = 64;

@@ -6,7 +6,8 @@
 //!
 //! `adopting.rs` makes changes, `clustered.rs` has those of the cluster's accounts made, `changes.rs` says them in words,
 //! `cuts.rs` says whose sessions end by them, `roll.rs` keeps the clock of the accounts, `watch.rs` that of certificate
-//! files, `listening.rs` where clients are accepted, `heart.rs` what the service manager hears.
+//! files, `listening.rs` where clients are accepted, `heart.rs` what the service manager hears, `upgrading.rs` has another
+//! process take over.
 
 mod adopting;
 mod answers;
@@ -18,18 +19,20 @@ mod heart;
 mod listening;
 pub mod orders;
 mod roll;
+mod upgrading;
 pub mod watch;
 
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 
 use self::heart::Heart;
-pub use self::listening::Listening;
+pub use self::listening::{Inherited, Listening};
 use self::orders::{Order, Orders};
 use self::roll::Roll;
+use self::upgrading::Upgrading;
 use self::watch::Watch;
 use crate::app::backend::AppBackend;
 use crate::app::capacity::Capacity;
@@ -41,8 +44,9 @@ use crate::app::console::Reporter;
 use crate::app::logging::LogHandle;
 use crate::app::notify::Notifier;
 use crate::app::report::counters_line;
-use crate::control::Control;
+use crate::app::upgrade::{Launch, Predecessor, Teller};
 use crate::control::events::{Event, Kind, Level};
+use crate::control::{Control, backend};
 use crate::reactor::{Reactor, Rules};
 use crate::stats::Ledgers;
 
@@ -71,6 +75,8 @@ pub struct Parts {
     pub reporter: Reporter,
     /// The service manager, if there is one.
     pub notifier: Notifier,
+    /// How a successor is started.
+    pub launch: Launch,
     pub orders: Orders,
     /// What the control plane sees of all this.
     pub backend: Arc<AppBackend>,
@@ -85,7 +91,12 @@ pub struct Supervisor {
     parts: Parts,
     roll: Roll,
     heart: Heart,
+    upgrading: Upgrading,
+    /// The way to the process before this one.
+    teller: Option<Teller>,
     is_draining: bool,
+    /// Until then the end waits for what the process before this one still counts.
+    drain_deadline: Option<Instant>,
     /// When guests were last looked for.
     looked_at: Instant,
     /// Accounts of the cluster that are not served here, each in words.
@@ -101,18 +112,35 @@ enum Then {
 
 impl Supervisor {
     /// Nothing happens before [`Supervisor::run`].
-    pub fn new(mut parts: Parts) -> Self {
+    pub fn new(mut parts: Parts, predecessor: Option<Predecessor>) -> Self {
         let now = Instant::now();
         let roll = Roll::new(&parts.config.users, &parts.ledgers, unix_time());
         let heart = Heart::new(std::mem::take(&mut parts.notifier), parts.capacity.workers, now);
         gates::adopt(&parts.config, &parts.ledgers);
-        Self { parts, roll, heart, is_draining: false, looked_at: now, clashes: Vec::new() }
+        let lane = parts.capacity.workers;
+        let listen = |old: Predecessor| old.listen(Arc::clone(&parts.ledgers), lane, parts.backend.old_counts());
+        let teller = predecessor.map(listen);
+        let upgrading = Upgrading::default();
+        Self {
+            parts,
+            roll,
+            heart,
+            upgrading,
+            teller,
+            is_draining: false,
+            drain_deadline: None,
+            looked_at: now,
+            clashes: Vec::new(),
+        }
     }
 
     /// Serves orders until the reactor has stopped, and says the last words.
     pub fn run(mut self) {
         self.heart.notifier().ready();
-        while !self.parts.reactor.is_stopped() {
+        if self.teller.is_some() {
+            self.catch_up();
+        }
+        while !self.parts.reactor.is_stopped() || self.waits_for_predecessor() {
             match self.parts.orders.next(if self.is_draining { DRAIN_POLL } else { TICK }) {
                 Ok(order) => {
                     if self.obey(order) == Then::EndAtOnce {
@@ -130,6 +158,7 @@ impl Supervisor {
         if let Some(cluster) = &mut self.parts.cluster {
             cluster.stop();
         }
+        self.upgrading.finish();
         self.parts.control.stop();
         let report = self.report();
         self.parts.reporter.write(report, LAST_WORDS_TIMEOUT);
@@ -146,12 +175,25 @@ impl Supervisor {
                 Then::GoOn
             }
             // A terminal that is closed sends it too; it must not end a server that has sessions.
+            Order::Signal(SIGHUP) if self.is_draining => Then::GoOn,
             Order::Signal(SIGHUP) => {
                 // What came of it is in log and events.
                 let _ = self.reload("signal");
                 Then::GoOn
             }
+            Order::Signal(SIGUSR2) => {
+                self.upgrade("signal", None);
+                Then::GoOn
+            }
             Order::Signal(_) => self.end(),
+            Order::Successor(news) => {
+                self.hear_successor(news);
+                Then::GoOn
+            }
+            Order::Control { order: backend::Order::Upgrade { by }, reply } => {
+                self.upgrade(&by, Some(reply));
+                Then::GoOn
+            }
             Order::Control { order, reply } => {
                 if let Some((order, reply)) = self.pass_on(order, reply) {
                     // Nobody waits any more: the order was obeyed all the same.
@@ -201,13 +243,15 @@ impl Supervisor {
     /// The first signal lets sessions end, the second does not.
     fn end(&mut self) -> Then {
         let (sessions, drain) = (self.parts.reactor.sessions(), self.parts.config.timeouts.drain);
-        if self.is_draining {
+        if self.is_draining && !self.upgrading.is_first_signal() {
             log::warn!("second signal: ending at once with {sessions} sessions open");
             return Then::EndAtOnce;
         }
         self.is_draining = true;
+        self.drain_deadline = Some(Instant::now() + drain);
         self.heart.stopping();
         self.parts.backend.drain();
+        self.parts.listening.release();
         match sessions {
             0 => log::info!("stopping: no session is open"),
             sessions => log::info!("stopping: {sessions} sessions have {} s to end", drain.as_secs()),

@@ -15,6 +15,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The present state. Called once a second on the control thread: it must neither block nor take long.
     fn sample(&self) -> Sample;
 
+    /// The last sample before another process takes over: what is counted from here on is told to that process.
+    fn last_sample(&self) -> Sample {
+        self.sample()
+    }
+
     /// Does what a client with the right to it has asked for. Called on a thread of its own, one order after the other;
     /// it may take seconds.
     ///
@@ -71,6 +76,10 @@ pub enum Order {
         email: String,
     },
     Reload {
+        by: String,
+    },
+    /// The program that is there now takes over from this process.
+    Upgrade {
         by: String,
     },
 }

@@ -22,6 +22,9 @@ use super::settings::Settings;
 use super::state::writer::Writer;
 use super::view::View;
 
+/// How long the last state may take to be written before another process takes over.
+const LAST_STATE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What to do with a request.
 pub enum Verdict {
     /// Send this, after a while.
@@ -39,6 +42,8 @@ pub struct Desk {
     deliverer: Deliverer,
     writer: Option<Writer>,
     state: StateWatch,
+    /// The state file is another process's.
+    is_resting: bool,
     /// Events of other threads.
     reported: Receiver<Event>,
     /// The body of `/api/stats` and the feed's message with it, made when first wanted after a tick.
@@ -75,6 +80,7 @@ impl Desk {
             deliverer: parts.deliverer,
             writer: parts.writer,
             state: StateWatch::default(),
+            is_resting: false,
             reported: parts.reported,
             overview: None,
             news: Vec::new(),
@@ -83,6 +89,9 @@ impl Desk {
 
     /// Once a second: a new sample and what follows from it.
     pub fn tick(&mut self, now: Instant) {
+        if self.is_resting {
+            return;
+        }
         let process = self.process.read(now);
         self.view.tick(self.backend.sample(), process, now, unix_time());
         self.overview = None;
@@ -149,7 +158,7 @@ impl Desk {
 
     /// Has the state written, if something changed or the last attempt failed.
     fn offer_state(&mut self) {
-        let Some(writer) = &self.writer else { return };
+        let Some(writer) = self.writer.as_ref().filter(|_| !self.is_resting) else { return };
         let accounts = self.backend.accounts_state();
         let lifetime = self.view.lifetime();
         let last_event = self.view.events.list(None, None, 1).first().map_or(0, |event| event.id);
@@ -165,11 +174,37 @@ impl Desk {
 
     /// The last sample and the last state, at the end.
     pub fn finish(&mut self, now: Instant) {
+        if self.is_resting {
+            return;
+        }
         self.take_reported();
         let process = self.process.read(now);
-        self.view.tick(self.backend.sample(), process, now, unix_time());
+        self.view.tick(self.backend.last_sample(), process, now, unix_time());
         self.state.fingerprint = None;
         self.offer_state();
+    }
+
+    /// Writes the last state and leaves the file to another process.
+    ///
+    /// # Errors
+    /// The state cannot be written; then nothing has changed.
+    pub fn rest(&mut self, now: Instant) -> Result<(), String> {
+        self.finish(now);
+        if let Some(writer) = &self.writer {
+            let is_settled = writer.settle(LAST_STATE_TIMEOUT);
+            if !is_settled || writer.errors_in_a_row() > 0 {
+                let why = writer.last_error().unwrap_or_else(|| "the disk does not answer".to_owned());
+                return Err(format!("the state file cannot be written: {why}"));
+            }
+        }
+        self.is_resting = true;
+        Ok(())
+    }
+
+    /// The state file is this process's again.
+    pub fn resume(&mut self) {
+        self.is_resting = false;
+        self.state = StateWatch::default();
     }
 
     pub fn adopt(&mut self, settings: Settings) {

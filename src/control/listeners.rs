@@ -71,6 +71,18 @@ impl Listeners {
         failed
     }
 
+    /// Closes all, so that another process may open them.
+    pub fn close(&mut self) {
+        self.tcp = None;
+        self.remove_unix();
+    }
+
+    fn remove_unix(&mut self) {
+        if let (Some(_), Some(path)) = (self.unix.take(), &self.places.unix) {
+            let _ = fs::remove_file(path);
+        }
+    }
+
     /// Where TCP clients connect to: what port 0 became.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         self.tcp.as_ref()?.local_addr().ok()
@@ -115,9 +127,7 @@ impl Listeners {
 
 impl Drop for Listeners {
     fn drop(&mut self) {
-        if let (Some(_), Some(path)) = (&self.unix, &self.places.unix) {
-            let _ = fs::remove_file(path);
-        }
+        self.remove_unix();
     }
 }
 

@@ -4,9 +4,11 @@
 //! have threads of their own. The number of clients is bounded; a new one takes the place of the one that has been silent
 //! the longest.
 
+mod leaving;
+
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use mio::event::Event as Readiness;
@@ -36,8 +38,6 @@ const SWEEP: Duration = Duration::from_millis(20);
 const HEARTBEAT_MIN: Duration = Duration::from_millis(2500);
 /// A place that could not be listened at is tried again after this.
 const LISTEN_RETRY: Duration = Duration::from_secs(5);
-/// At the end, for readers to get their close frame.
-const GOODBYE: Duration = Duration::from_millis(200);
 
 pub const WAKER: Token = Token(2);
 const FIRST_CLIENT: usize = 3;
@@ -45,6 +45,12 @@ const FIRST_CLIENT: usize = 3;
 /// What the rest of the server tells the loop.
 pub enum Message {
     Adopt(Box<Settings>),
+    /// Writes the state a last time and gives up the places that clients connect to; whoever is connected is served.
+    Rest(SyncSender<Result<(), String>>),
+    /// Goes on after a rest.
+    Resume,
+    /// Another process serves: clients are sent there, once the last answers are out.
+    Dismiss,
     Stop,
 }
 
@@ -56,6 +62,9 @@ pub struct Plane {
     pub messages: Receiver<Message>,
     clients: Clients,
     times: Times,
+    is_resting: bool,
+    /// When clients are sent away.
+    dismissal: Option<Instant>,
     is_stopped: bool,
 }
 
@@ -84,7 +93,18 @@ impl Plane {
             listen_failed: false,
         };
         let clients = Clients::new(FIRST_CLIENT);
-        Self { poll, listeners, desk, errands, messages, clients, times, is_stopped: false }
+        Self {
+            poll,
+            listeners,
+            desk,
+            errands,
+            messages,
+            clients,
+            times,
+            is_resting: false,
+            dismissal: None,
+            is_stopped: false,
+        }
     }
 
     /// Serves until told to stop.
@@ -215,6 +235,9 @@ impl Plane {
         while let Ok(message) = self.messages.try_recv() {
             match message {
                 Message::Adopt(settings) => self.desk.adopt(*settings),
+                Message::Rest(reply) => self.rest(&reply),
+                Message::Resume => self.resume(),
+                Message::Dismiss => self.dismiss_soon(),
                 Message::Stop => self.is_stopped = true,
             }
         }
@@ -311,7 +334,8 @@ impl Plane {
             self.times.ping = now + self.desk.view.settings.heartbeat_timeout / 3;
             self.tell_readers(now, Reader::ping);
         }
-        if now >= self.times.listen {
+        self.dismiss(now);
+        if now >= self.times.listen && !self.is_resting {
             self.times.listen = now + LISTEN_RETRY;
             self.open_listeners();
         }
@@ -349,24 +373,6 @@ impl Plane {
             log::info!("monitoring: listening now");
         }
         self.times.listen_failed = !failed.is_empty();
-    }
-
-    fn say_goodbye(&mut self, events: &mut Events) {
-        let now = Instant::now();
-        self.desk.finish(now);
-        self.tell_readers(now, |reader| reader.close(CloseCode::Away, "the server stops", now));
-        let deadline = now + GOODBYE;
-        while self.clients.readers() > 0 && Instant::now() < deadline {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if self.poll.poll(events, Some(left)).is_err() {
-                return;
-            }
-            for event in &*events {
-                if event.token().0 >= FIRST_CLIENT {
-                    self.dispatch(event, Instant::now());
-                }
-            }
-        }
     }
 }
 

@@ -254,7 +254,7 @@ impl Worker {
         self.targets.limit_spares(&self.base);
         self.stock.publish(&self.base.counters);
         self.base.counters.sessions_awaiting_buffer.set(self.schedule.starved() as u64);
-        self.door.close_empty();
+        self.door.close_empty(self.poll.registry());
         if let Some(deadline) = self.drain_deadline {
             let is_done = self.door.is_empty() && self.schedule.is_empty();
             self.stopped |= is_done || self.base.now >= deadline;

@@ -24,7 +24,7 @@ const LOOKING: [&str; 13] = [
     "/metrics",
     "/api/ws",
 ];
-const CHANGING: [(&str, &str); 8] = [
+const CHANGING: [(&str, &str); 9] = [
     ("DELETE", "/api/connections/1"),
     ("DELETE", "/api/connections?user=ann@example.com"),
     ("POST", "/api/users"),
@@ -33,6 +33,7 @@ const CHANGING: [(&str, &str); 8] = [
     ("POST", "/api/users/ann@example.com/reset"),
     ("POST", "/api/users/ann@example.com/rotate"),
     ("POST", "/api/reload"),
+    ("POST", "/api/upgrade"),
 ];
 const SECRET: [&str; 2] = ["/api/users/ann@example.com/link", "/api/users/ann@example.com/qr.svg"];
 

@@ -21,6 +21,8 @@ pub(crate) struct Process {
     pub(crate) folder: TempDir,
     pub(crate) address: SocketAddr,
     said: Arc<Mutex<Vec<String>>>,
+    /// Processes that took over, to be ended with the test.
+    successors: Mutex<Vec<u32>>,
 }
 
 impl Process {
@@ -31,6 +33,16 @@ impl Process {
 
     /// The same with more variables in its environment; `FOLDER` in them stands for the folder.
     pub(crate) fn start_with(config: &str, variables: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_program(Path::new(env!("CARGO_BIN_EXE_vless-rust")), config, variables, prepare)
+    }
+
+    /// The same with another program; `FOLDER` in its path stands for the folder, too.
+    pub(crate) fn start_program(
+        program: &Path,
+        config: &str,
+        variables: &[(&str, &str)],
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
         // Free when we looked; should somebody else take it, the start fails loudly.
@@ -40,8 +52,9 @@ impl Process {
         let said = Arc::<Mutex<Vec<String>>>::default();
         let here = folder.path().to_str().unwrap();
         let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.replace("FOLDER", here))).collect();
-        let child = spawn(&file, &said, &variables);
-        let process = Self { child, folder, address, said };
+        let program = PathBuf::from(program.to_str().unwrap().replace("FOLDER", here));
+        let child = spawn(&program, &file, &said, &variables);
+        let process = Self { child, folder, address, said, successors: Mutex::default() };
         process.wait_until_it_listens();
         process
     }
@@ -54,12 +67,34 @@ impl Process {
     pub(crate) fn kill_and_start_again(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = spawn(&self.file("config.json"), &self.said, &[]);
+        self.child = spawn(Path::new(env!("CARGO_BIN_EXE_vless-rust")), &self.file("config.json"), &self.said, &[]);
         self.wait_until_it_listens();
     }
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Runs a command about this server; its exit code, and what it says on stdout and stderr.
+    pub(crate) fn command(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vless-rust"));
+        let output = command.args(arguments).arg("-c").arg(self.file("config.json")).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    }
+
+    /// Has the program take over from itself; the id of the new process.
+    #[track_caller]
+    pub(crate) fn upgrade(&self) -> u32 {
+        let (code, said) = self.command(&["upgrade", "--json"]);
+        assert_eq!(code, Some(0), "{said}");
+        let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
+        self.note_successor(answer["pid"].as_u64().unwrap() as u32)
+    }
+
+    pub(crate) fn note_successor(&self, pid: u32) -> u32 {
+        self.successors.lock().unwrap().push(pid);
+        pid
     }
 
     /// Waits for its end, and returns the exit code.
@@ -142,8 +177,8 @@ impl Process {
     }
 }
 
-fn spawn(config: &Path, said: &Arc<Mutex<Vec<String>>>, variables: &[(&str, String)]) -> Child {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_vless-rust"))
+fn spawn(program: &Path, config: &Path, said: &Arc<Mutex<Vec<String>>>, variables: &[(&str, String)]) -> Child {
+    let mut child = Command::new(program)
         .arg("run")
         .arg(config)
         .envs(variables.iter().map(|(name, value)| (*name, value)))
@@ -159,6 +194,9 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for successor in self.successors.lock().unwrap().iter() {
+            let _ = kill_process(Pid::from_raw(successor.cast_signed()).unwrap(), Signal::KILL);
+        }
         if thread::panicking() {
             println!("{}", self.said().join("\n"));
         }

@@ -11,3 +11,4 @@ mod reload;
 mod signals;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrade;

@@ -108,6 +108,11 @@ pub(super) fn reload(answer: &Value) -> String {
     said
 }
 
+pub(super) fn upgrade(answer: &Value) -> String {
+    let (pid, sessions) = (text(&answer["pid"]), text(&answer["sessions_left"]));
+    format!("process {pid} has taken over; the one before it lets its {sessions} sessions end\n")
+}
+
 fn both(part: &Value) -> String {
     format!("{} up, {} down", bytes(&part["upload_bytes"]), bytes(&part["download_bytes"]))
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::app::certs::hex;
+use crate::app::tally::unhex;
 use crate::stats::Ledgers;
 
 /// As the state file keeps it, by id.
@@ -21,10 +22,6 @@ pub fn restore(ledgers: &Ledgers, accounts: &Value) {
             _ => log::warn!("state: what an account has used cannot be read and is left out"),
         }
     }
-}
-
-fn unhex(text: &str) -> Option<[u8; 16]> {
-    u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32).map(u128::to_be_bytes)
 }
 
 #[cfg(test)]

@@ -49,6 +49,13 @@ pub const COMMANDS: &[CommandRow] = &[
     row("cut", "[ID]", 1, &["--user", "--source", "--json"], "end one session, or all of a user or a source"),
     row("reload", "", 0, &["--json"], "the running server takes over a changed configuration"),
     row(
+        "upgrade",
+        "",
+        0,
+        &["--json"],
+        "the program that is there now takes over from the running server, without loss",
+    ),
+    row(
         "probe",
         "LINK",
         1,

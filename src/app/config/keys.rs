@@ -242,6 +242,7 @@ section! {
         half_close: Seconds = Seconds(30, 1..=DAY), "one direction has ended, and no byte in the other";
         write_stall: Seconds = Seconds(300, 1..=DAY), "bytes wait and the peer takes none";
         drain: Seconds = Seconds(30, 0..=DAY), "what live sessions get at shutdown";
+        upgrade: Seconds = Seconds(3600, 0..=DAY), "what they get in the old process after an upgrade";
     }
 }
 

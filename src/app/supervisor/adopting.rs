@@ -154,7 +154,10 @@ impl Supervisor {
         let before = std::mem::replace(&mut self.parts.rules, Arc::clone(rules));
         self.parts.reactor.handle().adopt(rules);
         let now = unix_time();
-        for Cut { ledger, reason, .. } in cuts(&before.session.users, &config.users, now) {
+        for Cut { id, ledger, reason, .. } in cuts(&before.session.users, &config.users, now) {
+            if let Some(teller) = &self.teller {
+                teller.cut(id, reason);
+            }
             // New sessions find the new rules, so there is nobody to be asked twice.
             let _ = self.parts.reactor.handle().cut(&CutQuery { which: Which::Ledger(LedgerRef(ledger)), reason });
         }

@@ -15,6 +15,8 @@ use crate::stats::Ledger;
 /// Sessions that have to end.
 #[derive(Debug, Clone)]
 pub(super) struct Cut {
+    /// The id that counts for the account, see [`mask`].
+    pub(super) id: [u8; 16],
     /// Whose: the ledger belongs to the id, whatever the account was called when a session began.
     pub(super) ledger: Arc<Ledger>,
     /// The name of the account, for people.
@@ -30,7 +32,7 @@ pub(super) fn cuts(before: &Users, accounts: &[User], now: u64) -> Vec<Cut> {
             None => CloseReason::UserRemoved,
             Some(account) => reason(standing(account, &user.ledger, now))?,
         };
-        Some(Cut { ledger: Arc::clone(&user.ledger), email: user.email.clone(), reason })
+        Some(Cut { id: mask(user.id), ledger: Arc::clone(&user.ledger), email: user.email.clone(), reason })
     });
     cuts.collect()
 }

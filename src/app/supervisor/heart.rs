@@ -55,6 +55,12 @@ impl Heart {
         self.notifier.stopping();
     }
 
+    /// The process `successor` is the service from now on; nobody wants to hear of this one any more.
+    pub(super) fn hand_over(&mut self, successor: u32) {
+        self.notifier.successor(successor);
+        (self.notifier, self.pulse) = (Notifier::default(), None);
+    }
+
     /// Says how it stands, if that has changed and was not said just now.
     pub(super) fn say(&mut self, text: impl FnOnce() -> String, now: Instant) {
         let is_due = |(at, _): &(Instant, String)| now.saturating_duration_since(*at) >= STATUS_INTERVAL;

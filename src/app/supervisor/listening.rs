@@ -8,11 +8,19 @@ use crate::io::sockopt::SocketOptions;
 use crate::reactor::request::ListenerId;
 use crate::reactor::{Handle, accept};
 
-/// The addresses in use, each with what names it to the workers.
+/// The addresses in use, and their sockets once more, to be handed to a successor.
 #[derive(Debug)]
 pub struct Listening {
-    addresses: Vec<(SocketAddr, ListenerId)>,
+    places: Vec<Place>,
     workers: usize,
+}
+
+/// A place in every worker's list of listeners.
+#[derive(Debug)]
+struct Place {
+    address: SocketAddr,
+    id: ListenerId,
+    sockets: Vec<TcpListener>,
 }
 
 /// Sockets that are open and not yet served.
@@ -21,8 +29,12 @@ pub(super) struct Opened {
     gone: Vec<ListenerId>,
 }
 
+/// Listeners that somebody else has opened, by the address that the configuration gives them.
+pub type Inherited = Vec<(SocketAddr, Vec<TcpListener>)>;
+
 impl Listening {
-    /// Opens a listener per address and worker: the outer list has an entry for each worker.
+    /// Opens a listener per address and worker, unless it is among those inherited: the outer list has an entry for each
+    /// worker.
     ///
     /// # Errors
     /// 77 or 69 with the address and the way out.
@@ -30,10 +42,41 @@ impl Listening {
         addresses: &[SocketAddr],
         workers: usize,
         options: SocketOptions,
+        mut inherited: Inherited,
     ) -> Result<(Self, Vec<Vec<TcpListener>>), Failure> {
-        let sockets = open(addresses, workers, options)?;
-        let addresses = addresses.iter().enumerate().map(|(place, address)| (*address, ListenerId(place))).collect();
-        Ok((Self { addresses, workers }, sockets))
+        let mut listening = Self { places: Vec::new(), workers };
+        let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+        for &address in addresses {
+            let known = inherited.iter().position(|(known, _)| *known == address);
+            let rows = match known.map(|place| inherited.swap_remove(place).1) {
+                Some(inherited) => spread(inherited, workers).map_err(|error| failed(address, &error))?,
+                None => vec![open(&[address], workers, options)?.into_iter().flatten().collect()],
+            };
+            for row in rows {
+                listening.push(address, ListenerId(listening.places.len()), &row)?;
+                sockets.iter_mut().zip(row).for_each(|(worker, socket)| worker.push(socket));
+            }
+        }
+        Ok((listening, sockets))
+    }
+
+    fn push(&mut self, address: SocketAddr, id: ListenerId, sockets: &[TcpListener]) -> Result<(), Failure> {
+        let sockets = clones(sockets).map_err(|error| failed(address, &error))?;
+        self.places.push(Place { address, id, sockets });
+        Ok(())
+    }
+
+    /// All sockets by address, for a successor.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub(super) fn sockets(&self) -> io::Result<Inherited> {
+        self.places.iter().map(|place| Ok((place.address, clones(&place.sockets)?))).collect()
+    }
+
+    /// Lets go of all: once a worker closes its listener, nobody here has it any more.
+    pub(super) fn release(&mut self) {
+        self.places.clear();
     }
 
     /// Opens what is new in `wanted`.
@@ -42,11 +85,11 @@ impl Listening {
     /// As [`Listening::open`]; and when the new address covers one that is served, which only a restart can change.
     pub(super) fn open_new(&self, wanted: &[SocketAddr], options: SocketOptions) -> Result<Opened, Failure> {
         let mut added = Vec::new();
-        for address in wanted.iter().filter(|address| self.addresses.iter().all(|(known, _)| known != *address)) {
+        for address in wanted.iter().filter(|address| self.places.iter().all(|known| known.address != **address)) {
             let overlaps = |known: &SocketAddr| {
                 known.port() == address.port() && (known.ip().is_unspecified() || address.ip().is_unspecified())
             };
-            if let Some((known, _)) = self.addresses.iter().find(|(known, _)| overlaps(known)) {
+            if let Some(known) = self.places.iter().map(|place| place.address).find(overlaps) {
                 let message =
                     format!("server.listen: {address} and {known}, which is served now, cover each other; restart");
                 return Err(Failure::new(exit::UNAVAILABLE, message));
@@ -54,35 +97,58 @@ impl Listening {
             let sockets = open(&[*address], self.workers, options)?;
             added.push((*address, sockets.into_iter().flatten().collect()));
         }
-        let gone = self.addresses.iter().filter(|(address, _)| !wanted.contains(address)).map(|(_, id)| *id).collect();
+        let gone = self.places.iter().filter(|place| !wanted.contains(&place.address)).map(|place| place.id).collect();
         Ok(Opened { added, gone })
     }
 
     /// Has the workers serve what was opened, and stop with what is gone. What the kernel has queued there is served.
     pub(super) fn adopt(&mut self, opened: Opened, handle: &Handle) {
         for (address, sockets) in opened.added {
-            match handle.add_listener(sockets) {
-                Ok(id) => self.addresses.push((address, id)),
-                Err(_) => log::error!("listening on {address}: the workers have too much to do; reload again"),
+            let kept = clones(&sockets);
+            match (handle.add_listener(sockets), kept) {
+                (Ok(id), Ok(sockets)) => self.places.push(Place { address, id, sockets }),
+                (Ok(id), Err(_)) => self.places.push(Place { address, id, sockets: Vec::new() }),
+                (Err(_), _) => log::error!("listening on {address}: the workers have too much to do; reload again"),
             }
         }
         for id in opened.gone {
             match handle.remove_listener(id) {
-                Ok(()) => self.addresses.retain(|(_, known)| *known != id),
+                Ok(()) => self.places.retain(|place| place.id != id),
                 Err(_) => log::error!("the workers have too much to do to close a listener; reload again"),
             }
         }
     }
 }
 
+/// Rows of sockets with one for each worker. Where there are fewer, workers share one; where there are more, workers have
+/// several: none may be left without somebody who accepts from its queue.
+fn spread(sockets: Vec<TcpListener>, workers: usize) -> io::Result<Vec<Vec<TcpListener>>> {
+    let mut rows = Vec::new();
+    let mut sockets = sockets.into_iter().peekable();
+    while sockets.peek().is_some() {
+        let mut row: Vec<_> = sockets.by_ref().take(workers).collect();
+        for place in 0..workers - row.len() {
+            row.push(row[place].try_clone()?);
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+fn clones(sockets: &[TcpListener]) -> io::Result<Vec<TcpListener>> {
+    sockets.iter().map(TcpListener::try_clone).collect()
+}
+
 fn open(addresses: &[SocketAddr], workers: usize, options: SocketOptions) -> Result<Vec<Vec<TcpListener>>, Failure> {
-    accept::listen(addresses, workers, options).map_err(|(address, error)| {
-        let code = match error.kind() {
-            io::ErrorKind::PermissionDenied => exit::NO_PERMISSION,
-            _ => exit::UNAVAILABLE,
-        };
-        Failure::new(code, format!("cannot listen on {address}: {error}{}", advice(&error)))
-    })
+    accept::listen(addresses, workers, options).map_err(|(address, error)| failed(address, &error))
+}
+
+fn failed(address: SocketAddr, error: &io::Error) -> Failure {
+    let code = match error.kind() {
+        io::ErrorKind::PermissionDenied => exit::NO_PERMISSION,
+        _ => exit::UNAVAILABLE,
+    };
+    Failure::new(code, format!("cannot listen on {address}: {error}{}", advice(error)))
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -93,5 +159,29 @@ fn advice(error: &io::Error) -> &'static str {
         }
         io::ErrorKind::AddrNotAvailable => "; this machine does not have that address: change server.listen",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(sockets: usize, workers: usize) -> Vec<Vec<u16>> {
+        let sockets = (0..sockets).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let port = |socket: &TcpListener| socket.local_addr().unwrap().port();
+        spread(sockets, workers).unwrap().iter().map(|row| row.iter().map(port).collect()).collect()
+    }
+
+    #[test]
+    fn every_inherited_socket_has_a_worker_and_every_worker_a_socket() {
+        for (sockets, workers, count) in [(1, 1, 1), (2, 2, 1), (1, 3, 1), (2, 3, 1), (3, 2, 2), (5, 1, 5)] {
+            let rows = rows(sockets, workers);
+            assert_eq!(rows.len(), count, "{sockets} for {workers}");
+            assert!(rows.iter().all(|row| row.len() == workers), "{rows:?}");
+            let mut ports: Vec<_> = rows.into_iter().flatten().collect();
+            ports.sort_unstable();
+            ports.dedup();
+            assert_eq!(ports.len(), sockets);
+        }
     }
 }

@@ -7,11 +7,12 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::app::cluster::news::News;
 use crate::app::exit::{self, Failure};
+use crate::app::upgrade;
 use crate::control::backend::{self, Denied, Done};
 
 /// Orders waiting at the most. People and scripts give them, one at a time.
@@ -22,6 +23,8 @@ const ORDERS_MAX: usize = 256;
 pub enum Order {
     /// The number of a signal that came.
     Signal(i32),
+    /// Of a process that takes over.
+    Successor(upgrade::News),
     /// Of the API, with the way back for the answer.
     Control { order: backend::Order, reply: SyncSender<Result<Done, Denied>> },
     /// Of the cluster's thread.
@@ -83,7 +86,7 @@ impl Orders {
 
 /// The signals as orders; a thread of their own waits for them.
 fn watch_signals(mailbox: Mailbox) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             // A flood of signals is not worth more than the first of them: each is remembered only while there is room.

@@ -29,6 +29,7 @@ pub fn read(route: &Route<'_>, method: Method, request: &Request, by: &str) -> R
         Route::Connections => cut(request).map(|query| Order::Cut { query, by }),
         Route::Connection(id) => Ok(Order::Cut { query: CutQuery::Session(id.to_owned()), by }),
         Route::Reload => Ok(Order::Reload { by }),
+        Route::Upgrade => Ok(Order::Upgrade { by }),
         Route::Users => Ok(Order::AddUser { user: object(&request.body)?, revision: revision(request)?, by }),
         Route::User(email, what) => user(email, what, method, request, by),
         _ => Err(Reply::error(404, "not_found", "there is nothing at this path")),

@@ -30,6 +30,7 @@ pub enum Route<'a> {
     Reload,
     /// The nodes of the cluster.
     Nodes,
+    Upgrade,
 }
 
 /// What is wanted of one account.
@@ -95,6 +96,7 @@ fn api(name: &str) -> Option<Route<'static>> {
         "users" => Route::Users,
         "reload" => Route::Reload,
         "nodes" => Route::Nodes,
+        "upgrade" => Route::Upgrade,
         _ => return None,
     })
 }
@@ -114,7 +116,9 @@ impl Route<'_> {
     pub fn methods(&self) -> &'static [Method] {
         use Method::{Delete, Get, Patch, Post};
         match self {
-            Self::Login | Self::Logout | Self::Reload | Self::User(_, User::Reset | User::Rotate) => &[Post],
+            Self::Login | Self::Logout | Self::Reload | Self::Upgrade | Self::User(_, User::Reset | User::Rotate) => {
+                &[Post]
+            }
             Self::Connections => &[Get, Delete],
             Self::Connection(_) => &[Delete],
             Self::Users => &[Get, Post],
@@ -157,9 +161,15 @@ mod tests {
     #[test]
     fn whatever_changes_something_needs_the_right_to() {
         let segments = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
-        for path in
-            ["api/connections", "api/connections/1", "api/users", "api/users/a", "api/users/a/reset", "api/reload"]
-        {
+        for path in [
+            "api/connections",
+            "api/connections/1",
+            "api/users",
+            "api/users/a",
+            "api/users/a/reset",
+            "api/reload",
+            "api/upgrade",
+        ] {
             let path = segments(path);
             let route = find(&path).unwrap();
             for method in route.methods() {

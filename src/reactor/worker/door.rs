@@ -71,11 +71,14 @@ impl Door {
     }
 
     /// Closes those that are to go and whose queue was found empty.
-    pub(super) fn close_empty(&mut self) {
+    pub(super) fn close_empty(&mut self, registry: &Registry) {
         if self.listeners.iter().any(|(_, listener)| listener.leaving && !listener.ready) {
             for token in self.listeners.tokens() {
-                if self.listeners.get(token).is_some_and(|listener| listener.leaving && !listener.ready) {
-                    self.listeners.remove(token);
+                if self.listeners.get(token).is_some_and(|listener| listener.leaving && !listener.ready)
+                    && let Some(mut listener) = self.listeners.remove(token)
+                {
+                    // Another process may have the same socket, and then closing ours does not end its events.
+                    let _ = registry.deregister(&mut listener.socket);
                 }
             }
         }
