@@ -8,7 +8,8 @@ use vless_rust::session::Leg;
 use vless_rust::session::close::CloseReason;
 
 use super::shortage::{TARGET, opened};
-use super::{Net, USER, World};
+use super::sockets::Net;
+use super::{USER, World};
 
 const DATAGRAMS: usize = 10;
 
@@ -16,22 +17,19 @@ const DATAGRAMS: usize = 10;
 /// next, and then it breaks off.
 fn assert_counts_what_was_taken(opening: &[u8], leg: Leg, packet_bytes: usize, taken: usize) {
     let (mut world, net): (World, Rc<RefCell<Net>>) = opened(opening);
-    while world.go_on() {}
+    while world.turn() {}
     world.client.borrow_mut().room = "\0\0".len() + taken * packet_bytes + packet_bytes / 2;
     for _ in 0..DATAGRAMS {
         net.borrow_mut().incoming.push_back((vec![7; 100], TARGET));
     }
-    world.call(|session, cx| session.on_ready(leg, Readiness { readable: true, ..Readiness::default() }, cx));
-    while world.go_on() {}
+    world.tell(leg, Readiness { readable: true, ..Readiness::default() });
+    while world.turn() {}
     world.client.borrow_mut().is_reset = true;
     let client = Rc::clone(&world.client);
-    world.call(|session, cx| {
-        let broken = Readiness { readable: true, writable: true, broken: true, ..Readiness::default() };
-        session.on_ready(Leg::Client, broken, cx)
-    });
-    assert!(world.closed);
+    world.tell(Leg::Client, Readiness { readable: true, writable: true, broken: true, ..Readiness::default() });
+    assert!(world.turn());
     assert_eq!(client.borrow().sent.len(), 2 + taken * packet_bytes + packet_bytes / 2);
-    let record = world.session.record(world.now);
+    let record = world.record.unwrap();
     assert_eq!(record.reason, CloseReason::ClientReset);
     let counted = (world.counters.udp_downlink_packets.value(), world.counters.downlink_bytes.value());
     assert_eq!(counted, (taken as u64, 100 * taken as u64));

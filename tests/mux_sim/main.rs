@@ -1,5 +1,5 @@
 //! Whole Mux connections on scripted sockets: frames cut anywhere, numbers used again, ends in every state, sockets that
-//! move away by their Global ID and sessions that expire, by seed.
+//! move away by their Global ID and sessions that expire, by seed. The scheduler is the one of the server.
 //!
 //! Sockets are edge-triggered: an event is delivered only after the session saw "blocked" and something has changed, so
 //! a wake-up that the session loses stays lost and the run ends with bytes missing. `SIM_SEED` runs one seed alone.
@@ -15,20 +15,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sockets::{Datagrams, Net, Stream, Wire};
 use vless_rust::io::buffer_pool::BufferPool;
 use vless_rust::io::endpoint::Readiness;
 use vless_rust::io::random::Random;
-use vless_rust::session::allowance::Allowance;
+use vless_rust::io::timer::TimerWheel;
+use vless_rust::io::token::{Kind, Token};
+use vless_rust::reactor::schedule::{Baggage, Lent, Schedule};
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::permits::MuxSockets;
-use vless_rust::session::transfer::{Means, Scratch};
+use vless_rust::session::transfer::Scratch;
 use vless_rust::session::{
-    BindFailure, Context, DialFailure, Flow, Leg, Next, Session, SessionSettings, Timeouts, UdpSettings, User, Users,
-    Wish,
+    BindFailure, Context, DialFailure, Flow, Leg, Next, Session, SessionRecord, SessionSettings, Timeouts, UdpSettings,
+    User, Users, Wish,
 };
 use vless_rust::stats::{Counters, Ledger};
-
-use sockets::{Datagrams, Net, Stream, Wire};
 
 const SEEDS: u64 = 32;
 const USER: [u8; 16] = *b"without any flow";
@@ -54,11 +55,18 @@ struct Asked {
     leg: Option<Leg>,
 }
 
+/// Nothing is kept beside the one session.
+struct NoBaggage;
+
+impl Baggage for NoBaggage {}
+
 struct World {
     seed: u64,
     rng: Random,
     now: Instant,
-    session: Session<Stream, Datagrams>,
+    schedule: Schedule<Stream, Datagrams, NoBaggage>,
+    token: Token,
+    timers: TimerWheel<Token>,
     settings: SessionSettings,
     mux_sockets: Arc<MuxSockets>,
     counters: Counters,
@@ -69,10 +77,8 @@ struct World {
     client: Rc<RefCell<Wire>>,
     script: VecDeque<u8>,
     asked: Vec<Asked>,
-    again: bool,
-    /// It waits for buffer memory.
-    starved: bool,
-    closed: bool,
+    /// Of its end.
+    record: Option<SessionRecord>,
 }
 
 impl World {
@@ -97,12 +103,13 @@ impl World {
         };
         let now = Instant::now();
         let client = Rc::new(RefCell::new(Wire { wants_read: true, wants_write: true, ..Wire::default() }));
-        let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
-        Self {
+        let mut world = Self {
             seed,
             rng: Random::seeded(seed),
             now,
-            session: Session::new(Stream(Rc::clone(&client)), address, &settings, now),
+            schedule: Schedule::new(),
+            token: Token::new(Kind::Session, 0, 0, 0),
+            timers: TimerWheel::new(now),
             settings,
             mux_sockets: Arc::new(MuxSockets::new(10_000)),
             counters: Counters::new(CloseReason::ALL.len()),
@@ -110,13 +117,37 @@ impl World {
             pool: BufferPool::new(),
             random: Random::seeded(seed ^ 1),
             wishes: VecDeque::new(),
-            client,
+            client: Rc::clone(&client),
             script: [&[0], &USER[..], &[0, 3]].concat().into(),
             asked: Vec::new(),
-            again: false,
-            starved: false,
-            closed: false,
-        }
+            record: None,
+        };
+        let (schedule, mut lent) = world.parts();
+        let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+        let admitted = schedule.admit(Stream(client), address, NoBaggage, |_, _| Ok::<_, ()>(()), &mut lent);
+        world.token = admitted.unwrap().unwrap();
+        world
+    }
+
+    /// The scheduler, and what it is lent.
+    fn parts(&mut self) -> (&mut Schedule<Stream, Datagrams, NoBaggage>, Lent<'_>) {
+        let lent = Lent {
+            now: self.now,
+            scratch: &mut self.scratch,
+            pool: &self.pool,
+            pipes: None,
+            random: &mut self.random,
+            timers: &mut self.timers,
+            counters: &self.counters,
+            settings: &self.settings,
+            mux_sockets: &self.mux_sockets,
+            worker: 0,
+        };
+        (&mut self.schedule, lent)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.record.is_some()
     }
 
     fn below(&mut self, bound: usize) -> usize {
@@ -196,37 +227,38 @@ impl World {
     }
 
     fn call(&mut self, call: impl FnOnce(&mut Session<Stream, Datagrams>, &mut Context<'_>) -> Next) {
-        let mut cx = Context {
-            means: Means {
-                now: self.now,
-                scratch: &mut self.scratch,
-                pool: &self.pool,
-                pipes: None,
-                random: &mut self.random,
-            },
-            counters: &self.counters,
-            settings: &self.settings,
-            mux_sockets: &self.mux_sockets,
-            worker: 0,
-            allowance: Allowance::default(),
-            wishes: Vec::new(),
-        };
-        let next = call(&mut self.session, &mut cx);
-        let wishes = cx.wishes;
-        self.wishes.extend(wishes);
-        self.again |= next == Next::Again;
-        self.starved |= next == Next::Starved;
-        self.closed |= next == Next::Close;
+        let token = self.token;
+        let (schedule, mut lent) = self.parts();
+        schedule.call(token, &mut lent, call);
+        self.take_answers();
     }
 
-    /// Another turn for a session that asked for one, or waits for memory that there is now; false if it did not.
-    fn go_on(&mut self) -> bool {
-        let is_fed = self.pool.may_begin() && std::mem::take(&mut self.starved);
-        let goes_on = std::mem::take(&mut self.again) || is_fed;
-        if goes_on {
-            self.call(Session::advance);
+    /// Tells of an event, which the next turn will look at.
+    fn tell(&mut self, leg: Leg, readiness: Readiness) {
+        let token = self.token;
+        let (schedule, mut lent) = self.parts();
+        schedule.on_event(token, leg, readiness, &mut lent);
+    }
+
+    /// The scheduler's turn, as a worker gives it; false if there is nobody to serve.
+    fn turn(&mut self) -> bool {
+        let (schedule, mut lent) = self.parts();
+        let is_busy = schedule.is_busy(&lent);
+        if is_busy {
+            schedule.serve_urgent(&mut lent);
+            schedule.serve_bulk(&mut lent);
+            self.take_answers();
         }
-        goes_on
+        is_busy
+    }
+
+    fn take_answers(&mut self) {
+        while let Some((_, wish)) = self.schedule.take_wish() {
+            self.wishes.push_back(wish);
+        }
+        if let Some(closed) = self.schedule.take_closed() {
+            self.record = Some(closed.record);
+        }
     }
 
     /// Delivers an event of a stream socket if one is due.
@@ -241,7 +273,7 @@ impl World {
             Readiness { readable, writable, ..Readiness::default() }
         };
         if readiness != Readiness::default() {
-            self.call(|session, cx| session.on_ready(leg, readiness, cx));
+            self.tell(leg, readiness);
         }
     }
 
@@ -262,9 +294,11 @@ impl World {
                 self.client.borrow_mut().room += room;
             }
             4 => self.serve_wish(),
-            5 if std::mem::take(&mut self.again) => self.call(Session::advance),
-            5..9 if self.asked.is_empty() => {}
-            5..9 => {
+            5 => {
+                self.turn();
+            }
+            6..9 if self.asked.is_empty() => {}
+            6..9 => {
                 let instance = self.below(self.asked.len());
                 self.step_target(instance, is_calm);
             }
@@ -287,8 +321,7 @@ impl World {
                 is_due
             };
             if is_due && Rc::strong_count(&net) > 2 {
-                let readiness = Readiness { readable: true, ..Readiness::default() };
-                self.call(|session, cx| session.on_ready(leg, readiness, cx));
+                self.tell(leg, Readiness { readable: true, ..Readiness::default() });
             }
             if !is_calm && self.below(60) == 0 && Rc::strong_count(&net) > 2 {
                 self.asked[instance].is_taken = true;
@@ -375,7 +408,7 @@ impl World {
                 break;
             }
         }
-        assert!(!self.closed, "closed before the client left");
+        assert!(!self.is_closed(), "closed before the client left");
         assert!(self.script.is_empty() && self.client.borrow().incoming.is_empty(), "the client is not read any more");
         self.check_uplink();
         self.check_downlink();
@@ -383,7 +416,8 @@ impl World {
         self.client.borrow_mut().is_ended = true;
         let client = Rc::clone(&self.client);
         self.event(Leg::Client, &client);
-        assert!(self.closed, "the client has left");
+        while self.turn() {}
+        assert!(self.is_closed(), "the client has left");
         assert_eq!(self.pool.held(), 0, "buffers are held");
     }
 
@@ -408,7 +442,7 @@ impl World {
         let is_heard = |wire: &Rc<RefCell<Wire>>| Rc::strong_count(wire) == 1 || wire.borrow().incoming.is_empty();
         self.script.is_empty()
             && self.wishes.is_empty()
-            && !self.again
+            && self.schedule.standing(self.token).is_none_or(|standing| !standing.queued)
             && is_heard(&self.client)
             && self.asked.iter().all(|asked| asked.target.as_ref().is_none_or(is_heard))
     }

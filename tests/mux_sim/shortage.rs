@@ -11,7 +11,8 @@ use vless_rust::io::buffer_pool::{BufferPool, Loan};
 use vless_rust::io::endpoint::Readiness;
 use vless_rust::session::{Leg, Wish};
 
-use super::{Datagrams, Net, USER, World};
+use super::sockets::{Datagrams, Net};
+use super::{USER, World};
 
 pub(crate) const TARGET: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 1000);
 
@@ -36,7 +37,7 @@ pub(crate) fn opened(opening: &[u8]) -> (World, Rc<RefCell<Net>>) {
                 world.call(|session, cx| session.on_bound(leg, Ok(socket), cx));
             }
             Some(wish) => panic!("wished for {wish:?}"),
-            None if !world.go_on() => break,
+            None if !world.turn() => break,
             None => {}
         }
     }
@@ -54,7 +55,7 @@ fn hear(world: &mut World, bytes: &[u8]) {
 /// for all of them, and the answer waits for memory that the others still hold.
 fn work_runs_out_beside_a_shortage(opening: &[u8], packets: &[u8], leg: Leg) -> (World, usize) {
     let (mut world, net) = opened(opening);
-    while world.go_on() {}
+    while world.turn() {}
     let mut lent = Vec::new();
     while world.pool.may_begin() {
         lent.push(world.pool.take(1, Loan::Waiting));
@@ -65,12 +66,11 @@ fn work_runs_out_beside_a_shortage(opening: &[u8], packets: &[u8], leg: Leg) -> 
     net.borrow_mut().incoming.push_back((b"answer".to_vec(), TARGET));
     world.client.borrow_mut().incoming.extend(packets);
     world.client.borrow_mut().wants_read = false;
-    world.call(|session, cx| {
-        session.on_ready(Leg::Client, Readiness { readable: true, ..Readiness::default() }, cx);
-        session.on_ready(leg, Readiness { readable: true, ..Readiness::default() }, cx)
-    });
+    world.tell(Leg::Client, Readiness { readable: true, ..Readiness::default() });
+    world.tell(leg, Readiness { readable: true, ..Readiness::default() });
+    assert!(world.turn());
     assert!(!world.pool.may_begin(), "the packets that wait for their turn hold what there is");
-    while world.go_on() {}
+    while world.turn() {}
     let sent = net.borrow().sent.len() - sent_before;
     drop(lent);
     (world, sent)

@@ -2,10 +2,13 @@
 //! has its own request encoder and its own idea of what must come out.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod datagrams;
+pub(crate) mod outlet;
 pub(crate) mod peer;
 pub(crate) mod plan;
 pub(crate) mod rng;
 pub(crate) mod run;
+pub(crate) mod scarcity;
 pub(crate) mod socket;
 pub(crate) mod tls;
 pub(crate) mod verify;

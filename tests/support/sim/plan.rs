@@ -50,6 +50,7 @@ impl Plan {
             target: Vec::new(),
             target_manners: Manners::smooth(),
             target_read_max: 1 << 30,
+            inner_targets: Vec::new(),
             reasons: vec![CloseReason::Finished],
         }
     }

@@ -11,7 +11,8 @@ use vless_rust::session::allowance::{Allowance, Limit};
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::{DialFailure, Leg, SessionRecord, Target, User};
 
-use super::peer::Peer;
+use super::outlet::Outlet;
+use super::peer::{Op, Peer};
 
 pub(crate) struct Run {
     pub(super) token: Token,
@@ -22,6 +23,14 @@ pub(crate) struct Run {
     pub(super) dial: Result<(), DialFailure>,
     pub(super) dial_time: Duration,
     pub(super) dial_due: Option<Instant>,
+    /// What the targets inside Mux do, by their ports.
+    pub(super) inner_targets: Vec<(u16, Vec<Op>)>,
+    pub(crate) outlets: Vec<Outlet>,
+    /// Something that it wished for was not to be had for want of descriptors.
+    pub(crate) was_short: bool,
+    /// Turns in a row in which it waited for memory that there was, and the most there ever were.
+    pub(super) fed_turns: usize,
+    pub(crate) fed_turns_most: usize,
     /// It wants another turn although nothing has happened.
     pub(crate) again: bool,
     /// Turns after which it wanted another.
@@ -74,7 +83,8 @@ impl Baggage for Luggage {
 impl Run {
     /// Bytes that went through its sockets.
     pub(super) fn moved(&self) -> usize {
-        self.client.link.borrow().moved() + self.target.link.borrow().moved()
+        let inner: usize = self.outlets.iter().map(Outlet::moved).sum();
+        self.client.link.borrow().moved() + self.target.link.borrow().moved() + inner
     }
 
     pub(crate) fn peer(&mut self, leg: Leg) -> &mut Peer {

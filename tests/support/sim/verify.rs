@@ -44,7 +44,7 @@ impl World {
 }
 
 /// Says what is wrong with a session that has ended.
-fn verify(run: &Run, spurious: bool) -> Result<(), String> {
+pub(crate) fn verify(run: &Run, spurious: bool) -> Result<(), String> {
     let record = run.record.as_ref().ok_or("never ended")?;
     let (client, target) = (&run.client, &run.target);
     let (client_link, target_link) = (client.link.borrow(), target.link.borrow());

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vless_rust::io::buffer_pool::BufferPool;
-use vless_rust::io::datagram::NoDatagrams;
 use vless_rust::io::endpoint::Readiness;
 use vless_rust::io::random::Random;
 use vless_rust::io::splice::PipePool;
@@ -27,9 +26,11 @@ use vless_rust::session::{
 };
 use vless_rust::stats::{Counters, Ledger};
 
+use super::datagrams::SimDatagrams;
 use super::peer::{Op, Peer};
 use super::rng::Rng;
 use super::run::{Luggage, Run};
+use super::scarcity::Scarcity;
 use super::socket::{Link, Manners, SimSocket};
 use super::tls::{self, TlsPeer};
 
@@ -45,7 +46,7 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
     write_stall: Duration::from_secs(120),
 };
 
-const ACTS: [Act; 9] = [
+const ACTS: [Act; 10] = [
     Act::Event(Leg::Client),
     Act::Event(Leg::Target),
     Act::Arrive(Leg::Client),
@@ -54,8 +55,12 @@ const ACTS: [Act; 9] = [
     Act::Read(Leg::Target),
     Act::Script(Leg::Client),
     Act::Script(Leg::Target),
+    Act::Outlet,
     Act::Turn,
 ];
+
+/// The most turns that may pass in work that moves nothing: a Mux connection opens 16 sessions in each.
+const IDLE_TURNS_MAX: usize = 8;
 
 /// No simulation needs nearly as many.
 const STEPS_MAX: usize = 3_000_000;
@@ -72,6 +77,8 @@ pub(crate) struct Plan {
     pub(crate) target: Vec<Op>,
     pub(crate) target_manners: Manners,
     pub(crate) target_read_max: usize,
+    /// What the targets inside Mux do, by their ports.
+    pub(crate) inner_targets: Vec<(u16, Vec<Op>)>,
     /// The session may end with any of these.
     pub(crate) reasons: Vec<CloseReason>,
 }
@@ -88,7 +95,7 @@ pub(crate) struct World {
     pub(crate) scratch: Scratch,
     random: Random,
     timers: TimerWheel<Token>,
-    schedule: Schedule<SimSocket, NoDatagrams, Luggage>,
+    pub(super) schedule: Schedule<SimSocket, SimDatagrams, Luggage>,
     pub(crate) runs: Vec<Run>,
     /// Sends events that nothing caused, too.
     pub(crate) spurious: bool,
@@ -96,6 +103,8 @@ pub(crate) struct World {
     pub(crate) plant: Option<Plant>,
     /// Bytes that went through all sockets in the longest turn.
     pub(crate) most_moved_in_a_turn: usize,
+    /// Turns in a row that somebody used up without a byte moved.
+    idle_turns: usize,
     /// Something happened since the last turn.
     woken: bool,
     pub(crate) steps: usize,
@@ -103,6 +112,8 @@ pub(crate) struct World {
     pub(crate) held_bytes_peak: usize,
     /// Bytes that each direction of each session may receive per millisecond.
     pub(crate) bytes_per_ms: Rc<Cell<Option<usize>>>,
+    /// Memory and descriptors that others have for a while.
+    pub(crate) scarcity: Scarcity,
 }
 
 /// A wake-up that is lost on the way between the sockets and the scheduler.
@@ -120,6 +131,8 @@ enum Act {
     Arrive(Leg),
     Read(Leg),
     Script(Leg),
+    /// Of a target inside Mux, or of a UDP socket.
+    Outlet,
     Turn,
 }
 
@@ -153,10 +166,12 @@ impl World {
             spurious: false,
             plant: None,
             most_moved_in_a_turn: 0,
+            idle_turns: 0,
             woken: true,
             steps: 0,
             held_bytes_peak: 0,
             bytes_per_ms: Rc::default(),
+            scarcity: Scarcity::default(),
         }
     }
 
@@ -186,6 +201,11 @@ impl World {
             dial: plan.dial,
             dial_time: plan.dial_time,
             dial_due: None,
+            inner_targets: plan.inner_targets,
+            outlets: Vec::new(),
+            was_short: false,
+            fed_turns: 0,
+            fed_turns_most: 0,
             again: false,
             agains: 0,
             longest_turn: 0,
@@ -197,10 +217,17 @@ impl World {
 
     /// Runs until every session has ended.
     pub(crate) fn run(&mut self) {
+        self.run_watching(|| {});
+    }
+
+    /// The same, with a look at everything that happens.
+    pub(crate) fn run_watching(&mut self, mut watch: impl FnMut()) {
         while self.lives() {
             let goes_on = self.step() || self.jump(None) || !self.lives();
             assert!(goes_on, "nothing can ever happen again:\n{}", self.describe());
+            watch();
         }
+        self.scarcity = Scarcity::default();
     }
 
     fn lives(&self) -> bool {
@@ -262,6 +289,7 @@ impl World {
     /// One thing happens; false if nothing can without time.
     pub(crate) fn step(&mut self) -> bool {
         self.steps += 1;
+        self.scarcity.come(&self.pool, self.now, &mut self.rng);
         assert!(self.steps < STEPS_MAX, "no end in sight:\n{}", self.describe());
         if self.spurious && self.rng.percent(5) {
             self.disturb();
@@ -301,10 +329,11 @@ impl World {
             Act::Arrive(leg) => run.peer(leg).link.borrow_mut().arrive(),
             Act::Read(leg) => run.peer(leg).read(),
             Act::Script(leg) => (leg == Leg::Client || connected) && run.peer(leg).act(now),
+            Act::Outlet => self.act_outlet(number),
         }
     }
 
-    fn deliver(&mut self, token: Token, leg: Leg, mut event: Readiness) {
+    pub(super) fn deliver(&mut self, token: Token, leg: Leg, mut event: Readiness) {
         if self.plant == Some(Plant::WritableLost) && event.readable {
             event.writable = false;
         }
@@ -323,6 +352,7 @@ impl World {
         let (_, lent) = self.parts();
         let cut_before = lent.counters.turns_cut_by_budget.value();
         let moved_before: Vec<_> = self.runs.iter().map(Run::moved).collect();
+        self.note_fed();
         let (schedule, mut lent) = self.parts();
         schedule.serve_urgent(&mut lent);
         self.obey();
@@ -335,10 +365,16 @@ impl World {
             run.agains += usize::from(run.again);
             run.longest_turn = run.longest_turn.max(run.moved() - before);
             moved += run.moved() - before;
+            if run.moved() > before {
+                run.fed_turns = 0;
+            }
         }
         self.most_moved_in_a_turn = self.most_moved_in_a_turn.max(moved);
         let was_cut = self.counters.turns_cut_by_budget.value() > cut_before;
-        assert!(moved > 0 || !was_cut, "sessions want another turn and used none:\n{}", self.describe());
+        self.idle_turns = if was_cut && moved == 0 { self.idle_turns + 1 } else { 0 };
+        // Frames that open sessions, and datagrams for which there is no memory, are work that moves nothing.
+        let idle_turns_max = if self.scarcity.is_known { IDLE_TURNS_MAX } else { 0 };
+        assert!(self.idle_turns <= idle_turns_max, "sessions want turns and use none:\n{}", self.describe());
         true
     }
 
@@ -364,6 +400,7 @@ impl World {
             let target = run.target.wakes_at().filter(|_| run.connected);
             [run.dial_due, run.client.wakes_at(), target]
         });
+        let times = times.chain([self.scarcity.ends_at()]);
         let alarm = self.timers.next_expiry().filter(|_| self.lives());
         let next = times.chain([alarm]).flatten().min();
         let Some(next) = next.filter(|&next| until.is_none_or(|until| next <= until)) else { return false };
@@ -373,6 +410,7 @@ impl World {
             self.now = self.now.min(until);
         }
         self.woken = true;
+        self.scarcity.pass(self.now);
         let mut due = Vec::new();
         self.timers.expire(self.now, &mut due);
         for token in due {
@@ -392,7 +430,9 @@ impl World {
         if run.record.is_some() {
             return;
         }
-        let (token, dial) = (run.token, run.dial);
+        let is_short = self.scarcity.has_no_descriptor();
+        run.was_short |= is_short;
+        let (token, dial) = (run.token, if is_short { Err(DialFailure::NoResources) } else { run.dial });
         run.connected = dial.is_ok();
         let link = Rc::clone(&run.target.link);
         let (schedule, mut lent) = self.parts();
@@ -417,11 +457,14 @@ impl World {
     }
 
     /// Does what sessions wish for, and notes which have ended.
-    fn obey(&mut self) {
+    pub(super) fn obey(&mut self) {
         self.held_bytes_peak = self.held_bytes_peak.max(self.pool.held_bytes());
         while let Some((token, wish)) = self.schedule.take_wish() {
-            let Wish::Dial { leg: Leg::Target, target } = wish else { panic!("a stream session wished for {wish:?}") };
             let number = self.schedule.baggage(token).unwrap().number;
+            let Wish::Dial { leg: Leg::Target, target } = wish else {
+                self.grant(number, wish);
+                continue;
+            };
             let run = &mut self.runs[number];
             assert!(run.wished.is_none(), "wished twice");
             run.wished = Some(target);
@@ -436,7 +479,7 @@ impl World {
     }
 
     /// The scheduler, and what it is lent.
-    fn parts(&mut self) -> (&mut Schedule<SimSocket, NoDatagrams, Luggage>, Lent<'_>) {
+    pub(super) fn parts(&mut self) -> (&mut Schedule<SimSocket, SimDatagrams, Luggage>, Lent<'_>) {
         let lent = Lent {
             now: self.now,
             scratch: &mut self.scratch,
