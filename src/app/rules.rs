@@ -61,6 +61,7 @@ pub fn rules(config: &Config, around: &Surroundings<'_>) -> Result<Rules, Failur
                 timeout: config.performance.udp_timeout,
                 recv_buffer_bytes: config.performance.udp_recv_buffer,
                 sockets_per_user_max: config.performance.udp_sockets_per_user_max,
+                ..UdpSettings::default()
             },
         },
         dial: Arc::new(dial(config, around.capacity)),

@@ -1,7 +1,7 @@
 //! XUDP's Global IDs: UDP sockets that outlive the connection they were opened through, for the whole process.
 //!
 //! A client that reconnects names its socket by an id of its own. The new connection, on whichever worker, goes on with
-//! the same socket. So the peers see the same address and port. A socket that nobody holds is kept for a grace of 60 s.
+//! the same socket. So the peers see the same address and port. A socket that nobody holds is kept for a grace.
 //!
 //! The table is locked when a session opens or closes such a socket, never per datagram, and never across a system
 //! call. It is bounded. Sessions beyond get an ordinary socket.
@@ -16,9 +16,6 @@ use std::time::{Duration, Instant};
 use super::bound_socket::BoundSocket;
 use crate::io::token::Token;
 use crate::session::GlobalId;
-
-/// How long a socket without connection is kept. The sweep makes it up to twice that, as with Xray.
-pub const GRACE: Duration = Duration::from_mins(1);
 
 /// Ids known at the same time.
 const IDS_MAX: usize = 1 << 16;
@@ -104,12 +101,12 @@ impl GlobalIds {
         Some(Claim::new(self, key, number))
     }
 
-    /// Closes the sockets that nobody has claimed for the grace. True while ids are left.
-    pub fn sweep(&self, now: Instant) -> bool {
+    /// Closes the sockets that nobody has claimed for `grace`. True while ids are left.
+    pub fn sweep(&self, now: Instant, grace: Duration) -> bool {
         let mut table = self.lock();
         let mut expired = Vec::new();
         for entries in table.users.values_mut() {
-            expired.extend(entries.extract_if(|_, entry| entry.is_expired(now)));
+            expired.extend(entries.extract_if(|_, entry| entry.is_expired(now, grace)));
         }
         table.users.retain(|_, entries| !entries.is_empty());
         table.len -= expired.len();
@@ -162,8 +159,8 @@ impl Table {
 }
 
 impl Entry {
-    fn is_expired(&self, now: Instant) -> bool {
-        matches!(self.state, State::Left(since) if now.saturating_duration_since(since) >= GRACE)
+    fn is_expired(&self, now: Instant, grace: Duration) -> bool {
+        matches!(self.state, State::Left(since) if now.saturating_duration_since(since) >= grace)
     }
 }
 
@@ -202,6 +199,7 @@ mod tests {
     use crate::session::{Flow, User};
     use crate::stats::Ledger;
 
+    const GRACE: Duration = Duration::from_mins(1);
     const KEY: Key = ([1; 16], [2; 8]);
 
     fn holder(worker: usize) -> Holder {
@@ -226,7 +224,7 @@ mod tests {
         let (_, _third, previous) = ids.take_over(KEY, holder(0)).unwrap();
         assert_eq!(previous, Some(holder(1)), "a claim that was overtaken does not release the socket");
         drop(second);
-        assert!(ids.sweep(Instant::now() + 2 * GRACE), "it is held");
+        assert!(ids.sweep(Instant::now() + 2 * GRACE, GRACE), "it is held");
     }
 
     #[test]
@@ -235,9 +233,9 @@ mod tests {
         drop(ids.enter(KEY, holder(0), &socket).unwrap());
         drop(socket);
         let now = Instant::now();
-        assert!(ids.sweep(now + GRACE / 2));
+        assert!(ids.sweep(now + GRACE / 2, GRACE));
         assert_eq!(user.ledger.udp_sockets(), 1);
-        assert!(!ids.sweep(now + 2 * GRACE));
+        assert!(!ids.sweep(now + 2 * GRACE, GRACE));
         assert_eq!(user.ledger.udp_sockets(), 0);
         assert!(ids.take_over(KEY, holder(0)).is_none());
     }
@@ -278,7 +276,7 @@ mod tests {
         third.make_final();
         drop((third, socket));
         assert_eq!(user.ledger.udp_sockets(), 0);
-        assert!(!ids.sweep(Instant::now()), "nothing is left behind");
+        assert!(!ids.sweep(Instant::now(), GRACE), "nothing is left behind");
     }
 
     #[test]

@@ -31,11 +31,20 @@ pub struct UdpSettings {
     pub recv_buffer_bytes: usize,
     /// UDP sockets of one user in the whole process.
     pub sockets_per_user_max: usize,
+    /// A socket with a Global ID that nobody holds is kept for so long, and up to twice that: sockets are looked at as
+    /// often.
+    pub global_id_grace: Duration,
 }
 
 impl Default for UdpSettings {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(300), recv_buffer_bytes: 1 << 16, sockets_per_user_max: 1024 }
+        Self {
+            timeout: Duration::from_secs(300),
+            recv_buffer_bytes: 1 << 16,
+            sockets_per_user_max: 1024,
+            // As with Xray.
+            global_id_grace: Duration::from_mins(1),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What one user may take of the sockets there are, and what happens to those nobody uses.
 
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vless_rust::session::UdpSettings;
 
@@ -86,6 +86,40 @@ fn nobody_is_refused_while_sockets_wait_for_clients_that_will_not_come_back() {
         }
     });
     assert_eq!(server.totals().udp_sockets_refused, 0);
+}
+
+/// The grace of a minute, shortened: the sweep that comes first finds the socket left for less than that.
+#[test]
+fn a_socket_without_client_is_kept_for_the_grace_and_closed_by_the_sweep_behind_it() {
+    const GRACE: Duration = Duration::from_secs(2);
+    let server = Server::start(2, UdpSettings { global_id_grace: GRACE, ..UdpSettings::default() });
+    let target = peer("127.0.0.1");
+    let address = at(target.local_addr().unwrap());
+    let mut sources = Vec::new();
+    let mut left = Instant::now();
+    for round in 0..3 {
+        let mut client = Client::open(&server, PLAIN, 3, &[]);
+        client.send(&new_udp(0, &address, b"globalid", &[round]));
+        let (said, source) = hear(&target);
+        assert_eq!(said, [round]);
+        // On a busy machine it may come back too late.
+        let is_in_time = left.elapsed() < GRACE;
+        assert!(round == 0 || !is_in_time || sources.last() == Some(&source), "another socket within the grace");
+        sources.push(source);
+        // Sweeps come every grace since the first round. One is between here and the next.
+        std::thread::sleep(GRACE / 2);
+        drop(client);
+        server.reasons(usize::from(round) + 1);
+        left = Instant::now();
+        std::thread::sleep(GRACE / 4 * 3);
+        let is_kept = server.user(PLAIN).udp_sockets == 1;
+        assert!(is_kept || left.elapsed() >= GRACE, "closed within the grace");
+    }
+    wait_until("the sweep closes it", || server.user(PLAIN).udp_sockets == 0);
+    let mut late = Client::open(&server, PLAIN, 3, &[]);
+    late.send(&new_udp(0, &address, b"globalid", b"late"));
+    assert_eq!(hear(&target).0, b"late");
+    assert!(server.totals().udp_sockets_migrated <= 2, "a socket that was closed came back");
 }
 
 #[test]

@@ -234,7 +234,7 @@ pub(crate) fn packet(payload: &[u8]) -> Vec<u8> {
     [&(payload.len() as u16).to_be_bytes()[..], payload].concat()
 }
 
-fn frame(id: u16, status: u8, rest: &[u8], payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(id: u16, status: u8, rest: &[u8], payload: &[u8]) -> Vec<u8> {
     let metadata = [&id.to_be_bytes()[..], &[status, 1], rest].concat();
     [&(metadata.len() as u16).to_be_bytes()[..], &metadata, &packet(payload)].concat()
 }

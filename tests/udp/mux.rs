@@ -9,7 +9,8 @@ use vless_rust::session::UdpSettings;
 use vless_rust::session::close::CloseReason;
 
 use crate::harness::{
-    Client, Frame, PATIENCE, PLAIN, Server, at, end, hear, keep, keep_to, named, new_tcp, new_udp, peer, wait_until,
+    Client, Frame, PATIENCE, PLAIN, Server, at, end, frame, hear, keep, keep_to, named, new_tcp, new_udp, peer,
+    wait_until,
 };
 
 fn server() -> Server {
@@ -248,6 +249,54 @@ fn sessions_beyond_the_limit_are_refused_and_the_others_live() {
     assert_eq!(hear(&other).0, b"room again");
     drop(client);
     wait_until("all are given back", || server.user(PLAIN).udp_sockets == 0);
+}
+
+#[test]
+fn keep_alives_are_passed_over_with_whatever_they_carry() {
+    let (server, (listener, address), echo) = (server(), listener(), peer("127.0.0.1"));
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    let to_echo = at(echo.local_addr().unwrap());
+    client.send(&[new_tcp(1, &address, b"one"), new_udp(2, &to_echo, &[], b"two")].concat());
+    let mut target = accept(&listener);
+    assert_eq!(read(&mut target, 3), b"one");
+    let source = hear(&echo).1;
+    // For sessions of both kinds, for one that does not exist, and for the connection; with and without payload.
+    let plain = |id: u16| [&[0, 4], &id.to_be_bytes()[..], &[4, 0]].concat();
+    for id in [1, 2, 77, 0] {
+        for keep_alive in [plain(id), frame(id, 4, &[], b""), frame(id, 4, &[], &vec![7; 40_000])] {
+            client.send(&[&keep_alive[..], &keep(1, b"tcp"), &keep_alive, &keep(2, b"udp"), &keep_alive].concat());
+            assert_eq!(read(&mut target, 3), b"tcp");
+            assert_eq!(hear(&echo).0, b"udp");
+        }
+    }
+    // Nothing was answered.
+    echo.send_to(b"answer", source).unwrap();
+    assert_eq!(client.frame(), Frame::Data { id: 2, source: Some(to_echo), payload: b"answer".to_vec() });
+    assert_eq!(server.totals().mux_frames_astray, 0);
+}
+
+#[test]
+fn what_an_end_carries_is_nobodys() {
+    let (server, (listener, address), echo) = (server(), listener(), peer("127.0.0.1"));
+    let mut client = Client::open(&server, PLAIN, 3, &[]);
+    let to_echo = at(echo.local_addr().unwrap());
+    for carried in [&b""[..], b"x", &vec![9; 50_000]] {
+        client.send(&[new_tcp(1, &address, b"one"), new_udp(2, &to_echo, &[], b"two")].concat());
+        let mut target = accept(&listener);
+        // The numbers are free at once, and what stands behind the frames is obeyed.
+        let ends = [frame(1, 3, &[], carried), frame(2, 3, &[], carried), frame(55, 3, &[], carried)].concat();
+        client.send(&[&ends[..], &new_tcp(1, &address, b"again"), &keep(1, b" and on"), &ends].concat());
+        assert_eq!(read(&mut target, 3), b"one");
+        assert_eq!(target.read(&mut [0]).unwrap(), 0, "the end, and no byte of what the frame carried");
+        let mut target = accept(&listener);
+        assert_eq!(read(&mut target, 12), b"again and on");
+        assert_eq!(target.read(&mut [0]).unwrap(), 0);
+        assert_eq!(hear(&echo).0, b"two");
+    }
+    client.send(&new_udp(3, &to_echo, &[], b"last"));
+    assert_eq!(hear(&echo).0, b"last", "and no datagram of what a frame carried");
+    let totals = server.totals();
+    assert_eq!((totals.mux_sessions_opened, totals.mux_frames_astray), (10, 0));
 }
 
 #[test]

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::Parts;
 use crate::io::timer::TimerWheel;
 use crate::io::token::Token;
-use crate::outbound::global_ids::GRACE;
 use crate::reactor::inbox::{Inbox, Word};
 use crate::reactor::rules::Rules;
 use crate::reactor::shared::Shared;
@@ -71,8 +70,9 @@ impl Base {
 
     /// Closes UDP sockets whose clients did not come back, and looks again while there are some.
     pub(super) fn sweep_global_ids(&mut self) {
-        if self.shared.global_ids.sweep(self.now) {
-            self.arm(Timer::SweepGlobalIds, self.now + GRACE);
+        let grace = self.rules.session.udp.global_id_grace;
+        if self.shared.global_ids.sweep(self.now, grace) {
+            self.arm(Timer::SweepGlobalIds, self.now + grace);
         }
     }
 }

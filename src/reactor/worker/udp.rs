@@ -8,7 +8,7 @@ use super::base::Base;
 use crate::io::sockopt::is_shortage;
 use crate::io::token::Token;
 use crate::outbound::bound_socket::BoundSocket;
-use crate::outbound::global_ids::{GRACE, Holder};
+use crate::outbound::global_ids::Holder;
 use crate::outbound::udp::OutboundUdp;
 use crate::reactor::inbox::Word;
 use crate::reactor::legs::leg_of;
@@ -39,7 +39,8 @@ impl Worker {
             (bound, claim)
         };
         if claim.is_some() {
-            self.base.arm(Timer::SweepGlobalIds, self.base.now + GRACE);
+            let grace = self.base.rules.session.udp.global_id_grace;
+            self.base.arm(Timer::SweepGlobalIds, self.base.now + grace);
         }
         let judge = self.targets.dialer.judge();
         let registry = self.targets.registry(self.poll.registry());
