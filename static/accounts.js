@@ -6,7 +6,8 @@ import { button, h, icon, write } from './dom.js';
 import { t } from './i18n.js';
 import { change, state } from './store.js';
 import { addNotice, attempt, confirm, notify, openDialog } from './ui.js';
-import { fieldName, fieldText } from './views/fields.js';
+import { fieldText } from './views/fields.js';
+import { fieldName } from './words.js';
 
 /** @typedef {import('./types.d.ts').User} User */
 /** @typedef {{ revision: number, user: User }} Base what the viewer saw when he decided */
@@ -57,32 +58,44 @@ export async function addUser(email, note) {
  */
 export async function patchUser(base, patch) {
   const send = (/** @type {number} */ revision) => request('PATCH', userPath(base.user.email), { body: patch, revision });
-  return carryOut(base, send, Object.keys(flat(patch)), patch);
+  return carryOut(base, send, {
+    fields: Object.keys(flat(patch)), mine: (field) => fieldText(field, flat(patch)[field]), again: (now) => patchUser(now, patch),
+    // What nobody else had touched is done all the same.
+    otherwise: async (now, changed) => {
+      const rest = without(patch, changed);
+      return Object.keys(flat(rest)).length > 0 && patchUser(now, rest);
+    },
+  });
 }
 
 /** @param {Base} base */
 export async function resetUsed(base) {
   const send = (/** @type {number} */ revision) => request('POST', `${userPath(base.user.email)}/reset`, { revision });
-  if (await carryOut(base, send, [])) notify(t('user.reset.done', { name: base.user.email }));
+  if (await carryOut(base, send, { fields: [], again: async () => false })) notify(t('user.reset.done', { name: base.user.email }));
 }
 
-/** @param {Base} base */
-export async function rotateId(base) {
+/** @param {Base} base @returns {Promise<boolean>} */
+function rotateId(base) {
   const send = (/** @type {number} */ revision) => request('POST', `${userPath(base.user.email)}/rotate`, { revision });
-  const done = await carryOut(base, send, ['uuid']);
-  if (done) notify(t('user.rotate.done', { name: base.user.email }));
-  return done;
+  return carryOut(base, send, { fields: ['uuid'], mine: () => t('conflict.rotated'), again: rotateId });
 }
+
+/**
+ * What to do when somebody else was faster.
+ * @typedef {{
+ *   fields: string[], mine?: (field: string) => string,
+ *   again: (now: Base) => Promise<boolean>, otherwise?: (now: Base, changed: string[]) => Promise<boolean>,
+ * }} Conflict `fields` are those that the viewer judged by, flat; `mine` says what becomes of one by the viewer's will
+ */
 
 /**
  * Sends a change; where the list has moved on, looks whether that concerns what the viewer saw.
  * @param {Base} base
  * @param {(revision: number) => Promise<any>} send
- * @param {string[]} fields that the viewer judged by, flat
- * @param {Record<string, any>} [patch]
+ * @param {Conflict} conflict
  * @returns {Promise<boolean>}
  */
-async function carryOut(base, send, fields, patch) {
+async function carryOut(base, send, conflict) {
   let { revision } = base;
   for (let tries = 0; tries < TRIES_MAX; tries += 1) {
     try {
@@ -93,8 +106,8 @@ async function carryOut(base, send, fields, patch) {
       if (!(error instanceof ApiError && error.status === 412)) throw error;
     }
     const now = await baseOf(base.user.email);
-    const changed = fields.filter((field) => differ(valueOf(now.user, field), valueOf(base.user, field)));
-    if (changed.length) return settle(now, base, changed, patch);
+    const changed = conflict.fields.filter((field) => differ(valueOf(now.user, field), valueOf(base.user, field)));
+    if (changed.length) return settle(now, changed, conflict);
     revision = now.revision;
   }
   throw new Error(t('conflict.busy'));
@@ -119,17 +132,15 @@ async function persist(revision, send) {
 /**
  * Shows both values and lets the viewer choose.
  * @param {Base} now
- * @param {Base} base
  * @param {string[]} changed
- * @param {Record<string, any>} [patch]
+ * @param {Conflict} conflict
  * @returns {Promise<boolean>}
  */
-function settle(now, base, changed, patch) {
-  const mine = flat(patch ?? {});
+function settle(now, changed, { mine = () => t('conflict.removed'), again, otherwise = async () => false }) {
   const rows = changed.map((field) => h('tr', {},
     h('th', { scope: 'row', text: fieldName(field) }),
     h('td', { text: fieldText(field, valueOf(now.user, field)) }),
-    h('td', { text: field in mine ? fieldText(field, mine[field]) : t('conflict.removed') })));
+    h('td', { text: mine(field) })));
   return new Promise((resolve, reject) => {
     let answer = /** @type {'mine' | 'theirs'} */ ('theirs');
     const keep = button(t('conflict.mine'), () => {
@@ -137,18 +148,29 @@ function settle(now, base, changed, patch) {
       close();
     }, { class: 'button danger' });
     const { close } = openDialog(t('conflict.title'), [
-      h('p', { class: 'dialog-text', text: t('conflict.text', { name: base.user.email }) }),
+      h('p', { class: 'dialog-text', text: t('conflict.text', { name: now.user.email }) }),
       h('table', { class: 'rows conflict' },
         h('thead', {}, h('tr', {}, [t('conflict.field'), t('conflict.theirs'), t('conflict.yours')].map((text) => h('th', { scope: 'col', text })))),
         h('tbody', {}, rows)),
       h('footer', {}, button(t('conflict.leave'), () => close(), { class: 'button primary' }), keep),
     ], {
       onClose: () => {
-        const again = answer === 'mine' ? (patch ? patchUser(now, patch) : removeNow(now)) : Promise.resolve(false);
-        again.then(resolve, reject);
+        (answer === 'mine' ? again(now) : otherwise(now, changed)).then(resolve, reject);
       },
     });
   });
+}
+
+/**
+ * A change without some of its fields.
+ * @param {Record<string, any>} patch
+ * @param {string[]} fields flat
+ */
+function without(patch, fields) {
+  const keep = (/** @type {Record<string, any>} */ values, prefix = '') => Object.fromEntries(Object.entries(values).filter(([key]) => !fields.includes(prefix + key)));
+  const { limits, ...others } = patch;
+  const left = keep(limits ?? {}, 'limits.');
+  return { ...keep(others), ...(Object.keys(left).length ? { limits: left } : {}) };
 }
 
 /**
@@ -170,9 +192,7 @@ export function removeLater(base) {
   };
   const carry = () => {
     done();
-    attempt(async () => {
-      await removeNow(base);
-    });
+    attempt(() => removeNow(base));
   };
   const notice = h('div', { class: 'notice pending' }, icon('warn'), text,
     button(t('remove.undo'), done, { class: 'button primary' }),
@@ -187,23 +207,27 @@ export function removeLater(base) {
   change({ removing: { ...state.removing, [email]: Date.now() + UNDO_SECONDS * 1000 } });
 }
 
-/** @param {Base} base @returns {Promise<boolean>} */
+/** @param {Base} base */
 async function removeNow(base) {
   const { email } = base.user;
-  const send = (/** @type {number} */ revision) => request('DELETE', userPath(email), { revision });
-  const done = await carryOut(base, send, ['note', 'enabled', ...LIMITS.map((limit) => `limits.${limit}`)]);
-  if (done) {
-    notify(t('remove.done', { name: email }));
-    if (state.route.page === 'user' && state.route.email === email) location.hash = '#/users';
-  }
-  return done;
+  if (!await removeOnce(base)) return;
+  notify(t('remove.done', { name: email }));
+  if (state.route.page === 'user' && state.route.email === email) location.hash = '#/users';
+}
+
+/** @param {Base} base @returns {Promise<boolean>} */
+function removeOnce(base) {
+  const send = (/** @type {number} */ revision) => request('DELETE', userPath(base.user.email), { revision });
+  return carryOut(base, send, { fields: ['note', 'enabled', ...LIMITS.map((limit) => `limits.${limit}`)], again: removeOnce });
 }
 
 /** @param {string} email */
 export function askToRotate(email) {
   return new Promise((resolve) => {
     confirm(t('user.rotate'), t('user.rotate.text', { name: email }), t('user.rotate'), () => attempt(async () => {
-      resolve(await rotateId(await baseOf(email)));
+      const done = await rotateId(await baseOf(email));
+      if (done) notify(t('user.rotate.done', { name: email }));
+      resolve(done);
     }));
   });
 }

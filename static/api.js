@@ -1,8 +1,13 @@
-// Requests to the API. Every one has a deadline, and every failure is an `ApiError` with the server's own words.
+// Requests to the API. Every one has a deadline, and every failure is an `ApiError` whose message is a sentence in the
+// viewer's language.
 
+import { t } from './i18n.js';
 import { change, state } from './store.js';
+import { errorText } from './words.js';
 
 const DEADLINE_MS = 10_000;
+// As much of an id as the server shows to everybody.
+const ID_SHOWN = 8;
 
 export class ApiError extends Error {
   /**
@@ -41,13 +46,21 @@ export async function request(method, path, { body, revision, signal } = {}) {
     const text = await response.text();
     answer = text ? JSON.parse(text) : null;
   } catch (error) {
-    throw new ApiError(response?.status ?? 0, error instanceof Error ? error.message : String(error), null);
+    throw failed(response?.status ?? 0, error);
   }
   if (response.ok) return answer;
   if (response.status === 401 && path !== '/api/login') askToLogIn();
   // The right to change has gone, though the one to look is still there.
   if (response.status === 403 && state.session?.right === 'admin') loadSession();
-  throw new ApiError(response.status, answer?.error?.message ?? `${response.status} ${response.statusText}`, answer);
+  throw new ApiError(response.status, errorText(response.status, answer), answer);
+}
+
+/** What stands for an answer that never came, or is no JSON. @param {number} status @param {unknown} error */
+function failed(status, error) {
+  const name = error instanceof Error ? error.name : '';
+  if (name === 'AbortError') return error;
+  if (name === 'TimeoutError') return new ApiError(status, t('error.timeout'), null);
+  return new ApiError(status, t(name === 'SyntaxError' ? 'error.garbled' : 'error.network'), null);
 }
 
 /** @param {string} path @param {AbortSignal} [signal] */
@@ -90,4 +103,16 @@ export const userPath = (email) => `/api/users/${encodeURIComponent(email)}`;
  * @param {AbortSignal} [signal]
  * @returns {Promise<{ revision: number, users: import('./types.d.ts').User[] }>}
  */
-export const loadUsers = (signal) => get('/api/users', signal);
+export async function loadUsers(signal) {
+  const { revision, users } = await get('/api/users', signal);
+  // Ids are credentials: whole ones are fetched when somebody asks to see one, and kept no longer than shown.
+  return { revision, users: users.map((/** @type {import('./types.d.ts').User} */ user) => ({ ...user, uuid: user.uuid.slice(0, ID_SHOWN) })) };
+}
+
+/** The whole id of one account, for the admin right. @param {string} email @returns {Promise<string>} */
+export async function loadId(email) {
+  const { users } = await get('/api/users');
+  const user = users.find((/** @type {import('./types.d.ts').User} */ one) => one.email === email);
+  if (!user) throw new Error(t('user.gone', { name: email }));
+  return user.uuid;
+}

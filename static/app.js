@@ -126,7 +126,7 @@ function title(now, shown) {
 
 /** @returns {View} */
 function loadingView() {
-  const bones = Array.from({ length: 6 }, () => h('div', { class: 'panel bone' }));
+  const bones = Array.from({ length: 7 }, () => h('div', { class: 'panel bone' }));
   const root = h('div', { class: 'overview loading', role: 'status', 'aria-label': t('loading') }, bones);
   return { root, render() {} };
 }

@@ -24,9 +24,12 @@ export function createChart({ label }) {
   let plot = null;
   let drawnAs = '';
   let asTable = false;
-  let cursor = -1;
+  /** @type {number | null} the moment that the keys have marked; it stays marked while the chart moves on */
+  let marked = null;
 
-  const readout = h('p', { class: 'readout', 'aria-live': 'polite' });
+  const readout = h('p', { class: 'readout' });
+  // What the keys mark is said; what the pointer passes over, and what a tick changes, is not.
+  const said = h('p', { class: 'visually-hidden', 'aria-live': 'polite' });
   const canvas = h('div', { class: 'plot', tabindex: '0', role: 'img' });
   const table = h('div', { class: 'plot-table', hidden: true, tabindex: '0', role: 'region', 'aria-label': label });
   const caption = h('figcaption', { class: 'visually-hidden' });
@@ -36,31 +39,47 @@ export function createChart({ label }) {
     attribute(toggle, 'aria-pressed', String(asTable));
     draw();
   }, { class: 'button quiet', 'aria-pressed': 'false' });
-  const root = h('figure', { class: 'chart' }, caption, h('div', { class: 'chart-head' }, legend(), readout, toggle), canvas, table);
+  const root = h('figure', { class: 'chart' }, caption, h('div', { class: 'chart-head' }, legend(), readout, toggle), canvas, table, said);
 
   canvas.addEventListener('keydown', (event) => {
     const moves = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
     const move = moves[/** @type {keyof typeof moves} */ (event.key)];
     if (move === undefined || !points.length) return;
     event.preventDefault();
-    const from = cursor < 0 ? points.length : cursor;
-    cursor = Math.min(points.length - 1, Math.max(0, from + move));
-    showCursor();
+    const place = Math.min(points.length - 1, Math.max(0, markedPlace(points.length) + move));
+    marked = points[place].at;
+    showMarked();
+    write(said, readout.textContent ?? '');
   });
   canvas.addEventListener('blur', () => {
-    cursor = -1;
+    marked = null;
     plot?.setCursor({ left: -10, top: -10 }, false);
     writeReadout(null);
+    write(said, '');
   });
   const resized = new ResizeObserver(() => {
     if (plot && canvas.clientWidth) plot.setSize({ width: canvas.clientWidth, height: HEIGHT });
   });
   resized.observe(canvas);
 
-  function showCursor() {
-    const left = plot ? plot.valToPos(points[cursor].at, 'x') : 0;
+  /** Where the marked moment is among the points. @param {number} otherwise */
+  const markedPlace = (otherwise) => (marked === null ? otherwise : points.findIndex((one) => one.at >= /** @type {number} */ (marked)));
+
+  function showMarked() {
+    const place = Math.max(0, markedPlace(0));
+    const left = plot ? plot.valToPos(points[place].at, 'x') : 0;
     plot?.setCursor({ left, top: 10 }, false);
-    writeReadout(cursor);
+    writeReadout(place);
+  }
+
+  /** A marked moment that the chart has left behind is said to have gone, once. */
+  function keepMarked() {
+    if (marked === null || !points.length) return;
+    if (points[0].at > marked) {
+      marked = points[0].at;
+      write(said, t('chart.left'));
+    }
+    showMarked();
   }
 
   /** @param {number | null} index */
@@ -105,12 +124,12 @@ export function createChart({ label }) {
     } else {
       plot.setData(data(points));
     }
-    if (cursor >= 0) showCursor();
+    keepMarked();
   }
 
   /** @param {number | null | undefined} index */
   const onCursor = (index) => {
-    if (cursor < 0) writeReadout(index ?? null);
+    if (marked === null) writeReadout(index ?? null);
   };
 
   function writeTable() {

@@ -25,7 +25,7 @@ export function nearLimits(users, now) {
     if (quota) near.push(quota);
     if (expiry) near.push(expiry);
   }
-  return near.sort((a, b) => a.rank - b.rank || a.user.email.localeCompare(b.user.email));
+  return near.sort((a, b) => a.rank - b.rank || (a.user.email < b.user.email ? -1 : 1));
 }
 
 /** @param {User} user @param {number} now @returns {Near | null} */

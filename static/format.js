@@ -62,9 +62,12 @@ function scaled(value, base, units, short = false) {
   return `${number(Math.sign(value) * size, digits)}\u00a0${units[unit]}`;
 }
 
-/** @param {number} value */
-export function bytes(value) {
-  return scaled(value, 1024, ['B', 'KB', 'MB', 'GB', 'TB', 'PB']);
+/**
+ * @param {number} value
+ * @param {boolean} [short] without digits that are all zero, as for sizes that somebody chose
+ */
+export function bytes(value, short) {
+  return scaled(value, 1024, ['B', 'KB', 'MB', 'GB', 'TB', 'PB'], short);
 }
 
 /**
@@ -133,7 +136,7 @@ export function relative(at, now) {
   const units = [['day', 86400], ['hour', 3600], ['minute', 60], ['second', 1]];
   const [unit, size] = units.find(([, seconds]) => Math.abs(away) >= seconds) ?? ['second', 1];
   const options = { numeric: /** @type {const} */ ('auto'), style: /** @type {const} */ ('short') };
-  return kept('relative', () => new Intl.RelativeTimeFormat(locale, options)).format(Math.trunc(away / size), unit);
+  return kept('relative', () => new Intl.RelativeTimeFormat(locale, options)).format(Math.round(away / size), unit);
 }
 
 /**

@@ -1,6 +1,6 @@
 // Live sessions: fetching them page by page, and cutting them.
 
-import { get, request } from './api.js';
+import { ApiError, get, request } from './api.js';
 import { t } from './i18n.js';
 import { attempt, confirm, notify } from './ui.js';
 
@@ -66,16 +66,19 @@ export function cutAll(filter, then) {
 function askToCut(filter, sessions, then) {
   const who = Object.values(given(filter)).join(', ') || t('cut.everybody');
   confirm(t('cut.title'), t('cut.all.text', { n: sessions.length, name: who }), t('cut.all', { n: sessions.length }), () => attempt(async () => {
-    const { cut, took } = await cutFiltered(given(filter), sessions);
-    notify(t('cut.done', { n: cut, name: who, ms: took }));
+    const { cut, took, failure } = await cutFiltered(given(filter), sessions);
+    if (failure) notify(t('cut.partly', { n: cut, all: sessions.length, name: who, error: failure.message }), 'bad');
+    else notify(t('cut.done', { n: cut, name: who, ms: took }));
     then();
   }));
 }
 
 /**
- * The server cuts by one user or one source at once; any other choice is cut one by one.
+ * The server cuts by one user or one source at once; any other choice is cut one by one, up to the first failure: what
+ * was done by then is done, and is said.
  * @param {Filter} filter
  * @param {Connection[]} sessions
+ * @returns {Promise<{ cut: number, took: number, failure?: Error }>}
  */
 async function cutFiltered(filter, sessions) {
   const keys = Object.keys(filter);
@@ -86,17 +89,21 @@ async function cutFiltered(filter, sessions) {
   const began = performance.now();
   const left = sessions.map((one) => one.id);
   let cut = 0;
+  /** @type {Error | undefined} */
+  let failure;
   const worker = async () => {
-    for (let id = left.pop(); id !== undefined; id = left.pop()) {
-      const answer = await request('DELETE', `/api/connections/${encodeURIComponent(id)}`).catch((error) => {
-        if (error.status === 404) return { cut: 0 };
-        throw error;
-      });
-      cut += answer.cut;
+    for (let id = left.pop(); id !== undefined && !failure; id = left.pop()) {
+      try {
+        const answer = await request('DELETE', `/api/connections/${encodeURIComponent(id)}`);
+        cut += answer.cut;
+      } catch (error) {
+        // One that has ended meanwhile is no failure.
+        if (!(error instanceof ApiError && error.status === 404)) failure ??= /** @type {Error} */ (error);
+      }
     }
   };
   await Promise.all(Array.from({ length: CUTS_AT_A_TIME }, worker));
-  return { cut, took: Math.round(performance.now() - began) };
+  return { cut, took: Math.round(performance.now() - began), failure };
 }
 
 /** @param {Filter} filter @returns {Record<string, string>} */

@@ -3,7 +3,7 @@
 // meets another row than the one it was meant for.
 
 import { attribute, h, icon, write } from './dom.js';
-import { t } from './i18n.js';
+import { compare, t } from './i18n.js';
 import { changeSettings } from './settings.js';
 import { state } from './store.js';
 
@@ -41,7 +41,7 @@ export function createTable({ name, label, columns, keyOf, first }) {
   const below = h('tr', { class: 'spacer', 'aria-hidden': 'true' }, h('td'));
   const body = h('tbody', {}, above, below);
   const table = h('table', { class: 'rows', 'aria-label': label }, h('thead', {}, head), body);
-  const root = h('div', { class: 'table-scroll', tabindex: '0', role: 'region', 'aria-label': label }, table);
+  const root = h('div', { class: `table-scroll of-${name}`, tabindex: '0', role: 'region', 'aria-label': label }, table);
   root.addEventListener('scroll', () => {
     frame ||= requestAnimationFrame(() => {
       frame = 0;
@@ -90,6 +90,7 @@ export function createTable({ name, label, columns, keyOf, first }) {
 
   function writeRows() {
     if (!rowHeight && rows.length) measure();
+    const focus = focused();
     const height = rowHeight || 40;
     const start = Math.max(0, Math.floor(root.scrollTop / height) - OVERSCAN);
     const end = Math.min(rows.length, Math.ceil((root.scrollTop + root.clientHeight) / height) + OVERSCAN);
@@ -97,7 +98,14 @@ export function createTable({ name, label, columns, keyOf, first }) {
     const next = new Map();
     const wanted = new Set(order.slice(start, end));
     // Rows that went out of sight are written anew rather than made anew, which is what scrolling mostly costs.
-    const spare = [...shown].filter(([key]) => !wanted.has(key)).map(([, row]) => row);
+    // One that somebody stands in never becomes another's: the next key press would do to B what was meant for A.
+    const spare = [];
+    for (const [key, row] of shown) {
+      if (wanted.has(key)) continue;
+      // Out of the way first: a row that stays is then not moved, and a row that is not moved keeps the focus.
+      row.node.remove();
+      if (key !== focus?.key && !row.node.querySelector('[data-opener]')) spare.push(row);
+    }
     let before = /** @type {Element} */ (above);
     for (let index = start; index < end; index += 1) {
       const key = order[index];
@@ -107,10 +115,30 @@ export function createTable({ name, label, columns, keyOf, first }) {
       before = row.node;
       next.set(key, row);
     }
-    for (const row of spare) row.node.remove();
     shown = next;
+    if (focus && !next.has(focus.key)) keepFocus(focus);
     setHeight(above, start * height);
     setHeight(below, (rows.length - end) * height);
+  }
+
+  /** Where in the table the focus is. */
+  function focused() {
+    const row = document.activeElement?.closest('tbody tr');
+    if (!row || !body.contains(row)) return null;
+    const key = [...shown].find(([, one]) => one.node === row)?.[0];
+    const column = [...row.children].findIndex((cell) => cell.contains(document.activeElement));
+    return key === undefined ? null : { key, column, index: Number(row.getAttribute('aria-rowindex')) - 2 };
+  }
+
+  /**
+   * The row has gone: out of sight, and then the table has the focus so that keys go on scrolling it; or altogether, and
+   * then the row that came into its place has it.
+   * @param {{ key: string, column: number, index: number }} was
+   */
+  function keepFocus({ key, column, index }) {
+    const heir = order.includes(key) ? undefined : shown.get(order[Math.min(index, order.length - 1)]);
+    const control = heir?.node.children[column]?.querySelector('a[href], button:not([hidden])');
+    /** @type {HTMLElement} */ (control ?? root).focus({ preventScroll: true });
   }
 
   /** All rows are of one height, which depends on the screen. */
@@ -139,8 +167,6 @@ function setHeight(row, height) {
   row.hidden = height === 0;
 }
 
-const collator = new Intl.Collator(undefined, { numeric: true });
-
 /**
  * @template T
  * @param {T[]} rows
@@ -151,7 +177,7 @@ function sorted(rows, column, descending) {
   const sign = descending ? -1 : 1;
   const keyed = rows.map((row) => ({ row, key: column.sort(row) }));
   keyed.sort(({ key: a }, { key: b }) => sign
-    * (typeof a === 'number' && typeof b === 'number' ? a - b : collator.compare(String(a), String(b))));
+    * (typeof a === 'number' && typeof b === 'number' ? a - b : compare(String(a), String(b))));
   return keyed.map(({ row }) => row);
 }
 

@@ -67,7 +67,10 @@ export interface Certificate {
   self_signed: boolean;
   not_after: number;
   days_left: number;
+  /** Of the certificate, in hexadecimal. */
   pin_sha256: string;
+  /** Of its public key, in Base64. */
+  public_key_sha256?: string;
 }
 
 export interface Alert {
@@ -93,7 +96,11 @@ export interface Rates {
 export interface Reload {
   at: number;
   ok: boolean;
+  /** In the server's words. */
   changes: string[];
+  /** The same by codes. */
+  changed?: Record<string, any>[];
+  needs_restart?: string[];
   error: string | null;
 }
 
@@ -170,8 +177,10 @@ export interface Event {
   at: number;
   kind: string;
   level: 'info' | 'warn' | 'error';
+  /** What happened, by a word; empty in what older versions kept. */
+  code?: string;
   text: string;
-  data: Record<string, unknown>;
+  data: Record<string, any> | null;
   by: string;
 }
 

@@ -44,10 +44,13 @@ export function openDialog(title, content, { wide, onClose } = {}) {
       h('button', { type: 'button', class: 'icon-button', 'aria-label': t('close'), on: { click: close } }, icon('close'))),
     ...content);
   const opener = document.activeElement;
+  opener?.setAttribute('data-opener', '');
   dialog.addEventListener('close', () => {
     dialog.remove();
     onClose?.();
+    opener?.removeAttribute('data-opener');
     if (opener instanceof HTMLElement && opener.isConnected) opener.focus();
+    else /** @type {HTMLElement | null} */ (document.querySelector('.table-scroll:not([hidden]), main'))?.focus();
   });
   document.body.append(dialog);
   dialog.showModal();

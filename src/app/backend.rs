@@ -16,10 +16,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use crate::app::accounts::standing::{Standing, expires_at, period_end, standing};
-use crate::app::certs::LoadedCertificate;
+use crate::app::certs::{LoadedCertificate, hex};
 use crate::app::clock::{rfc3339_seconds, unix_time};
 use crate::app::cluster::{self, Cluster};
-use crate::app::config::{Config, Origin, User};
+use crate::app::config::{self, Config, Origin, User};
 use crate::app::logging::LogHandle;
 use crate::app::report::memory_pool;
 use crate::app::supervisor::orders::{self, Mailbox};
@@ -78,8 +78,8 @@ pub struct AppBackend {
 /// What changes with the configuration.
 #[derive(Default)]
 struct Published {
-    /// Everything of the accounts but what is counted.
-    users: Vec<UserSample>,
+    /// Everything of the accounts but what is counted, and the limits from which dates follow as time passes.
+    users: Vec<(UserSample, config::UserLimits)>,
     users_revision: u64,
     certificates: Vec<CertificateSample>,
     last_reload: Option<ReloadSample>,
@@ -107,7 +107,8 @@ impl AppBackend {
         self.sessions_max.store(sessions_max as u64, Ordering::Relaxed);
         let mut published = self.lock();
         let now = unix_time();
-        published.users = config.users.iter().map(|one| user(one, &self.ledgers, now)).collect();
+        let known = |one: &User| (user(one, &self.ledgers, now), one.limits.clone());
+        published.users = config.users.iter().map(known).collect();
         published.users_revision = config.revision();
         published.certificates = certificates.iter().map(certificate).collect();
     }
@@ -177,13 +178,17 @@ impl Backend for AppBackend {
         let totals = self.totals();
         let closes = self.closes();
         let published = self.lock();
-        let users = published.users.iter().map(|user| {
+        let now = unix_time();
+        let users = published.users.iter().map(|(user, limits)| {
             let ledger = self.ledgers.find(&user.ledger_id);
             let counted = ledger.as_ref().map(|ledger| ledger.totals()).unwrap_or_default();
             let sources = ledger.as_ref().map(|ledger| ledger.gate().sources(ADDRESSES_SHOWN)).unwrap_or_default();
             let addresses = sources.into_iter().map(address_of).collect();
+            // The first use begins the days of an account, and midnight a new period, without anybody changing it.
+            let expires_at = expires_at(limits, ledger.as_ref().and_then(|ledger| ledger.first_seen()));
+            let quota_resets_at = period_end(limits, now);
             let quota_used_bytes = ledger.map_or(0, |ledger| ledger.used_bytes());
-            UserSample { totals: counted, quota_used_bytes, addresses, ..user.clone() }
+            UserSample { totals: counted, quota_used_bytes, addresses, expires_at, quota_resets_at, ..user.clone() }
         });
         Sample {
             users: users.collect(),
@@ -268,10 +273,8 @@ fn user(user: &User, ledgers: &Ledgers, now: u64) -> UserSample {
             Standing::Expired => UserState::Expired,
             Standing::QuotaUsed => UserState::QuotaUsed,
         },
-        quota_resets_at: period_end(limits, now),
         locked: user.origin == Origin::Configuration,
         created_at: user.created_at,
-        expires_at: expires_at(limits, ledger.first_seen()),
         limits: UserLimits {
             quota_bytes: limits.quota_bytes as u64,
             quota_period: limits.quota_period.as_str(),
@@ -291,10 +294,11 @@ fn certificate(loaded: &LoadedCertificate) -> CertificateSample {
     let addresses = loaded.ip_addresses.iter().map(ToString::to_string);
     CertificateSample {
         names: loaded.names.iter().cloned().chain(addresses).collect(),
-        issuer: String::new(),
+        issuer: loaded.issuer.clone(),
         self_signed: loaded.self_signed,
         not_after: unix_seconds(loaded.not_after),
-        pin_sha256: loaded.public_key_sha256.clone(),
+        pin_sha256: hex(&loaded.fingerprint),
+        public_key_sha256: loaded.public_key_sha256.clone(),
     }
 }
 

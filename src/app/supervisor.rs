@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 
 use self::heart::Heart;
@@ -233,7 +234,8 @@ impl Supervisor {
         if let Some(worker) = self.heart.beat(&handle, now) {
             let text = format!("worker {worker} does not turn any more; the service manager is to end this process");
             log::error!("{text}");
-            self.tell(Kind::State, Level::Error, &text, "server");
+            let event = Event::new(Kind::State, Level::Error, text);
+            self.tell(event.coded("worker_stuck", json!({ "worker": worker })));
         }
         let (sessions, users) = (self.parts.reactor.sessions(), self.parts.config.users.len());
         let doing = if self.is_draining { "stopping, with" } else { "serving" };
@@ -261,8 +263,8 @@ impl Supervisor {
     }
 
     /// Has an event kept for the page and the API.
-    fn tell(&self, kind: Kind, level: Level, text: &str, by: &str) {
-        self.parts.control.handle().report(Event::new(kind, level, text).by(by));
+    fn tell(&self, event: Event) {
+        self.parts.control.handle().report(event);
     }
 
     fn report(&self) -> String {

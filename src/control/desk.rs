@@ -126,7 +126,8 @@ impl Desk {
             self.deliverer.tell(&notice, &recipients);
             let level = if notice.state == "fired" { Level::Warn } else { Level::Info };
             let data = serde_json::to_value(&notice).unwrap_or_default();
-            self.report(Event::new(Kind::Alert, level, notice.text).with(data));
+            let code = if notice.state == "fired" { "alert_fired" } else { "alert_resolved" };
+            self.report(Event::new(Kind::Alert, level, notice.text).coded(code, data));
         }
         self.view.own.alert_failures_total = self.deliverer.failures();
     }
@@ -143,9 +144,12 @@ impl Desk {
             let event = match writer.last_error().filter(|_| failing) {
                 Some(error) => {
                     log::warn!("state: cannot be written, totals would be lost in a crash: {error}");
-                    Event::new(Kind::State, Level::Error, format!("the state file cannot be written: {error}"))
+                    let text = format!("the state file cannot be written: {error}");
+                    let data = json!({ "error": error });
+                    Event::new(Kind::State, Level::Error, text).coded("state_not_written", data)
                 }
-                None => Event::new(Kind::State, Level::Info, "the state file is written again"),
+                None => Event::new(Kind::State, Level::Info, "the state file is written again")
+                    .coded("state_written", Value::Null),
             };
             self.report(event);
         }
@@ -241,7 +245,8 @@ impl Desk {
         {
             log::warn!("monitoring: {count} wrong tokens from {source}");
             let text = format!("{count} wrong tokens from {source}");
-            self.report(Event::new(Kind::Auth, Level::Warn, text).by(source.to_string()));
+            let event = Event::new(Kind::Auth, Level::Warn, text).by(source.to_string());
+            self.report(event.coded("wrong_tokens", json!({ "n": count, "source": source.to_string() })));
         }
         Verdict::Reply(refused.reply, refused.delay)
     }
@@ -249,13 +254,22 @@ impl Desk {
     /// The answer to an order that was obeyed or not.
     pub fn finished(&mut self, order: &Order, result: Result<Done, Denied>) -> Reply {
         if let (Order::Cut { query, by }, Ok(Done::Cut { sessions, took })) = (order, &result) {
-            let whose = match query {
-                CutQuery::Session(id) => format!("session {id}"),
-                CutQuery::User(email) => format!("{sessions} sessions of {email}"),
-                CutQuery::Source(address) => format!("{sessions} sessions from {address}"),
+            let ms = took.as_millis() as u64;
+            let (code, whose, data) = match query {
+                CutQuery::Session(id) => ("cut_session", format!("session {id}"), json!({ "session": id, "ms": ms })),
+                CutQuery::User(email) => (
+                    "cut_user",
+                    format!("{sessions} sessions of {email}"),
+                    json!({ "n": sessions, "user": email, "ms": ms }),
+                ),
+                CutQuery::Source(address) => (
+                    "cut_source",
+                    format!("{sessions} sessions from {address}"),
+                    json!({ "n": sessions, "source": address.to_string(), "ms": ms }),
+                ),
             };
-            let text = format!("{whose} cut in {} ms", took.as_millis());
-            self.report(Event::new(Kind::Cut, Level::Info, text).by(by.clone()));
+            let text = format!("{whose} cut in {ms} ms");
+            self.report(Event::new(Kind::Cut, Level::Info, text).by(by.clone()).coded(code, data));
         }
         if !matches!(order, Order::Sessions(_) | Order::Link { .. } | Order::QrCode { .. }) {
             // Whoever asks next must see what was changed.

@@ -49,7 +49,12 @@ pub struct Event {
     pub at: u64,
     pub kind: Kind,
     pub level: Level,
+    /// A word for programs: what happened, such as `user_added`. The page has a sentence for each in the reader's
+    /// language. Empty in what older versions kept.
+    #[serde(default)]
+    pub code: String,
     pub text: String,
+    /// What the sentence is filled in with; an object, or null.
     pub data: Value,
     /// `command`, `page`, an address, or `server`.
     pub by: String,
@@ -57,7 +62,8 @@ pub struct Event {
 
 impl Event {
     pub fn new(kind: Kind, level: Level, text: impl Into<String>) -> Self {
-        Self { id: 0, at: 0, kind, level, text: text.into(), data: Value::Null, by: "server".to_owned() }
+        let by = "server".to_owned();
+        Self { id: 0, at: 0, kind, level, code: String::new(), text: text.into(), data: Value::Null, by }
     }
 
     pub fn by(mut self, by: impl Into<String>) -> Self {
@@ -65,8 +71,9 @@ impl Event {
         self
     }
 
-    pub fn with(mut self, data: Value) -> Self {
-        self.data = data;
+    /// Says by `code` what happened, and with what; see [`Event::code`].
+    pub fn coded(mut self, code: &'static str, data: Value) -> Self {
+        (self.code, self.data) = (code.to_owned(), data);
         self
     }
 }
@@ -164,6 +171,12 @@ mod tests {
             sink.report(Event::new(Kind::Auth, Level::Warn, ""));
         }
         assert_eq!(receiver.try_iter().count(), WAITING_MAX);
+    }
+
+    #[test]
+    fn what_an_older_version_kept_is_read() {
+        let old = r#"{"id":1,"at":2,"kind":"user","level":"info","text":"user a added","data":null,"by":"page"}"#;
+        assert_eq!(serde_json::from_str::<Event>(old).unwrap().code, "");
     }
 
     #[test]

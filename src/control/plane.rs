@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use mio::event::Event as Readiness;
 use mio::{Events, Poll, Token, Waker};
+use serde_json::json;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::clients::{Client, Clients};
@@ -378,7 +379,9 @@ impl Plane {
 
 /// The event that a server has started.
 pub fn started() -> Event {
-    Event::new(Kind::Start, Level::Info, format!("vless-rust {} started", env!("CARGO_PKG_VERSION")))
+    let version = env!("CARGO_PKG_VERSION");
+    Event::new(Kind::Start, Level::Info, format!("vless-rust {version} started"))
+        .coded("started", json!({ "version": version }))
 }
 
 /// Wakes the loop.

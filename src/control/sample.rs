@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::stats::pools::{ConnectionPoolStats, MemoryPoolStats};
 use crate::stats::{TimingTotals, Totals, UserTotals};
@@ -158,7 +159,10 @@ pub struct CertificateSample {
     pub issuer: String,
     pub self_signed: bool,
     pub not_after: u64,
+    /// Of the certificate in DER, in hexadecimal: what Xray and mihomo pin, and what links carry.
     pub pin_sha256: String,
+    /// Of the public key, in Base64: what sing-box pins.
+    pub public_key_sha256: String,
 }
 
 /// How the last reload went.
@@ -166,6 +170,11 @@ pub struct CertificateSample {
 pub struct ReloadSample {
     pub at: u64,
     pub ok: bool,
+    /// In words: `users +1 -0`.
     pub changes: Vec<String>,
+    /// The same for programs: objects whose `code` says what each is.
+    pub changed: Vec<Value>,
+    /// Keys whose new values hold only after a restart.
+    pub needs_restart: Vec<String>,
     pub error: Option<String>,
 }

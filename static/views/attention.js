@@ -4,8 +4,9 @@ import { mayChange } from '../accounts.js';
 import { attribute, h, icon, list, show, write } from '../dom.js';
 import { nearLimits } from '../forecast.js';
 import * as format from '../format.js';
-import { lookUp, t } from '../i18n.js';
+import { compare, lookUp, t } from '../i18n.js';
 import { sessionsHash } from '../route.js';
+import { metricValue } from '../words.js';
 import { addressesText, bar, bothWays, empty, panel, quotaText, serverNow, userLink } from './parts.js';
 
 /** @typedef {import('../types.d.ts').Alert} Alert */
@@ -24,10 +25,11 @@ export function alertsView() {
   return {
     root,
     /** @param {State} state */
-    render({ stats }) {
+    render({ stats, stale }) {
       if (!stats) return;
       const notes = [...stats.alerts.map(alertNote), ...ownNotes(stats)];
-      show(quiet, notes.length === 0);
+      // Nobody knows that all is well from figures that are old.
+      show(quiet, notes.length === 0 && !stale);
       show(rows, notes.length > 0);
       list(rows, notes, (note) => note.key, alertRow);
     },
@@ -48,15 +50,6 @@ function alertNote(alert) {
     figures,
     remedy: lookUp(`remedy.${alert.remedy_code}`, lookUp(`remedy.${alert.metric}`, t('remedy.unknown', { name: alert.name }))),
   };
-}
-
-/** @param {string} metric @param {number} value */
-function metricValue(metric, value) {
-  if (metric.endsWith('_percent')) return format.percent(value / 100);
-  if (metric.endsWith('_days_left')) return format.duration(value * 86_400);
-  if (metric.endsWith('_seconds')) return format.duration(value);
-  if (metric.endsWith('_milliseconds')) return format.micros(value * 1000);
-  return format.number(value, Number.isInteger(value) ? 0 : 1);
 }
 
 /**
@@ -119,7 +112,7 @@ export function onlineView() {
       const online = stats.users.filter((user) => user.online);
       write(count, format.number(online.length));
       // The busiest of today, an order that changes slowly.
-      const shown = [...online].sort((a, b) => b.today_bytes - a.today_bytes || a.email.localeCompare(b.email)).slice(0, ROWS_MAX);
+      const shown = [...online].sort((a, b) => b.today_bytes - a.today_bytes || compare(a.email, b.email)).slice(0, ROWS_MAX);
       show(nobody, online.length === 0);
       list(rows, shown, (user) => user.email, onlineRow);
       show(more, online.length > ROWS_MAX);
@@ -144,7 +137,7 @@ function onlineRow(_) {
       name.write(user.email);
       write(note, user.note);
       attribute(note, 'title', user.note || null);
-      write(sessions, t('sessions.count', { n: user.active_connections, amount: user.active_connections }));
+      write(sessions, t('sessions.count', { n: user.active_connections }));
       attribute(sessions, 'href', sessionsHash({ user: user.email }));
       write(from, addressesText(user.addresses));
       attribute(from, 'title', addressesText(user.addresses) || null);

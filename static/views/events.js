@@ -5,6 +5,7 @@ import { button, h, icon, list, show, write } from '../dom.js';
 import * as format from '../format.js';
 import { lookUp, t } from '../i18n.js';
 import { change, state } from '../store.js';
+import { eventText } from '../words.js';
 import { empty, panel } from './parts.js';
 
 /** @typedef {import('../types.d.ts').Event} Event */
@@ -52,13 +53,16 @@ export function eventsView() {
     complete = false;
     more();
   });
+  const search = h('input', { type: 'search', placeholder: t('events.search'), 'aria-label': t('events.search') });
+  search.addEventListener('input', () => render());
   const rows = h('ul', { class: 'list events' });
   const none = h('div', {}, empty(t('events.none'), t('events.none.text')));
+  const unfound = h('div', {}, empty(t('events.unfound'), t('events.unfound.text')));
   const message = h('p', { class: 'chart-message' });
   const next = button(t('events.older'), () => more(), { class: 'button' });
   const root = h('div', { class: 'page' },
-    h('div', { class: 'page-head' }, h('h1', { tabindex: '-1', text: t('nav.events') }), h('div', { class: 'tools' }, select)),
-    h('section', { class: 'panel', 'aria-label': t('nav.events') }, none, rows, message, h('div', { class: 'center' }, next)));
+    h('div', { class: 'page-head' }, h('h1', { tabindex: '-1', text: t('nav.events') }), h('div', { class: 'tools' }, h('label', { class: 'search' }, icon('search'), search), select)),
+    h('section', { class: 'panel', 'aria-label': t('nav.events') }, none, unfound, rows, message, h('div', { class: 'center' }, next)));
 
   /** Those of the feed first, then what was fetched. */
   function all() {
@@ -85,8 +89,11 @@ export function eventsView() {
 
   function render() {
     const events = all();
+    const wanted = search.value.trim().toLowerCase();
+    const shown = wanted ? events.filter((event) => `${eventText(event)} ${event.by}`.toLowerCase().includes(wanted)) : events;
     show(none, events.length === 0 && complete);
-    list(rows, events, (event) => String(event.id), eventRow);
+    show(unfound, events.length > 0 && shown.length === 0);
+    list(rows, shown, (event) => String(event.id), eventRow);
     show(next, !complete);
     show(message, failure !== '');
     write(message, failure);
@@ -107,7 +114,7 @@ function eventRow(event) {
   const when = h('time', { datetime: new Date(event.at * 1000).toISOString(), title: format.dateTime(event.at), text: format.dateTime(event.at) });
   const by = event.by && event.by !== 'server' ? t('events.by', { by: lookUp(`by.${event.by}`, event.by) }) : '';
   const node = h('li', { class: 'event', 'data-level': event.level },
-    icon(mark), when, h('span', { class: 'event-kind', text: kindName(event.kind) }), h('span', { class: 'event-text', text: event.text }),
+    icon(mark), when, h('span', { class: 'event-kind', text: kindName(event.kind) }), h('span', { class: 'event-text', text: eventText(event) }),
     h('span', { class: 'event-by', text: by }));
   return { node, write() {} };
 }

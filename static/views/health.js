@@ -3,9 +3,10 @@
 import { request } from '../api.js';
 import { attribute, button, h, list, show, write } from '../dom.js';
 import * as format from '../format.js';
-import { lookUp, t } from '../i18n.js';
+import { list as words, t } from '../i18n.js';
 import { mayChange } from '../accounts.js';
 import { attempt, notify } from '../ui.js';
+import { changesText, reasonName, reasonRemedy, reloadText } from '../words.js';
 import { bothWays, empty, figure, line, meter, panel, serverNow } from './parts.js';
 
 /** @typedef {import('../types.d.ts').State} State */
@@ -86,7 +87,8 @@ export function refusalsView() {
   const rows = h('ul', { class: 'list reasons' });
   const none = h('div', {}, empty(t('rejected.none'), t('rejected.none.text')));
   const more = h('p', { class: 'more-text' });
-  root.append(none, rows, more);
+  const ends = endsView();
+  root.append(none, rows, more, ends.root);
   return {
     root,
     /** @param {State} state */
@@ -98,7 +100,23 @@ export function refusalsView() {
       list(rows, reasons.slice(0, REASONS_MAX), ([reason]) => reason, reasonRow);
       const rest = reasons.slice(REASONS_MAX);
       show(more, rest.length > 0);
-      write(more, rest.map(([reason, n]) => `${reasonName(reason)} ${format.number(n)}`).join(', '));
+      write(more, words(rest.map(([reason, n]) => `${reasonName(reason)} ${format.number(n)}`)));
+      ends.render(stats.closed);
+    },
+  };
+}
+
+/** How sessions ended, on asking: what is not among the refused is there. */
+function endsView() {
+  const rows = h('ul', { class: 'list reasons' });
+  const root = h('details', { class: 'ends' }, h('summary', { text: t('closed.title') }), rows);
+  return {
+    root,
+    /** @param {Record<string, number>} closed */
+    render(closed) {
+      const ended = Object.entries(closed).filter(([, n]) => n > 0).sort(([, a], [, b]) => b - a);
+      show(root, ended.length > 0);
+      if (root.open) list(rows, ended, ([reason]) => reason, reasonRow);
     },
   };
 }
@@ -107,12 +125,9 @@ export function refusalsView() {
 function reasonRow([reason]) {
   const amount = h('span', { class: 'amount' });
   const node = h('li', { class: 'reason' }, h('span', { class: 'reason-name', text: reasonName(reason) }), amount,
-    h('p', { class: 'remedy', text: lookUp(`reason.${reason}.remedy`, t('reason.unknown.remedy')) }));
+    h('p', { class: 'remedy', text: reasonRemedy(reason) }));
   return { node, write: (/** @type {[string, number]} */ [, n]) => write(amount, format.number(n)) };
 }
-
-/** @param {string} reason */
-export const reasonName = (reason) => lookUp(`reason.${reason}`, reason);
 
 /** Certificates, version and the last reload. */
 export function identityView() {
@@ -132,12 +147,12 @@ export function identityView() {
       if (!stats) return;
       show(again, mayChange());
       show(plain, stats.certificates.length === 0);
-      list(certificates, stats.certificates, (one) => one.pin_sha256, certificateRow);
+      list(certificates, stats.certificates, (one) => `${one.names.join()} ${one.pin_sha256}`, certificateRow);
       version.write(stats.version);
       const last = stats.last_reload;
       reload.write(last ? format.relative(last.at, serverNow()) : t('never'), last ? format.dateTime(last.at) : undefined);
       show(changes, Boolean(last));
-      write(changes, !last ? '' : last.ok ? (last.changes.join(', ') || t('reload.nothing')) : t('reload.failed'));
+      write(changes, !last ? '' : last.ok ? reloadWords(last) : t('reload.failed'));
     },
   };
 }
@@ -147,27 +162,45 @@ function certificateRow(_) {
   const names = h('p', { class: 'certificate-names' });
   const until = h('span', { class: 'badge' });
   const issuer = h('p', { class: 'muted' });
-  const pin = h('code', { class: 'pin' });
-  const node = h('li', { class: 'certificate' }, h('div', { class: 'certificate-head' }, names, until), issuer, pin);
+  const pin = pinLine(t('certificate.pin.label'), t('certificate.pin'));
+  const key = pinLine(t('certificate.key.label'), t('certificate.key'));
+  const node = h('li', { class: 'certificate' }, h('div', { class: 'certificate-head' }, names, until), issuer, pin.node, key.node);
   return {
     node,
     /** @param {Certificate} certificate */
     write(certificate) {
       write(names, certificate.names.join(', '));
       attribute(names, 'title', certificate.names.join(', '));
-      write(until, t('days.left', { n: certificate.days_left, amount: certificate.days_left }));
+      write(until, t('days.left', { n: certificate.days_left }));
       attribute(until, 'title', format.dateTime(certificate.not_after));
       attribute(until, 'data-level', certificate.days_left <= 3 ? 'full' : certificate.days_left <= 14 ? 'high' : null);
       const until_date = format.date(certificate.not_after);
       write(issuer, certificate.self_signed ? t('certificate.self', { date: until_date }) : t('certificate.by', { issuer: certificate.issuer, date: until_date }));
-      write(pin, certificate.pin_sha256);
-      attribute(pin, 'title', t('certificate.pin'));
+      pin.write(certificate.pin_sha256);
+      key.write(certificate.public_key_sha256);
     },
   };
 }
 
+/** @param {string} label @param {string} hint */
+function pinLine(label, hint) {
+  const code = h('code', { class: 'pin' });
+  const node = h('p', { class: 'pin-line', title: hint }, h('span', { class: 'pin-label', text: label }), code);
+  return {
+    node,
+    /** @param {string | undefined} text */
+    write(text) {
+      write(code, text ?? '');
+      show(node, Boolean(text));
+    },
+  };
+}
+
+/** @param {import('../types.d.ts').Reload} last */
+function reloadWords(last) {
+  return last.needs_restart?.length ? reloadText(last) : changesText(last.changed, last.changes);
+}
+
 async function reloadNow() {
-  const { changes, needs_restart: later } = await request('POST', '/api/reload');
-  const words = changes.join(', ') || t('reload.nothing');
-  notify(later?.length ? t('reload.done.later', { changes: words, later: later.join(', ') }) : t('reload.done', { changes: words }));
+  notify(reloadText(await request('POST', '/api/reload')));
 }

@@ -1,6 +1,6 @@
 // Shown instead of the page to who has no right to look: the token, and where it is to be found.
 
-import { ApiError, logIn } from '../api.js';
+import { logIn } from '../api.js';
 import { h, write } from '../dom.js';
 import { t } from '../i18n.js';
 
@@ -23,8 +23,7 @@ export function loginForm(onDone) {
       await logIn(token.value);
       onDone?.();
     } catch (error) {
-      const wrong = error instanceof ApiError && [401, 403].includes(error.status);
-      write(message, wrong ? t('login.wrong') : error instanceof Error ? error.message : String(error));
+      write(message, error instanceof Error ? error.message : String(error));
       token.select();
     }
     send.disabled = false;

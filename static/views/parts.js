@@ -102,7 +102,7 @@ function writeBar(node, filled, share, high) {
  * Up and down beside each other, with exact figures on asking.
  * @param {(value: number) => string} [shown]
  */
-export function bothWays(shown = format.bytes) {
+export function bothWays(shown = (value) => format.bytes(value)) {
   const down = h('span', { class: 'way-value' });
   const up = h('span', { class: 'way-value' });
   const node = h('span', { class: 'ways' },
@@ -165,7 +165,7 @@ export function addressesText(addresses) {
 /** @param {User} user */
 export function quotaText(user) {
   if (!(user.quota_bytes > 0)) return t('quota.none');
-  const [used, quota] = [format.bytes(user.quota_used_bytes), format.bytes(user.quota_bytes)];
+  const [used, quota] = [format.bytes(user.quota_used_bytes), format.bytes(user.quota_bytes, true)];
   // One unit is enough where both have the same.
   const [figure, unit] = used.split('\u00a0');
   return t('quota.of', { used: quota.endsWith(`\u00a0${unit}`) ? figure : used, quota });

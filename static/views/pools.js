@@ -93,7 +93,7 @@ function tierRow() {
     /** @param {Tier | undefined} tier */
     write(tier) {
       if (!tier) return;
-      write(size, format.bytes(tier.buffer_size));
+      write(size, format.bytes(tier.buffer_size, true));
       const lent = tier.hits + tier.misses;
       const texts = [tier.current_size, tier.idle, tier.peak_size].map((n) => format.number(n));
       texts.push(lent > 0 ? format.percent(tier.hits / lent, 1) : '–');

@@ -169,7 +169,7 @@ function sessionColumns(refresh, ofOne) {
     { key: 'age', label: t('column.age'), sort: (one) => one.age_seconds, cell: textCell((one) => format.duration(one.age_seconds)), numeric: true, priority: 2 },
     { key: 'cut', label: '', sort: () => 0, cell: () => cutCell(refresh), priority: 1, fixed: true },
   ];
-  return ofOne ? columns.slice(1) : columns;
+  return columns.slice(ofOne ? 1 : 0, mayChange() ? undefined : -1);
 }
 
 /**
@@ -216,7 +216,6 @@ function cutCell(refresh) {
     /** @param {Connection} one */
     write(one) {
       session = one;
-      show(node, mayChange());
     },
   };
 }

@@ -67,13 +67,16 @@ function settingsMenu() {
     { key: 'rates', ...choice(t('settings.rates'), [['bytes', t('settings.bytes')], ['bits', t('settings.bits')]], (rates) => changeSettings({ rates })) },
   ];
   const labels = { lang: t('settings.lang'), theme: t('settings.theme'), rates: t('settings.rates') };
-  const leave = button(t('logout'), () => logOut(), { class: 'button' });
+  const unlock = button(t('login.admin'), openLogin);
+  const leave = button(t('logout'), () => logOut());
   const menu = h('details', { class: 'menu settings' },
     h('summary', { class: 'icon-button', 'aria-label': t('settings.title'), title: t('settings.title') }, icon('gear')),
-    h('div', { class: 'popup' }, choices.map((one) => h('div', { class: 'setting' }, h('p', { text: labels[one.key] }), one.node)), leave));
+    h('div', { class: 'popup' }, choices.map((one) => h('div', { class: 'setting' }, h('p', { text: labels[one.key] }), one.node)), unlock, leave));
   const update = () => {
     for (const one of choices) one.write(state.settings[one.key]);
     const { right, login_required: required } = state.session ?? {};
+    // On phones the header has no room for it.
+    show(unlock, right === 'view');
     // Whoever may look without logging in is logged in only while he may change.
     show(leave, right === 'admin' || (right === 'view' && required === true));
   };

@@ -6,7 +6,7 @@ import { createChart } from '../chart.js';
 import { attribute, h, show, write } from '../dom.js';
 import * as format from '../format.js';
 import { t } from '../i18n.js';
-import { choice, figure, panel } from './parts.js';
+import { choice, figure, panel, serverNow } from './parts.js';
 
 /** @typedef {import('../types.d.ts').State} State */
 /** @typedef {import('../types.d.ts').History} History */
@@ -26,6 +26,8 @@ export function trafficView({ user } = {}) {
   /** @type {History | null} */
   let past = null;
   let fetchedAt = -Infinity;
+  /** The server's clock when the past was asked for. */
+  let fetchedFor = 0;
   let failure = '';
   /** @type {AbortController | null} */
   let asking = null;
@@ -79,7 +81,7 @@ export function trafficView({ user } = {}) {
     const pause = Math.min(REFRESH_MAX_MS, Math.max(REFRESH_MIN_MS, (past?.step_seconds ?? 0) * 1000));
     if (!asking && performance.now() - fetchedAt > pause) fetchPast();
     if (!past) return;
-    const points = pointsOf(past, SECONDS[range]);
+    const points = pointsOf(past, SECONDS[range], fetchedFor);
     const sums = past.points.reduce((sum, one) => ({ up: sum.up + one.upload_bytes, down: sum.down + one.download_bytes }), { up: 0, down: 0 });
     figures.down.write(format.bytes(sums.down), t('traffic.sum'), format.exactBytes(sums.down));
     figures.up.write(format.bytes(sums.up), t('traffic.sum'), format.exactBytes(sums.up));
@@ -102,6 +104,7 @@ export function trafficView({ user } = {}) {
       const answer = await get(`/api/history?${query()}`, mine.signal);
       if (asking !== mine) return;
       past = answer;
+      fetchedFor = serverNow();
       failure = past?.points.length ? '' : t('traffic.none');
     } catch (error) {
       if (asking !== mine) return;
@@ -122,12 +125,14 @@ export function trafficView({ user } = {}) {
 }
 
 /**
- * History points as rates. What is missing between two points is a gap in the line, not a zero.
+ * History points as rates. What is missing between two points is a gap in the line, not a zero; the last point has the
+ * rate of what has passed of its step.
  * @param {History} past
  * @param {number} seconds
+ * @param {number} now
  * @returns {Point[]}
  */
-export function pointsOf({ points, step_seconds: step }, seconds) {
+export function pointsOf({ points, step_seconds: step }, seconds, now) {
   /** @type {Point[]} */
   const shown = [];
   const end = points.at(-1)?.at ?? 0;
@@ -135,7 +140,10 @@ export function pointsOf({ points, step_seconds: step }, seconds) {
     if (point.at < end - seconds) continue;
     const last = shown.at(-1);
     if (last && point.at - last.at > step * 1.5) shown.push({ at: last.at + step, up: null, down: null });
-    shown.push({ at: point.at, up: point.upload_bytes / step, down: point.download_bytes / step });
+    const passed = Math.min(step, now - point.at);
+    // Less than a tenth of a step would be noise.
+    if (passed < step / 10) continue;
+    shown.push({ at: point.at, up: point.upload_bytes / passed, down: point.download_bytes / passed });
   }
   return shown;
 }

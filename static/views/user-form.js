@@ -21,7 +21,7 @@ export function openForm(base) {
   const { user } = base;
   const limits = user.limits ?? {};
   const fields = {
-    account: [textField('email', user.email, { required: true, maxlength: '128' }), textField('note', user.note, { maxlength: '256' }), flowField(user.flow)],
+    account: [textField('email', user.email, { required: true, maxlength: '255' }), textField('note', user.note, { maxlength: '1000' }), flowField(user.flow)],
     quota: [
       scaledField('quota_bytes', limits.quota_bytes, GB, 'GB'), periodField(limits.quota_period),
       numberField('quota_day', limits.quota_day || 1, { min: '1', max: String(DAYS_OF_MONTH) }),
@@ -102,7 +102,17 @@ function textField(key, value, more) {
 function numberField(key, value, more = {}) {
   const input = h('input', { type: 'number', min: '0', step: '1', inputmode: 'numeric', name: key, ...more });
   input.value = String(value);
+  mustBeGiven(input);
   return field(key, [input], () => Number(input.value));
+}
+
+/**
+ * A field that was emptied is not a zero: it is said, in the page's language, before anything is sent.
+ * @param {HTMLInputElement} input
+ */
+function mustBeGiven(input) {
+  const check = () => input.setCustomValidity(input.value === '' ? t('form.empty') : '');
+  input.addEventListener('input', check);
 }
 
 /** @param {string} key @param {number | undefined} value @param {number} unit @param {string} name */
@@ -111,6 +121,7 @@ function scaledField(key, value, unit, name) {
   // A figure that is not altered must not be altered by rounding.
   const shown = value ? String(Number((value / unit).toFixed(3))) : '0';
   input.value = shown;
+  mustBeGiven(input);
   return field(key, [input, h('span', { class: 'unit', 'aria-hidden': 'true', text: name })],
     () => (input.value === shown ? value ?? 0 : Math.round(Number(input.value) * unit)));
 }

@@ -1,5 +1,6 @@
 // One account: how it does, its limits, its history, its live sessions, how to connect, and what may be changed.
 
+import { loadId } from '../api.js';
 import { askToRotate, baseOf, loadAccounts, mayChange, patchUser, removeLater, resetUsed } from '../accounts.js';
 import { button, h, icon, show, write } from '../dom.js';
 import { nearLimits } from '../forecast.js';
@@ -135,6 +136,34 @@ function useView() {
   };
 }
 
+/** The id: its beginning for everybody, the whole on asking and with the admin right, because it is the credential. */
+function idLine() {
+  const text = h('span', { class: 'id-text' });
+  const ask = button('', () => attempt(async () => {
+    whole = whole ? '' : await loadId(email);
+    put();
+  }), { class: 'button quiet small' });
+  const node = h('div', { class: 'line' }, h('dt', { text: t('field.uuid') }), h('dd', { class: 'id' }, text, ask));
+  let email = '';
+  let known = '';
+  let whole = '';
+  const put = () => {
+    write(text, whole || `${known}…`);
+    write(ask, t(whole ? 'uuid.hide' : 'uuid.show'));
+    show(ask, mayChange());
+  };
+  return {
+    node,
+    /** @param {User} user */
+    write(user) {
+      // A new id covers the one before.
+      if (user.uuid !== known || !mayChange()) whole = '';
+      ({ email, uuid: known } = user);
+      put();
+    },
+  };
+}
+
 /** What he may use, and how much of it is left. */
 function limitsView() {
   const quota = meter(t('field.quota_bytes'));
@@ -144,7 +173,7 @@ function limitsView() {
   const period = line(t('field.quota_period'));
   const expiry = line(t('field.expires_at'));
   const flow = line(t('field.flow'));
-  const uuid = line(t('field.uuid'));
+  const uuid = idLine();
   const { root } = panel(t('user.limits'), 'limits', quota.node, forecast,
     h('dl', { class: 'lines' }, period.node, expiry.node, rows.map((one) => one.node), flow.node, uuid.node));
   return {
@@ -164,7 +193,7 @@ function limitsView() {
         : days ? t('expiry.after', { n: days }) : t('never'));
       for (const row of rows) row.write(fieldText(row.key, user.limits[row.key]));
       flow.write(fieldText('flow', user.flow));
-      uuid.write(user.uuid);
+      uuid.write(user);
     },
   };
 }

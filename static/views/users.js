@@ -68,8 +68,8 @@ export function usersView() {
 
 /** A name is all it takes; the new account's page opens with link and QR code. */
 export function openAdd() {
-  const name = h('input', { type: 'text', required: true, maxlength: '128', autocomplete: 'off', name: 'email' });
-  const note = h('input', { type: 'text', maxlength: '256', autocomplete: 'off', name: 'note' });
+  const name = h('input', { type: 'text', required: true, maxlength: '255', autocomplete: 'off', name: 'email' });
+  const note = h('input', { type: 'text', maxlength: '1000', autocomplete: 'off', name: 'note' });
   const message = h('p', { class: 'form-error', role: 'alert' });
   const form = h('form', { class: 'form' },
     h('label', { class: 'field' }, h('span', { text: t('field.email') }), name, h('small', { text: t('user.add.hint') })),

@@ -15,7 +15,10 @@ const RULES = { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'
 const PAGES = ['#/', '#/users', '#/users/ben?share=1', '#/sessions', '#/events'];
 const SHOTS = join(TARGET, 'shots');
 
-describe('accessibility', { timeout: 240_000 }, () => {
+/** What the picture of a page is called. */
+const nameOf = (hash) => hash.replaceAll(/\W+/g, ' ').trim().replaceAll(' ', '-') || 'overview';
+
+describe('accessibility', { timeout: 400_000 }, () => {
   /** @type {Browser} */
   let browser;
   /** @type {StandIn} */
@@ -50,11 +53,12 @@ describe('accessibility', { timeout: 240_000 }, () => {
   for (const theme of /** @type {const} */ (['light', 'dark'])) {
     for (const lang of ['en-GB', 'zh-CN']) {
       test(`no violations: ${theme}, ${lang}`, async () => {
-        for (const width of [1440, 320]) {
+        for (const width of [1440, 768, 320]) {
           const page = await browser.page({ theme, lang, width });
           for (const hash of PAGES) {
             await shown(page, hash);
             assert.deepEqual(await violations(page), [], `${hash} at ${width} px`);
+            await page.screenshot({ path: join(SHOTS, `${nameOf(hash)}-${width}-${theme}-${lang.slice(0, 2)}.png`), fullPage: true });
           }
           await finish(page);
         }

@@ -50,6 +50,58 @@ test('what the server says by a word has a sentence in the page', async () => {
   for (const word of views) assert.ok(`session.${word}` in en || `mode.${word}` in en, word);
 });
 
+/** The sources of the server without their tests, by path. */
+async function sources() {
+  const folder = join(ROOT, 'src');
+  const names = (await readdir(folder, { recursive: true })).filter((name) => name.endsWith('.rs') && !/(^|\/)tests?\b|_tests\.rs$/.test(name));
+  const read = async (name) => [name, (await readFile(join(folder, name), 'utf8')).split('#[cfg(test)]')[0]];
+  return new Map(await Promise.all(names.map(read)));
+}
+const found = (text, pattern) => [...text.matchAll(pattern)].map(([, word]) => word);
+
+test('every reason for which a session is refused or ends has a name and a remedy', async () => {
+  const server = await sources();
+  const reasons = found(server.get('session/close.rs'), /^ {4}\w+ = "(\w+)",$/gm);
+  assert.ok(reasons.length > 30, 'the table of reasons was found');
+  const more = found(server.get('app/backend.rs'), /rejected\.push\(\("(\w+)"/g);
+  assert.ok(more.length > 0, 'the reasons of the listeners were found');
+  for (const reason of [...reasons, ...more]) {
+    for (const strings of [en, zh]) assert.ok(`reason.${reason}` in strings && `reason.${reason}.remedy` in strings, reason);
+  }
+});
+
+test('every code of an error has a sentence', async () => {
+  const all = [...(await sources()).values()].join('\n');
+  const codes = new Set(found(all, /(?:Reply::error|Denied::new)\(\s*\d+,\s*"(\w+)"/g));
+  assert.ok(codes.size > 10 && codes.has('stale') && codes.has('not_found'), [...codes].join(' '));
+  for (const code of codes) assert.ok(`error.${code}` in en, code);
+});
+
+test('every event has a code, and every code a sentence', async () => {
+  const server = await sources();
+  for (const [name, text] of server) {
+    const [made, coded] = [found(text, /\b(Event::new)\(Kind::/g).length, found(text, /(\.coded)\(/g).length];
+    assert.ok(made <= coded, `${name}: ${made} events are made, ${coded} have codes`);
+  }
+  const all = [...server.values()].join('\n');
+  const codes = new Set([...found(all, /\.coded\(\s*"(\w+)"/g), ...found(all, /\("(\w+)", (?:json!|Value::Null|data\))/g), ...found(all, /"((?:user|cut|alert)_(?:added|rotated|removed|enabled|disabled|changed|session|user|source|fired|resolved))"/g)]);
+  for (const code of ['user_added', 'cut_user', 'alert_fired', 'reload_failed', 'started', 'wrong_tokens', 'engine_away', 'accounts_older']) assert.ok(codes.has(code), `${code} was found`);
+  // A reload is worded by what it changed.
+  codes.delete('reloaded');
+  for (const code of codes) assert.ok(`event.${code}` in en, code);
+  const changes = found(server.get('app/supervisor/changes.rs'), /"code": "(\w+)"/g).filter((code) => code !== 'key');
+  assert.ok(changes.length >= 3);
+  for (const code of changes) assert.ok(`change.${code}` in en, code);
+});
+
+test('every field of an account has a name and a rule', async () => {
+  const keys = (await sources()).get('app/config/keys.rs');
+  const section = (name) => keys.slice(keys.indexOf(`    ${name} from `)).split('\n    }')[0];
+  const fields = ['UserKeys', 'UserLimits'].flatMap((name) => found(section(name), /^ {8}(\w+): /gm)).filter((key) => !['uuid', 'limits', 'created_at', 'enabled'].includes(key));
+  assert.ok(fields.includes('note') && fields.includes('quota_day') && fields.length > 10, fields.join(' '));
+  for (const field of fields) assert.ok(`field.${field}` in en && `rule.${field}` in en, field);
+});
+
 test('strings from the network never become markup', () => {
   for (const [name, text] of modules) {
     for (const way of ['innerHTML', 'outerHTML', 'insertAdjacentHTML', 'document.write', 'DOMParser', 'createContextualFragment', 'eval(', 'new Function', 'srcdoc']) {

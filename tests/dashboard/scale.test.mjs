@@ -5,7 +5,9 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
 import { Browser, finish } from './support/browser.mjs';
+import { ADMIN, Server } from './support/server.mjs';
 import { StandIn } from './support/stand-in.mjs';
+import { Client, Target } from './support/traffic.mjs';
 import { until } from './support/wait.mjs';
 import { World } from './support/world.mjs';
 
@@ -13,8 +15,9 @@ const MB = 1024 ** 2;
 // Figures are printed. They fail the test only where no slow machine explains them.
 const SLACK = 10;
 const LONG_TASK_MS = 100;
+const SESSIONS = 10_000;
 
-describe('scale', { timeout: 240_000 }, () => {
+describe('scale', { timeout: 400_000 }, () => {
   /** @type {Browser} */
   let browser;
   before(async () => {
@@ -25,11 +28,18 @@ describe('scale', { timeout: 240_000 }, () => {
   async function open(t, options, hash = '') {
     const server = new StandIn({ world: new World(options) });
     const url = await server.start();
-    const page = await browser.page();
+    const page = await watched();
     t.after(async () => {
       await finish(page);
       await server.stop();
     });
+    await page.goto(`${url}/${hash}`);
+    return { page, server, url };
+  }
+
+  /** A page that notes its long tasks and the moment of its first figure. */
+  async function watched() {
+    const page = await browser.page();
     await page.addInitScript(() => {
       globalThis.longTasks = [];
       new PerformanceObserver((list) => globalThis.longTasks.push(...list.getEntries().map((one) => Math.round(one.duration)))).observe({ type: 'longtask', buffered: true });
@@ -43,8 +53,7 @@ describe('scale', { timeout: 240_000 }, () => {
         }));
       }).observe(document, { childList: true, subtree: true, characterData: true });
     });
-    await page.goto(`${url}/${hash}`);
-    return { page, server, url };
+    return page;
   }
   const longTasks = (page) => page.evaluate(() => globalThis.longTasks.splice(0));
 
@@ -105,6 +114,77 @@ describe('scale', { timeout: 240_000 }, () => {
     assert.ok(rows < 100);
   });
 
+  test('the real server with a thousand users and as many sessions as its descriptors permit', async (t) => {
+    const users = Array.from({ length: 1000 }, (_, index) => ({ uuid: id(index), email: `user-${String(index).padStart(4, '0')}` }));
+    const server = await Server.start({ users });
+    const target = await Target.start();
+    const { max_connections: most } = await server.stats();
+    const wanted = Math.min(SESSIONS, most - 50);
+    /** @type {Client[]} */
+    const clients = [];
+    const page = await watched();
+    t.after(async () => {
+      clients.forEach((client) => client.close());
+      await finish(page);
+      await server.stop();
+      await target.stop();
+    });
+    const made = performance.now();
+    for (let from = 0; from < wanted; from += 100) {
+      const more = Array.from({ length: Math.min(100, wanted - from) }, (_, at) => Client.open({
+        port: server.port, uuid: users[(from + at) % users.length].uuid, target: { host: '127.0.0.1', port: target.port }, from: `127.0.0.${2 + ((from / 100) % 100)}`,
+      }));
+      clients.push(...await Promise.all(more));
+    }
+    await until('all are live', async () => (await server.stats()).active_connections === wanted, 60_000);
+    // One in a hundred moves a little, all the time.
+    const busy = setInterval(() => {
+      for (let at = 0; at < clients.length; at += 100) clients[at].socket.write('2000\n');
+    }, 500);
+    t.after(() => clearInterval(busy));
+    console.log(`    ${wanted} sessions of ${users.length} users made in ${Math.round(performance.now() - made)} ms`);
+    const seen = {};
+    const watch = async (what, act) => {
+      const once = async () => {
+        await act();
+        seen[what] = await longTasks(page);
+        return seen[what];
+      };
+      assert.ok(await atBest(once, (tasks) => tasks.every((task) => task < LONG_TASK_MS * SLACK)), `${what}: ${seen[what]}`);
+    };
+    await page.goto(`${server.url}/#token=${ADMIN}`);
+    await page.locator('.plot canvas').waitFor();
+    await longTasks(page);
+    await watch('overview', () => page.waitForTimeout(5000));
+    assert.equal((await page.locator('.totals .figure').nth(3).locator('.value').innerText()).replaceAll(/\D/g, ''), String(wanted));
+    assert.equal((await page.locator('.online .count').innerText()).replaceAll(/\D/g, ''), String(Math.min(users.length, wanted)));
+    await watch('users', async () => {
+      await page.goto(`${server.url}/#/users`);
+      await page.getByText('user-0000').waitFor();
+      await page.waitForTimeout(3000);
+    });
+    await watch('sessions', async () => {
+      await page.goto(`${server.url}/#/`);
+      await page.goto(`${server.url}/#/sessions`);
+      await until('all are listed', async () => (await page.locator('h1 .count').innerText()).replaceAll(/\D/g, '') === String(wanted), 30_000);
+      await page.waitForTimeout(3000);
+    });
+    const rows = await page.locator('.table-scroll tbody tr').count();
+    console.log(`    long tasks in ms: ${JSON.stringify(seen)}; ${rows} rows in the document`);
+    assert.ok(rows < 100);
+    // Cutting one user's out of all of them.
+    await page.locator('input[name=user]').fill('user-0007');
+    await page.locator('input[name=user]').press('Enter');
+    await page.getByRole('button', { name: 'Cut these' }).click();
+    await page.locator('dialog .danger').click();
+    const notice = page.locator('.notice.good');
+    await notice.waitFor();
+    console.log(`    ${await notice.innerText()}`);
+    const his = clients.filter((_, index) => index % users.length === 7);
+    await until('his are closed', () => his.every((client) => client.closed));
+    await until('nobody else\'s', async () => (await server.stats()).active_connections === wanted - his.length);
+  });
+
   test('after a day of ticks the page is no larger', async (t) => {
     const { page, server } = await open(t, { users: 40, sessions: 60 });
     await page.locator('.plot canvas').waitFor();
@@ -136,6 +216,9 @@ describe('scale', { timeout: 240_000 }, () => {
     assert.ok(share < 0.02 * SLACK, `${share}`);
   });
 });
+
+/** The id of the user of this number. */
+const id = (index) => `00000000-0000-4000-8000-${String(index).padStart(12, '0')}`;
 
 /** Measures up to three times: another program may have had the processor, but not each time. */
 async function atBest(measure, isGood) {

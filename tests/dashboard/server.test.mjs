@@ -115,10 +115,10 @@ describe('the page before the real server', { timeout: 300_000 }, () => {
   });
 
   test('every reason that the server counts has a sentence and a remedy', async () => {
-    const { rejected } = await server.stats();
+    const { rejected, closed } = await server.stats();
     const { default: en } = await import(join(ROOT, 'static/lang/en.js'));
-    assert.ok(Object.keys(rejected).length > 5);
-    for (const reason of Object.keys(rejected)) assert.ok(`reason.${reason}` in en && `reason.${reason}.remedy` in en, reason);
+    assert.ok(Object.keys(rejected).length > 5 && Object.keys(closed).length > 30);
+    for (const reason of Object.keys({ ...rejected, ...closed })) assert.ok(`reason.${reason}` in en && `reason.${reason}.remedy` in en, reason);
   });
 
   test('who connects is online at once, and offline the second the session ends', async (t) => {
@@ -268,6 +268,61 @@ describe('the page before the real server', { timeout: 300_000 }, () => {
     refused.close();
   });
 
+  test('a live session\'s target, source and way are text, whatever they say', async (t) => {
+    const { uuid, email } = EVIL;
+    // The server lets no such target in: the request is refused as malformed.
+    const refused = await client(uuid, '<b>x</b>.example');
+    await until('refused', () => refused.closed);
+    await until('counted', async () => (await server.stats()).closed.bad_request > 0);
+    // The session is live and the server's; what its answer says of it is made worse on the way to the page.
+    const held = await client(uuid);
+    await held.fetch(KB);
+    const evil = '<img src=x onerror=alert(4)>"\'`&{n}|</td></table><script>alert(5)</script>';
+    const page = await admin(t);
+    page.on('dialog', (dialog) => page.faults.push(`a script ran: ${dialog.message()}`));
+    await page.route('**/api/connections?*', async (route) => {
+      const response = await route.fetch();
+      const body = await response.json();
+      for (const one of body.connections) Object.assign(one, { target: evil, client: `${evil}:1`, flow: evil, state: evil, mode: evil });
+      await route.fulfill({ response, json: body });
+    });
+    for (const hash of ['#/sessions', `#/users/${encodeURIComponent(email)}`]) {
+      await page.goto(`${server.url}/${hash}`);
+      const cell = page.locator('.table-scroll .c-target .text').first();
+      await cell.waitFor();
+      assert.equal(await cell.textContent(), evil);
+      assert.equal(await cell.getAttribute('title'), evil);
+      assert.equal(await page.locator('main img[src=x], main script, main table table').count(), 0, hash);
+    }
+    await page.getByRole('button', { name: 'Cut', exact: true }).first().click();
+    assert.ok((await page.locator('dialog .dialog-text').textContent()).includes(evil), 'the question names it as text');
+    assert.equal(await page.locator('dialog img, dialog script').count(), 0);
+    await page.locator('dialog .danger').click();
+    await until('the real session is cut', () => held.closed);
+  });
+
+  test('a server that drains says so, and goes on serving what is live', async (t) => {
+    const draining = await Server.start({ timeouts: { drain: 60 } });
+    const page = await browser.page();
+    t.after(async () => {
+      await finish(page);
+      await draining.stop();
+    });
+    const held = await Client.open({ port: draining.port, uuid: LOCKED.uuid, target: { host: '127.0.0.1', port: target.port } });
+    await held.fetch(KB);
+    await page.goto(`${draining.url}/#token=${ADMIN}`);
+    await page.locator('.online-row').waitFor();
+    draining.child.kill('SIGTERM');
+    await page.getByText('The server is draining').waitFor();
+    assert.equal((await draining.stats()).state, 'draining');
+    assert.ok(await held.isServed(), 'the live session goes on');
+    await page.locator('.online-row').waitFor();
+    await page.screenshot({ path: join(SHOTS, 'server-draining.png') });
+    held.close();
+    await draining.ended;
+    await page.locator('.banner.bad').waitFor();
+  });
+
   test('a restart is survived: stale is said, then the page goes on by itself', async (t) => {
     const page = await admin(t);
     await page.locator('[data-link=live]').waitFor();
@@ -297,6 +352,13 @@ describe('the page before the real server', { timeout: 300_000 }, () => {
     await page.getByText('This account is in the configuration file.').waitFor();
     assert.equal(await page.getByRole('button', { name: 'Show link and QR code' }).count(), 0);
     assert.ok(!(await page.locator('main').innerText()).includes(LOCKED.uuid), 'whole ids need the admin right');
+    assert.equal(await page.locator('.id .button').filter({ visible: true }).count(), 0);
+    // What the page does not offer, the server does not do either.
+    const tried = await page.evaluate(async (email) => {
+      const ask = (method, path, body) => fetch(path, { method, headers: { 'If-Match': '"0"' }, body }).then((answer) => answer.status);
+      return [await ask('PATCH', `/api/users/${email}`, '{"note":"x"}'), await ask('DELETE', `/api/connections?user=${email}`), await ask('POST', '/api/reload'), await ask('GET', `/api/users/${email}/link`)];
+    }, LOCKED.email);
+    assert.deepEqual(tried, [403, 403, 403, 403]);
     await page.getByRole('button', { name: 'Unlock changes' }).click();
     await page.locator('dialog input[name=token]').fill(ADMIN);
     await page.locator('dialog button[type=submit]').click();

@@ -17,8 +17,9 @@ describe('states of the page', { timeout: 240_000 }, () => {
   after(() => browser.stop());
 
   /** A page on a stand-in of its own; both end with the test. */
-  async function open(t, { hash = '', look, world, ...options } = {}) {
+  async function open(t, { hash = '', look, world, before, ...options } = {}) {
     const server = new StandIn({ world: new World(world), ...options });
+    server.before = before;
     const url = await server.start();
     const page = await browser.page(look);
     t.after(async () => {
@@ -47,6 +48,29 @@ describe('states of the page', { timeout: 240_000 }, () => {
     await page.goto(`${url}/#token=right`);
     await page.getByText('Online now').waitFor();
     assert.equal(page.url(), `${url}/`);
+  });
+
+  test('loading is said, an answer that is none is said, and trying again goes on', async (t) => {
+    const { page, server } = await open(t, { before: (request) => {
+      if (request === 'GET /api/session') throw new Error('a fault of the test');
+    } });
+    await page.getByRole('heading', { name: 'The server does not answer as it should' }).waitFor({ state: 'attached' });
+    await page.getByText('The server failed at this. Its log says more.').waitFor();
+    server.before = null;
+    let answer = () => {};
+    const asked = new Promise((resolve) => {
+      answer = resolve;
+    });
+    await page.route('**/api/session', async (route) => {
+      await asked;
+      await route.continue();
+    });
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await page.goto('about:blank');
+    await page.goto(`http://127.0.0.1:${server.port}/`);
+    await page.getByRole('status', { name: 'Loading' }).waitFor();
+    answer();
+    await page.getByText('Online now').waitFor();
   });
 
   test('who may only look sees nothing that changes', async (t) => {

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 
 import { Browser, finish } from './support/browser.mjs';
-import { ADMIN, Server } from './support/server.mjs';
+import { Server } from './support/server.mjs';
 import { SingBox } from './support/sing-box.mjs';
 import { PNG, TARGET, jsQR } from './support/tools.mjs';
 import { Target } from './support/traffic.mjs';
@@ -19,7 +19,7 @@ const MB = 1024 ** 2;
 test('a new operator gets a client connected, watches it and ends it', { timeout: 180_000 }, async (t) => {
   mkdirSync(SHOTS, { recursive: true });
   const target = await Target.start();
-  const server = await Server.start({ tls: { enabled: true, server_name: 'localhost' } });
+  const { server, said, address } = await Server.firstRun();
   const browser = await Browser.start();
   const page = await browser.page();
   t.after(async () => {
@@ -34,8 +34,10 @@ test('a new operator gets a client connected, watches it and ends it', { timeout
     console.log(`    ${step}. ${what}`);
   };
 
-  await page.goto(`${server.url}/#token=${ADMIN}`);
+  console.log(`    0. vless-rust init said: "${said.split('\n').filter((line) => /page|written|link/i.test(line)).map((line) => line.trim()).join(' / ')}"`);
+  await page.goto(address);
   await page.getByText('Nobody is online').waitFor();
+  assert.ok(!page.url().includes('token'), 'the token does not stay in the address');
   await page.getByText('Self-signed').waitFor();
   await saw(`the page: "${await page.locator('.online .empty-title').innerText()}", certificate "${await page.locator('.certificate .muted').first().innerText()}"`);
 
@@ -50,6 +52,7 @@ test('a new operator gets a client connected, watches it and ends it', { timeout
   const code = jsQR(new Uint8ClampedArray(image.data), image.width, image.height);
   assert.ok(code, 'the QR code can be read');
   assert.equal(code.data, await page.locator('.copy-text').innerText());
+  assert.match(code.data, /pcs=[0-9a-f]{64}/, 'the link pins the self-signed certificate');
   await saw(`the QR code reads ${code.data.replace(/\/\/[^@]+@/, '//…@')}`);
 
   const singBox = await SingBox.start(code.data, server.folder);
@@ -63,6 +66,9 @@ test('a new operator gets a client connected, watches it and ends it', { timeout
   const total = page.locator('.use .figures-row .figure').nth(2).locator('.value');
   await until('her total is shown', async () => Number((await total.getAttribute('title')).replaceAll(/\D/g, '')) >= 4 * MB);
   await page.locator('.user-sessions tbody tr:not(.spacer)').waitFor();
+  const past = page.locator('.traffic .value').first();
+  await page.getByRole('button', { name: '1 h' }).click();
+  await until('the hour has it', async () => Number(((await past.getAttribute('title')) ?? '').replaceAll(/\D/g, '')) >= 4 * MB);
   await saw(`sing-box is connected: ann is "${await page.locator('.user-title .state').innerText()}", total ${await total.innerText()}, session "${await page.locator('.user-sessions tbody tr:not(.spacer)').innerText()}"`.replaceAll(/\s+/g, ' '));
 
   await page.getByRole('button', { name: 'Edit' }).click();
@@ -70,7 +76,7 @@ test('a new operator gets a client connected, watches it and ends it', { timeout
   await page.locator('dialog button[type=submit]').click();
   await page.getByText('Saved: ann.').waitFor();
   await page.getByText(/full on|no forecast|lasts until/).waitFor();
-  await saw(`limited to ${await page.locator('.limits .meter-value').innerText()}`);
+  await saw(`limited: quota ${await page.locator('.limits .meter-value').innerText()}, "${await page.locator('.limits .forecast').innerText()}"`);
 
   await page.getByRole('button', { name: 'Cut these' }).click();
   await page.locator('dialog .danger').click();

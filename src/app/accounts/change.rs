@@ -74,6 +74,8 @@ pub struct Changed {
     pub user: Option<User>,
     /// What was done, for log and events, such as `user anna added`.
     pub said: String,
+    /// The same for programs: the event's code, and an object.
+    pub coded: (&'static str, Value),
 }
 
 /// Applies `change` to `file`, the present contents of the users file of `config`. `now` is in seconds since 1970,
@@ -89,47 +91,70 @@ pub fn apply(
     new_id: uuid::Uuid,
 ) -> Result<Changed, Refusal> {
     let mut users: Vec<Value> = file.users.iter().map(user_json).collect();
-    let (email, said) = match change {
+    let email = match change {
         Change::Add(user) => {
             let (email, user) = new_user(config, file, user, now, new_id)?;
             users.push(user);
-            (email, "added")
+            email
         }
         Change::Set { email, patch } => {
             let place = find(config, file, email)?;
-            (set(&mut users[place], patch)?.unwrap_or_else(|| email.clone()), "changed")
+            let renamed = set(&mut users[place], patch)?.filter(|new| new != email);
+            if let Some(taken) = renamed.as_ref().filter(|new| is_taken(config, file, new)) {
+                return Err(Refusal::Exists(taken.clone()));
+            }
+            renamed.unwrap_or_else(|| email.clone())
         }
         Change::Rotate { email } => {
             let place = find(config, file, email)?;
             users[place]["uuid"] = new_id.to_string().into();
-            (email.clone(), "given a new id")
+            email.clone()
         }
         Change::Remove { email } => {
             users.remove(find(config, file, email)?);
-            (email.clone(), "removed")
+            email.clone()
         }
     };
     let next = checked(config, file, &users)?;
     let user = next.users.iter().find(|user| user.email == email).cloned();
-    let said = describe(change, &email, said);
+    let (said, coded) = describe(change, &email);
     let is_new = next.users != file.users;
-    Ok(Changed { file: is_new.then_some(next), user, said })
+    Ok(Changed { file: is_new.then_some(next), user, said, coded })
 }
 
-/// `Set` says which keys, but not their values: a note may be private.
-fn describe(change: &Change, email: &str, said: &str) -> String {
-    let Change::Set { patch: Value::Object(patch), .. } = change else { return format!("user {email} {said}") };
-    match patch.get("enabled").filter(|_| patch.len() == 1) {
-        Some(Value::Bool(true)) => format!("user {email} enabled"),
-        Some(_) => format!("user {email} disabled"),
-        None => {
-            let keys = patch.iter().flat_map(|(key, value)| match value {
-                Value::Object(inner) => inner.keys().cloned().collect::<Vec<_>>(),
-                _ => vec![key.clone()],
-            });
-            format!("user {email} {said}: {}", keys.collect::<Vec<_>>().join(", "))
-        }
-    }
+/// In words, and for programs. `Set` says which keys, but not their values: a note may be private.
+fn describe(change: &Change, email: &str) -> (String, (&'static str, Value)) {
+    let whom = json!({ "user": email });
+    let (said, code) = match change {
+        Change::Add(_) => ("added", "user_added"),
+        Change::Rotate { .. } => ("given a new id", "user_rotated"),
+        Change::Remove { .. } => ("removed", "user_removed"),
+        Change::Set { patch, .. } => match only_enabled(patch) {
+            Some(true) => ("enabled", "user_enabled"),
+            Some(false) => ("disabled", "user_disabled"),
+            None => {
+                let keys = keys_of(patch);
+                let said = format!("user {email} changed: {}", keys.join(", "));
+                return (said, ("user_changed", json!({ "user": email, "keys": keys })));
+            }
+        },
+    };
+    (format!("user {email} {said}"), (code, whom))
+}
+
+/// What `enabled` becomes, if nothing else is set.
+fn only_enabled(patch: &Value) -> Option<bool> {
+    let patch = patch.as_object().filter(|patch| patch.len() == 1)?;
+    patch.get("enabled").map(|enabled| *enabled == Value::Bool(true))
+}
+
+fn keys_of(patch: &Value) -> Vec<String> {
+    let outer = patch.as_object().into_iter().flatten();
+    let keys = outer.flat_map(|(key, value)| match value {
+        Value::Object(inner) => inner.keys().cloned().collect::<Vec<_>>(),
+        _ => vec![key.clone()],
+    });
+    keys.collect()
 }
 
 fn new_user(
@@ -144,13 +169,18 @@ fn new_user(
         Some(Value::String(email)) if !email.is_empty() => email.clone(),
         _ => return Err(Refusal::Invalid("email: a name is needed, which no other user has".to_owned())),
     };
-    let known = config.users.iter().filter(|known| known.origin == Origin::Configuration).chain(&file.users);
-    if known.into_iter().any(|known| known.email == email) {
+    if is_taken(config, file, &email) {
         return Err(Refusal::Exists(email));
     }
     user.entry("uuid").or_insert_with(|| new_id.to_string().into());
     user.insert("created_at".to_owned(), rfc3339_seconds(now).into());
     Ok((email, Value::Object(user)))
+}
+
+/// Somebody has this name already, in one file or the other.
+fn is_taken(config: &Config, file: &UsersFile, email: &str) -> bool {
+    let locked = config.users.iter().filter(|known| known.origin == Origin::Configuration);
+    locked.chain(&file.users).any(|known| known.email == email)
 }
 
 /// Puts the keys of `patch` into `user`. Returns the new email if there is one.
@@ -249,6 +279,7 @@ mod tests {
         let change = set(json!({ "note": "n", "limits": { "quota_bytes": 5 } }));
         let changed = applied(&file, &change).unwrap();
         assert_eq!(changed.said, "user anna changed: quota_bytes, note");
+        assert_eq!(changed.coded, ("user_changed", json!({ "user": "anna", "keys": ["quota_bytes", "note"] })));
         let file = changed.file.unwrap();
         assert_eq!((file.revision, file.users[0].limits.quota_bytes), (2, 5));
         assert_eq!(applied(&file, &change).unwrap().file, None);
@@ -269,7 +300,8 @@ mod tests {
         assert!(refused(json!({ "limits": { "quotabytes": 1 } })).contains("did you mean \"quota_bytes\"?"));
         assert!(refused(json!({ "uuid": "x" })).contains("user rotate"));
         assert!(refused(json!({ "email": "a\nb" })).contains("email: must be 1 to 255 characters"));
-        assert!(refused(json!({ "email": "locked@x" })).contains("same email as users[0]"));
+        let taken = applied(&with_anna(), &set(json!({ "email": "locked@x" }))).unwrap_err();
+        assert_eq!(taken, Refusal::Exists("locked@x".into()));
     }
 
     #[test]
@@ -279,6 +311,7 @@ mod tests {
         assert_eq!(renamed.user.as_ref().map(|user| user.email.as_str()), Some("anne"));
         let disabled = applied(&file, &set(json!({ "enabled": false }))).unwrap();
         assert_eq!((disabled.said.as_str(), disabled.user.unwrap().enabled), ("user anna disabled", false));
+        assert_eq!(disabled.coded, ("user_disabled", json!({ "user": "anna" })));
         let rotated = apply(&config(), &file, &Change::Rotate { email: "anna".into() }, 0, Uuid::from_u128(8)).unwrap();
         assert_ne!(rotated.user.unwrap().id, file.users[0].id);
         let removed = applied(&file, &Change::Remove { email: "anna".into() }).unwrap();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use serde_json::json;
+
 use super::engine::EngineError;
 use super::member::{LastBeat, Member};
 use super::status::{Facts, NodeStatus};
@@ -64,14 +66,14 @@ impl Member {
                  not write everything to disk, or a backup was restored"
             );
             log::warn!("cluster: {text}");
-            self.tell_event(Level::Warn, &text);
+            self.tell_event(Level::Warn, &text, ("batches_resent", json!({ "n": forgotten })));
         }
         let lost = self.node.lost_batches() - lost;
         if lost > 0 {
             let text =
                 format!("the engine has lost {lost} batches of traffic for good: they are too old to be here still");
             log::error!("cluster: {text}");
-            self.tell_event(Level::Error, &text);
+            self.tell_event(Level::Error, &text, ("batches_lost", json!({ "n": lost })));
         }
         self.forget_boots(&applied)
     }

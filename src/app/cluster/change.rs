@@ -65,7 +65,7 @@ pub fn prepare(
     alone.users = Vec::new();
     let of_file = known.map(|known| User { origin: Origin::UsersFile, ..known.clone() });
     let file = UsersFile { revision: listed.version, users: of_file.into_iter().collect() };
-    let Changed { file, user, said } = change::apply(&alone, &file, change, now, new_id)?;
+    let Changed { file, user, said, .. } = change::apply(&alone, &file, change, now, new_id)?;
     let user = user.map(|user| User { origin: Origin::Cluster, ..user });
     if let Some(user) = &user {
         fits(config, listed, known, user)?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::engine::EngineError;
 use super::files::SavedAccounts;
@@ -117,7 +117,8 @@ impl Member {
                 self.list.version
             );
             log::warn!("cluster: {text}");
-            self.tell_event(Level::Warn, &text);
+            let data = json!({ "version": version, "known": self.list.version });
+            self.tell_event(Level::Warn, &text, ("accounts_older", data));
             return self.read_all();
         }
         if version > self.list.version || version == 0 { self.read_all() } else { Ok(()) }
@@ -162,7 +163,7 @@ impl Member {
                 self.list.len()
             );
             log::error!("cluster: {text}");
-            self.tell_event(Level::Error, &text);
+            self.tell_event(Level::Error, &text, ("accounts_gone", json!({ "n": self.list.len() })));
             self.around.shared.tell(|status| status.error = Some(text));
         }
         Ok(())

@@ -6,6 +6,8 @@ use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde_json::{Value, json};
+
 use super::borrowers::Borrowers;
 use super::counting::Counting;
 use super::engine::{Engine, EngineError};
@@ -205,7 +207,7 @@ impl Member {
             status.error = None;
         });
         if std::mem::take(&mut self.retry.has_failed) {
-            self.tell_event(Level::Info, "the engine of the cluster answers again");
+            self.tell_event(Level::Info, "the engine of the cluster answers again", ("engine_back", Value::Null));
         }
         Ok(())
     }
@@ -221,7 +223,8 @@ impl Member {
         let words = error.to_string();
         if !std::mem::replace(&mut self.retry.has_failed, true) {
             log::warn!("cluster: {} is away: {words}", self.settings.access.url);
-            self.tell_event(Level::Warn, &format!("the engine of the cluster is away: {words}"));
+            let text = format!("the engine of the cluster is away: {words}");
+            self.tell_event(Level::Warn, &text, ("engine_away", json!({ "error": words })));
         }
         self.last_error = Some(words.clone());
         self.around.shared.tell(|status| {
@@ -263,7 +266,7 @@ impl Member {
             format!("{} cannot be written, totals would be lost in a crash: {error}", self.settings.folder.display());
         if self.last_error.as_ref() != Some(&words) {
             log::error!("cluster: {words}");
-            self.tell_event(Level::Error, &words);
+            self.tell_event(Level::Error, &words, ("folder_not_written", json!({ "error": words })));
             self.last_error = Some(words);
         }
     }
@@ -341,12 +344,14 @@ impl Member {
         });
     }
 
-    pub(super) fn tell_event(&self, level: Level, text: &str) {
-        self.around.control.report(Event::new(Kind::Cluster, level, text));
+    /// `coded` says the same for programs, see [`Event::code`].
+    pub(super) fn tell_event(&self, level: Level, text: &str, coded: (&'static str, Value)) {
+        self.around.control.report(Event::new(Kind::Cluster, level, text).coded(coded.0, coded.1));
     }
 
     pub(super) fn tell_user_event(&self, text: &str) {
-        self.around.control.report(Event::new(Kind::User, Level::Info, text));
+        let data = json!({ "text": text });
+        self.around.control.report(Event::new(Kind::User, Level::Info, text).coded("accounts_followed", data));
     }
 
     /// The last bytes, on disk and, if the engine answers, there.

@@ -6,8 +6,10 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use serde_json::json;
+
 use super::Supervisor;
-use super::changes::{Changes, changes};
+use super::changes::{Changes, Said, changes};
 use super::cuts::{Cut, cuts};
 use super::gates;
 use super::roll::Roll;
@@ -21,7 +23,7 @@ use crate::app::config::Config;
 use crate::app::exit::Failure;
 use crate::app::rules::{self, Surroundings};
 use crate::app::{link, monitoring, preflight};
-use crate::control::events::{Kind, Level};
+use crate::control::events::{Event, Kind, Level};
 use crate::control::sample::ReloadSample;
 use crate::protocol::user_id::mask;
 use crate::reactor::Rules;
@@ -40,11 +42,13 @@ impl Supervisor {
             Ok(changes) => {
                 let line = changes.line();
                 log::info!("reloaded ({by}): {line}");
-                self.tell(Kind::Reload, Level::Info, &format!("reloaded: {line}"), by);
+                let event = Event::new(Kind::Reload, Level::Info, format!("reloaded: {line}"));
+                self.tell(event.by(by).coded("reloaded", changes.data()));
             }
             Err(failure) => {
                 log::error!("not reloaded ({by}), everything is as before: {failure}");
-                self.tell(Kind::Reload, Level::Error, &format!("not reloaded: {failure}"), by);
+                let event = Event::new(Kind::Reload, Level::Error, format!("not reloaded: {failure}"));
+                self.tell(event.by(by).coded("reload_failed", json!({ "error": failure.message })));
             }
         }
         self.parts.backend.note_reload(reload_sample(&result));
@@ -94,7 +98,8 @@ impl Supervisor {
                 self.adopt(self.parts.config.clone(), &rules);
                 let text = found.line();
                 log::info!("certificate files have changed: {text}");
-                self.tell(Kind::Certificate, Level::Info, &text, "server");
+                let event = Event::new(Kind::Certificate, Level::Info, text);
+                self.tell(event.coded("certificate_files_changed", found.data()));
             }
             Err(failure) => log::warn!("certificate files have changed and cannot be used (yet): {failure}"),
         }
@@ -118,7 +123,8 @@ impl Supervisor {
         let config = self.with_cluster(config);
         self.adopt_accounts(config).map_err(StoreError::Failed)?;
         log::info!("{} (by {by})", changed.said);
-        self.tell(Kind::User, Level::Info, &changed.said, by);
+        let (code, data) = changed.coded.clone();
+        self.tell(Event::new(Kind::User, Level::Info, changed.said.as_str()).by(by).coded(code, data));
         Ok(changed)
     }
 
@@ -133,7 +139,8 @@ impl Supervisor {
         for cut in cuts(&before, &self.parts.config.users, now) {
             let text = format!("user {}: {}", cut.email, cut.reason.name());
             log::info!("{text}");
-            self.tell(Kind::Limit, Level::Warn, &text, "server");
+            let data = json!({ "user": cut.email, "reason": cut.reason.name() });
+            self.tell(Event::new(Kind::Limit, Level::Warn, text).coded("user_ended", data));
         }
         if let Err(failure) = self.adopt_accounts(self.parts.config.clone()) {
             log::error!("accounts: {failure}");
@@ -207,8 +214,15 @@ impl Supervisor {
 fn reload_sample(result: &Result<Changes, Failure>) -> ReloadSample {
     let at = unix_time();
     match result {
-        Ok(changes) => ReloadSample { at, ok: true, changes: changes.said.clone(), error: None },
-        Err(failure) => ReloadSample { at, ok: false, changes: Vec::new(), error: Some(failure.message.clone()) },
+        Ok(changes) => ReloadSample {
+            at,
+            ok: true,
+            changes: changes.words(),
+            changed: changes.said.iter().map(Said::data).collect(),
+            needs_restart: changes.needs_restart.clone(),
+            error: None,
+        },
+        Err(failure) => ReloadSample { at, ok: false, error: Some(failure.message.clone()), ..ReloadSample::default() },
     }
 }
 

@@ -13,7 +13,7 @@ use crate::app::exit::Failure;
 use crate::app::link;
 use crate::app::qr::Qr;
 use crate::control::backend::{Denied, Done, Order};
-use crate::control::events::{Kind, Level};
+use crate::control::events::{Event, Kind, Level};
 use crate::protocol::share_link::ShareLink;
 use crate::protocol::user_id::mask;
 
@@ -40,7 +40,8 @@ impl Supervisor {
             Order::Link { email } => self.link(&email),
             Order::Reload { by } => {
                 let changes = self.reload(&by).map_err(|failure| invalid(&failure))?;
-                let body = json!({ "ok": true, "changes": changes.said, "needs_restart": changes.needs_restart });
+                let mut body = changes.data();
+                body["ok"] = true.into();
                 Ok(Done::Json { status: 200, body, revision: None })
             }
             Order::QrCode { email } => self.qr_code(&email),
@@ -67,7 +68,7 @@ impl Supervisor {
         self.parts.ledgers.of(mask(user.id)).set_used_bytes(0);
         let text = format!("user {email}: what was used counts from 0 again");
         log::info!("{text} (by {by})");
-        self.tell(Kind::User, Level::Info, &text, by);
+        self.tell(Event::new(Kind::User, Level::Info, text).by(by).coded("user_reset", json!({ "user": email })));
         self.adopt_standing(unix_time());
         Ok(self.user(200, Some(user)))
     }
@@ -135,8 +136,21 @@ pub(super) fn denied(error: StoreError, config: &Config) -> Denied {
         Refusal::NotFound(_) => Denied::new(404, "not_found", message),
         Refusal::Exists(_) => Denied::new(409, "exists", message),
         Refusal::Locked(_) => Denied::new(409, "locked", message),
-        Refusal::Invalid(_) | Refusal::Stale(_) => Denied::new(422, "invalid", message),
+        Refusal::Invalid(_) | Refusal::Stale(_) => {
+            let mut denied = Denied::new(422, "invalid", message.as_str());
+            denied.beside = Some(json!({ "fields": fields(&message) }));
+            denied
+        }
     }
+}
+
+/// Which keys a refusal is about, so that the page can say in its reader's language what each may be. A line of the
+/// message begins with its key.
+fn fields(message: &str) -> Vec<Value> {
+    let is_key =
+        |key: &str| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || b"._".contains(&byte));
+    let named = message.lines().filter_map(|line| line.split_once(": ")).filter(|(key, _)| is_key(key));
+    named.map(|(key, message)| json!({ "key": key, "message": message })).collect()
 }
 
 pub(super) fn stale(revision: u64, config: &Config) -> Denied {

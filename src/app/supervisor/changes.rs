@@ -3,6 +3,9 @@
 //! Pure: two configurations and two lists of certificates in, lines for log, event and answer out.
 
 use std::collections::HashMap;
+use std::fmt;
+
+use serde_json::{Value, json};
 
 use crate::app::certs::LoadedCertificate;
 use crate::app::config::{Config, User};
@@ -38,16 +41,61 @@ const START_ONLY: [&str; 23] = [
 /// What was changed, and what was not although the file says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
-    /// Such as `users +1 -0`, `certificate replaced`, `timeouts.idle`.
-    pub(super) said: Vec<String>,
+    pub(super) said: Vec<Said>,
     /// Keys whose new values hold only after a restart.
     pub(super) needs_restart: Vec<String>,
 }
 
+/// One thing that a reload changed. `Display` is for people, [`Said::data`] for programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Users { added: usize, removed: usize, changed: usize },
+    Certificates { added: usize, removed: usize },
+    Key(String),
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Users { added, removed, changed: 0 } => write!(f, "users +{added} -{removed}"),
+            Self::Users { added, removed, changed } => write!(f, "users +{added} -{removed}, {changed} changed"),
+            Self::Certificates { added: 1, removed: 1 } => f.write_str("certificate replaced"),
+            Self::Certificates { added, removed } => write!(f, "certificates +{added} -{removed}"),
+            Self::Key(key) => f.write_str(key),
+        }
+    }
+}
+
+impl Said {
+    pub(super) fn data(&self) -> Value {
+        match self {
+            Self::Users { added, removed, changed } => {
+                json!({ "code": "users", "added": added, "removed": removed, "changed": changed })
+            }
+            Self::Certificates { added: 1, removed: 1 } => json!({ "code": "certificate_replaced" }),
+            Self::Certificates { added, removed } => {
+                json!({ "code": "certificates", "added": added, "removed": removed })
+            }
+            Self::Key(key) => json!({ "code": "key", "key": key }),
+        }
+    }
+}
+
 impl Changes {
+    /// Such as `users +1 -0`, `certificate replaced`, `timeouts.idle`.
+    pub(super) fn words(&self) -> Vec<String> {
+        self.said.iter().map(ToString::to_string).collect()
+    }
+
+    /// All of it for programs, and in words.
+    pub(super) fn data(&self) -> Value {
+        let changed: Vec<_> = self.said.iter().map(Said::data).collect();
+        json!({ "changes": self.words(), "changed": changed, "needs_restart": self.needs_restart })
+    }
+
     /// All of it on one line.
     pub(super) fn line(&self) -> String {
-        let said = if self.said.is_empty() { "nothing changed".to_owned() } else { self.said.join(", ") };
+        let said = if self.said.is_empty() { "nothing changed".to_owned() } else { self.words().join(", ") };
         if self.needs_restart.is_empty() {
             return said;
         }
@@ -62,31 +110,26 @@ pub(super) fn changes(old: (&Config, &[LoadedCertificate]), new: (&Config, &[Loa
     said.extend(certificates(old.1, new.1));
     let (needs_restart, now): (Vec<_>, Vec<_>) =
         old.0.changed_keys(new.0).into_iter().partition(|key| START_ONLY.contains(&key.as_str()));
-    said.extend(now);
+    said.extend(now.into_iter().map(Said::Key));
     Changes { said, needs_restart }
 }
 
 /// Accounts by id: who changes the name stays the same account.
-fn users(old: &[User], new: &[User]) -> Option<String> {
+fn users(old: &[User], new: &[User]) -> Option<Said> {
     let by_id = |users: &[User]| users.iter().map(|user| (mask(user.id), user.clone())).collect::<HashMap<_, _>>();
     let (old, new) = (by_id(old), by_id(new));
     let added = new.keys().filter(|id| !old.contains_key(*id)).count();
     let removed = old.keys().filter(|id| !new.contains_key(*id)).count();
     let changed = new.iter().filter(|(id, user)| old.get(*id).is_some_and(|known| known != *user)).count();
-    let changed_words = if changed > 0 { format!(", {changed} changed") } else { String::new() };
-    (added + removed + changed > 0).then(|| format!("users +{added} -{removed}{changed_words}"))
+    (added + removed + changed > 0).then_some(Said::Users { added, removed, changed })
 }
 
-fn certificates(old: &[LoadedCertificate], new: &[LoadedCertificate]) -> Option<String> {
+fn certificates(old: &[LoadedCertificate], new: &[LoadedCertificate]) -> Option<Said> {
     let prints = |list: &[LoadedCertificate]| list.iter().map(|one| one.fingerprint).collect::<Vec<_>>();
     let (before, after) = (prints(old), prints(new));
     let added = after.iter().filter(|print| !before.contains(print)).count();
     let removed = before.iter().filter(|print| !after.contains(print)).count();
-    match (added, removed) {
-        (0, 0) => None,
-        (1, 1) => Some("certificate replaced".to_owned()),
-        (added, removed) => Some(format!("certificates +{added} -{removed}")),
-    }
+    (added + removed > 0).then_some(Said::Certificates { added, removed })
 }
 
 #[cfg(test)]
@@ -106,8 +149,21 @@ mod tests {
     fn users_are_counted_by_id() {
         let old = config(&[("a", "a"), ("b", "b"), ("c", "c")], "");
         let new = config(&[("a", "renamed"), ("b", "b"), ("d", "d")], "");
-        assert_eq!(changes((&old, &[]), (&new, &[])).said, ["users +1 -1, 1 changed"]);
+        assert_eq!(changes((&old, &[]), (&new, &[])).words(), ["users +1 -1, 1 changed"]);
         assert_eq!(changes((&old, &[]), (&old, &[])).line(), "nothing changed");
+    }
+
+    #[test]
+    fn programs_are_told_the_same_by_codes() {
+        let (old, new) =
+            (config(&[("a", "a")], ""), config(&[("a", "a"), ("b", "b")], r#", "timeouts": { "idle": 5 }"#));
+        let data = changes((&old, &[]), (&new, &[])).data();
+        let users = json!({ "code": "users", "added": 1, "removed": 0, "changed": 0 });
+        assert_eq!(data["changed"], json!([users, { "code": "key", "key": "timeouts.idle" }]));
+        assert_eq!(data["changes"], json!(["users +1 -0", "timeouts.idle"]));
+        let both = [Said::Certificates { added: 1, removed: 1 }, Said::Certificates { added: 2, removed: 0 }];
+        assert_eq!(both.each_ref().map(ToString::to_string), ["certificate replaced", "certificates +2 -0"]);
+        assert_eq!(both[0].data(), json!({ "code": "certificate_replaced" }));
     }
 
     #[test]
@@ -118,7 +174,7 @@ mod tests {
             r#", "timeouts": { "idle": 5 }, "server": { "workers": 3 }, "monitoring": { "port": 1 }"#,
         );
         let found = changes((&old, &[]), (&new, &[]));
-        assert_eq!(found.said, ["timeouts.idle"]);
+        assert_eq!(found.words(), ["timeouts.idle"]);
         assert_eq!(found.needs_restart, ["monitoring.port", "server.workers"]);
         assert_eq!(found.line(), "timeouts.idle; after a restart only: monitoring.port, server.workers");
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::mpsc::SyncSender;
 
+use serde_json::json;
 use uuid::Uuid;
 
 use super::Supervisor;
@@ -17,7 +18,7 @@ use crate::app::cluster::news::{Asked, News, Outcome, Request};
 use crate::app::config::{Config, Origin};
 use crate::cluster::journal::Bytes;
 use crate::control::backend::{Denied, Done, Order};
-use crate::control::events::{Kind, Level};
+use crate::control::events::{Event, Kind, Level};
 use crate::protocol::user_id::mask;
 use crate::reactor::request::{CutQuery, Which};
 use crate::session::close::CloseReason;
@@ -102,10 +103,11 @@ impl Supervisor {
                 let _ = asked.reply.try_send(answer);
             }
             News::Cut { email, said } => {
-                let query = CutQuery { which: Which::User(email), reason: CloseReason::Cut };
+                let query = CutQuery { which: Which::User(email.clone()), reason: CloseReason::Cut };
                 let _ = self.parts.reactor.handle().cut(&query);
                 log::info!("cluster: {said}");
-                self.tell(Kind::Cut, Level::Info, &said, "cluster");
+                let data = json!({ "user": email });
+                self.tell(Event::new(Kind::Cut, Level::Info, said).by("cluster").coded("cut_by_cluster", data));
             }
             News::Reset { key } => {
                 let listed = self.parts.cluster.as_ref().map(|cluster| cluster.shared().listed());
@@ -170,7 +172,8 @@ impl Supervisor {
         let (config, clashes) = config.with_cluster(listed.version, &listed.users);
         for words in clashes.iter().filter(|words| !self.clashes.contains(words)) {
             log::error!("{words}; the account of the cluster is not served here, remove one of them");
-            self.tell(Kind::Cluster, Level::Error, &format!("{words}; it is not served here"), "server");
+            let event = Event::new(Kind::Cluster, Level::Error, format!("{words}; it is not served here"));
+            self.tell(event.coded("account_clash", json!({ "text": words })));
         }
         self.clashes = clashes;
         config

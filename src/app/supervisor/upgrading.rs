@@ -10,7 +10,7 @@ use super::Supervisor;
 use super::orders::Order;
 use crate::app::upgrade::{News, Owned, Successor};
 use crate::control::backend::{Denied, Done};
-use crate::control::events::{Kind, Level};
+use crate::control::events::{Event, Kind, Level};
 use crate::reactor::request::{CutQuery, LedgerRef, Which};
 
 /// How soon a full mailbox is tried again.
@@ -107,7 +107,9 @@ impl Supervisor {
             News::Serves(pid) => self.hand_over(pid),
             News::Failed(why) => {
                 log::error!("not upgraded ({}), everything is as before: {why}", self.upgrading.by);
-                self.tell(Kind::Start, Level::Error, &format!("not upgraded: {why}"), &self.upgrading.by);
+                let event = Event::new(Kind::Start, Level::Error, format!("not upgraded: {why}"));
+                let data = json!({ "error": why });
+                self.tell(event.by(self.upgrading.by.as_str()).coded("upgrade_failed", data));
                 self.upgrading.stage = Stage::Not;
                 let message = format!("everything is as before: {why}");
                 self.upgrading.answer(Err(Denied::new(422, "not_upgraded", message)));

@@ -85,6 +85,7 @@ pub struct Certificate<'a> {
     not_after: u64,
     days_left: i64,
     pin_sha256: &'a str,
+    public_key_sha256: &'a str,
 }
 
 impl<'a> Certificate<'a> {
@@ -97,6 +98,7 @@ impl<'a> Certificate<'a> {
             not_after: certificate.not_after,
             days_left: left.div_euclid(86_400),
             pin_sha256: &certificate.pin_sha256,
+            public_key_sha256: &certificate.public_key_sha256,
         }
     }
 }

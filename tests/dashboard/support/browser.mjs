@@ -2,8 +2,9 @@
 // reports an error or breaks the content policy fails its test.
 
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 
-import { chromium } from './tools.mjs';
+import { ROOT, chromium } from './tools.mjs';
 
 const FLAGS = [
   '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
@@ -31,6 +32,7 @@ export class Browser {
     });
     const page = await context.newPage();
     page.setDefaultTimeout(15_000);
+    if (process.env.PAGE === 'disk') await page.route('**/static/**', (route) => route.fulfill({ path: join(ROOT, 'static', new URL(route.request().url()).pathname.split('/').slice(3).join('/')) }));
     page.faults = [];
     page.on('pageerror', (error) => page.faults.push(error.stack ?? String(error)));
     page.on('console', (message) => {

@@ -1,7 +1,7 @@
 // The real server in a folder of its own, and an API client that is not the page's.
 
-import { spawn } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -9,7 +9,7 @@ import { join, resolve } from 'node:path';
 import { ROOT } from './tools.mjs';
 import { until } from './wait.mjs';
 
-const BINARY = resolve(ROOT, process.env.SERVER ?? 'target/release/vless-rust');
+export const BINARY = resolve(ROOT, process.env.SERVER ?? 'target/release/vless-rust');
 export const ADMIN = 'admin-token-of-a-test-0123456789';
 export const VIEW = 'view-token-of-a-test-0123456789';
 /** Accounts in the configuration file, and therefore locked: one for everything, one to be cut, one with a wicked name. */
@@ -37,6 +37,28 @@ export class Server {
     await server.writeConfig();
     await server.launch();
     return server;
+  }
+
+  /**
+   * As a newcomer gets one: `vless-rust init` in an empty folder, then `run`. The answers keep ports of other servers free;
+   * the one thing added afterwards is that clients may reach this machine, because that is where the test's target is.
+   * @returns {Promise<{ server: Server, said: string, address: string }>} what `init` said, and the page's address in it
+   */
+  static async firstRun() {
+    const server = new Server();
+    server.folder = await mkdtemp(join(tmpdir(), 'dashboard-first-'));
+    server.port = await freePort();
+    server.apiPort = await freePort();
+    await writeFile(join(server.folder, 'answers'), `listen = 127.0.0.1\nport = ${server.port}\npublic_address = 127.0.0.1\nmonitoring_port = ${server.apiPort}\n`);
+    const init = spawnSync(BINARY, ['init', '--answers', 'answers', '--lang', 'en'], { cwd: server.folder, encoding: 'utf8' });
+    const said = init.stdout + init.stderr;
+    const address = /http:\/\/\S+#token=\S+/.exec(said)?.[0];
+    if (init.status !== 0 || !address) throw new Error(`init: ${init.status} ${said}`);
+    server.config = JSON.parse(await readFile(join(server.folder, 'config.json'), 'utf8'));
+    server.config.outbound = { ...server.config.outbound, allow: ['127.0.0.0/8'] };
+    await server.writeConfig();
+    await server.launch();
+    return { server, said, address };
   }
 
   writeConfig() {
@@ -82,7 +104,7 @@ export class Server {
   }
 
   /** What the API answers, by the admin token. */
-  async call(method, path, { body, revision, token = ADMIN } = {}) {
+  async call(method, path, { body, revision, token = this.config.monitoring.admin_token } = {}) {
     const headers = { ...(token ? { Authorization: `Bearer ${token}` } : {}), ...(revision === undefined ? {} : { 'If-Match': `"${revision}"` }) };
     const response = await fetch(this.url + path, { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(10_000) });
     const text = await response.text();

@@ -4,6 +4,7 @@ import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { Browser, finish } from './browser.mjs';
+import { gallery } from './gallery.mjs';
 import { StandIn } from './stand-in.mjs';
 import { ROOT } from './tools.mjs';
 import { World } from './world.mjs';
@@ -22,6 +23,11 @@ const SHOTS = [
   { name: 'phone-dark-zh', hash: '#/users', lang: 'zh-CN', theme: 'dark', width: 390, height: 844, scale: 2 },
 ];
 
+const [what = '', word] = process.argv.slice(2);
+if (what === 'all') {
+  await gallery(word);
+  process.exit();
+}
 await mkdir(FOLDER, { recursive: true });
 const server = new StandIn({ world: new World({ now: NOW }), tickMs: 0 });
 const url = await server.start();

@@ -21,6 +21,11 @@ export class StandIn {
     Object.assign(this, { world, right, token, tickMs });
     // As if the wire were cut, and as if there were too many listeners of the feed.
     Object.assign(this, { cutOff: false, refuseFeed: false });
+    // So many cuts still succeed; then the server is busy. And what is wrong with the next account, by its fields.
+    this.failCutsAfter = Infinity;
+    this.invalid = null;
+    /** What happens just before a request is answered. @type {((request: string) => void) | null} */
+    this.before = null;
     this.sockets = new Set();
     this.requests = [];
     this.server = createServer((request, response) => this.answer(request, response).catch((error) => send(response, 500, { error: { code: 'internal', message: error.message } })));
@@ -42,6 +47,11 @@ export class StandIn {
     await new Promise((resolve) => this.server.close(resolve));
   }
 
+  /** Falls silent towards everybody, as if the wire were cut. */
+  cut() {
+    this.cutOff = true;
+  }
+
   tick() {
     this.world.tick();
     if (this.cutOff) return;
@@ -53,8 +63,8 @@ export class StandIn {
     for (const socket of this.sockets) socket.write(frame);
   }
 
-  event(kind, text, level = 'info') {
-    const event = { id: this.world.events[0].id + 1, at: this.world.now, kind, level, text, by: 'page', data: {} };
+  event(kind, text, { level = 'info', code = '', data = {} } = {}) {
+    const event = { id: this.world.events[0].id + 1, at: this.world.now, kind, level, code, text, by: 'page', data };
     this.world.events.unshift(event);
     this.say('event', event);
   }
@@ -83,6 +93,7 @@ export class StandIn {
     const url = new URL(request.url, 'http://x');
     const path = decodeURIComponent(url.pathname);
     this.requests.push(`${request.method} ${path}`);
+    this.before?.(`${request.method} ${path}`);
     const file = this.files.get(path);
     if (file) {
       response.writeHead(200, { 'Content-Type': file.type, 'Content-Security-Policy': POLICY, 'Cache-Control': path === '/' ? 'no-cache' : 'public, max-age=31536000, immutable' });
@@ -92,7 +103,7 @@ export class StandIn {
     const body = await text(request);
     if (path === '/api/session') return send(response, 200, { right: this.right, login_required: Boolean(this.token), version: '0.1.0', lang_hint: null });
     if (path === '/api/login') {
-      if (JSON.parse(body).token !== this.token) return send(response, 401, { error: { code: 'unauthorized', message: 'wrong token' } });
+      if (JSON.parse(body).token !== this.token) return send(response, 401, { error: { code: 'wrong_token', message: 'this token opens nothing here' } });
       this.right = 'admin';
       return send(response, 204);
     }
@@ -100,7 +111,7 @@ export class StandIn {
       this.right = 'none';
       return send(response, 204);
     }
-    if (this.right === 'none') return send(response, 401, { error: { code: 'unauthorized', message: 'log in' } });
+    if (this.right === 'none') return send(response, 401, { error: { code: 'token_needed', message: 'a token is needed' } });
     this.api(request, response, path, url.searchParams, body && JSON.parse(body));
   }
 
@@ -113,7 +124,7 @@ export class StandIn {
       return send(response, 200, { events: world.events.filter((event) => (!kind || event.kind === kind) && event.id < before).slice(0, Number(query.get('limit') ?? 100)) });
     }
     if (path === '/api/history') return send(response, 200, world.history(query.get('range'), query.get('user')));
-    if (path === '/api/reload') return send(response, 200, { ok: true, changes: [], needs_restart: [] });
+    if (path === '/api/reload') return send(response, 200, { ok: true, changes: [], changed: [], needs_restart: [] });
     if (path.startsWith('/api/connections')) return this.connections(request, response, path, query);
     if (path.startsWith('/api/users')) return this.accounts(request, response, path, body);
     send(response, 404, { error: { code: 'not_found', message: `no such path: ${path}` } });
@@ -126,6 +137,8 @@ export class StandIn {
       && (!query.get('source') || one.client.startsWith(query.get('source'))) && (!query.get('target') || one.target.includes(query.get('target')));
     const found = world.sessions.filter(fits);
     if (request.method === 'DELETE') {
+      if (this.failCutsAfter <= 0) return send(response, 503, { error: { code: 'busy', message: 'the server has too much to do; try again' } });
+      this.failCutsAfter -= 1;
       world.sessions = world.sessions.filter((one) => !fits(one));
       return send(response, 200, { cut: found.length, took_ms: 12 });
     }
@@ -150,11 +163,17 @@ export class StandIn {
     if (request.headers['if-match'] !== `"${world.revision}"`) {
       return send(response, 412, { error: { code: 'stale', message: 'somebody was faster' }, revision: world.revision, current: user ?? null });
     }
+    if (this.invalid) return send(response, 422, { error: { code: 'invalid', message: 'no' }, fields: this.invalid });
+    if (!email && world.byName.has(body.email)) return send(response, 409, { error: { code: 'exists', message: `there is a user "${body.email}" already` } });
     world.revision += 1;
     if (request.method === 'DELETE') world.users = world.users.filter((one) => one !== user);
     else if (request.method === 'PATCH') Object.assign(user, body, { limits: { ...user.limits, ...body.limits } });
-    else if (!email) world.users.push({ ...world.user(999), email: body.email, note: body.note ?? '', quota_bytes: 0 });
-    this.event('user', `${email ?? body.email} changed`);
+    else if (!email) {
+      world.users.push({ ...world.user(999), email: body.email, note: body.note ?? '', quota_bytes: 0 });
+      world.byName.set(body.email, world.users.at(-1));
+    }
+    const code = request.method === 'DELETE' ? 'user_removed' : email ? 'user_changed' : 'user_added';
+    this.event('user', `user ${email ?? body.email}`, { code, data: { user: email ?? body.email, keys: Object.keys(body?.limits ?? body ?? {}) } });
     send(response, email ? 200 : 201, email ? user : world.users.at(-1));
   }
 }

@@ -36,15 +36,16 @@ export class Target {
 /** One VLESS connection without TLS; counts what passes as payload. */
 export class Client {
   /**
-   * @param {{ port: number, uuid: string, target: { host: string, port: number } }} options
+   * @param {{ port: number, uuid: string, target: { host: string, port: number }, from?: string }} options `from` is the
+   *   address that the server sees
    */
-  static async open({ port, uuid, target }) {
+  static async open({ port, uuid, target, from = '127.0.0.1' }) {
     const client = new Client();
     client.sent = 0;
     client.received = 0;
     client.head = 2;
     client.closed = false;
-    client.socket = connect(port, '127.0.0.1');
+    client.socket = connect({ port, host: '127.0.0.1', localAddress: from });
     client.socket.on('error', () => {});
     client.socket.on('close', () => {
       client.closed = true;
@@ -79,6 +80,11 @@ export class Client {
     }
     clearTimeout(deadline);
     if (this.received < until) throw new Error(`closed after ${this.received} of ${until} bytes`);
+  }
+
+  /** Whether the server serves this client: a byte comes back. */
+  async isServed() {
+    return this.fetch(1).then(() => true, () => false);
   }
 
   close() {

@@ -1,17 +1,34 @@
 // A made-up server's figures: as many users and sessions as a test wants, in the shapes of the API. Seeded, so that two
-// runs see the same.
+// runs see the same. The figures agree with each other as a real server's do: what users used today, this month and at
+// all adds up to the server's sums and is what history shows; sessions carried no more than their user; a quota's use is
+// that of its period.
 
+const KB = 1024;
 const MB = 1024 ** 2;
 const GB = 1024 ** 3;
 const DAY = 86_400;
+const UP_SHARE = 0.11;
 
-/** Names that people could have; the notes are what an operator would remember them by. */
+/**
+ * Names that people could have, with notes that an operator would remember them by; `quota`, `month` and `total` in GB,
+ * days to the expiry.
+ */
 const PEOPLE = [
-  ['ann', 'laptop and phone'], ['ben', ''], ['chen.wei', '办公室'], ['dora', 'pays in March'], ['emil', 'guest'], ['fatima', ''],
-  ['george', 'router in the attic'], ['hana', ''], ['ivan', 'old link, renew'], ['office', 'shared by the second floor'],
+  { name: 'ann', note: 'laptop and phone', quota: 200, period: 'month', month: 118, total: 402 },
+  { name: 'ben', note: 'router in the attic', quota: 100, period: 'month', month: 93, total: 268, down: 5 * MB },
+  { name: 'chen.wei', note: '办公室', quota: 300, period: 'none', month: 81, total: 186, addresses: 3 },
+  { name: 'dora', note: 'pays in March', month: 64, total: 240, expires: 130 },
+  { name: 'emil', note: 'guest', quota: 5, period: 'none', month: 5, total: 5, expires: 3 },
+  { name: 'fatima', note: '', month: 71, total: 255 },
+  { name: 'george', note: '', quota: 50, period: 'month', month: 14, total: 61, sessions: 40 },
+  { name: 'hana', note: 'moved away', month: 0, total: 38, disabled: true },
+  { name: 'ivan', note: 'old link, renew', quota: 150, period: 'month', month: 46, total: 120 },
+  { name: 'office', note: 'shared by the second floor', month: 97, total: 344, locked: true },
 ];
 const TARGETS = ['www.example.com:443', 'cdn.example.net:443', '198.51.100.20:443', 'mail.example.org:993', '[2001:db8::5]:443', 'dns.example:853'];
 const MODES = ['splice', 'direct', 'tls', 'udp', 'vision', 'mux'];
+const REJECTED = { unknown_user: 212, tls_failed: 37, handshake_timeout: 19, user_sessions_limit: 6, policy_refused: 4 };
+const ENDED = { finished: 17_204, client_reset: 481, target_reset: 122, idle: 64, quota_used: 3, cut: 3 };
 
 export class World {
   /** @param {{ users?: number, sessions?: number, seed?: number, now?: number }} [options] */
@@ -21,30 +38,39 @@ export class World {
     this.now = now;
     this.revision = 41;
     this.users = Array.from({ length: users }, (_, index) => this.user(index));
+    this.byName = new Map(this.users.map((user) => [user.email, user]));
     this.sessions = users ? Array.from({ length: sessions }, (_, index) => this.session(index)) : [];
+    this.shareOut();
     this.alerts = [];
-    this.rejected = { unknown_user: 212, tls_failed: 37, handshake_timeout: 19, policy_refused: 4 };
+    this.rejected = { ...REJECTED };
+    this.closed = { ...ENDED };
     this.state = 'serving';
     this.live = Array.from({ length: 60 }, (_, index) => this.speeds(now - 60 + index));
     this.events = this.makeEvents();
-    this.lastReload = { at: now - 5400, ok: true, changes: ['users +1 -0', 'certificate replaced'], error: null };
+    this.lastReload = {
+      at: now - 5400, ok: true, changes: ['users +1 -0', 'certificate replaced'], changed: RELOADED, needs_restart: [], error: null,
+    };
   }
 
   user(index) {
-    const [name, note] = index < PEOPLE.length ? PEOPLE[index] : [`user-${String(index).padStart(4, '0')}`, ''];
-    const quota = [0, 50 * GB, 20 * GB, 0, 5 * GB][index % 5];
-    const used = quota ? Math.floor(quota * [0.4, 0.93, 0.62, 0.2, 1][index % 5]) : 0;
-    const total = Math.floor((1 + this.random() * 80) * GB);
+    const person = PEOPLE[index] ?? { name: `user-${String(index).padStart(4, '0')}`, note: '', month: 4 + this.random() * 9, total: 20 + this.random() * 30 };
+    const { quota = 0, period = 'none', expires, disabled = false } = person;
+    const [total, month] = [Math.floor(person.total * GB), Math.floor(person.month * GB)];
+    const used = quota ? (period === 'month' ? month : total) : 0;
+    const monthBegan = startOfMonth(this.now);
+    // About one day's part of the month so far.
+    const today = Math.floor((month / Math.max(1, (this.now - monthBegan) / DAY)) * (0.55 + this.random() * 0.2));
+    const upload = Math.floor(total * UP_SHARE);
     return {
-      uuid: `${(0x5783a3e7 + index * 7919).toString(16)}-e373-51cd-8642-c83782b807c5`, email: name, note, enabled: index !== 7,
-      state: index === 7 ? 'disabled' : quota && used >= quota ? 'quota_used' : 'active', locked: index === 9,
+      uuid: `${(0x5783a3e7 + index * 7919).toString(16)}-e373-51cd-8642-c83782b807c5`, email: person.name, note: person.note, enabled: !disabled,
+      state: disabled ? 'disabled' : quota && used >= quota * GB ? 'quota_used' : 'active', locked: Boolean(person.locked),
       flow: index === 5 ? '' : 'xtls-rprx-vision', created_at: this.now - 90 * DAY,
-      total_upload_bytes: Math.floor(total / 9), total_download_bytes: total, today_bytes: Math.floor(total / 60), month_bytes: Math.floor(total / 4),
-      quota_bytes: quota, quota_used_bytes: used, quota_period: index % 2 ? 'month' : 'none', quota_resets_at: quota && index % 2 ? this.now + 11 * DAY : null,
-      expires_at: index === 4 ? this.now + 3 * DAY : index === 3 ? this.now + 200 * DAY : null, last_seen_at: index % 3 ? this.now - index * 7000 : null, first_seen_at: this.now - 60 * DAY,
+      total_upload_bytes: upload, total_download_bytes: total - upload, today_bytes: today, month_bytes: month,
+      quota_bytes: quota * GB, quota_used_bytes: used, quota_period: period, quota_resets_at: quota && period === 'month' ? startOfMonth(this.now, 1) : null,
+      expires_at: expires ? this.now + expires * DAY : null, last_seen_at: disabled ? this.now - 41 * DAY : this.now - 600 - index * 2900, first_seen_at: this.now - 89 * DAY,
       limits: {
-        quota_bytes: quota, quota_period: index % 2 ? 'month' : 'none', quota_day: 1, expires_at: index === 4 ? iso(this.now + 3 * DAY) : null, expires_after_days: 0,
-        addresses_max: index === 2 ? 3 : 0, sessions_max: 0, up_bytes_per_second_max: 0, down_bytes_per_second_max: index === 1 ? 2 * MB : 0,
+        quota_bytes: quota * GB, quota_period: period, quota_day: 1, expires_at: expires ? iso(this.now + expires * DAY) : null, expires_after_days: 0,
+        addresses_max: person.addresses ?? 0, sessions_max: person.sessions ?? 0, up_bytes_per_second_max: 0, down_bytes_per_second_max: person.down ?? 0,
       },
     };
   }
@@ -61,20 +87,33 @@ export class World {
     };
   }
 
+  /** Nobody's live sessions carried more than four fifths of what he used today. */
+  shareOut() {
+    const carried = new Map();
+    for (const one of this.sessions) carried.set(one.user, (carried.get(one.user) ?? 0) + one.upload_bytes + one.download_bytes);
+    for (const one of this.sessions) {
+      const scale = Math.min(1, (this.byName.get(one.user).today_bytes * 0.8) / carried.get(one.user));
+      one.upload_bytes = Math.floor(one.upload_bytes * scale);
+      one.download_bytes = Math.floor(one.download_bytes * scale);
+      this.byName.get(one.user).last_seen_at = this.now;
+    }
+  }
+
   speeds(at) {
     const wave = 1 + Math.sin(at / 9) * 0.35 + Math.sin(at / 3.1) * 0.18;
     const busy = Math.min(1, this.sessions?.length ?? 1);
-    return { at, up: Math.floor(busy * wave * 0.62 * MB * (0.8 + this.random() * 0.4)), down: Math.floor(busy * wave * 7.4 * MB * (0.85 + this.random() * 0.3)) };
+    return { at, up: Math.floor(busy * wave * 190 * KB * (0.8 + this.random() * 0.4)), down: Math.floor(busy * wave * 1.6 * MB * (0.85 + this.random() * 0.3)) };
   }
 
   makeEvents() {
     const list = [
-      ['start', 'info', 'Listening on 0.0.0.0:443', 'server', 273_600], ['user', 'info', 'dora added', 'command', 90_000],
-      ['auth', 'warn', 'Wrong token from 127.0.0.1', 'address', 70_000], ['certificate', 'info', 'Certificate of vpn.example.com replaced, valid until 20 Feb', 'server', 5_400],
-      ['reload', 'info', 'Reloaded: users +1 -0, certificate replaced', 'command', 5_400], ['limit', 'warn', 'emil has used his quota of 5.00 GB', 'server', 3_100],
-      ['cut', 'info', '3 sessions of ivan cut', 'page', 1_200], ['user', 'info', 'ann: quota 20.0 GB', 'page', 240],
+      ['start', 'started', { version: '0.1.0' }, 'server', 273_600], ['user', 'user_added', { user: 'dora' }, 'command', 90_000],
+      ['auth', 'wrong_tokens', { n: 3, source: '127.0.0.1' }, '127.0.0.1', 70_000, 'warn'],
+      ['reload', 'reloaded', { changed: RELOADED, changes: [], needs_restart: [] }, 'command', 5_400],
+      ['limit', 'user_ended', { user: 'emil', reason: 'quota_used' }, 'server', 3_100, 'warn'],
+      ['cut', 'cut_user', { n: 3, user: 'ivan', ms: 12 }, 'page', 1_200], ['user', 'user_changed', { user: 'ann', keys: ['quota_bytes', 'note'] }, 'page', 240],
     ];
-    return list.map(([kind, level, text, by, ago], index) => ({ id: index + 1, at: this.now - ago, kind, level, text, by, data: {} })).reverse();
+    return list.map(([kind, code, data, by, ago, level = 'info'], index) => ({ id: index + 1, at: this.now - ago, kind, level, code, text: `${code} ${JSON.stringify(data)}`, by, data })).reverse();
   }
 
   /** One second passes. */
@@ -83,8 +122,15 @@ export class World {
     this.live = [...this.live.slice(-59), this.speeds(this.now)];
     const speed = this.live.at(-1);
     for (const session of this.sessions) {
-      session.download_bytes += Math.floor((speed.down / this.sessions.length) * this.random() * 2);
-      session.upload_bytes += Math.floor((speed.up / this.sessions.length) * this.random() * 2);
+      const [up, down] = [Math.floor(speed.up / this.sessions.length), Math.floor(speed.down / this.sessions.length)];
+      session.upload_bytes += up;
+      session.download_bytes += down;
+      const user = this.byName.get(session.user);
+      user.total_upload_bytes += up;
+      user.total_download_bytes += down;
+      user.today_bytes += up + down;
+      user.month_bytes += up + down;
+      if (user.quota_bytes) user.quota_used_bytes += up + down;
     }
   }
 
@@ -92,7 +138,8 @@ export class World {
     const speed = this.live.at(-1);
     /** @type {Map<string, any[]>} */
     const of = new Map();
-    for (const session of this.sessions) of.set(session.user, [...(of.get(session.user) ?? []), session]);
+    for (const user of this.users) of.set(user.email, []);
+    for (const session of this.sessions) of.get(session.user)?.push(session);
     const share = 1 / Math.max(1, this.sessions.length);
     const users = this.users.map((user) => {
       const sessions = of.get(user.email) ?? [];
@@ -105,25 +152,41 @@ export class World {
     });
     const sum = (key) => this.users.reduce((all, user) => all + user[key], 0);
     const [up, down] = [sum('total_upload_bytes'), sum('total_download_bytes')];
+    const closed = { ...this.closed, ...this.rejected };
+    const ended = Object.values(closed).reduce((all, n) => all + n, 0);
     return {
       upload_speed: '', upload_bps: speed.up, download_speed: '', download_bps: speed.down, total_traffic: '', total_upload_bytes: up, total_download_bytes: down,
-      today: { upload_bytes: Math.floor(up / 50), download_bytes: Math.floor(down / 50) }, month: { upload_bytes: Math.floor(up / 4), download_bytes: Math.floor(down / 4) },
-      lifetime: { upload_bytes: up, download_bytes: down }, ...this.extremes(),
+      today: bothWays(sum('today_bytes')), month: bothWays(sum('month_bytes')), lifetime: { upload_bytes: up, download_bytes: down }, ...this.extremes(),
       uptime: '', uptime_seconds: this.now - this.startedAt, started_at: this.startedAt, now: this.now, version: '0.1.0', state: this.state,
-      memory_usage: '', memory_bytes: 21 * MB + this.sessions.length * 3000, total_memory: '', total_memory_bytes: 1 * GB, cpu_percent: 6.4, cpu_seconds: 512.2, threads: 4,
+      memory_usage: '', memory_bytes: 21 * MB + this.sessions.length * 3000, total_memory: '', total_memory_bytes: 1 * GB, cpu_percent: 1.9, cpu_seconds: 512.2, threads: 6,
       descriptors: { open: 60 + this.sessions.length * 2, limit: 65_536 }, turn: { p50_us: 38, p99_us: 410, max_us: 2300 },
-      active_connections: this.sessions.length, max_connections: 32_000, opened_total: 18_233, rejected: this.rejected, closed: { finished: 18_000 },
-      users_online: users.filter((one) => one.online).length, users,
+      active_connections: this.sessions.length, max_connections: 32_000, opened_total: ended + this.sessions.length, rejected: this.rejected, closed,
+      users_online: users.filter((one) => one.online).length, users, ...this.machinery(),
+      certificates: [{
+        names: ['vpn.example.com'], issuer: 'Example CA R3', self_signed: false, not_after: this.now + 61 * DAY, days_left: 61,
+        pin_sha256: '9f2c3b5d0a7e41c86f1d92ab33e07c5418b6d0f97a2ce5134408dd91e6b7a350', public_key_sha256: 'b4Xn0cX2YtSg0mX5vJr7M1p1b1iJ0sXqv0b0c1o9cE0=',
+      }],
+      alerts: this.alerts, last_reload: this.lastReload,
+    };
+  }
+
+  /** Pools and Vision, since the start. */
+  machinery() {
+    const [hits, misses, idle, closed] = [3110, 611, 9, 240];
+    const bytes = this.series(this.startedAt, 3600).reduce((all, point) => all + point.bytes, 0);
+    return {
       connection_pool: {
-        total_created: 4212, total_reused: 3110, total_closed: 240, current_active: this.sessions.length, current_idle: 9, cache_hits: 3110, cache_misses: 611, hit_rate: 83.58,
-        connect_time_with_us: 45, connect_time_without_us: 23_400,
+        total_created: hits + idle + closed, total_reused: hits, total_closed: closed, current_active: this.sessions.length, current_idle: idle, cache_hits: hits,
+        cache_misses: misses, hit_rate: Math.round((hits * 10_000) / (hits + misses)) / 100, connect_time_with_us: 45, connect_time_without_us: 23_400,
       },
       memory_pool: {
-        small_pool: tier(4096, 6, 40, 90_412, 90_100), medium_pool: tier(65_536, 3, 22, 30_210, 30_020), large_pool: tier(131_072, 0, 9, 400, 260), waits: 0, waiting: 0, held_bytes: 221_184,
+        small_pool: tier(4096, 6, 40, 90_412, 320), medium_pool: tier(65_536, 3, 22, 30_210, 410), large_pool: tier(131_072, 0, 9, 400, 140),
+        waits: 0, waiting: 0, held_bytes: 6 * 4096 + 3 * 65_536,
       },
-      xtls_vision: { sessions_direct_up: 14_020, sessions_direct_down: 14_911, spliced_bytes: Math.floor(down * 0.72), copied_bytes: Math.floor(down * 0.06), tls_bytes: Math.floor(down * 0.22), padding_bytes: 61 * MB },
-      certificates: [{ names: ['vpn.example.com'], issuer: 'Example CA R3', self_signed: false, not_after: this.now + 61 * DAY, days_left: 61, pin_sha256: '9f2c3b5d0a7e41c86f1d92ab33e07c5418b6d0f97a2ce5134408dd91e6b7a350' }],
-      alerts: this.alerts, last_reload: this.lastReload,
+      xtls_vision: {
+        sessions_direct_up: 14_020, sessions_direct_down: 14_911, spliced_bytes: Math.floor(bytes * 0.72), copied_bytes: Math.floor(bytes * 0.06),
+        tls_bytes: Math.floor(bytes * 0.22), padding_bytes: 61 * MB,
+      },
     };
   }
 
@@ -145,19 +208,41 @@ export class World {
     };
   }
 
+  /**
+   * What passed in each step since `from`, of one user or all: the sums of today, month and total, spread over the hours of
+   * days with more in the evening than at night.
+   */
+  series(from, step, email) {
+    const sum = (key) => this.users.filter((user) => !email || user.email === email).reduce((all, user) => all + user[key], 0);
+    const total = sum('total_upload_bytes') + sum('total_download_bytes');
+    const [midnight, month] = [this.now - (this.now % DAY), startOfMonth(this.now)];
+    const began = this.now - 89 * DAY;
+    const parts = [
+      { from: began - (began % DAY), to: month, bytes: total - sum('month_bytes') }, { from: month, to: midnight, bytes: sum('month_bytes') - sum('today_bytes') },
+      { from: midnight, to: this.now, bytes: sum('today_bytes') },
+    ];
+    const points = [];
+    for (const part of parts) {
+      const weights = [];
+      const random = generator(part.from + (email?.length ?? 0));
+      for (let at = part.from - (part.from % step); at < part.to; at += step) weights.push({ at, weight: weightOf(at, Math.min(at + step, part.to) - Math.max(at, part.from), random()) });
+      const all = weights.reduce((all, one) => all + one.weight, 0);
+      for (const { at, weight } of weights) points.push({ at, bytes: Math.floor((part.bytes * weight) / (all || 1)) });
+    }
+    // A step that lies in two parts, such as the day of a new month, is one point.
+    const merged = new Map();
+    for (const { at, bytes } of points) merged.set(at, (merged.get(at) ?? 0) + bytes);
+    return [...merged].map(([at, bytes]) => ({ at, bytes })).filter((point) => point.at >= from - step);
+  }
+
   history(range, user) {
     const [seconds, step] = { '1h': [3600, 60], '24h': [DAY, 300], '30d': [30 * DAY, 3600], '1y': [365 * DAY, DAY] }[range];
-    const random = generator(seconds + (user?.length ?? 0));
-    const points = [];
-    for (let at = this.now - seconds - ((this.now - seconds) % step); at < this.now; at += step) {
-      // The server was off for a while.
-      if (at > this.now - seconds * 0.62 && at < this.now - seconds * 0.58) continue;
-      const ofDay = (at % DAY) / DAY;
-      const down = step * 5 * MB * (0.4 + Math.sin(ofDay * 6.28 - 1.6) * 0.3 + random() * 0.25) * (user ? 0.1 : 1);
-      points.push({ at, upload_bytes: Math.floor(down / 8), download_bytes: Math.floor(down), upload_peak_bps: Math.floor(down / step / 4), download_peak_bps: Math.floor((down / step) * 2.4) });
-    }
-    const most = (key) => Math.max(...points.map((one) => one[key]));
-    const mean = (key) => Math.floor(points.reduce((all, one) => all + one[key], 0) / points.length / step);
+    // For a while the server was off.
+    const off = this.now - 11 * 3600;
+    const series = this.series(this.now - seconds, step, user).filter(({ at }) => at < off || at > off + 3600);
+    const points = series.map(({ at, bytes }) => ({ at, ...bothWays(bytes), upload_peak_bps: Math.floor((bytes * UP_SHARE * 2) / step), download_peak_bps: Math.floor((bytes * (1 - UP_SHARE) * 1.7) / step) }));
+    const most = (key) => Math.max(0, ...points.map((one) => one[key]));
+    const mean = (key) => Math.floor(points.reduce((all, one) => all + one[key], 0) / Math.max(1, points.length) / step);
     return {
       range, step_seconds: step, points, peak: { upload_bps: most('upload_peak_bps'), download_bps: most('download_peak_bps'), at: this.now - 100 },
       average: { upload_bps: mean('upload_bytes'), download_bps: mean('download_bytes') },
@@ -165,8 +250,30 @@ export class World {
   }
 }
 
+const RELOADED = [{ code: 'users', added: 1, removed: 0, changed: 0 }, { code: 'certificate_replaced' }];
+
+/** Buffers of one size: lent `hits` times from what was there, `misses` times anew. */
 function tier(size, used, peak, hits, misses) {
-  return { buffer_size: size, current_size: used, peak_size: peak, total_allocated: hits + 320, total_returned: hits + 320 - used, hits: misses, misses: hits - misses, idle: 16, bytes: (used + 16) * size };
+  return { buffer_size: size, current_size: used, peak_size: peak, total_allocated: hits + misses, total_returned: hits + misses - used, hits, misses, idle: 16, bytes: (used + 16) * size };
+}
+
+function bothWays(bytes) {
+  const upload = Math.floor(bytes * UP_SHARE);
+  return { upload_bytes: upload, download_bytes: bytes - upload };
+}
+
+/** How much of a day's traffic falls into `seconds` from `at` on. */
+function weightOf(at, seconds, random) {
+  const ofDay = ((at + seconds / 2) % DAY) / DAY;
+  // Whole days have no evening of their own.
+  const curve = seconds > DAY / 2 ? 0.8 : 0.55 + 0.4 * Math.sin((ofDay - 0.37) * 2 * Math.PI);
+  return Math.max(0, seconds) * (curve + random * 0.35);
+}
+
+/** The first second of this month, or of one `later`, in UTC. */
+function startOfMonth(at, later = 0) {
+  const date = new Date(at * 1000);
+  return Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + later, 1) / 1000;
 }
 
 const iso = (at) => new Date(at * 1000).toISOString().replace('.000Z', 'Z');

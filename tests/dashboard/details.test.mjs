@@ -1,0 +1,213 @@
+// Small things that go wrong without anybody noticing: what an emptied field becomes, where the focus is after a row has
+// gone, what is announced, what is said when something fails half-way, and in which language.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+
+import { Browser, finish } from './support/browser.mjs';
+import { StandIn } from './support/stand-in.mjs';
+import { until } from './support/wait.mjs';
+import { World } from './support/world.mjs';
+
+describe('details', { timeout: 240_000 }, () => {
+  /** @type {Browser} */
+  let browser;
+  before(async () => {
+    browser = await Browser.start();
+  });
+  after(() => browser.stop());
+
+  async function open(t, { hash = '', look, world, ...options } = {}) {
+    const server = new StandIn({ world: new World(world), ...options });
+    const url = await server.start();
+    const page = await browser.page(look);
+    t.after(async () => {
+      await finish(page);
+      await server.stop();
+    });
+    await page.goto(`${url}/${hash}`);
+    await page.locator('main > :not(.loading)').waitFor();
+    return { page, server, url };
+  }
+
+  test('an emptied number is not saved as zero, and the page says so in its language', async (t) => {
+    const { page, server } = await open(t, { hash: '#/users/ben', look: { lang: 'zh-CN' } });
+    const ben = server.world.byName.get('ben');
+    const before = JSON.stringify(ben.limits);
+    await page.locator('.page-head .primary').click();
+    for (const name of ['quota_bytes', 'sessions_max', 'down_bytes_per_second_max']) {
+      const field = page.locator(`dialog [name=${name}]`);
+      const was = await field.inputValue();
+      await field.fill('');
+      await page.locator('dialog [type=submit]').click();
+      assert.match(await field.evaluate((node) => node.validationMessage), /此处缺少数字/, name);
+      assert.ok(await page.locator('dialog').isVisible(), 'the form stays open');
+      await field.fill(was);
+    }
+    assert.equal(JSON.stringify(ben.limits), before);
+    assert.ok(!server.requests.includes('PATCH /api/users/ben'));
+    await page.locator('dialog [name=sessions_max]').fill('0');
+    await page.locator('dialog [name=addresses_max]').fill('7');
+    await page.locator('dialog [type=submit]').click();
+    await until('the one that was changed', () => ben.limits.addresses_max === 7);
+  });
+
+  test('the marked moment stays marked while the chart moves on; keys are announced, ticks and the pointer are not', async (t) => {
+    const { page, server } = await open(t);
+    await page.locator('.plot canvas').waitFor();
+    const said = page.locator('.chart [aria-live=polite]');
+    await page.evaluate(() => {
+      globalThis.announced = [];
+      new MutationObserver(() => globalThis.announced.push(document.querySelector('.chart [aria-live]').textContent)).observe(document.querySelector('.chart [aria-live]'), { childList: true, characterData: true, subtree: true });
+    });
+    await page.locator('.plot').hover();
+    assert.equal(await said.innerText(), '', 'the pointer says nothing');
+    await page.locator('.plot').focus();
+    await page.keyboard.press('ArrowLeft');
+    await page.keyboard.press('ArrowLeft');
+    const first = await said.textContent();
+    assert.match(first, /^\d\d:\d\d:\d\d\s+↓ .+\/s\s+↑ .+\/s$/);
+    const end = server.world.now + 4;
+    await until('four ticks', () => server.world.now >= end);
+    assert.equal(await said.textContent(), first);
+    assert.equal(await page.locator('.readout').textContent(), first, 'the same moment, though the chart has moved');
+    assert.equal((await page.evaluate(() => globalThis.announced)).length, 2, 'one announcement for each key');
+    await page.keyboard.press('Home');
+    await page.getByText('The marked moment has left the chart.').waitFor({ state: 'attached' });
+  });
+
+  test('a row that somebody stands in never becomes another\'s', async (t) => {
+    const { page, server } = await open(t, { hash: '#/sessions', world: { users: 60, sessions: 600 } });
+    await page.locator('h1 .count', { hasText: '600' }).waitFor();
+    const rows = page.locator('tbody tr:not(.spacer)');
+    const cut = rows.first().getByRole('button', { name: 'Cut' });
+    await cut.focus();
+    await page.locator('.table-scroll').evaluate((node) => node.scrollTo(0, node.scrollHeight / 2));
+    await until('the table has the focus', () => page.evaluate(() => document.activeElement.classList.contains('table-scroll')));
+    await page.keyboard.press('Enter');
+    assert.equal(await page.locator('dialog').count(), 0, 'Enter meant the row that has gone');
+    await page.locator('.table-scroll').evaluate((node) => node.scrollTo(0, 0));
+    // The session ends while the viewer stands in its row: its neighbour has the focus, and is not cut unasked.
+    await page.waitForTimeout(200);
+    await rows.nth(2).getByRole('button', { name: 'Cut' }).focus();
+    await page.keyboard.press('Enter');
+    await page.locator('dialog .danger').click();
+    await page.getByText(/session of .+ cut in 12 ms/).waitFor();
+    await until('the row has gone', async () => (await page.locator('h1 .count').innerText()) === '599');
+    await until('the focus is in the table', () => page.evaluate(() => Boolean(document.activeElement.closest('.table-scroll'))));
+    await page.keyboard.press('Enter');
+    await page.locator('dialog').waitFor();
+    await page.keyboard.press('Escape');
+    assert.equal(server.world.sessions.length, 599, 'its neighbour is not cut unasked');
+    // One that ends by itself hands the focus to the row that comes into its place.
+    await rows.nth(3).getByRole('button', { name: 'Cut' }).focus();
+    const ids = await page.evaluate(() => [...document.querySelectorAll('tbody tr:not(.spacer)')].slice(3, 5).map((row) => row.innerText));
+    const [leaving] = ids;
+    const known = server.world.sessions.find((one) => leaving.includes(one.client) && leaving.includes(one.target));
+    assert.ok(known, leaving);
+    server.world.sessions = server.world.sessions.filter((one) => one !== known);
+    await until('the heir has the focus', () => page.evaluate((was) => {
+      const row = document.activeElement.closest('tbody tr');
+      return Boolean(row) && !was.includes(row.querySelector('.c-client').innerText) && row.getAttribute('aria-rowindex') === '5';
+    }, leaving));
+  });
+
+  test('a bulk cut that fails half-way says how far it came', async (t) => {
+    const { page, server } = await open(t, { hash: '#/sessions?target=cdn.example.net', world: { sessions: 240 } });
+    const all = server.world.sessions.length;
+    const wanted = server.world.sessions.filter((one) => one.target.includes('cdn.example.net')).length;
+    await page.locator('tbody tr:not(.spacer)').first().waitFor();
+    server.failCutsAfter = 10;
+    await page.getByRole('button', { name: 'Cut these' }).click();
+    await page.getByRole('button', { name: `Cut ${wanted} sessions` }).click();
+    const notice = page.locator('.notice.bad');
+    await notice.waitFor();
+    assert.match(await notice.innerText(), new RegExp(`^10 of ${wanted} sessions of cdn\\.example\\.net cut, then it failed: The server has too much to do`));
+    assert.equal(server.world.sessions.length, all - 10);
+  });
+
+  test('a new id that meets another new id never becomes a removal', async (t) => {
+    const { page, server } = await open(t, { hash: '#/users/ben' });
+    const ben = server.world.byName.get('ben');
+    await page.getByRole('button', { name: 'New id' }).click();
+    // Somebody else is faster, between the question and its answer reaching the server.
+    server.before = (request) => {
+      if (request !== 'POST /api/users/ben/rotate') return;
+      server.before = null;
+      ben.uuid = `ffffffff${ben.uuid.slice(8)}`;
+      server.world.revision += 1;
+    };
+    await page.locator('dialog').getByRole('button', { name: 'New id' }).click();
+    await page.getByText('Changed meanwhile').waitFor();
+    assert.match(await page.locator('.conflict tbody').innerText(), /another new id/);
+    await page.getByRole('button', { name: 'Use mine' }).click();
+    await page.getByText('ben has a new id.').waitFor();
+    assert.ok(server.world.byName.has('ben') && !server.requests.some((one) => one.startsWith('DELETE')), 'he is still there');
+  });
+
+  test('the whole id is fetched and shown on asking only', async (t) => {
+    const { page, server } = await open(t, { hash: '#/users/ben' });
+    const { uuid } = server.world.byName.get('ben');
+    await page.locator('.limits .id').waitFor();
+    const html = () => page.evaluate(() => document.documentElement.outerHTML);
+    assert.ok((await html()).includes(`${uuid.slice(0, 8)}…`));
+    assert.ok(!(await html()).includes(uuid), 'nobody has asked');
+    await page.locator('.id').getByRole('button', { name: 'Show' }).click();
+    await page.getByText(uuid, { exact: true }).waitFor();
+    await page.locator('.id').getByRole('button', { name: 'Hide' }).click();
+    await until('it is covered again', async () => !(await html()).includes(uuid));
+    await page.getByRole('button', { name: 'Show link and QR code' }).click();
+    await page.locator('.copy-text').filter({ hasText: uuid }).waitFor();
+  });
+
+  test('events, reloads and errors are in the language of the page', async (t) => {
+    const { page, server, url } = await open(t, { hash: '#/events', look: { lang: 'zh-CN' } });
+    const texts = page.locator('.event-text');
+    await texts.first().waitFor();
+    for (const text of await texts.allInnerTexts()) assert.match(text, /[\u4e00-\u9fff]/, text);
+    await page.getByText('已修改 ann：流量配额、备注。').waitFor();
+    await page.getByText('emil 从现在起被拒绝：配额用尽。').waitFor();
+    await page.getByText('已重载：用户 +1 −0、证书已更换。').waitFor();
+    // What a server of another version says without a code is shown as it is.
+    server.event('limit', 'something new happened');
+    await page.getByText('something new happened').waitFor();
+    await page.goto(`${url}/#/`);
+    await page.locator('.identity .changes', { hasText: '用户 +1 −0、证书已更换' }).waitFor();
+    await page.goto(`${url}/#/users`);
+    await page.getByRole('button', { name: '添加用户' }).click();
+    await page.locator('dialog input[name=email]').fill('ann');
+    await page.locator('dialog button[type=submit]').click();
+    await page.getByText('该名称已被其他用户使用。').waitFor();
+    server.invalid = [{ key: 'note', message: 'must be at most 1000 characters without line breaks or tabs' }, { key: 'limits.quota_day', message: 'must be between 1 and 28, not 29' }];
+    await page.locator('dialog input[name=email]').fill('new');
+    await page.locator('dialog button[type=submit]').click();
+    await page.getByText('每月起始日：1 至 28 之间的日期。').waitFor();
+    assert.doesNotMatch(await page.locator('.form-error').innerText(), /must be/);
+  });
+
+  test('numbers are written as the viewer\'s language writes them', async (t) => {
+    const { page } = await open(t, { hash: '#/sessions', look: { lang: 'en-IN' }, world: { sessions: 1234 } });
+    await page.locator('h1 .count', { hasText: '1,234' }).waitFor();
+    await page.getByRole('button', { name: 'Cut these' }).click();
+    await page.getByRole('button', { name: 'Cut 1,234 sessions' }).waitFor();
+    await page.getByRole('button', { name: 'Cancel' }).click();
+  });
+
+  test('nothing is called well from figures that are old', async (t) => {
+    const { page, server } = await open(t);
+    await page.getByText('Nothing needs your attention.').waitFor();
+    server.cut();
+    await page.locator('.banner.bad').waitFor();
+    await page.getByText('Nothing needs your attention.').waitFor({ state: 'hidden' });
+  });
+
+  test('on a phone, too, changes can be unlocked', async (t) => {
+    const { page } = await open(t, { right: 'view', token: 'right', look: { width: 320 } });
+    await page.locator('.settings summary').click();
+    await page.locator('.settings .popup').getByRole('button', { name: 'Unlock changes' }).click();
+    await page.locator('dialog input[name=token]').fill('right');
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('dialog').waitFor({ state: 'detached' });
+    await page.getByText('View only').waitFor({ state: 'hidden' });
+  });
+});
