@@ -169,6 +169,16 @@ impl ControlHandle {
         self.send(Message::Dismiss);
     }
 
+    /// For a process that cannot go on: has the thread write the state and end, and waits for that, at most `timeout`.
+    pub fn end(&self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        // Nobody takes messages any more when the thread has ended.
+        while self.messages.send(Message::Stop).is_ok() && Instant::now() < deadline {
+            let _ = self.waker.wake();
+            thread::sleep(STOP_POLL);
+        }
+    }
+
     fn send(&self, message: Message) {
         // Fails only when the thread is gone, and then nobody needs to be told.
         let _ = self.messages.send(message);

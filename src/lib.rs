@@ -10,7 +10,7 @@
 //!    sockets.
 //! 5. [`reactor`]: the only owner of a poll: dispatch, timers, accepting.
 //! 6. [`control`]: monitoring, on a thread of its own: API, live feed, metrics, history, alerts. Beside it [`cluster`]:
-//!    what several nodes agree on.
+//!    what several nodes agree on, and [`site`]: a plain web site for strangers.
 //! 7. [`app`]: command line, configuration, certificates, logging, wiring.
 //!
 //! The words that names and comments use are listed in `src/README.md`. The most frequent ones:
@@ -38,6 +38,8 @@ pub mod session;
 pub mod outbound;
 
 pub mod reactor;
+
+pub mod site;
 
 pub mod cluster;
 

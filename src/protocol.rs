@@ -14,6 +14,7 @@
 
 pub mod addons;
 pub mod address;
+pub mod cidr;
 pub mod cursor;
 pub mod mux;
 pub mod packet;

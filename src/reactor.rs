@@ -19,6 +19,7 @@ pub mod handle;
 mod inbox;
 mod legs;
 mod meter;
+pub mod pulse;
 pub mod request;
 mod rules;
 pub mod schedule;

@@ -12,6 +12,7 @@
 #![cfg_attr(not(test), deny(clippy::string_slice))]
 
 pub mod allowance;
+mod announced;
 mod books;
 mod channel;
 pub mod close;
@@ -57,7 +58,7 @@ use self::transfer::Transfer;
 pub use self::view::View;
 pub use self::words::{BindFailure, Context, DialFailure, Leg, Next, SessionRecord, Wish};
 use crate::inbound::Inbound;
-pub use crate::inbound::fallback::{Dest, Fallback, Fallbacks};
+pub use crate::inbound::fallback::{BuiltIn, Dest, Fallback, Fallbacks, Site};
 pub use crate::inbound::tls::TlsAcceptor;
 pub use crate::inbound::users::{User, Users};
 use crate::io::buffer_pool::Loan;
@@ -67,6 +68,7 @@ use crate::io::moment::Moment;
 use crate::io::socket::Socket;
 pub use crate::protocol::addons::Flow;
 pub use crate::protocol::address::{Host, Target};
+pub use crate::protocol::cidr::{Cidr, ParseCidrError};
 pub use crate::protocol::mux::GlobalId;
 
 /// One accepted client.
@@ -79,7 +81,10 @@ pub struct Session<S, D = NoDatagrams> {
     /// When the phase, or the part of the opening, began.
     phase_since: Moment,
     accepted_at: Moment,
+    /// Where the client is: at the other end of its socket, or where somebody who is believed says.
     client_address: SocketAddr,
+    /// What the client has connected to, where somebody else has accepted it. Boxed: few clients have one.
+    announced_destination: Option<Box<SocketAddr>>,
     party: Party,
 }
 
@@ -101,7 +106,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     /// A session for a client that was just accepted.
     pub fn new(client: S, client_address: SocketAddr, settings: &SessionSettings, now: Instant) -> Self {
         let inbound = settings.tls.clone().map_or_else(Inbound::plain, Inbound::tls);
-        let opening = if inbound.is_open() { Opening::FirstByte } else { Opening::Handshake { held: None } };
+        let opening = Opening::first(&inbound, settings.is_announcer(client_address.ip()));
         Self {
             client: Endpoint::new(client),
             inbound,
@@ -111,6 +116,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             phase_since: now.into(),
             accepted_at: now.into(),
             client_address,
+            announced_destination: None,
             party: Party::Stranger,
         }
     }

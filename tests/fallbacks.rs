@@ -6,16 +6,18 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
 use support::client::{Client, request};
 use support::server::{ALICE, Options, PATIENT, STRANGER, Server};
-use support::{PATIENCE, bounded};
+use support::{PATIENCE, bounded, wait_until};
 use vless_rust::protocol::proxy_header::Version;
 use vless_rust::session::close::CloseReason;
-use vless_rust::session::{Dest, Fallback, Timeouts};
+use vless_rust::session::{BuiltIn, Dest, Fallback, Timeouts};
+use vless_rust::site::{Content, LoadedSite};
 
 const HELLO: &[u8] = b"GET /x?y HTTP/1.1\r\nHost: a.test\r\n\r\n";
 
@@ -256,4 +258,70 @@ fn a_client_that_leaves_or_resets_takes_its_fallback_with_it() {
     client.reset();
     assert!(web.read(&mut heard).is_err(), "a reset is passed on as one");
     server.closed_for(CloseReason::ClientReset);
+}
+
+/// A site of one page that is so long as this.
+fn site(bytes: usize) -> (tempfile::TempDir, Dest) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("index.html"), vec![b'x'; bytes]).unwrap();
+    let site = LoadedSite::serve(Content::load(folder.path()).unwrap()).unwrap();
+    (folder, Dest::BuiltIn(BuiltIn(Arc::new(site))))
+}
+
+#[test]
+fn the_built_in_site_answers_strangers_and_stays_open() {
+    for tls in [false, true] {
+        let (_folder, dest) = site(3 << 20);
+        let server = with(tls, vec![to(dest)]);
+        let client = Client::connect(&server);
+        for _ in 0..3 {
+            client.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.extend(client.take(1));
+            }
+            let head = String::from_utf8(head).unwrap();
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("Connection: keep-alive\r\n"), "{head}");
+            assert!(client.take(3 << 20).iter().all(|&byte| byte == b'x'));
+        }
+        client.send(b"HEAD /none HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").unwrap();
+        let last = String::from_utf8(client.recv_to_end().unwrap()).unwrap();
+        assert!(last.starts_with("HTTP/1.1 404 Not Found\r\n") && last.ends_with("\r\n\r\n"), "{last}");
+        client.finish();
+        server.closed_for(CloseReason::Finished);
+    }
+}
+
+#[test]
+fn garbage_a_replayed_request_and_silence_get_what_a_web_server_says_to_them() {
+    let timeouts = Timeouts { first_byte: Duration::from_millis(200), ..PATIENT };
+    for first in [&b"\0\x01\x02"[..], &request(&STRANGER, "192.0.2.1:443".parse().unwrap()), &[0xff; 300]] {
+        let (_folder, dest) = site(10);
+        let server = with(true, vec![to(dest)]);
+        let client = Client::connect(&server);
+        client.send(first).unwrap();
+        let answer = String::from_utf8(client.recv_to_end().unwrap()).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        client.finish();
+        server.closed_for(CloseReason::Finished);
+    }
+    let (_folder, dest) = site(10);
+    let server = Server::start(Options { tls: true, timeouts, fallbacks: vec![to(dest)], ..Options::default() });
+    let client = Client::connect(&server);
+    wait_until("silence is passed on", || server.totals().fallbacks_begun == 1);
+    client.send(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    assert!(client.recv_to_end().unwrap().ends_with(b"xxxxxxxxxx"));
+}
+
+/// A stranger that takes nothing must hold no more than a stranger may.
+#[test]
+fn a_visitor_that_takes_nothing_is_cut_and_holds_no_memory_of_users() {
+    let (_folder, dest) = site(12 << 20);
+    let timeouts = Timeouts { write_stall: Duration::from_millis(500), ..PATIENT };
+    let server = Server::start(Options { tls: true, timeouts, fallbacks: vec![to(dest)], ..Options::default() });
+    let client = Client::connect(&server);
+    client.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
+    server.closed_for(CloseReason::WriteStall);
+    assert!(server.totals().fallback_downlink_bytes < 12 << 20);
+    drop(client);
 }

@@ -15,7 +15,9 @@ use crate::app::exit::{self, Failure};
 use crate::app::probe::{self, Wishes};
 use crate::app::qr::{Qr, does_not_fit};
 use crate::app::wizard::{ThisMachine, terminal_size};
-use crate::app::{backup, certs, completions, first_run, init, link, preflight, service, user};
+use crate::app::{
+    backup, certs, completions, fallback_probe, first_run, init, link, preflight, service, user,
+};
 
 /// What a command has to say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -76,6 +78,7 @@ fn check(path: &Path) -> Result<Output, Failure> {
     for certificate in certs::load_existing(&config, SystemTime::now())? {
         notes.extend(certificate.warnings);
     }
+    notes.extend(fallback_probe::warnings(&config));
     if certs::would_generate(&config) {
         notes.push(
             "tls.cert_file and tls.key_file do not exist; a self-signed pair is made at the first start".to_owned(),

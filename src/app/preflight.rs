@@ -5,10 +5,10 @@
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 
-use crate::app::certs;
 use crate::app::config::Config;
 use crate::app::exit::{self, Failure};
 use crate::app::files::may_write;
+use crate::app::{certs, sites};
 use crate::outbound::resolve::ResolverSettings;
 use crate::outbound::resolve::hosts_file::HostsFile;
 
@@ -20,6 +20,7 @@ pub fn check(config: &Config) -> Result<(), Failure> {
         may_write(path).map_err(|error| Failure::writing(path, &error))?;
     }
     certs::may_generate(config)?;
+    sites::contents(config)?;
     hosts_file(&ResolverSettings::default().hosts)?;
     source_address(config)
 }

@@ -12,6 +12,7 @@ use crate::app::capacity::Capacity;
 use crate::app::certs::LoadedCertificate;
 use crate::app::config::{self, Config, FallbackDest, TlsVersion};
 use crate::app::exit::{self, Failure};
+use crate::app::sites::Sites;
 use crate::inbound::tls::{Certificate, TlsSettings};
 use crate::io::sockopt::SocketOptions;
 use crate::outbound::connection_pool::PoolSettings;
@@ -36,6 +37,8 @@ pub struct Surroundings<'a> {
     /// Made by [`acceptor`]. It may be older than the configuration, where nothing of TLS has changed: its keys for tickets
     /// are what clients come back with.
     pub tls: Option<TlsAcceptor>,
+    /// Those that the fallbacks lead to.
+    pub sites: &'a Sites,
     pub ledgers: &'a Ledgers,
     /// Seconds since 1970.
     pub now: u64,
@@ -47,13 +50,14 @@ pub struct Surroundings<'a> {
 /// The rules that `config` means.
 ///
 /// # Errors
-/// 78 when users cannot be told apart.
+/// 78 when users cannot be told apart, or when a site is not among those around.
 pub fn rules(config: &Config, around: &Surroundings<'_>) -> Result<Rules, Failure> {
     Ok(Rules {
         session: SessionSettings {
             tls: around.tls.clone(),
+            proxy_protocol_from: config.server.proxy_protocol_from.clone().into(),
             users: Arc::new(users(&config.users, around.ledgers, around.now)?),
-            fallbacks: Arc::new(Fallbacks::new(config.fallbacks.iter().map(fallback))),
+            fallbacks: Arc::new(fallbacks(&config.fallbacks, around.sites)?),
             timeouts: timeouts(&config.timeouts),
             vision_seed: config.performance.vision_seed.map(u32::from),
             read_bytes_max: config.performance.buffer_size,
@@ -131,8 +135,13 @@ pub fn acceptor(config: &Config, certificates: &[LoadedCertificate]) -> Result<O
     TlsAcceptor::new(settings).map(Some).map_err(|error| Failure::new(exit::CONFIG, format!("tls: {error}")))
 }
 
-fn fallback(configured: &config::Fallback) -> Fallback {
-    Fallback {
+fn fallbacks(configured: &[config::Fallback], sites: &Sites) -> Result<Fallbacks, Failure> {
+    let known: Result<Vec<_>, _> = configured.iter().map(|one| fallback(one, sites)).collect();
+    known.map(Fallbacks::new)
+}
+
+fn fallback(configured: &config::Fallback, sites: &Sites) -> Result<Fallback, Failure> {
+    Ok(Fallback {
         name: configured.name.clone(),
         alpn: configured.alpn.clone(),
         path: configured.path.clone(),
@@ -140,17 +149,18 @@ fn fallback(configured: &config::Fallback) -> Fallback {
             FallbackDest::Tcp(host, port) => Dest::Tcp(host.as_str().into(), *port),
             FallbackDest::Unix(path) => Dest::Unix(path.clone().into_boxed_path()),
             FallbackDest::Abstract { name, padded } => Dest::Abstract(abstract_name(name, *padded)),
+            FallbackDest::BuiltIn(root) => Dest::BuiltIn(sites.at(root.as_deref())?),
         },
         proxy_header: match configured.xver {
             1 => Some(Version::One),
             2 => Some(Version::Two),
             _ => None,
         },
-    }
+    })
 }
 
 /// A padded name fills the address, as haproxy's do; the zero byte in front of an abstract name is not counted here.
-fn abstract_name(name: &str, padded: bool) -> Box<[u8]> {
+pub(super) fn abstract_name(name: &str, padded: bool) -> Box<[u8]> {
     let mut bytes = name.as_bytes().to_vec();
     if padded {
         bytes.resize(ABSTRACT_NAME_BYTES_MAX.max(bytes.len()), 0);
@@ -234,7 +244,8 @@ mod tests {
     fn made(config: &Config, ledgers: &Ledgers) -> Result<Rules, Failure> {
         let capacity = Capacity { workers: 2, descriptors: 20_000, memory: 1 << 30 };
         let observer = Arc::new(AccessLines { log: None, format: config.log.format });
-        rules(config, &Surroundings { tls: None, ledgers, now: 0, capacity, observer })
+        let sites = Sites::default();
+        rules(config, &Surroundings { tls: None, sites: &sites, ledgers, now: 0, capacity, observer })
     }
 
     #[test]

@@ -22,12 +22,13 @@ use crate::app::first_run::first_run;
 use crate::app::logging::{self, LogHandle};
 use crate::app::notify::Notifier;
 use crate::app::rules::{self, Surroundings};
+use crate::app::sites::Sites;
 use crate::app::supervisor::clustered::served;
 use crate::app::supervisor::orders::Orders;
 use crate::app::supervisor::watch::Watch;
 use crate::app::supervisor::{Inherited, LAST_WORDS_TIMEOUT, Listening, Parts, Supervisor};
 use crate::app::upgrade::{Launch, Predecessor};
-use crate::app::{certs, link, memory, monitoring, preflight};
+use crate::app::{certs, last_words, link, memory, monitoring, preflight};
 use crate::cluster::journal::Bytes;
 use crate::control::Control;
 use crate::control::state::Saved;
@@ -59,6 +60,7 @@ fn begin(path: Option<&PathBuf>, predecessor: Option<&Predecessor>) -> Result<(P
     };
     let launch = Launch::again(config.file.clone());
     let log = logging::start(&config.log)?;
+    last_words::install(log.clone());
     let started = start(config, log.clone(), launch, predecessor);
     if started.is_err() {
         log.flush(LAST_WORDS_TIMEOUT);
@@ -90,7 +92,8 @@ fn start(config: Config, log: LogHandle, launch: Launch, predecessor: Option<&Pr
     notes::restore(&ledgers, &saved.accounts);
     let (config, membership) = membership(config)?;
     let observer = Arc::new(AccessLines::new(&config.log, &log));
-    let around = Surroundings { tls, ledgers: &ledgers, now: unix_time(), capacity, observer };
+    let sites = Sites::serve(&config)?;
+    let around = Surroundings { tls, sites: &sites, ledgers: &ledgers, now: unix_time(), capacity, observer };
     let rules = Arc::new(rules::rules(&config, &around)?);
     preflight::hosts_file(&rules.dial.resolver.hosts)?;
     let (listening, reactor) = start_reactor(&config, capacity, &rules, inherited)?;
@@ -98,6 +101,7 @@ fn start(config: Config, log: LogHandle, launch: Launch, predecessor: Option<&Pr
     let backend = Arc::new(backend);
     backend.publish(&config, &certificates, rules.sessions_max);
     let control = start_control(&config, saved, &backend, started)?;
+    last_words::keep_totals(control.handle());
     let cluster = membership.map(|membership| join(membership, &config, &ledgers, &reactor, &orders, &control));
     let cluster = cluster.transpose()?;
     if let Some(cluster) = &cluster {

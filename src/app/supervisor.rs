@@ -48,7 +48,7 @@ use crate::app::report::counters_line;
 use crate::app::upgrade::{Launch, Predecessor, Teller};
 use crate::control::events::{Event, Kind, Level};
 use crate::control::{Control, backend};
-use crate::reactor::{Reactor, Rules};
+use crate::reactor::{Reactor, Rules, pulse};
 use crate::stats::Ledgers;
 
 /// How long the end waits for a stalled log or terminal.
@@ -102,6 +102,7 @@ pub struct Supervisor {
     looked_at: Instant,
     /// Accounts of the cluster that are not served here, each in words.
     clashes: Vec<String>,
+    turns: pulse::Watch,
 }
 
 /// Whether the supervisor goes on.
@@ -132,6 +133,7 @@ impl Supervisor {
             drain_deadline: None,
             looked_at: now,
             clashes: Vec::new(),
+            turns: pulse::Watch::default(),
         }
     }
 
@@ -212,6 +214,9 @@ impl Supervisor {
     /// What is due by the clock: accounts that end, quotas that begin anew, certificates that were renewed.
     fn tick(&mut self) {
         self.beat(Instant::now());
+        for turn in self.turns.look(self.parts.reactor.handle().pulses(), Instant::now()) {
+            log::warn!("{turn}");
+        }
         if self.is_draining {
             return;
         }

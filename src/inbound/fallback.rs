@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,7 +43,30 @@ pub enum Dest {
     Unix(Box<Path>),
     /// An abstract name (Linux), which lies in no file system; the leading zero byte is not part of it.
     Abstract(Box<[u8]>),
+    /// A site that this process serves.
+    BuiltIn(BuiltIn),
 }
+
+/// Something in this process that serves strangers.
+pub trait Site: fmt::Debug + Send + Sync {
+    /// A connection to it, as a stream socket that does not block. Called on a worker's thread, so it must not wait.
+    ///
+    /// # Errors
+    /// When there is no descriptor, or when too many wait already.
+    fn visit(&self) -> io::Result<OwnedFd>;
+}
+
+/// A [`Site`]. Two are the same if they are one.
+#[derive(Clone, Debug)]
+pub struct BuiltIn(pub Arc<dyn Site>);
+
+impl PartialEq for BuiltIn {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for BuiltIn {}
 
 /// All fallbacks, by name, ALPN and path.
 #[derive(Debug, Default)]
@@ -132,6 +157,7 @@ impl fmt::Display for Dest {
             Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp(host, port) => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::BuiltIn(_) => f.write_str("builtin"),
             Self::Abstract(name) => write!(f, "@{}", String::from_utf8_lossy(name).trim_end_matches('\0')),
         }
     }

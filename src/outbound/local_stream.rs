@@ -1,4 +1,4 @@
-//! Connections to Unix sockets of this machine: fallbacks may be reached that way.
+//! Connections to Unix sockets of this machine, and to sites in this process: fallbacks may be reached that way.
 //!
 //! A stream socket of the Unix family is read, written, spliced and half-closed like one of TCP, so it is handed out as
 //! one. What only TCP has (no delay, keep-alive, linger) fails on it without harm.
@@ -11,14 +11,17 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use crate::session::Dest;
 
-/// Connects to the Unix socket that `dest` names. `None` where it names none. It does not block, because the kernel
-/// connects such sockets at once or not at all.
+/// Connects to the Unix socket or the site that `dest` names. `None` where it names neither. It does not block, because the
+/// kernel connects such sockets at once or not at all.
 ///
 /// # Errors
 /// What the kernel says. It is "would block" when the listener's queue is full.
 pub fn connect_to(dest: &Dest) -> Option<io::Result<TcpStream>> {
     let address = match dest {
         Dest::Tcp(..) => return None,
+        Dest::BuiltIn(site) => {
+            return Some(site.0.visit().map(|socket| TcpStream::from_std(StdStream::from(socket))));
+        }
         Dest::Unix(path) => SocketAddrUnix::new(&**path),
         Dest::Abstract(name) => SocketAddrUnix::new_abstract_name(name),
     };

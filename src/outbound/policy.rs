@@ -14,16 +14,14 @@
 //! 5. the addresses that end on this machine, public ones included. A service behind a host firewall that trusts the
 //!    loopback interface is not to be reached through this server.
 
-mod cidr;
 pub mod judge;
 mod ranges;
-
-pub use cidr::{Cidr, ParseCidrError};
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::routes::Way;
+pub use crate::session::{Cidr, ParseCidrError};
 
 const THIS_MACHINE: &str = "an address of this machine";
 

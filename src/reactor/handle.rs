@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 use super::inbox::Inbox;
+use super::pulse::Pulse;
 use super::request::{Busy, CutQuery, End, ListPage, ListQuery, ListenerId, Request, Which};
 use super::rules::Rules;
 use super::shared::Shared;
@@ -115,6 +116,11 @@ impl Handle {
     /// Each worker's counters.
     pub fn counters(&self) -> &[Arc<Counters>] {
         &self.inner.counters
+    }
+
+    /// What each worker is doing.
+    pub fn pulses(&self) -> &[Arc<Pulse>] {
+        &self.inner.shared.pulses
     }
 
     /// Sessions alive now.

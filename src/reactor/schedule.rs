@@ -35,6 +35,7 @@ use crate::io::moment::Moment;
 use crate::io::roster::Roster;
 use crate::io::socket::Socket;
 use crate::io::token::{Kind, Token};
+use crate::reactor::pulse;
 use crate::session::allowance::Allowance;
 use crate::session::close::CloseReason;
 use crate::session::{Context, Leg, Next, Session, SessionRecord, Wish};
@@ -252,6 +253,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         call: impl FnOnce(&mut Session<S, D>, &mut Context<'_>) -> Next,
     ) -> Work {
         let Some(slot) = self.roster.get_mut(token) else { return 0 };
+        pulse::serve(slot.session.state(), slot.session.mode());
         let mut allowed = Allowance::turn(share_bytes);
         slot.baggage.limit(&mut allowed, slot.session.user(), lent.now);
         let mut cx = lent.context(allowed, mem::take(&mut self.wish_list));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::pulse::Pulse;
 use super::rules::Seed;
 use crate::io::buffer_memory::BufferMemory;
 use crate::outbound::global_ids::GlobalIds;
@@ -17,6 +18,8 @@ pub(super) struct Shared {
     pub(super) mux_sockets: Arc<MuxSockets>,
     /// UDP sockets that may move from one worker to another.
     pub(super) global_ids: Arc<GlobalIds>,
+    /// What each worker is doing.
+    pub(super) pulses: Vec<Arc<Pulse>>,
 }
 
 impl Shared {
@@ -29,6 +32,7 @@ impl Shared {
             buffer_memory: Arc::new(BufferMemory::new(seed.buffer_memory_max, workers)),
             mux_sockets: Arc::new(MuxSockets::new(seed.mux_sockets_max)),
             global_ids: Arc::default(),
+            pulses: (0..workers).map(|_| Arc::default()).collect(),
         }
     }
 

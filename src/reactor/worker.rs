@@ -36,6 +36,7 @@ use self::targets::Targets;
 use super::inbox::Inbox;
 use super::legs::leg_of;
 use super::meter::Meter;
+use super::pulse::{Pulse, Step};
 use super::rules::Rules;
 use super::schedule::{Baggage, Schedule};
 use super::shared::Shared;
@@ -162,6 +163,8 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut due = Vec::new();
         self.targets.warm_up(&mut self.base, self.poll.registry());
+        let pulse = self.base.pulse();
+        pulse.adopt();
         while !self.stopped {
             let timeout = self.poll_timeout();
             if let Err(error) = self.poll.poll(&mut events, timeout)
@@ -172,28 +175,37 @@ impl Worker {
                 break;
             }
             self.base.now = Instant::now();
+            pulse.begin_turn(self.base.now);
             for event in &events {
                 self.dispatch(event);
             }
+            pulse.enter(Step::Mail);
             self.read_mail();
+            pulse.enter(Step::Timers);
             self.base.timers.expire(self.base.now, &mut due);
             for token in due.drain(..) {
                 self.on_timer(token);
             }
-            self.turn();
+            self.turn(&pulse);
+            pulse.enter(Step::House);
             self.keep_house();
+            pulse.end_turn();
             self.base.counters.timings.turn.record(self.base.now.elapsed());
         }
         self.end();
     }
 
     /// Everybody who waits before those who move much: what dials came to, short turns, new clients.
-    fn turn(&mut self) {
+    fn turn(&mut self, pulse: &Pulse) {
+        pulse.enter(Step::Wishes);
         self.serve_wishes();
         self.schedule.serve_urgent(&mut self.stock.lend(&mut self.base));
+        pulse.enter(Step::Wishes);
         self.serve_wishes();
+        pulse.enter(Step::Accepting);
         self.accept();
         self.schedule.serve_bulk(&mut self.stock.lend(&mut self.base));
+        pulse.enter(Step::Wishes);
         self.serve_wishes();
     }
 

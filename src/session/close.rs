@@ -49,6 +49,8 @@ close_reasons! {
     RequestTimeout = "request_timeout",
     /// Clients that were not admitted yet held too much memory; this was the oldest of them.
     OpeningShed = "opening_shed",
+    /// A connection from a source that must announce its clients did not begin with a PROXY header.
+    BadProxyHeader = "bad_proxy_header",
     /// The first byte was not a VLESS version we speak.
     NotVless = "not_vless",
     /// The id belongs to no user.

@@ -35,6 +35,8 @@ const REQUEST_BYTES_MIN: usize = 18;
 
 /// How far an opening has come.
 pub(super) enum Opening {
+    /// Whoever passes the client on has to say who it is.
+    ProxyHeader,
     Handshake {
         /// What TLS keeps of a message that is not whole.
         held: Option<OpeningCharge>,
@@ -56,7 +58,9 @@ impl Opening {
     /// began.
     pub(super) fn deadline(&self, accepted_at: Instant, since: Instant, timeouts: &Timeouts) -> (Instant, CloseReason) {
         match self {
-            Self::Handshake { .. } => (accepted_at + timeouts.tls_handshake, CloseReason::HandshakeTimeout),
+            Self::ProxyHeader | Self::Handshake { .. } => {
+                (accepted_at + timeouts.tls_handshake, CloseReason::HandshakeTimeout)
+            }
             Self::FirstByte => (since + timeouts.first_byte, CloseReason::FirstByteTimeout),
             Self::Request | Self::Admission => (since + timeouts.request, CloseReason::RequestTimeout),
         }
@@ -64,7 +68,7 @@ impl Opening {
 
     pub(super) fn state(&self) -> State {
         match self {
-            Self::Handshake { .. } => State::Handshake,
+            Self::ProxyHeader | Self::Handshake { .. } => State::Handshake,
             Self::FirstByte => State::FirstByte,
             Self::Request | Self::Admission => State::Request,
         }
@@ -91,7 +95,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             let bytes_max = OPENING_READ_BYTES;
             match self.uplink.intake.receive(&mut self.client, bytes_max, |_| bytes_max, &mut rest, cx.means.pool) {
                 Ok(Received::Bytes(_)) => {
-                    if let Some(next) = self.decode_opening(rest, cx) {
+                    if let Some(next) = self.decode_announced(rest, cx) {
                         return next;
                     }
                 }
@@ -110,8 +114,8 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         Next::Again
     }
 
-    /// Decodes what was received. `None`: more must arrive.
-    fn decode_opening(&mut self, rest: Buf, cx: &mut Context<'_>) -> Option<Next> {
+    /// Decodes what was received of the client. `None`: more must arrive.
+    pub(super) fn decode_opening(&mut self, rest: Buf, cx: &mut Context<'_>) -> Option<Next> {
         let mut opened = Opened { rest, payload: cx.means.scratch.take_output() };
         self.uplink.intake.put_back_undigested(&mut opened.payload);
         let verdict = self.decode_records(&mut opened, cx);

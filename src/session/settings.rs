@@ -1,9 +1,10 @@
 //! What the configuration means to sessions: plain values, shared by all sessions of a set of rules.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Fallbacks, TlsAcceptor, Users};
+use super::{Cidr, Fallbacks, TlsAcceptor, Users};
 use crate::protocol::vision::Seed;
 
 /// What the settings of the server mean to a session.
@@ -11,6 +12,8 @@ use crate::protocol::vision::Seed;
 pub struct SessionSettings {
     /// `None`: VLESS without TLS.
     pub tls: Option<TlsAcceptor>,
+    /// Who passes clients on and says in a PROXY header who they are: from there it is mandatory, from elsewhere garbage.
+    pub proxy_protocol_from: Arc<[Cidr]>,
     pub users: Arc<Users>,
     /// Where clients are passed on to that are no user's.
     pub fallbacks: Arc<Fallbacks>,
@@ -20,6 +23,13 @@ pub struct SessionSettings {
     /// Largest single read in the relay, 4096 to 131072.
     pub read_bytes_max: usize,
     pub udp: UdpSettings,
+}
+
+impl SessionSettings {
+    /// Whether connections from `ip` begin with a PROXY header.
+    pub fn is_announcer(&self, ip: IpAddr) -> bool {
+        self.proxy_protocol_from.iter().any(|network| network.contains(ip))
+    }
 }
 
 /// What the settings of the server mean to datagrams.

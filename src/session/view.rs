@@ -57,6 +57,18 @@ pub enum Mode {
 }
 
 impl State {
+    /// All of them, each at the place of its number.
+    pub const ALL: [Self; 8] = [
+        Self::Handshake,
+        Self::FirstByte,
+        Self::Request,
+        Self::Dialling,
+        Self::Relaying,
+        Self::HalfClosed,
+        Self::Lingering,
+        Self::Closed,
+    ];
+
     /// The word used in lists.
     pub fn name(self) -> &'static str {
         match self {
@@ -73,6 +85,9 @@ impl State {
 }
 
 impl Mode {
+    /// All of them, each at the place of its number.
+    pub const ALL: [Self; 7] = [Self::Plain, Self::Tls, Self::Vision, Self::Direct, Self::Splice, Self::Udp, Self::Mux];
+
     /// The word used in lists.
     pub fn name(self) -> &'static str {
         match self {
@@ -118,7 +133,8 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.party.account().map(|account| &account.user)
     }
 
-    fn state(&self) -> State {
+    /// What it is doing.
+    pub fn state(&self) -> State {
         let has_ended = self.uplink.delivery.end().is_some() || self.downlink.delivery.end().is_some();
         match &self.phase {
             Phase::Opening(opening) => opening.state(),
@@ -130,7 +146,8 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
     }
 
-    fn mode(&self) -> Mode {
+    /// How it carries its payload.
+    pub fn mode(&self) -> Mode {
         if let Phase::Relaying(relay) = &self.phase
             && let Some(mode) = relay.mode()
         {

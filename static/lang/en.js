@@ -136,7 +136,7 @@ export default {
   'range.1h': '1 h', 'range.1y': '1 y', 'range.24h': '24 h', 'range.30d': '30 d', 'range.live': 'Live', 'range.live.words': 'Last {n} seconds',
   'range.title': 'Range',
   'reason.bad_frame': 'Malformed Mux frame', 'reason.bad_frame.remedy': 'Update the client, or switch Mux off in it.',
-  'reason.bad_padding': 'Malformed Vision block', 'reason.bad_padding.remedy': 'Update the client.', 'reason.bad_request': 'Malformed request',
+  'reason.bad_padding': 'Malformed Vision block', 'reason.bad_padding.remedy': 'Update the client.', 'reason.bad_proxy_header': 'No PROXY header', 'reason.bad_proxy_header.remedy': 'Switch the PROXY protocol on in the balancer, or take it out of server.proxy_protocol_from.', 'reason.bad_request': 'Malformed request',
   'reason.bad_request.remedy': 'A known user sent what VLESS does not allow: update the client.', 'reason.client_left': 'Left before its request',
   'reason.client_left.remedy': 'Scanners, and clients that connect ahead of need. Nothing to do.',
   'reason.client_reset': 'Client\'s connection broke',

@@ -100,7 +100,7 @@ export default {
   'range.1h': '1 小时', 'range.1y': '1 年', 'range.24h': '24 小时', 'range.30d': '30 天', 'range.live': '实时', 'range.live.words': '最近 {n} 秒',
   'range.title': '范围',
   'reason.bad_frame': 'Mux 帧错误', 'reason.bad_frame.remedy': '请更新客户端，或在客户端关闭 Mux。', 'reason.bad_padding': 'Vision 数据块错误',
-  'reason.bad_padding.remedy': '请更新客户端。', 'reason.bad_request': '请求格式错误', 'reason.bad_request.remedy': '已知用户发送了 VLESS 不允许的内容：请更新客户端。',
+  'reason.bad_padding.remedy': '请更新客户端。', 'reason.bad_proxy_header': '缺少 PROXY 头', 'reason.bad_proxy_header.remedy': '请在负载均衡器上启用 PROXY 协议，或将其从 server.proxy_protocol_from 中移除。', 'reason.bad_request': '请求格式错误', 'reason.bad_request.remedy': '已知用户发送了 VLESS 不允许的内容：请更新客户端。',
   'reason.client_left': '未发请求即离开', 'reason.client_left.remedy': '扫描器，或预先建连的客户端，无需处理。', 'reason.client_reset': '客户端连接中断',
   'reason.client_reset.remedy': '手机切换网络或应用被关闭。若同时大量出现，是客户端的线路问题。', 'reason.command_refused': '不支持的命令',
   'reason.command_refused.remedy': '客户端请求了本服务器不支持的命令。', 'reason.cut': '被断开', 'reason.cut.remedy': '有权限的人断开了会话，事件中有记录。', 'reason.expired': '账户到期',

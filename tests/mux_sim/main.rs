@@ -87,6 +87,7 @@ impl World {
         let long = Duration::from_secs(3600);
         let settings = SessionSettings {
             tls: None,
+            proxy_protocol_from: Arc::default(),
             users: Arc::new(Users::new([user]).unwrap()),
             fallbacks: Arc::default(),
             timeouts: Timeouts {

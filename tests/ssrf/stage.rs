@@ -156,6 +156,7 @@ impl Server {
         let rules = Rules {
             session: SessionSettings {
                 tls: None,
+                proxy_protocol_from: Arc::default(),
                 users: Arc::new(Users::new([user]).unwrap()),
                 fallbacks: Arc::default(),
                 timeouts: PATIENT,

@@ -65,7 +65,7 @@ impl Process {
 
     /// As a crash of the machine would do it.
     pub(crate) fn kill_and_start_again(&mut self) {
-        self.child.kill().unwrap();
+        let _ = self.child.kill();
         self.child.wait().unwrap();
         self.child = spawn(Path::new(env!("CARGO_BIN_EXE_vless-rust")), &self.file("config.json"), &self.said, &[]);
         self.wait_until_it_listens();

@@ -12,3 +12,4 @@ mod signals;
 #[path = "../support/mod.rs"]
 mod support;
 mod upgrade;
+mod watchdog;

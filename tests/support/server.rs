@@ -19,7 +19,7 @@ use vless_rust::reactor::request::{CutQuery, LedgerRef, Which};
 use vless_rust::reactor::{Observer, Reactor, Rules, Seed};
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::{
-    Fallback, Fallbacks, Flow, SessionRecord, SessionSettings, Target, Timeouts, UdpSettings, User, Users,
+    Cidr, Fallback, Fallbacks, Flow, SessionRecord, SessionSettings, Target, Timeouts, UdpSettings, User, Users,
 };
 use vless_rust::stats::gate::Limits;
 use vless_rust::stats::{Ledger, Totals, UserTotals, totals};
@@ -63,6 +63,8 @@ pub struct Options {
     pub pool: Option<PoolSettings>,
     pub warm_up: Vec<Target>,
     pub fallbacks: Vec<Fallback>,
+    /// Who has to announce its clients.
+    pub proxy_protocol_from: Vec<Cidr>,
 }
 
 impl Default for Options {
@@ -81,6 +83,7 @@ impl Default for Options {
             pool: None,
             warm_up: Vec::new(),
             fallbacks: Vec::new(),
+            proxy_protocol_from: Vec::new(),
         }
     }
 }
@@ -164,6 +167,7 @@ impl Server {
         let rules = Rules {
             session: SessionSettings {
                 tls,
+                proxy_protocol_from: options.proxy_protocol_from.into(),
                 users: Arc::clone(&users),
                 fallbacks: Arc::new(Fallbacks::new(options.fallbacks)),
                 timeouts: options.timeouts,

@@ -199,6 +199,11 @@ const RULES: &[Rule] = &[
         must_not_name: &["rustls", "slab", "RefCell"],
     },
     Rule {
+        place: "site",
+        may_use: &["session", "site"],
+        must_not_name: &["rustls", "RefCell", "TcpStream", "TcpListener"],
+    },
+    Rule {
         // The one place of the control plane that speaks to others, over TLS.
         place: "control::webhook",
         may_use: &["control", "stats"],

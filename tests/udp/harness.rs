@@ -65,6 +65,7 @@ impl Server {
         let rules = Rules {
             session: SessionSettings {
                 tls: None,
+                proxy_protocol_from: Arc::default(),
                 users: Arc::clone(&users),
                 fallbacks: Arc::default(),
                 timeouts: Timeouts {

@@ -11,7 +11,7 @@ use super::keys::{CertificateFiles, FallbackKeys, File, Monitoring, RawFile, Tls
 use super::merged::{Fallback, Origin, Tls, User};
 use super::rules::{Check, Problem};
 use super::section::Section;
-use super::settings::Flow;
+use super::settings::{FallbackDest, Flow};
 use crate::outbound::policy::is_public;
 use crate::protocol::user_id;
 
@@ -45,6 +45,7 @@ pub(super) fn check(raw: RawFile, path: &Path) -> (Config, Vec<Problem>) {
     };
     check.warn_about_plain(&config);
     check.warn_about_protocols(&config);
+    check.warn_about_announcers(&config);
     (Config { warnings: check.warnings, ..config }, check.problems)
 }
 
@@ -118,7 +119,7 @@ impl Check<'_> {
     fn fallbacks(&mut self, fallbacks: Vec<FallbackKeys>) -> Vec<Fallback> {
         let mut known: Vec<Fallback> = Vec::new();
         for (position, entry) in fallbacks.into_iter().enumerate() {
-            let Some(dest) = entry.dest else { continue };
+            let Some(dest) = self.fallback_dest(position, &entry) else { continue };
             let FallbackKeys { name, alpn, path, xver, .. } = entry;
             let fallback = Fallback { name, alpn, path, dest, xver: xver as u8 };
             let same = |other: &Fallback| {
@@ -132,6 +133,24 @@ impl Check<'_> {
             known.push(fallback);
         }
         known
+    }
+
+    /// Where an entry leads. What belongs to one kind only is refused at the others, where it would have no effect.
+    fn fallback_dest(&mut self, position: usize, entry: &FallbackKeys) -> Option<FallbackDest> {
+        let key = |name: &str| format!("fallbacks[{position}].{name}");
+        match (entry.dest.clone()?, &entry.root) {
+            (FallbackDest::BuiltIn(_), root) => {
+                if entry.xver > 0 {
+                    self.problem(&key("xver"), "a built-in site needs no PROXY header; leave it out");
+                }
+                Some(FallbackDest::BuiltIn(root.clone()))
+            }
+            (dest, None) => Some(dest),
+            (dest, Some(_)) => {
+                self.problem(&key("root"), "only \"dest\": \"builtin\" has a folder; leave it out");
+                Some(dest)
+            }
+        }
     }
 
     fn monitoring(&mut self, monitoring: &Monitoring) {
@@ -169,6 +188,15 @@ impl Check<'_> {
         if !offers_h2 && names_h2 {
             self.warnings
                 .push("a fallback has \"alpn\": \"h2\", which tls.alpn does not offer: nobody gets it".to_owned());
+        }
+    }
+
+    /// Who is believed by everybody's word defeats limits by address, and the log.
+    fn warn_about_announcers(&mut self, config: &Config) {
+        if let Some(all) = config.server.proxy_protocol_from.iter().find(|network| network.prefix_bits() == 0) {
+            self.warnings.push(format!(
+                "server.proxy_protocol_from holds {all}: anybody may say to be anybody; name the balancer's addresses"
+            ));
         }
     }
 

@@ -72,6 +72,7 @@ section! {
         port: Port = Port(443), "TCP port of all listeners";
         public_ip: OptionalText<String> = OptionalText(Meaning { read: values::host, expected: "an IP address or a host name without a port" }), "address or name that links give; `null`: the listen address if it is a specific one, else the address of this machine on the way to the internet";
         workers: Count = Count(0, 0..=256, ""), "reactor threads; 0: one per core";
+        proxy_protocol_from: Texts<Cidr> = Texts(&[], Meaning { read: values::cidr, expected: "" }), "networks of balancers, such as `\"10.0.0.5\"`: their connections must begin with a PROXY header (version 1 or 2), which says who the client is; from anywhere else it is garbage";
     }
 }
 
@@ -132,7 +133,8 @@ section! {
         name: Text<String> = Text("", Meaning { read: values::lower_case, expected: "" }), "server name the client asked for; `\"\"`: any";
         alpn: Text<String> = Text("", Meaning { read: values::anything, expected: "" }), "protocol that was negotiated; `\"\"`: any";
         path: Text<String> = Text("", Meaning { read: values::request_path, expected: "empty or begin with \"/\"" }), "path of the HTTP request; `\"\"`: any";
-        dest: Dest = Dest, "a port, `\"host:port\"`, `\"/path/of/a/socket\"` or `\"@abstract-socket\"`";
+        dest: Dest = Dest, "a port, `\"host:port\"`, `\"/path/of/a/socket\"`, `\"@abstract-socket\"`, or `\"builtin\"`: a plain site that the server serves itself, HTTP/1.1 only";
+        root: OptionalPath = OptionalPath(None), "of `\"builtin\"`: the folder of the site, with an `index.html`, or its one page; read at start and reload, at most 16 MiB; `null`: a page that says nothing";
         xver: Count = Count(0, 0..=2, ""), "version of the PROXY protocol header; 0: none";
     }
 }

@@ -135,7 +135,7 @@ impl Kind for Dest {
             check.problem(path, format!("the key \"{name}\" is missing here"));
             return None;
         };
-        let expected = "a port such as 80, \"host:port\", \"/path/of/a/socket\" or \"@abstract-socket\"";
+        let expected = "a port such as 80, \"host:port\", \"/path/of/a/socket\", \"@abstract-socket\" or \"builtin\"";
         check.parsed(key, values::fallback_dest(text), expected)
     }
 

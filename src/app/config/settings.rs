@@ -57,6 +57,8 @@ pub enum FallbackDest {
         /// Written as `@@name`.
         padded: bool,
     },
+    /// A site that the server serves itself: a folder, a page, or nothing in particular.
+    BuiltIn(Option<PathBuf>),
 }
 
 /// Which address family a dial tries first. The other one is still used when the first does not answer.

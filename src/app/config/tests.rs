@@ -258,6 +258,19 @@ fn a_later_fallback_for_the_same_request_replaces_the_earlier() {
 }
 
 #[test]
+fn balancers_are_networks_and_not_everybody() {
+    let from = |list: &str| with(&format!(r#""server": {{ "listen": "127.0.0.1", "proxy_protocol_from": {list} }}"#));
+    let config = accepted(&from(r#"["10.0.0.5", "fd00::/8"]"#));
+    let networks: Vec<_> = config.server.proxy_protocol_from.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.0.0.5/32", "fd00::/8"]);
+    assert!(config.warnings().is_empty(), "{:?}", config.warnings());
+    let all = accepted(&from(r#"["::/0"]"#));
+    assert!(all.warnings().iter().any(|line| line.contains("proxy_protocol_from holds ::/0")));
+    let message = refused(&from(r#"["balancer.test"]"#));
+    assert!(message.contains("server.proxy_protocol_from[0]: must be a network"), "{message}");
+}
+
+#[test]
 fn protocols_that_are_offered_and_fallbacks_for_them_go_together() {
     let warned = |alpn: &str, fallback: &str| {
         let tls = format!(r#""tls": {{ "enabled": true, "alpn": {alpn} }}, "fallbacks": [ {fallback} ]"#);

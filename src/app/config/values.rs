@@ -74,11 +74,14 @@ pub(super) fn cidr(text: &str) -> Result<Cidr, String> {
     Ok(cidr)
 }
 
-/// Where a fallback leads: a port on this machine, `host:port`, a Unix socket, an abstract socket.
+/// Where a fallback leads: a port on this machine, `host:port`, a Unix socket, an abstract socket, a site of our own.
 pub(super) fn fallback_dest(text: &str) -> Result<FallbackDest, String> {
     // A keyword that Xray recognises and nothing implements; as a host name it would be a surprise.
     if text == "serve-ws-none" || text.contains('\0') {
         return Err(text.to_owned());
+    }
+    if text == "builtin" {
+        return Ok(FallbackDest::BuiltIn(None));
     }
     if text.starts_with('/') {
         return Ok(FallbackDest::Unix(PathBuf::from(text)));
@@ -260,6 +263,7 @@ mod tests {
     #[test]
     fn fallbacks_lead_to_ports_hosts_and_sockets() {
         assert_eq!(fallback_dest("80"), Ok(FallbackDest::Tcp("localhost".into(), 80)));
+        assert_eq!(fallback_dest("builtin"), Ok(FallbackDest::BuiltIn(None)));
         assert_eq!(fallback_dest("[::1]:81"), Ok(FallbackDest::Tcp("::1".into(), 81)));
         assert_eq!(fallback_dest("/run/web.sock"), Ok(FallbackDest::Unix("/run/web.sock".into())));
         assert_eq!(fallback_dest("@web"), Ok(FallbackDest::Abstract { name: "web".into(), padded: false }));

@@ -22,6 +22,7 @@ use crate::app::clock::unix_time;
 use crate::app::config::Config;
 use crate::app::exit::Failure;
 use crate::app::rules::{self, Surroundings};
+use crate::app::sites::Sites;
 use crate::app::{link, monitoring, preflight};
 use crate::control::events::{Event, Kind, Level};
 use crate::control::sample::ReloadSample;
@@ -200,8 +201,10 @@ impl Supervisor {
 
     fn rules(&self, config: &Config, tls: Option<TlsAcceptor>) -> Result<Rules, Failure> {
         let observer = Arc::new(AccessLines::new(&config.log, &self.parts.log));
+        let sites = Sites::serve(config)?;
         let around = Surroundings {
             tls,
+            sites: &sites,
             ledgers: &self.parts.ledgers,
             now: unix_time(),
             capacity: self.parts.capacity,

@@ -8,6 +8,7 @@ use super::Parts;
 use crate::io::timer::TimerWheel;
 use crate::io::token::Token;
 use crate::reactor::inbox::{Inbox, Word};
+use crate::reactor::pulse::Pulse;
 use crate::reactor::rules::Rules;
 use crate::reactor::shared::Shared;
 use crate::reactor::timers::{Timer, Timers};
@@ -43,6 +44,11 @@ impl Base {
             inboxes: parts.inboxes,
             shortage_logged_at: None,
         }
+    }
+
+    /// This worker's.
+    pub(super) fn pulse(&self) -> Arc<Pulse> {
+        self.shared.pulses.get(self.number).cloned().unwrap_or_default()
     }
 
     pub(super) fn arm(&mut self, timer: Timer, at: Instant) {

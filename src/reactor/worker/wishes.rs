@@ -78,7 +78,7 @@ impl Worker {
         }
     }
 
-    /// A fallback is a target like others, or a Unix socket, which answers at once.
+    /// A fallback is a target like others, or a Unix socket or a site of ours, which answer at once.
     fn dial_fallback(&mut self, session: Token, leg: Leg, dest: &Dest) {
         if let Dest::Tcp(host, port) = dest {
             let host = host.parse().map_or_else(|_| Host::Name(host.clone()), Host::Ip);

@@ -112,6 +112,7 @@ impl Bench {
             mux: Mux::new(Arc::new(user), FirstFrame::Any, now),
             settings: SessionSettings {
                 tls: None,
+                proxy_protocol_from: Arc::default(),
                 users: Arc::new(Users::new([]).unwrap()),
                 fallbacks: Arc::default(),
                 timeouts,

@@ -147,6 +147,7 @@ impl World {
             rng: Rng::new(seed),
             settings: SessionSettings {
                 tls: tls.then(tls::acceptor),
+                proxy_protocol_from: Arc::default(),
                 users: Arc::new(users),
                 fallbacks: Arc::default(),
                 timeouts: TIMEOUTS,

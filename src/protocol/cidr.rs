@@ -35,6 +35,11 @@ impl Cidr {
         (prefix_bits <= bits(base)).then(|| Self { base: cleared(base, prefix_bits), prefix_bits })
     }
 
+    /// How many bits its addresses share; 0: it is the whole family.
+    pub fn prefix_bits(&self) -> u8 {
+        self.prefix_bits
+    }
+
     /// The first address of the range.
     pub fn base(&self) -> IpAddr {
         self.base

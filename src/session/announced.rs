@@ -1,0 +1,70 @@
+//! Clients that somebody else has accepted: who passes them on says in a PROXY header (PROXY-1) who they are.
+//!
+//! The header comes before everything else, TLS included. It is mandatory from sources that the operator has listed, and
+//! its time is that of the handshake. From here on the session is that of the announced client: limits by address, logs
+//! and lists see its address. A header that names nobody (LOCAL, UNKNOWN) leaves the addresses of the socket.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::close::CloseReason;
+use super::opening::Opening;
+use super::{Context, Next, Phase, Session};
+use crate::inbound::Inbound;
+use crate::io::buf::Buf;
+use crate::io::datagram::DatagramSocket;
+use crate::io::socket::Socket;
+use crate::protocol::proxy_header::{self, ProxyHeader};
+
+impl Opening {
+    /// What is waited for first.
+    pub(super) fn first(inbound: &Inbound, is_announced: bool) -> Self {
+        match (is_announced, inbound.is_open()) {
+            (true, _) => Self::ProxyHeader,
+            (false, true) => Self::FirstByte,
+            (false, false) => Self::Handshake { held: None },
+        }
+    }
+}
+
+impl<S: Socket, D: DatagramSocket> Session<S, D> {
+    /// Decodes what was received, from the header in front on if one is due. `None`: more must arrive.
+    pub(super) fn decode_announced(&mut self, mut rest: Buf, cx: &mut Context<'_>) -> Option<Next> {
+        if !matches!(self.phase, Phase::Opening(Opening::ProxyHeader)) {
+            return self.decode_opening(rest, cx);
+        }
+        match proxy_header::decode(rest.bytes()) {
+            Ok(Some((header, length))) => {
+                rest.consume(length);
+                self.believe(header);
+                self.enter(Phase::Opening(Opening::first(&self.inbound, false)), cx.means.now);
+                if !rest.is_empty() {
+                    return self.decode_opening(rest, cx);
+                }
+                cx.means.scratch.give_input(rest);
+                None
+            }
+            Ok(None) => {
+                self.uplink.intake.keep(&rest, false, cx.means.pool);
+                cx.means.scratch.give_input(rest);
+                None
+            }
+            Err(error) => {
+                log::debug!("{}: no PROXY header: {error:?}", self.client_address);
+                cx.means.scratch.give_input(rest);
+                Some(self.refuse(CloseReason::BadProxyHeader, cx))
+            }
+        }
+    }
+
+    fn believe(&mut self, header: ProxyHeader) {
+        let Some(ends) = header.ends else { return };
+        self.client_address = canonical(ends.source);
+        self.announced_destination = Some(Box::new(canonical(ends.destination)));
+    }
+}
+
+/// An IPv4 client is one address, however it is written.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = address.ip().to_canonical();
+    SocketAddr::new(ip, address.port())
+}

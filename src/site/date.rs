@@ -1,0 +1,54 @@
+//! Dates as HTTP writes them (RFC 9110 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+/// 1970-01-01, counted from the first of March of the year 0.
+const DAYS_TO_1970: u64 = 719_468;
+const DAYS_PER_ERA: u64 = 146_097;
+
+/// Seconds since 1970; 0 for what was before.
+pub(super) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// `time` as HTTP writes it.
+pub(super) fn text(time: SystemTime) -> String {
+    let seconds = seconds(time);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let weekday = DAYS.get((days % 7) as usize).copied().unwrap_or_default();
+    let (year, month, day) = civil(days);
+    let month = MONTHS.get(month).copied().unwrap_or_default();
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+}
+
+/// Year, month from 0, and day of the month, so many days after 1970-01-01. Years begin in March here, so that the leap
+/// day is the last of its year, and 400 of them always have the same length.
+fn civil(days: u64) -> (u64, usize, u64) {
+    let days = days + DAYS_TO_1970;
+    let (era, day) = (days / DAYS_PER_ERA, days % DAYS_PER_ERA);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day_of_month = day - (153 * month + 2) / 5 + 1;
+    let year = year + era * 400 + u64::from(month >= 10);
+    (year, ((month + 2) % 12) as usize, day_of_month)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let at = |seconds| text(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(at(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(at(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
+        assert_eq!(at(1_735_689_599), "Tue, 31 Dec 2024 23:59:59 GMT");
+        assert_eq!(at(4_102_444_800), "Fri, 01 Jan 2100 00:00:00 GMT");
+    }
+}
