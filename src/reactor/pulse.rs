@@ -14,6 +14,16 @@ use crate::session::view::{Mode, State};
 /// A turn that lasts longer keeps everybody else of its worker waiting, and is told of.
 pub const LONG_TURN: Duration = Duration::from_secs(1);
 
+const STEPS: [(Step, &str); 7] = [
+    (Step::Events, "noting events"),
+    (Step::Mail, "reading its inbox"),
+    (Step::Timers, "expiring timers"),
+    (Step::Wishes, "serving dials and look-ups"),
+    (Step::Session, "serving a session"),
+    (Step::Accepting, "accepting clients"),
+    (Step::House, "keeping house"),
+];
+
 /// The instant from which turns are counted.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -43,16 +53,6 @@ pub(super) enum Step {
     Accepting,
     House,
 }
-
-const STEPS: [(Step, &str); 7] = [
-    (Step::Events, "noting events"),
-    (Step::Mail, "reading its inbox"),
-    (Step::Timers, "expiring timers"),
-    (Step::Wishes, "serving dials and look-ups"),
-    (Step::Session, "serving a session"),
-    (Step::Accepting, "accepting clients"),
-    (Step::House, "keeping house"),
-];
 
 impl Pulse {
     /// Makes this the pulse of the thread.

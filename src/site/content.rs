@@ -20,6 +20,14 @@ pub const SITE_FILES_MAX: usize = 4096;
 /// The deepest folder inside the site's.
 const DEPTH_MAX: usize = 16;
 
+const INDEX: &str = "/index.html";
+
+/// What a fresh Apache shows.
+const PLAIN_PAGE: &[u8] = b"<html><body><h1>It works!</h1></body></html>\n";
+
+/// When that page was written: 2007-06-11, as in the copies of it that are about.
+const PLAIN_PAGE_AGE: std::time::Duration = std::time::Duration::from_secs(1_181_587_434);
+
 /// What a visitor may get, by path.
 #[derive(Debug)]
 pub struct Content {
@@ -194,11 +202,3 @@ fn kind_of(path: &str) -> &'static str {
         _ => "application/octet-stream",
     }
 }
-
-const INDEX: &str = "/index.html";
-
-/// What a fresh Apache shows.
-const PLAIN_PAGE: &[u8] = b"<html><body><h1>It works!</h1></body></html>\n";
-
-/// When that page was written: 2007-06-11, as in the copies of it that are about.
-const PLAIN_PAGE_AGE: std::time::Duration = std::time::Duration::from_secs(1_181_587_434);
