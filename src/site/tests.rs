@@ -268,7 +268,7 @@ fn a_visitor_is_served_and_what_it_goes_on_sending_breaks_nothing() {
     let site = LoadedSite::serve(Content::load(folder.path()).unwrap()).unwrap();
     let mut visitor = visit(&site);
     visitor.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
-    visitor.write_all(&[7; 100_000]).unwrap();
+    visitor.write_all(&vec![7; 100_000]).unwrap();
     let mut all = Vec::new();
     visitor.read_to_end(&mut all).unwrap();
     assert!(all.len() > 3 << 20 && all.ends_with(b"xxx"));
