@@ -15,9 +15,7 @@ use crate::app::exit::{self, Failure};
 use crate::app::probe::{self, Wishes};
 use crate::app::qr::{Qr, does_not_fit};
 use crate::app::wizard::{ThisMachine, terminal_size};
-use crate::app::{
-    backup, certs, completions, fallback_probe, first_run, init, link, preflight, service, user,
-};
+use crate::app::{backup, certs, completions, fallback_probe, first_run, init, link, preflight, service, user};
 
 /// What a command has to say.
 #[derive(Debug, Default, PartialEq, Eq)]
