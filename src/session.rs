@@ -83,8 +83,6 @@ pub struct Session<S, D = NoDatagrams> {
     accepted_at: Moment,
     /// Where the client is: at the other end of its socket, or where somebody who is believed says.
     client_address: SocketAddr,
-    /// What the client has connected to, where somebody else has accepted it. Boxed: few clients have one.
-    announced_destination: Option<Box<SocketAddr>>,
     party: Party,
 }
 
@@ -116,8 +114,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             phase_since: now.into(),
             accepted_at: now.into(),
             client_address,
-            announced_destination: None,
-            party: Party::Stranger,
+            party: Party::Stranger(None),
         }
     }
 

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::close::CloseReason;
 use super::opening::Opening;
+use super::party::Party;
 use super::{Context, Next, Phase, Session};
 use crate::inbound::Inbound;
 use crate::io::buf::Buf;
@@ -59,7 +60,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     fn believe(&mut self, header: ProxyHeader) {
         let Some(ends) = header.ends else { return };
         self.client_address = canonical(ends.source);
-        self.announced_destination = Some(Box::new(canonical(ends.destination)));
+        self.party = Party::Stranger(Some(Box::new(canonical(ends.destination))));
     }
 }
 

@@ -72,8 +72,10 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     fn proxy_header(&self, fallback: &Fallback) -> Vec<u8> {
         let mut header = Vec::new();
         if let Some(version) = fallback.proxy_header {
-            let destination = self.announced_destination.as_deref().copied();
-            let destination = destination.or_else(|| self.client.local_address());
+            let destination = match &self.party {
+                Party::Stranger(Some(announced)) => Some(**announced),
+                _ => self.client.local_address(),
+            };
             let ends = destination.map(|destination| Ends { source: self.client_address, destination });
             proxy_header::encode(version, ends, &mut header);
         }

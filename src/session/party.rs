@@ -1,6 +1,6 @@
 //! Who is on the other side of a session, and whose counters its bytes go to.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::books::Books;
@@ -12,7 +12,9 @@ use crate::stats::gate::Source;
 /// The other side of a session.
 pub(super) enum Party {
     /// Nobody we know: not yet, or not any more after a refusal.
-    Stranger,
+    ///
+    /// With what it has connected to, where somebody else has accepted it. Boxed: few clients have one.
+    Stranger(Option<Box<SocketAddr>>),
     /// A stranger who is passed on to a fallback.
     Fallback(Arc<Fallback>),
     /// The client of a user whose request was accepted. Boxed: a client that says nothing has no account.
@@ -35,14 +37,14 @@ pub(super) struct Account {
 impl Party {
     pub(super) fn account(&self) -> Option<&Account> {
         match self {
-            Self::Stranger | Self::Fallback(_) => None,
+            Self::Stranger(_) | Self::Fallback(_) => None,
             Self::User(account) => Some(account),
         }
     }
 
     pub(super) fn account_mut(&mut self) -> Option<&mut Account> {
         match self {
-            Self::Stranger | Self::Fallback(_) => None,
+            Self::Stranger(_) | Self::Fallback(_) => None,
             Self::User(account) => Some(account),
         }
     }
