@@ -57,6 +57,11 @@ impl Client {
         Self { tcp, tls: tls.map(Mutex::new), plain: Mutex::default(), wire: Mutex::default() }
     }
 
+    /// A client that only has a connection: what it sends goes without TLS.
+    pub fn raw(tcp: TcpStream) -> Self {
+        Self { tcp, tls: None, plain: Mutex::default(), wire: Mutex::default() }
+    }
+
     /// Connects and asks for `target`; the request goes out together with `first`.
     pub fn open(server: &Server, id: &[u8; 16], target: SocketAddr, first: &[u8]) -> Self {
         let client = Self::connect(server);
