@@ -78,6 +78,8 @@ export interface Alert {
   metric: string;
   value: number;
   limit: number;
+  /** Whom it is about, where it is about a user. */
+  user?: string;
   since: number;
   remedy_code: string;
 }

@@ -8,9 +8,11 @@ import { list, lookUp, t } from './i18n.js';
 /** @typedef {Record<string, any>} Data */
 
 /** What happened, as one sentence. @param {Event} event */
-export function eventText({ code, data, text }) {
-  if (!code) return text;
+export function eventText(event) {
+  const { data, text } = event;
   const given = /** @type {Data} */ (data ?? {});
+  const code = event.code || given.code;
+  if (!code) return text;
   switch (code) {
     case 'reloaded':
       return reloadText(given);
@@ -20,10 +22,14 @@ export function eventText({ code, data, text }) {
       return lookUp(`event.${code}`, text, { user: given.user, keys: list(given.keys.map(fieldName)) });
     case 'user_ended':
       return lookUp(`event.${code}`, text, { user: given.user, reason: reasonName(given.reason) });
+    case 'quota_low':
+      return lookUp(`event.${code}`, text, { user: given.user, share: format.percent(given.quota_used_bytes / given.quota_bytes), quota: format.bytes(given.quota_bytes, true) });
+    case 'account_ends_soon':
+      return lookUp(`event.${code}`, text, { user: given.user, date: format.dateTime(given.expires_at) });
     case 'alert_fired':
     case 'alert_resolved':
       return lookUp(`event.${code}`, text, {
-        metric: lookUp(`metric.${given.metric}`, given.name), value: metricValue(given.metric, given.value), limit: metricValue(given.metric, given.limit),
+        metric: alertName(given), value: metricValue(given.metric, given.value), limit: metricValue(given.metric, given.limit),
       });
     default:
       return lookUp(`event.${code}`, text, given);
@@ -79,6 +85,12 @@ export const reasonName = (reason) => lookUp(`reason.${reason}`, reason);
 
 /** What can be done about it. @param {string} reason */
 export const reasonRemedy = (reason) => lookUp(`reason.${reason}.remedy`, t('reason.unknown.remedy'));
+
+/** What an alert is about, and of whom where it is about a user. @param {Data} alert */
+export function alertName({ metric, name, user }) {
+  const about = lookUp(`metric.${metric}`, name);
+  return user ? t('alerts.of', { metric: about, user }) : about;
+}
 
 /** A figure that alerts watch. @param {string} metric @param {number} value */
 export function metricValue(metric, value) {

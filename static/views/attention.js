@@ -6,7 +6,7 @@ import { nearLimits } from '../forecast.js';
 import * as format from '../format.js';
 import { compare, lookUp, t } from '../i18n.js';
 import { sessionsHash } from '../route.js';
-import { metricValue } from '../words.js';
+import { alertName, metricValue } from '../words.js';
 import { addressesText, bar, bothWays, empty, panel, quotaText, serverNow, userLink } from './parts.js';
 
 /** @typedef {import('../types.d.ts').Alert} Alert */
@@ -45,8 +45,8 @@ function alertNote(alert) {
     since: format.relative(alert.since, serverNow()),
   });
   return {
-    key: `alert ${alert.name}`,
-    title: lookUp(`metric.${alert.metric}`, alert.name),
+    key: `alert ${alert.name} ${alert.user ?? ''}`,
+    title: alertName(alert),
     figures,
     remedy: lookUp(`remedy.${alert.remedy_code}`, lookUp(`remedy.${alert.metric}`, t('remedy.unknown', { name: alert.name }))),
   };

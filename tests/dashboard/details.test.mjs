@@ -185,6 +185,17 @@ describe('details', { timeout: 240_000 }, () => {
     assert.doesNotMatch(await page.locator('.form-error').innerText(), /must be/);
   });
 
+  test('alerts of single users stand beside each other, and warnings have words', async (t) => {
+    const { page, server } = await open(t);
+    const { world } = server;
+    world.alerts = ['ann', 'ben'].map((user) => ({ name: 'quota_nearly_used', metric: 'quota_percent', value: 97, limit: 95, user, since: world.now - 60, remedy_code: 'quota_percent' }));
+    await page.getByText('A user is near the quota: ann').waitFor();
+    await page.getByText('A user is near the quota: ben').waitFor();
+    assert.equal(await page.locator('.alert').count(), 2);
+    server.event('limit', 'user ben: 97 % of the quota is used', { data: { code: 'quota_low', user: 'ben', quota_used_bytes: 97, quota_bytes: 100, quota_resets_at: null } });
+    await page.getByText('ben has used 97% of 100 B.').waitFor();
+  });
+
   test('numbers are written as the viewer\'s language writes them', async (t) => {
     const { page } = await open(t, { hash: '#/sessions', look: { lang: 'en-IN' }, world: { sessions: 1234 } });
     await page.locator('h1 .count', { hasText: '1,234' }).waitFor();
