@@ -12,6 +12,10 @@ use crate::support::bounded;
 use crate::support::client::{Client, config, request};
 use crate::support::server::{ALICE, Options, Server};
 
+/// Every state of the opening that a client can bring about.
+const STATES: [Come; 6] =
+    [Come::Connected, Come::HelloBegun, Come::Open, Come::Sent(1), Come::Sent(17), Come::Sent(20)];
+
 /// How far a client has come: what it has sent, within TLS where there is TLS and the handshake is done.
 enum Come {
     Connected,
@@ -19,9 +23,6 @@ enum Come {
     Open,
     Sent(usize),
 }
-
-const STATES: [Come; 6] =
-    [Come::Connected, Come::HelloBegun, Come::Open, Come::Sent(1), Come::Sent(17), Come::Sent(20)];
 
 /// A client that has come so far; `None` where there is no such state without TLS.
 fn come(server: &Server, state: &Come) -> Option<Client> {
