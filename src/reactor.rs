@@ -9,7 +9,7 @@
 //! 5. give turns to sessions that move much.
 //!
 //! Nothing in a turn blocks, and no turn is longer than its measure. Workers share nothing but counters, counts of
-//! sessions and of buffer memory, and the table of UDP sockets that move between them.
+//! sessions and of buffer memory, and two tables: of sources, and of UDP sockets that move between them.
 //!
 //! Sockets are registered once, edge-triggered, for both directions. The schedule queues a session for another turn if
 //! it stopped before a socket was found blocked. So no session is forgotten.
@@ -24,6 +24,7 @@ pub mod request;
 mod rules;
 pub mod schedule;
 mod shared;
+mod sources;
 mod timers;
 mod worker;
 
@@ -36,6 +37,7 @@ pub use self::handle::Handle;
 use self::request::End;
 pub use self::rules::{Observer, Rules, Seed};
 use self::shared::Shared;
+pub use self::sources::SourceLimits;
 use self::worker::{Unstarted, Worker};
 use crate::session::close::CloseReason;
 use crate::stats::Counters;

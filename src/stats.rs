@@ -8,13 +8,14 @@ pub mod gate;
 pub mod histogram;
 pub mod ledger;
 pub mod pools;
+pub mod quota;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
 use self::histogram::{Durations, Histogram};
-pub use self::ledger::{Ledger, Ledgers, Notes, SessionPermit, UserTotals};
+pub use self::ledger::{Ledger, Ledgers, Notes, SessionPermit, UserTotals, Warned};
 use self::pools::TierCounters;
 
 /// A number with one writer.
@@ -91,6 +92,12 @@ counters! {
     sessions_active,
     /// Request headers accepted.
     requests_accepted,
+    /// Requests of accounts that are switched off.
+    disabled_users_refused,
+    /// Requests of accounts whose time is over.
+    expired_users_refused,
+    /// Requests of accounts that have used what they may use in their period.
+    used_quotas_refused,
     /// TLS handshakes completed.
     tls_handshakes,
     /// Payload bytes that targets' sockets accepted.
@@ -105,6 +112,10 @@ counters! {
     uplink_spliced_bytes,
     /// Of `downlink_unchanged_bytes`, likewise.
     downlink_spliced_bytes,
+    /// Of `uplink_bytes`, those of datagrams.
+    uplink_udp_bytes,
+    /// Of `downlink_bytes`, likewise.
+    downlink_udp_bytes,
     /// Vision block headers and padding received.
     uplink_padding_bytes,
     /// Vision block headers and padding sent.
@@ -129,6 +140,14 @@ counters! {
     accept_paused_descriptors,
     /// Times accepting stopped because the session limit was reached.
     accept_paused_limit,
+    /// Connections refused because their source had as many sessions as a source may have.
+    source_sessions_refused,
+    /// Connections refused because their source had as many sessions that were not admitted as a source may have.
+    source_openings_refused,
+    /// Connections refused because their source came more often than a source may.
+    source_accepts_refused,
+    /// Sources without a session whose rate was forgotten before its time, for room.
+    sources_forgotten,
     /// Connections lost between the kernel's queue and us (aborted, out of memory, ...).
     accept_errors,
     /// Dials asked for by sessions.

@@ -3,16 +3,15 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
 use support::client::{Client, request};
 use support::server::{ALICE, BOB, Options, Server};
-use support::{bounded, wait_until};
+use support::{bounded, connect_from, wait_until};
 use vless_rust::session::close::CloseReason;
 use vless_rust::stats::gate::Limits;
 
@@ -161,10 +160,7 @@ fn addresses_beyond_the_limit_and_one_guest_are_refused() {
     server.limit(&ALICE, Limits { addresses_max: 1, ..Limits::default() });
     let port = server.address.port();
     let from = |last: u8| {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into()).unwrap();
-        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).unwrap();
-        let mut socket = bounded(TcpStream::from(socket));
+        let mut socket = connect_from(Ipv4Addr::new(127, 0, 0, last).into(), (Ipv4Addr::LOCALHOST, port).into());
         socket.write_all(&request(&ALICE, target)).unwrap();
         socket
     };

@@ -164,6 +164,8 @@ impl Bed {
             "outbound": { "allow": ["127.0.0.0/8"] },
             // The peers run without statistics either, and a fixed port may be taken.
             "monitoring": { "enabled": false },
+            // All the load comes from one address.
+            "limits": { "handshakes_per_source_max": 0 },
             "log": { "level": "warn" },
         });
         if protocol != Protocol::Plain {

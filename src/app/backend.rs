@@ -41,7 +41,8 @@ const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a successor may take to serve, and a little more.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(80);
 
-/// Why a client was not served although it asked: it is worth knowing who knocks.
+/// Why a client was not served although it asked: it is worth knowing who knocks. Reasons for which sessions that are
+/// there are cut, too, have counters of their own for those who are refused.
 const REJECTIONS: &[CloseReason] = &[
     CloseReason::TlsFailed,
     CloseReason::HandshakeTimeout,
@@ -56,6 +57,8 @@ const REJECTIONS: &[CloseReason] = &[
     CloseReason::CommandRefused,
     CloseReason::ReservedName,
     CloseReason::PolicyRefused,
+    CloseReason::UserSessionsLimit,
+    CloseReason::UserAddressesLimit,
 ];
 
 /// See the module.
@@ -251,7 +254,13 @@ impl Backend for AppBackend {
 fn rejected(closes: &[(&'static str, u64)], totals: &Totals) -> Vec<(&'static str, u64)> {
     let is_rejection = |name: &str| REJECTIONS.iter().any(|reason| reason.name() == name);
     let mut rejected: Vec<_> = closes.iter().copied().filter(|(name, _)| is_rejection(name)).collect();
+    rejected.push(("user_disabled", totals.disabled_users_refused));
+    rejected.push(("expired", totals.expired_users_refused));
+    rejected.push(("quota_used", totals.used_quotas_refused));
     rejected.push(("sessions_limit", totals.accept_paused_limit));
+    rejected.push(("source_sessions_limit", totals.source_sessions_refused));
+    rejected.push(("source_handshakes_limit", totals.source_openings_refused));
+    rejected.push(("source_accepts_limit", totals.source_accepts_refused));
     rejected.push(("no_descriptors", totals.accept_paused_descriptors));
     rejected
 }

@@ -2,9 +2,8 @@
 //!
 //! `keys.rs` has every key once, in the form of `section.rs` and with the kinds of `kinds.rs` and `oddities.rs`; from it
 //! follow schema, defaults, checks, types and reference (`reference.rs`). `check.rs` has the rules between keys.
-//! `text.rs` blanks comments; `locate.rs` finds the line of a complaint and `error.rs` words it; `not_built.rs` lists what
-//! has no effect yet; `print.rs` shows the effective configuration. Nothing here opens any
-//! file but the configuration, or changes it.
+//! `text.rs` blanks comments; `locate.rs` finds the line of a complaint and `error.rs` words it; `print.rs` shows the
+//! effective configuration. Nothing here opens any file but the configuration, or changes it.
 
 mod check;
 mod cluster_users;
@@ -15,7 +14,6 @@ mod keys;
 mod kinds;
 mod locate;
 mod merged;
-mod not_built;
 mod oddities;
 mod print;
 mod reading;
@@ -190,9 +188,8 @@ impl Config {
     /// All misspelt keys and wrong types; or, if there are none, all values that make no sense. At most 50 at a time.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
         let file = Reading::<File>::new(text, path)?;
-        let (mut config, problems) = check::check(file.raw.clone(), path);
+        let (config, problems) = check::check(file.raw.clone(), path);
         file.refuse(problems)?;
-        config.warnings.extend(not_built::warnings(&file.json));
         Ok(config)
     }
 

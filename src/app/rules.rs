@@ -14,6 +14,7 @@ use crate::app::config::{self, Config, FallbackDest, TlsVersion};
 use crate::app::exit::{self, Failure};
 use crate::app::sites::Sites;
 use crate::inbound::tls::{Certificate, TlsSettings};
+use crate::inbound::users::Barred;
 use crate::io::sockopt::SocketOptions;
 use crate::outbound::connection_pool::PoolSettings;
 use crate::outbound::dial::{DialRules, Prefer};
@@ -23,7 +24,7 @@ use crate::outbound::resolve::lookups::Limits;
 use crate::protocol::addons::Flow;
 use crate::protocol::proxy_header::Version;
 use crate::protocol::user_id;
-use crate::reactor::{Observer, Rules};
+use crate::reactor::{Observer, Rules, SourceLimits};
 use crate::session::{
     Dest, Fallback, Fallbacks, Host, SessionSettings, Target, Timeouts, TlsAcceptor, UdpSettings, User, Users,
 };
@@ -70,6 +71,11 @@ pub fn rules(config: &Config, around: &Surroundings<'_>) -> Result<Rules, Failur
         },
         dial: Arc::new(dial(config, around.capacity)),
         sessions_max: around.capacity.sessions_max(config.monitoring.vless_max_connections),
+        sources: SourceLimits {
+            sessions_max: config.limits.sessions_per_source_max,
+            openings_max: config.limits.handshakes_per_source_max,
+            accepts_per_second_max: config.limits.accepts_per_source_per_second_max,
+        },
         observer: Arc::clone(&around.observer),
     })
 }
@@ -103,15 +109,22 @@ pub fn warm_up_targets(config: &Config) -> Vec<Target> {
 /// # Errors
 /// 78 when two cannot be told apart.
 pub fn users(accounts: &[config::User], ledgers: &Ledgers, now: u64) -> Result<Users, Failure> {
-    let with_ledgers = accounts.iter().map(|user| (user, ledgers.of(user_id::mask(user.id))));
-    let active = with_ledgers.filter(|(user, ledger)| standing(user, ledger, now) == Standing::Active);
-    let users = active.map(|(user, ledger)| User {
-        id: user.id,
-        email: user.email.clone(),
-        flow: if user.flow.is_vision() { Flow::Vision } else { Flow::None },
-        ledger,
-    });
-    Users::new(users).map_err(|user| {
+    let (mut active, mut barred) = (Vec::new(), Vec::new());
+    for user in accounts {
+        let ledger = ledgers.of(user_id::mask(user.id));
+        match standing(user, &ledger, now) {
+            Standing::Active => active.push(User {
+                id: user.id,
+                email: user.email.clone(),
+                flow: if user.flow.is_vision() { Flow::Vision } else { Flow::None },
+                ledger,
+            }),
+            Standing::Disabled => barred.push((user.id, Barred::Disabled)),
+            Standing::Expired => barred.push((user.id, Barred::Expired)),
+            Standing::QuotaUsed => barred.push((user.id, Barred::QuotaUsed)),
+        }
+    }
+    Users::new(active).map(|users| users.with_barred(barred)).map_err(|user| {
         // The configuration's own check comes first and says where; this is for users that tests put together.
         Failure::new(exit::CONFIG, format!("users: the id of {} cannot be told from another user's", user.email))
     })
@@ -283,6 +296,8 @@ mod tests {
             { "uuid": "c", "email": "c", "limits": { "expires_at": "1970-01-01" } } ] }"#;
         let rules = made(&config(text), &Ledgers::new(2)).unwrap();
         assert_eq!(rules.session.users.iter().map(|user| user.email.as_str()).collect::<Vec<_>>(), ["b"]);
+        let why = |id: &str| rules.session.users.barred(&user_id::parse(id).unwrap());
+        assert_eq!([why("a"), why("b"), why("c")], [Some(Barred::Disabled), None, Some(Barred::Expired)]);
     }
 
     #[test]

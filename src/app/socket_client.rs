@@ -7,16 +7,22 @@ use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::app::config::Config;
 use crate::app::exit::{self, Failure};
 
 /// A server that is alive answers at once. A reload may read many files, and an upgrade waits for another process.
 const TIMEOUT: Duration = Duration::from_secs(90);
-/// A page of connections has some 100 KB.
-const ANSWER_BYTES_MAX: u64 = 16 << 20;
+/// A list of ten thousand accounts has some 8 MB.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
 const HEADERS_MAX: usize = 64;
+/// A server that lives accepts within a turn of its loop.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_RETRY: Duration = Duration::from_millis(10);
 
 /// What the server said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +31,19 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Sends `method` for `target` (path and query) to the server of `config`.
+/// What is asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Question<'a> {
+    pub method: &'a str,
+    /// Path and query.
+    pub target: &'a str,
+    /// Of the accounts that a change is meant for.
+    pub revision: Option<u64>,
+    /// JSON, or nothing.
+    pub body: &'a str,
+}
+
+/// Asks the server of `config`.
 ///
 /// # Errors
 /// 69 if no server runs, or answers; 77 if this user may not use its socket; 78 if the configuration has none.
@@ -36,10 +54,40 @@ pub fn ask(config: &Config, method: &str, target: &str) -> Result<Answer, Failur
             "monitoring.socket is null, and commands reach the server through it: name a file, and restart",
         ));
     };
-    let mut stream = UnixStream::connect(socket).map_err(|error| not_reached(socket, &error))?;
-    exchange(&mut stream, method, target).map_err(|error| {
+    put(socket, &Question { method, target, ..Question::default() })
+}
+
+/// Asks the server at `socket`.
+///
+/// # Errors
+/// As [`ask`].
+pub fn put(socket: &Path, question: &Question<'_>) -> Result<Answer, Failure> {
+    let mut stream = connect(socket).map_err(|error| not_reached(socket, &error))?;
+    exchange(&mut stream, question).map_err(|error| {
         Failure::new(exit::UNAVAILABLE, format!("the server at {} does not answer: {error}", socket.display()))
     })
+}
+
+/// A connection to the server at `socket`. `UnixStream::connect` would wait for ever while a server that is stuck has no room
+/// for one more.
+///
+/// # Errors
+/// What the system says; `TimedOut` for a server without room.
+pub fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let stream = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    let (address, deadline) = (SockAddr::unix(socket)?, Instant::now() + CONNECT_TIMEOUT);
+    loop {
+        match stream.connect(&address) {
+            Ok(()) => break,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                thread::sleep(CONNECT_RETRY);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
+            Err(error) => return Err(error),
+        }
+    }
+    stream.set_nonblocking(false)?;
+    Ok(stream.into())
 }
 
 fn not_reached(socket: &Path, error: &io::Error) -> Failure {
@@ -60,11 +108,15 @@ fn not_reached(socket: &Path, error: &io::Error) -> Failure {
     }
 }
 
-fn exchange(stream: &mut UnixStream, method: &str, target: &str) -> io::Result<Answer> {
+fn exchange(stream: &mut UnixStream, question: &Question<'_>) -> io::Result<Answer> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let request =
-        format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let Question { method, target, revision, body } = question;
+    let if_match = revision.map(|revision| format!("If-Match: \"{revision}\"\r\n")).unwrap_or_default();
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{if_match}Connection: close\r\n\r\n{body}",
+        body.len()
+    );
     stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     loop {
@@ -123,7 +175,6 @@ mod tests {
     use super::*;
 
     use std::os::unix::net::UnixListener;
-    use std::thread;
 
     fn config(folder: &Path, monitoring: &str) -> Config {
         let text =
@@ -161,6 +212,18 @@ mod tests {
         let failure = ask(&config, "GET", "/").unwrap_err();
         assert!(failure.message.contains("does not answer") && failure.code == exit::UNAVAILABLE, "{failure}");
         server.join().unwrap();
+    }
+
+    #[test]
+    fn a_server_without_room_is_not_waited_for_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stuck.sock");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let start = Instant::now();
+        let waiting: Vec<_> = (0..9).map_while(|_| connect(&path).ok()).collect();
+        assert!(waiting.len() < 9 && start.elapsed() < 3 * CONNECT_TIMEOUT, "{} connected", waiting.len());
     }
 
     #[test]

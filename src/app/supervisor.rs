@@ -221,7 +221,12 @@ impl Supervisor {
             return;
         }
         let now = unix_time();
-        if self.roll.tick(&self.parts.config.users, now) {
+        let found = self.roll.tick(&self.parts.config.users, now);
+        for warning in found.warnings {
+            log::warn!("{}", warning.text);
+            self.tell(Event::new(Kind::Limit, Level::Warn, warning.text).coded(warning.code, warning.data));
+        }
+        if found.is_changed {
             self.adopt_standing(now);
         }
         if self.looked_at.elapsed() >= GUEST_INTERVAL {

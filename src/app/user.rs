@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 
 use self::running::Running;
 use crate::app::accounts::change::Change;
-use crate::app::accounts::import;
+use crate::app::accounts::import::{self, Imported};
 use crate::app::accounts::store::{self, StoreError};
+use crate::app::accounts::used;
 use crate::app::clock::unix_time;
 use crate::app::config::{Config, Origin, User, user_json};
 use crate::app::exit::{self, Failure};
@@ -96,7 +97,7 @@ pub fn execute(path: &Path, action: &Action, shape: Shape) -> Result<Said, Failu
             said(&format!("user {email} removed"), shape)
         }
         Action::Reset(email) => {
-            place.reset(email)?;
+            place.reset(email, 0)?;
             said(&format!("user {email}: what was used counts from 0 again"), shape)
         }
         Action::Import(file, is_dry) => return imported(&place, file, *is_dry),
@@ -131,7 +132,7 @@ impl Place {
             Self::Server(running) => running.users()?.into_iter().find(|user| user["email"] == email),
             Self::File(config) => config.users.iter().find(|user| user.email == email).map(described),
         };
-        found.ok_or_else(|| Failure::new(exit::USAGE, format!("there is no user \"{email}\"")))
+        found.ok_or_else(|| nobody(email))
     }
 
     /// The account as it is afterwards; null if it is gone.
@@ -143,20 +144,43 @@ impl Place {
                     StoreError::Refused(refusal) => Failure::new(exit::USAGE, refusal.message(config)),
                     StoreError::Failed(failure) => failure,
                 })?;
+                if let (Change::Rotate { email }, Some(new)) = (change, &changed.user)
+                    && let Some(old) = config.users.iter().find(|user| user.email == *email)
+                    && keeps_used(config)
+                {
+                    used::carry_over(config, old.id, new.id)?;
+                }
                 Ok(changed.user.as_ref().map_or(Value::Null, described))
             }
         }
     }
 
-    fn reset(&self, email: &str) -> Result<(), Failure> {
+    /// What was used counts from `used_bytes`.
+    fn reset(&self, email: &str, used_bytes: u64) -> Result<(), Failure> {
         match self {
-            Self::Server(running) => running.reset(email),
+            Self::Server(running) => running.reset(email, used_bytes),
+            Self::File(config) if keeps_used(config) => {
+                // The account may have been added a moment ago.
+                let config = Config::load(&config.file)?;
+                let user = config.users.iter().find(|user| user.email == email).ok_or_else(|| nobody(email))?;
+                used::set(&config, &[(user.id, used_bytes)])
+            }
             Self::File(_) => Err(Failure::new(
                 exit::UNAVAILABLE,
-                "no server runs with this configuration, and what was used is its business: start it, then reset",
+                "monitoring.socket is null or monitoring.enabled is false, so nobody knows here whether a server runs, which \
+                 would write what was used over: name a socket, and restart",
             )),
         }
     }
+}
+
+/// That no server answers means that none runs.
+fn keeps_used(config: &Config) -> bool {
+    config.monitoring.enabled && config.monitoring.socket.is_some()
+}
+
+fn nobody(email: &str) -> Failure {
+    Failure::new(exit::USAGE, format!("there is no user \"{email}\""))
 }
 
 /// Where the change is, for somebody who expects it to have effect at once.
@@ -202,22 +226,31 @@ fn imported(place: &Place, file: &Path, is_dry: bool) -> Result<Said, Failure> {
         import::read(&text).map_err(|error| Failure::new(exit::CONFIG, format!("{}: {error}", file.display())))?;
     let mut output = Said::default();
     for account in accounts {
-        let email = account.values["email"].as_str().unwrap_or_default().to_owned();
-        let line = if place.user(&email).is_ok() {
-            format!("{email}: is there already, left as it is")
-        } else if is_dry {
-            format!("{email}: would be added")
-        } else {
-            match place.change(&Change::Add(account.values)) {
-                Ok(_) => format!("{email}: added"),
-                Err(failure) => format!("{email}: not added: {failure}"),
-            }
-        };
+        let (line, note) = import_one(place, account, is_dry);
         output.stdout.push_str(&line);
         output.stdout.push('\n');
-        if account.used_bytes > 0 {
-            output.notes.push(format!("{email}: had used {} there", words::bytes(account.used_bytes)));
-        }
+        output.notes.extend(note);
     }
     Ok(output)
+}
+
+/// What came of it, and what to know beside.
+fn import_one(place: &Place, account: Imported, is_dry: bool) -> (String, Option<String>) {
+    let email = account.values["email"].as_str().unwrap_or_default().to_owned();
+    let used = match account.used_bytes {
+        0 => String::new(),
+        bytes => format!(", {} used", words::bytes(bytes)),
+    };
+    if place.user(&email).is_ok() {
+        return (format!("{email}: is there already, left as it is"), None);
+    }
+    if is_dry {
+        return (format!("{email}: would be added{used}"), None);
+    }
+    if let Err(failure) = place.change(&Change::Add(account.values)) {
+        return (format!("{email}: not added: {failure}"), None);
+    }
+    let carried = if account.used_bytes > 0 { place.reset(&email, account.used_bytes) } else { Ok(()) };
+    let note = carried.err().map(|failure| format!("{email}: what was used there is not carried over: {failure}"));
+    (format!("{email}: added{used}"), note)
 }

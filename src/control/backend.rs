@@ -57,9 +57,10 @@ pub enum Order {
         revision: u64,
         by: String,
     },
-    /// Sets what counts against the quota to zero.
+    /// Sets what counts against the quota.
     ResetUser {
         email: String,
+        used_bytes: u64,
         revision: u64,
         by: String,
     },

@@ -120,7 +120,7 @@ impl Desk {
 
     fn judge(&mut self, now: Instant) {
         let mut watch = std::mem::take(&mut self.view.watch);
-        let notices = watch.judge(|metric| self.view.metric(metric), now, self.view.clock.unix_time);
+        let notices = watch.judge(|metric| self.view.figures(metric), now, self.view.clock.unix_time);
         self.view.watch = watch;
         for (notice, recipients) in notices {
             self.deliverer.tell(&notice, &recipients);

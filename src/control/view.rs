@@ -6,17 +6,19 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::alerts::{Metric, Watch};
+use super::alerts::{Figure, Metric, Watch};
 use super::events::Events;
 use super::history::book::Book;
 use super::history::ring::Moved;
 use super::history::series::{Series, Subject};
 use super::history::{SpeedPoint, Speeds, speeds};
 use super::process::ProcessFigures;
-use super::sample::Sample;
+use super::sample::{Sample, UserSample};
 use super::settings::Settings;
 use super::state::Saved;
 use crate::stats::histogram::Durations;
+
+const DAY_SECONDS: f64 = 86_400.0;
 
 pub struct View {
     pub settings: Settings,
@@ -151,29 +153,44 @@ impl View {
         oldest.map_or_else(Durations::default, |before| self.sample.timings.turn.since(before))
     }
 
-    /// The figure that an alert watches; `None` where the server has none.
-    pub fn metric(&self, metric: Metric) -> Option<f64> {
+    /// The figures that an alert watches: the server's, or one of each user who has one.
+    pub fn figures(&self, metric: Metric) -> Vec<Figure<'_>> {
+        let percent = |part: u64, whole: u64| (whole > 0).then(|| part as f64 * 100.0 / whole as f64);
+        let now = self.clock.unix_time;
+        let of_user = |user: &UserSample| match metric {
+            Metric::QuotaPercent => percent(user.quota_used_bytes, user.limits.quota_bytes),
+            Metric::AccountDaysLeft => {
+                let at = user.expires_at.filter(|at| user.enabled && *at > now);
+                at.map(|at| (at - now) as f64 / DAY_SECONDS)
+            }
+            _ => None,
+        };
+        let of_users = self.sample.users.iter();
+        let of_users = of_users.filter_map(|user| Some(Figure { user: Some(&user.email), value: of_user(user)? }));
+        let of_server = self.metric(metric).map(|value| Figure { user: None, value });
+        of_server.into_iter().chain(of_users).collect()
+    }
+
+    /// A figure of the server; `None` where there is none.
+    fn metric(&self, metric: Metric) -> Option<f64> {
         let percent = |part: u64, whole: u64| (whole > 0).then(|| part as f64 * 100.0 / whole as f64);
         match metric {
             Metric::CertificateDaysLeft => {
                 let first = self.sample.certificates.iter().map(|certificate| certificate.not_after).min()?;
-                Some((first as f64 - self.clock.unix_time as f64) / 86_400.0)
+                Some((first as f64 - self.clock.unix_time as f64) / DAY_SECONDS)
             }
             Metric::DescriptorsPercent => percent(self.process.descriptors, self.process.descriptors_max),
             Metric::MemoryPercent => percent(self.process.memory_bytes, self.process.total_memory_bytes),
             Metric::SessionsPercent => percent(self.sample.sessions, self.sample.sessions_max),
             Metric::RejectedPerMinute => Some(self.recent.rejected_per_minute(self.clock.now)),
             Metric::NoTrafficSeconds => Some(self.clock.now.saturating_duration_since(self.moved_at).as_secs_f64()),
-            Metric::QuotaPercent => {
-                let limited = self.sample.users.iter().filter(|user| user.limits.quota_bytes > 0);
-                limited.filter_map(|user| percent(user.quota_used_bytes, user.limits.quota_bytes)).reduce(f64::max)
-            }
             Metric::StateWriteErrors => Some(self.own.state_write_errors_in_a_row as f64),
             Metric::TurnMilliseconds => {
                 let turns = self.recent_turns();
                 (turns.count() > 0).then(|| turns.percentile_us(99) as f64 / 1000.0)
             }
             Metric::ClusterAwaySeconds => self.sample.cluster.as_ref().map(|cluster| cluster.away_seconds as f64),
+            Metric::QuotaPercent | Metric::AccountDaysLeft => None,
         }
     }
 }

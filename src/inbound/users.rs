@@ -1,4 +1,5 @@
-//! The accounts: which user an id belongs to, and the ledger that counts for the user.
+//! The accounts: which user an id belongs to, the ledger that counts for the user, and which ids are known and may not
+//! connect.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,11 +22,24 @@ pub struct User {
     pub ledger: Arc<Ledger>,
 }
 
+/// Why an account may not connect. The client is a stranger all the same; only the operator learns the difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barred {
+    /// It was switched off.
+    Disabled,
+    /// Its time is over.
+    Expired,
+    /// It has used what it may use in this period.
+    QuotaUsed,
+}
+
 /// All accounts, found by id in constant time.
 #[derive(Debug, Default)]
 pub struct Users {
     /// Keyed by the id with its two route bytes zeroed: clients may put anything there (VLESS-1).
     by_id: HashMap<[u8; 16], Arc<User>>,
+    /// Keyed likewise.
+    barred: HashMap<[u8; 16], Barred>,
 }
 
 impl Users {
@@ -43,7 +57,19 @@ impl Users {
                 Entry::Occupied(_) => return Err(Box::new(user)),
             }
         }
-        Ok(Self { by_id })
+        Ok(Self { by_id, barred: HashMap::new() })
+    }
+
+    /// The same table, which also knows the ids of accounts that may not connect.
+    #[must_use]
+    pub fn with_barred(mut self, barred: impl IntoIterator<Item = ([u8; 16], Barred)>) -> Self {
+        self.barred = barred.into_iter().map(|(id, why)| (user_id::mask(id), why)).collect();
+        self
+    }
+
+    /// Why the account with this id, as received on the wire, may not connect; `None` where there is none that may not.
+    pub fn barred(&self, received: &[u8; 16]) -> Option<Barred> {
+        self.barred.get(&user_id::mask(*received)).copied()
     }
 
     /// The user with this id, as received on the wire.
@@ -74,6 +100,15 @@ mod tests {
         assert!(users.find(&received).is_some());
         received[8] = 0;
         assert!(users.find(&received).is_none());
+    }
+
+    #[test]
+    fn an_account_that_may_not_connect_is_no_user_and_known_all_the_same() {
+        let users = Users::new([user([7; 16])]).unwrap().with_barred([([8; 16], Barred::Expired)]);
+        let mut received = [8; 16];
+        received[6] = 1;
+        assert!(users.find(&received).is_none() && users.iter().count() == 1);
+        assert_eq!((users.barred(&received), users.barred(&[7; 16])), (Some(Barred::Expired), None));
     }
 
     #[test]

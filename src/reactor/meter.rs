@@ -20,8 +20,11 @@ pub(super) struct Meter {
     ledger: Arc<Ledger>,
     uplink: Direction,
     downlink: Direction,
+    worker: usize,
     /// Bytes of the quota reserved for this session: those of this call, and those received and not delivered.
     reserved_bytes: u64,
+    /// Of these, those of this call.
+    taken_bytes: u64,
 }
 
 #[derive(Default)]
@@ -33,14 +36,16 @@ struct Direction {
 }
 
 impl Meter {
-    /// A meter for a session of `user`, if there is anything to measure.
-    pub(super) fn of(user: &User) -> Option<Box<Self>> {
+    /// A meter for a session of `user` that `worker` serves, if there is anything to measure.
+    pub(super) fn of(user: &User, worker: usize) -> Option<Box<Self>> {
         user.ledger.gate().meters().then(|| {
             Box::new(Self {
                 ledger: Arc::clone(&user.ledger),
                 uplink: Direction::default(),
                 downlink: Direction::default(),
+                worker,
                 reserved_bytes: 0,
+                taken_bytes: 0,
             })
         })
     }
@@ -52,9 +57,11 @@ impl Meter {
         self.uplink.take(&gate.uplink, allowance.uplink, sessions, now);
         self.downlink.take(&gate.downlink, allowance.downlink, sessions, now);
         let mut more_at = [self.uplink.due(), self.downlink.due()];
-        if gate.has_quota() {
+        self.taken_bytes = 0;
+        if gate.quota.is_set() {
             let wanted = self.uplink.allowed_bytes + self.downlink.allowed_bytes;
-            let reserved = if wanted > 0 { gate.reserve(wanted, || self.ledger.used()) } else { 0 };
+            let reserved = if wanted > 0 { self.ledger.take_quota(self.worker, wanted) } else { 0 };
+            self.taken_bytes = reserved;
             self.reserved_bytes += reserved;
             if reserved < wanted {
                 self.uplink.allowed_bytes = self.uplink.allowed_bytes.min(reserved.div_ceil(2));
@@ -74,11 +81,14 @@ impl Meter {
     /// Takes note of what the call has left, and of the bytes that it has received and not delivered.
     pub(super) fn settle(&mut self, left: &Allowance, undelivered_bytes: u64, now: Instant) {
         let gate = self.ledger.gate();
+        let received = self.uplink.received(left.uplink) + self.downlink.received(left.downlink);
         self.uplink.settle(&gate.uplink, left.uplink, now);
         self.downlink.settle(&gate.downlink, left.downlink, now);
-        if self.reserved_bytes > undelivered_bytes {
-            gate.release(self.reserved_bytes - undelivered_bytes);
-            self.reserved_bytes = undelivered_bytes;
+        let freed = self.reserved_bytes.saturating_sub(undelivered_bytes);
+        if freed > 0 {
+            let unused = self.taken_bytes.saturating_sub(received).min(freed);
+            self.ledger.settle_quota(self.worker, self.taken_bytes, freed - unused, unused);
+            self.reserved_bytes -= freed;
         }
     }
 }
@@ -86,7 +96,7 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         let gate = self.ledger.gate();
-        gate.release(self.reserved_bytes);
+        gate.quota.release(self.reserved_bytes);
         for (bucket, direction) in [(&gate.uplink, &self.uplink), (&gate.downlink, &self.downlink)] {
             bucket.give_back(direction.taken.map_or(0, |taken| taken.bytes));
         }
@@ -111,10 +121,14 @@ impl Direction {
         *START + Duration::from_nanos(self.taken.map_or(0, |taken| taken.due))
     }
 
+    /// Bytes that the call has received.
+    fn received(&self, left: Share) -> u64 {
+        self.allowed_bytes.saturating_sub(left.limit.map_or(0, |limit| limit.bytes as u64))
+    }
+
     fn settle(&mut self, bucket: &Bucket, left: Share, now: Instant) {
         let Some(taken) = self.taken.filter(|taken| taken.due <= since_start(now)) else { return };
-        let received = self.allowed_bytes.saturating_sub(left.limit.map_or(0, |limit| limit.bytes as u64));
-        let rest = Taken { bytes: taken.bytes.saturating_sub(received), ..taken };
+        let rest = Taken { bytes: taken.bytes.saturating_sub(self.received(left)), ..taken };
         // A session that stopped because its turn was over goes on with the rest in the next. Any other has no use for
         // it.
         self.taken = (left.work_bytes == 0 && rest.bytes > 0).then_some(rest);

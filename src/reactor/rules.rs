@@ -3,6 +3,7 @@
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 
+use super::sources::SourceLimits;
 use crate::outbound::dial::DialRules;
 use crate::session::{SessionRecord, SessionSettings, Target};
 
@@ -14,6 +15,8 @@ pub struct Rules {
     pub dial: Arc<DialRules>,
     /// Sessions at the same time, over all workers.
     pub sessions_max: usize,
+    /// What every source may have.
+    pub sources: SourceLimits,
     /// Told of every session that ends.
     pub observer: Arc<dyn Observer>,
 }

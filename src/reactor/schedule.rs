@@ -280,6 +280,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         let Some(slot) = self.roster.get_mut(token) else { return };
         if slot.opening && !slot.session.is_opening() {
             slot.opening = false;
+            slot.baggage.admit();
             self.openings.leave();
         }
         slot.pace = if slot.opening { Pace::Opening } else { slot.pace.after(work) };

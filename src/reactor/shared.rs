@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::pulse::Pulse;
 use super::rules::Seed;
+use super::sources::Sources;
 use crate::io::buffer_memory::BufferMemory;
 use crate::outbound::global_ids::GlobalIds;
 use crate::session::permits::MuxSockets;
@@ -20,6 +21,7 @@ pub(super) struct Shared {
     pub(super) global_ids: Arc<GlobalIds>,
     /// What each worker is doing.
     pub(super) pulses: Vec<Arc<Pulse>>,
+    pub(super) sources: Arc<Sources>,
 }
 
 impl Shared {
@@ -33,6 +35,7 @@ impl Shared {
             mux_sockets: Arc::new(MuxSockets::new(seed.mux_sockets_max)),
             global_ids: Arc::default(),
             pulses: (0..workers).map(|_| Arc::default()).collect(),
+            sources: Arc::new(Sources::new()),
         }
     }
 

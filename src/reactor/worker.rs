@@ -40,6 +40,7 @@ use super::pulse::{Pulse, Step};
 use super::rules::Rules;
 use super::schedule::{Baggage, Schedule};
 use super::shared::Shared;
+use super::sources::Visit;
 use super::timers::Timer;
 use crate::io::endpoint::Readiness;
 use crate::io::token::{Kind, Token};
@@ -112,8 +113,10 @@ pub(super) struct Worker {
 }
 
 /// What a worker does for one session at the moment.
-#[derive(Default)]
 struct Errands {
+    /// It counts among the sessions of its source.
+    visit: Visit,
+    worker: usize,
     /// Dials and look-ups under way, by the leg they are for.
     dials: Vec<(Leg, DialId)>,
     /// It was given a connection to its target.
@@ -122,14 +125,24 @@ struct Errands {
     meter: Option<Box<Meter>>,
 }
 
+impl Errands {
+    fn new(visit: Visit, worker: usize) -> Self {
+        Self { visit, worker, dials: Vec::new(), has_target: false, meter: None }
+    }
+}
+
 impl Baggage for Errands {
     fn limit(&mut self, allowance: &mut Allowance, user: Option<&Arc<User>>, now: Instant) {
         if self.meter.is_none() {
-            self.meter = user.and_then(|user| Meter::of(user));
+            self.meter = user.and_then(|user| Meter::of(user, self.worker));
         }
         if let Some(meter) = &mut self.meter {
             meter.limit(allowance, now);
         }
+    }
+
+    fn admit(&mut self) {
+        self.visit.admit();
     }
 
     fn settle(&mut self, left: &Allowance, undelivered_bytes: impl FnOnce() -> u64, now: Instant) {

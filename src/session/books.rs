@@ -18,6 +18,9 @@ pub(super) struct Traffic {
     pub(super) downlink: Moved,
     pub(super) uplink_packets: u64,
     pub(super) downlink_packets: u64,
+    /// Of the payload, that of datagrams.
+    pub(super) uplink_packet_bytes: u64,
+    pub(super) downlink_packet_bytes: u64,
 }
 
 /// The account of one relay of packets.
@@ -46,6 +49,7 @@ impl Books {
     /// A datagram was taken by the socket towards its target.
     pub(super) fn sent_packet(&mut self, bytes: usize) {
         self.traffic.uplink_packets += 1;
+        self.traffic.uplink_packet_bytes += bytes as u64;
         self.traffic.uplink.payload_bytes += bytes as u64;
     }
 
@@ -69,8 +73,12 @@ impl Books {
             let taken = taken_bytes.saturating_sub(self.settled_bytes) / u64::from(first.frame_bytes.max(1));
             let taken = taken.min(first.count.into());
             self.settled_bytes += taken * u64::from(first.frame_bytes);
-            self.traffic.downlink.payload_bytes += taken * u64::from(first.payload_bytes);
-            self.traffic.downlink_packets += taken * u64::from(first.is_packet);
+            let payload_bytes = taken * u64::from(first.payload_bytes);
+            self.traffic.downlink.payload_bytes += payload_bytes;
+            if first.is_packet {
+                self.traffic.downlink_packets += taken;
+                self.traffic.downlink_packet_bytes += payload_bytes;
+            }
             first.count -= taken as u32;
             if first.count > 0 {
                 return;
@@ -113,6 +121,7 @@ mod tests {
             assert_eq!(counted(&books), (bytes, packets), "{taken} bytes taken");
         }
         assert!(books.owed.is_empty());
+        assert_eq!(books.traffic().downlink_packet_bytes, 300, "the rest was no datagram");
     }
 
     #[test]

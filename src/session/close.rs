@@ -1,7 +1,9 @@
 //! Why sessions end, and the table that decides about half-closed and broken directions.
 
 use crate::inbound::InboundError;
+use crate::protocol::request::DecodeError;
 use crate::session::transfer::End;
+use crate::stats::gate::Refusal;
 
 /// Declares [`CloseReason`] with its names, so that counters and logs cannot miss one.
 macro_rules! close_reasons {
@@ -146,6 +148,25 @@ pub fn broken(error: &InboundError) -> CloseReason {
         InboundError::BadPadding => CloseReason::BadPadding,
         InboundError::Truncated => CloseReason::Truncated,
         InboundError::NoRoom => CloseReason::Internal,
+    }
+}
+
+/// The reason that goes with a limit of the user.
+pub(super) fn beyond(limit: Refusal) -> CloseReason {
+    match limit {
+        Refusal::Sessions => CloseReason::UserSessionsLimit,
+        Refusal::Addresses => CloseReason::UserAddressesLimit,
+    }
+}
+
+/// The reason that goes with a request that cannot be accepted.
+pub(super) fn refused(error: DecodeError) -> CloseReason {
+    match error {
+        DecodeError::BadVersion(_) => CloseReason::NotVless,
+        DecodeError::UnknownUser => CloseReason::UnknownUser,
+        DecodeError::UnknownFlow => CloseReason::FlowRefused,
+        DecodeError::BadCommand(_) => CloseReason::CommandRefused,
+        _ => CloseReason::BadRequest,
     }
 }
 

@@ -29,7 +29,14 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     pub(super) fn fallback_for(&self, refused: &Ending, opened: &Opened, cx: &Context<'_>) -> Option<Arc<Fallback>> {
         let is_stranger = matches!(
             refused,
-            Ending::InOrder(CloseReason::NotVless | CloseReason::UnknownUser | CloseReason::ClientLeft)
+            Ending::InOrder(
+                CloseReason::NotVless
+                    | CloseReason::UnknownUser
+                    | CloseReason::UserDisabled
+                    | CloseReason::Expired
+                    | CloseReason::QuotaUsed
+                    | CloseReason::ClientLeft
+            )
         );
         let fallbacks = &cx.settings.fallbacks;
         if !is_stranger || fallbacks.is_empty() || opened.payload.is_empty() {

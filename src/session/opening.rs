@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::close::{CloseReason, broken};
+use super::close::{CloseReason, beyond, broken, refused};
 use super::dialling::Dialling;
 use super::intake::Received;
 use super::mux::{FirstFrame, Mux};
@@ -13,6 +13,7 @@ use super::pause::{Ending, Pause};
 use super::relay::Relay;
 use super::view::State;
 use super::{Context, Flow, Leg, Next, Phase, Session, Timeouts, User, Wish};
+use crate::inbound::users::Barred;
 use crate::inbound::{Converted, InboundError, Step};
 use crate::io::buf::Buf;
 use crate::io::buffer_memory::{RECORD_HOLD_BYTES, STEP_BYTES};
@@ -20,7 +21,6 @@ use crate::io::buffer_pool::{BufferPool, Loan, OpeningCharge};
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
 use crate::protocol::request::{self, Command, Decoded, Request};
-use crate::stats::gate::Refusal;
 
 /// Received at a time until the relay begins: a record and a little more, so that a client which is not a user yet
 /// cannot make us hold much.
@@ -157,7 +157,12 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
                 Converted::Unchanged => return Err(Ending::Broken(InboundError::NoRoom)),
             };
             self.note_opening_progress(!opened.payload.is_empty(), cx);
-            match request::decode(opened.payload.bytes(), |id| cx.settings.users.find(id).is_some()) {
+            let (users, mut barred) = (&cx.settings.users, None);
+            let decoded = request::decode(opened.payload.bytes(), |id| {
+                barred = users.barred(id);
+                users.find(id).is_some()
+            });
+            match decoded {
                 Ok(Decoded::Request { request, len }) => return Ok(Some((request, len))),
                 Ok(Decoded::NeedMore) if self.inbound.is_uplink_closed() => {
                     return Err(Ending::InOrder(CloseReason::ClientLeft));
@@ -170,7 +175,11 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
                 Ok(Decoded::NeedMore) => return Ok(None),
                 Err(error) => {
                     log::debug!("{}: refused: {error:?}", self.client_address);
-                    return Err(Ending::InOrder(close_reason(error)));
+                    let reason = match error {
+                        request::DecodeError::UnknownUser => unknown_user(barred, cx),
+                        error => refused(error),
+                    };
+                    return Err(Ending::InOrder(reason));
                 }
             }
         }
@@ -259,7 +268,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
             Ok(permit) => permit,
             Err(limit) => {
                 self.give_back(opened, cx);
-                return self.refuse(limit_reason(limit), cx);
+                return self.refuse(beyond(limit), cx);
             }
         };
         let before = self.progress();
@@ -371,19 +380,14 @@ fn may_hold(opened: &Opened, pool: &BufferPool) -> bool {
     pool.may_begin() && pool.has_room(pool.hold_bytes(opened.payload.len()) + rest_bytes)
 }
 
-fn limit_reason(limit: Refusal) -> CloseReason {
-    match limit {
-        Refusal::Sessions => CloseReason::UserSessionsLimit,
-        Refusal::Addresses => CloseReason::UserAddressesLimit,
-    }
-}
-
-fn close_reason(error: request::DecodeError) -> CloseReason {
-    match error {
-        request::DecodeError::BadVersion(_) => CloseReason::NotVless,
-        request::DecodeError::UnknownUser => CloseReason::UnknownUser,
-        request::DecodeError::UnknownFlow => CloseReason::FlowRefused,
-        request::DecodeError::BadCommand(_) => CloseReason::CommandRefused,
-        _ => CloseReason::BadRequest,
-    }
+/// Who has an id of no user gets the same answer whoever he is. The operator learns whose account may not connect.
+fn unknown_user(barred: Option<Barred>, cx: &Context<'_>) -> CloseReason {
+    let Some(barred) = barred else { return CloseReason::UnknownUser };
+    let (counter, reason) = match barred {
+        Barred::Disabled => (&cx.counters.disabled_users_refused, CloseReason::UserDisabled),
+        Barred::Expired => (&cx.counters.expired_users_refused, CloseReason::Expired),
+        Barred::QuotaUsed => (&cx.counters.used_quotas_refused, CloseReason::QuotaUsed),
+    };
+    counter.add(1);
+    reason
 }

@@ -51,6 +51,8 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         lane.downlink_bytes.add(down.payload_bytes - down_before.payload_bytes);
         let up_packets = now.traffic.uplink_packets - before.traffic.uplink_packets;
         let down_packets = now.traffic.downlink_packets - before.traffic.downlink_packets;
+        counters.uplink_udp_bytes.add(now.traffic.uplink_packet_bytes - before.traffic.uplink_packet_bytes);
+        counters.downlink_udp_bytes.add(now.traffic.downlink_packet_bytes - before.traffic.downlink_packet_bytes);
         counters.udp_uplink_packets.add(up_packets);
         counters.udp_downlink_packets.add(down_packets);
         lane.udp_uplink_packets.add(up_packets);

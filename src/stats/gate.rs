@@ -7,13 +7,13 @@
 //! Speed: a bucket is the instant up to which its bytes are given out. Whoever finds it empty books the next bytes and is
 //! told when they are due, so sessions take turns in the order in which they came.
 //!
-//! Quota: bytes that sessions may receive, or have received and not delivered, are reserved. Used and reserved bytes
-//! together never pass the quota by more than 32 KiB for each worker and direction. Where the quota is shared by several
-//! nodes, the same holds for the part of it that this node was lent.
+//! Quota: see [`Quota`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+use super::quota::Quota;
 
 /// So much time's worth of bytes may be used at once after a pause. The timers that end a wait are coarser than 16 ms.
 const BURST: u64 = NANOSECONDS / 4;
@@ -21,8 +21,6 @@ const BURST: u64 = NANOSECONDS / 4;
 /// late, or whoever wakes first would find what belongs to the others.
 const BOOKING: u64 = NANOSECONDS / 20;
 const BOOKING_BYTES: std::ops::RangeInclusive<u64> = 2048..=4 << 20;
-/// Near the end of a quota a session still gets enough for the longest TLS record, or nothing would get through whole.
-const RESERVED_BYTES_MIN: u64 = 32 << 10;
 /// How long a guest may stay, and how long it takes until the next one may come, in looks at the clock of one second.
 const GUEST_LOOKS: u32 = 60;
 const CLOSED_LOOKS: u32 = 600;
@@ -33,22 +31,15 @@ const NANOSECONDS: u64 = 1_000_000_000;
 pub struct Limits {
     /// Payload bytes of both directions in a period.
     pub quota_bytes: u64,
+    /// What a worker takes of the quota in advance; see [`Quota`].
+    pub slice_bytes: u64,
     pub up_bytes_per_second_max: u64,
     pub down_bytes_per_second_max: u64,
     pub sessions_max: usize,
     /// Source addresses; see [`Source`].
     pub addresses_max: usize,
-    /// The quota is shared with other nodes: only what [`Gate::lend`] says may be used of it.
+    /// The quota is shared with other nodes: only what [`Quota::lend`] says may be used of it.
     pub is_shared: bool,
-}
-
-/// Payload bytes of one user.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Used {
-    /// Those that count against the quota.
-    pub in_period: u64,
-    /// Those of this process, which never become fewer.
-    pub ever: u64,
 }
 
 /// Where a client comes from: an IPv4 address, or the first half of an IPv6 address, which one customer has to himself. No
@@ -67,13 +58,7 @@ pub enum Refusal {
 pub struct Gate {
     /// Bytes are limited: a speed or a quota is set.
     meters: AtomicBool,
-    quota_bytes: AtomicU64,
-    reserved_bytes: AtomicU64,
-    is_shared: AtomicBool,
-    /// Of a shared quota: [`Used::ever`] may become so much.
-    lent_until: AtomicU64,
-    /// Of a shared quota: nothing of it is to be had any more.
-    is_spent: AtomicBool,
+    pub quota: Quota,
     pub uplink: Bucket,
     pub downlink: Bucket,
     sessions_max: AtomicUsize,
@@ -121,75 +106,18 @@ pub struct Taken {
 impl Gate {
     /// Obeys `limits` from now on, for sessions that are there already, too.
     pub fn adopt(&self, limits: Limits) {
-        self.quota_bytes.store(limits.quota_bytes, Ordering::Relaxed);
+        self.quota.adopt(limits.quota_bytes, limits.slice_bytes, limits.is_shared);
         self.uplink.adopt(limits.up_bytes_per_second_max);
         self.downlink.adopt(limits.down_bytes_per_second_max);
         self.sessions_max.store(limits.sessions_max, Ordering::Relaxed);
         self.addresses_max.store(limits.addresses_max, Ordering::Relaxed);
         let meters = limits.quota_bytes | limits.up_bytes_per_second_max | limits.down_bytes_per_second_max;
         self.meters.store(meters > 0, Ordering::Relaxed);
-        self.is_shared.store(limits.is_shared, Ordering::Relaxed);
-        if !limits.is_shared {
-            self.is_spent.store(false, Ordering::Relaxed);
-        }
-    }
-
-    /// Of a shared quota so much may be used on this node: until [`Used::ever`] is `until`.
-    pub fn lend(&self, until: u64) {
-        self.lent_until.store(until, Ordering::Relaxed);
-    }
-
-    /// What [`Gate::lend`] said last.
-    pub fn lent_until(&self) -> u64 {
-        self.lent_until.load(Ordering::Relaxed)
-    }
-
-    /// Says whether anything of a shared quota is to be had.
-    pub fn set_spent(&self, is_spent: bool) {
-        self.is_spent.store(is_spent && self.is_shared.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-
-    /// Nothing of the quota, which is shared, is to be had any more.
-    pub fn is_spent(&self) -> bool {
-        self.is_spent.load(Ordering::Relaxed)
     }
 
     /// Bytes are limited.
     pub fn meters(&self) -> bool {
         self.meters.load(Ordering::Relaxed)
-    }
-
-    pub fn has_quota(&self) -> bool {
-        self.quota_bytes.load(Ordering::Relaxed) > 0
-    }
-
-    /// Reserves up to `wanted` bytes of the quota, of which `used` says how much is gone. 0: nothing is left for now.
-    pub fn reserve(&self, wanted: u64, used: impl Fn() -> Used) -> u64 {
-        let quota = self.quota_bytes.load(Ordering::Relaxed);
-        let is_shared = self.is_shared.load(Ordering::Relaxed);
-        let mut reserved = self.reserved_bytes.load(Ordering::Relaxed);
-        loop {
-            // What is delivered is counted first and released then, so the sum is never too small.
-            let used = used();
-            let of_quota = quota.saturating_sub(used.in_period.saturating_add(reserved));
-            let of_lease = self.lent_until().saturating_sub(used.ever.saturating_add(reserved));
-            let left = if is_shared { of_quota.min(of_lease) } else { of_quota };
-            if left == 0 {
-                return 0;
-            }
-            let taken = wanted.min(left.max(RESERVED_BYTES_MIN));
-            match self.reserved_bytes.compare_exchange(reserved, reserved + taken, Ordering::Relaxed, Ordering::Relaxed)
-            {
-                Ok(_) => return taken,
-                Err(others) => reserved = others,
-            }
-        }
-    }
-
-    /// Gives reserved bytes back: they were delivered and counted, or will not come.
-    pub fn release(&self, bytes: u64) {
-        let less = |reserved: u64| Some(reserved.saturating_sub(bytes));
-        let _ = self.reserved_bytes.try_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// Lets a session in, unless the user has as many as a user may have.

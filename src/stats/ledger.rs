@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::Counter;
-use super::gate::{Gate, Refusal, Source, Used};
+use super::gate::{Gate, Refusal, Source};
+use super::quota::{Lease, Used};
 
 /// From this many ledgers on, those of absent users that never carried a byte are forgotten when a new one is made: users
 /// who come and go must not add up.
@@ -35,6 +36,8 @@ pub struct Ledger {
     last_seen: AtomicU64,
     /// Seconds since 1970 when the period of the quota began; 0: there was none.
     period_start: AtomicU64,
+    /// What its user was warned of; see [`Warned`].
+    warned: AtomicU64,
     gate: Gate,
 }
 
@@ -48,6 +51,7 @@ pub struct Lane {
     pub udp_downlink_packets: Counter,
     sessions_total: Counter,
     sessions_active: Counter,
+    lease: Lease,
 }
 
 /// One user's sums over all workers.
@@ -74,6 +78,7 @@ impl Ledger {
             first_seen: AtomicU64::new(0),
             last_seen: AtomicU64::new(0),
             period_start: AtomicU64::new(0),
+            warned: AtomicU64::new(0),
             gate: Gate::default(),
         }
     }
@@ -100,6 +105,18 @@ impl Ledger {
         lane.sessions_total.add(1);
         lane.sessions_active.add(1);
         Ok(SessionPermit { ledger: Arc::clone(self), worker, source })
+    }
+
+    /// Up to `wanted` bytes of the quota for a session that `worker` serves. 0: nothing is left for now.
+    pub fn take_quota(&self, worker: usize, wanted: u64) -> u64 {
+        let leases = self.lanes.iter().map(|lane| &lane.lease);
+        self.gate.quota.take(wanted, &self.lane(worker).lease, leases, || self.used())
+    }
+
+    /// A session that `worker` serves took `taken` bytes of the quota for a call. It has delivered so many of all that it
+    /// ever took, and leaves so many.
+    pub fn settle_quota(&self, worker: usize, taken: u64, delivered: u64, left: u64) {
+        self.gate.quota.settle(&self.lane(worker).lease, taken, delivered, left);
     }
 
     /// UDP sockets open now.
@@ -148,7 +165,7 @@ impl Ledger {
         self.payload_bytes().wrapping_sub(self.used_since.load(Ordering::Relaxed))
     }
 
-    /// What is used, for [`Gate::reserve`].
+    /// What is used, for [`Quota`](super::quota::Quota).
     pub fn used(&self) -> Used {
         let ever = self.payload_bytes();
         Used { in_period: ever.wrapping_sub(self.used_since.load(Ordering::Relaxed)), ever }
@@ -198,6 +215,15 @@ impl Ledger {
         known > 0
     }
 
+    /// Notes whether there is reason for a warning; true if there was none until now.
+    pub fn warn(&self, of: Warned, is_due: bool) -> bool {
+        // Whoever warns is one thread.
+        let before = self.warned.load(Ordering::Relaxed);
+        let after = if is_due { before | of.bit() } else { before & !of.bit() };
+        self.warned.store(after, Ordering::Relaxed);
+        is_due && before != after
+    }
+
     /// What has to outlive the process.
     pub fn notes(&self) -> Notes {
         Notes {
@@ -205,6 +231,7 @@ impl Ledger {
             first_seen: self.first_seen.load(Ordering::Relaxed),
             last_seen: self.last_seen.load(Ordering::Relaxed),
             period_start: self.period_start.load(Ordering::Relaxed),
+            warned: self.warned.load(Ordering::Relaxed),
         }
     }
 
@@ -214,6 +241,7 @@ impl Ledger {
         self.first_seen.store(notes.first_seen, Ordering::Relaxed);
         self.last_seen.fetch_max(notes.last_seen, Ordering::Relaxed);
         self.period_start.store(notes.period_start, Ordering::Relaxed);
+        self.warned.store(notes.warned, Ordering::Relaxed);
     }
 
     fn payload_bytes(&self) -> u64 {
@@ -229,6 +257,29 @@ pub struct Notes {
     pub first_seen: u64,
     pub last_seen: u64,
     pub period_start: u64,
+    /// So that nobody is warned of the same again.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub warned: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// What a user is warned of once, until there is no reason any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warned {
+    /// Most of the quota is used.
+    QuotaLow,
+    /// The account ends soon.
+    EndNear,
+}
+
+impl Warned {
+    fn bit(self) -> u64 {
+        1 << self as u64
+    }
 }
 
 /// One session of a user, counted as active until this is dropped.
@@ -306,91 +357,4 @@ fn take_one(open: &AtomicUsize, most: usize) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn udp_sockets_are_counted_up_to_their_limit() {
-        let ledger = Ledger::new(1);
-        assert!(ledger.take_udp_socket(2) && ledger.take_udp_socket(2) && !ledger.take_udp_socket(2));
-        ledger.give_udp_socket();
-        assert!(ledger.take_udp_socket(2));
-        assert_eq!(ledger.totals().udp_sockets, 2);
-    }
-
-    #[test]
-    fn lanes_add_up() {
-        let ledger = Ledger::new(2);
-        ledger.lane(0).uplink_bytes.add(1);
-        ledger.lane(1).uplink_bytes.add(2);
-        assert_eq!(ledger.totals().uplink_bytes, 3);
-    }
-
-    #[test]
-    fn a_session_is_active_for_as_long_as_its_permit_lives() {
-        let ledger = Arc::new(Ledger::new(2));
-        let permits = [
-            ledger.open_session(0, 0).unwrap(),
-            ledger.open_session(1, 0).unwrap(),
-            ledger.open_session(1, 0).unwrap(),
-        ];
-        assert_eq!((ledger.totals().sessions_total, ledger.totals().sessions_active), (3, 3));
-        drop(permits);
-        assert_eq!((ledger.totals().sessions_total, ledger.totals().sessions_active), (3, 0));
-    }
-
-    #[test]
-    fn used_bytes_go_on_from_what_was_set() {
-        let ledger = Ledger::new(2);
-        ledger.lane(0).uplink_bytes.add(100);
-        assert_eq!(ledger.used_bytes(), 100);
-        ledger.set_used_bytes(5000);
-        ledger.lane(1).downlink_bytes.add(7);
-        assert_eq!(ledger.used_bytes(), 5007);
-        ledger.set_used_bytes(0);
-        assert_eq!((ledger.used_bytes(), ledger.totals().uplink_bytes), (0, 100), "totals are not touched");
-    }
-
-    #[test]
-    fn a_new_period_renews_once_and_never_backwards() {
-        let ledger = Ledger::new(1);
-        ledger.lane(0).uplink_bytes.add(100);
-        assert!(!ledger.begin_period(1000) && ledger.used_bytes() == 100);
-        assert!(ledger.begin_period(2000) && ledger.used_bytes() == 0);
-        ledger.lane(0).uplink_bytes.add(5);
-        assert!(!ledger.begin_period(2000) && !ledger.begin_period(1000));
-        assert_eq!(ledger.used_bytes(), 5);
-    }
-
-    #[test]
-    fn the_first_use_stays_and_the_last_moves_on() {
-        let ledger = Ledger::new(1);
-        assert_eq!((ledger.first_seen(), ledger.last_seen()), (None, None));
-        for now in [50, 70, 60] {
-            ledger.note_seen(now);
-        }
-        assert_eq!((ledger.first_seen(), ledger.last_seen()), (Some(50), Some(70)));
-    }
-
-    #[test]
-    fn the_same_id_gets_the_same_ledger_also_after_an_absence() {
-        let ledgers = Ledgers::new(1);
-        ledgers.of([1; 16]).lane(0).uplink_bytes.add(3);
-        assert_eq!(ledgers.of([1; 16]).used_bytes(), 3);
-        assert_eq!(ledgers.of([2; 16]).used_bytes(), 0);
-        assert!(ledgers.find(&[3; 16]).is_none());
-    }
-
-    #[test]
-    fn absent_users_are_forgotten_unless_something_was_counted() {
-        let ledgers = Ledgers::new(1);
-        drop(ledgers.of([0xaa; 16]).open_session(0, 0).unwrap());
-        let kept = ledgers.of([0xbb; 16]);
-        for number in 0..3 * LEDGERS_UNUSED_MAX as u128 {
-            ledgers.of(number.to_be_bytes());
-        }
-        assert!(ledgers.lock().len() <= LEDGERS_UNUSED_MAX + 2);
-        assert_eq!(ledgers.find(&[0xaa; 16]).unwrap().totals().sessions_total, 1);
-        assert!(Arc::ptr_eq(&kept, &ledgers.of([0xbb; 16])));
-    }
-}
+mod tests;

@@ -117,7 +117,7 @@ fn a_smuggled_request_is_not_answered() {
 fn clients_that_reset_before_they_are_accepted_do_no_harm() {
     let plane = Plane::start(settings());
     for _ in 0..200 {
-        let stream = TcpStream::connect(plane.address).unwrap();
+        let stream = plane.connect();
         reset_on_close(&stream);
         drop(stream);
     }
@@ -128,7 +128,7 @@ fn clients_that_reset_before_they_are_accepted_do_no_harm() {
 fn clients_that_reset_in_the_middle_do_no_harm() {
     let plane = Plane::start(settings());
     for (number, (_, bytes, _)) in cases().into_iter().enumerate() {
-        let mut stream = TcpStream::connect(plane.address).unwrap();
+        let mut stream = plane.connect();
         let _ = stream.write_all(&bytes[..bytes.len() * (number % 4) / 4]);
         reset_on_close(&stream);
         drop(stream);

@@ -16,7 +16,7 @@ use vless_rust::control::settings::Settings;
 use vless_rust::control::webhook::{Roots, Url, post};
 
 use super::harness::{Plane, settings};
-use super::support::{PATIENCE, bounded, wait_until};
+use super::support::{self, PATIENCE, wait_until};
 
 fn rule(to: Recipient) -> Rule {
     Rule {
@@ -57,8 +57,7 @@ fn receiver(statuses: Vec<u16>) -> (Url, Receiver<(String, Value)>) {
     let (sender, received) = mpsc::channel();
     thread::spawn(move || {
         for status in statuses {
-            let (stream, _) = listener.accept().unwrap();
-            let _ = sender.send(serve(bounded(stream), status));
+            let _ = sender.send(serve(support::accept(&listener), status));
         }
     });
     (url, received)
@@ -112,7 +111,7 @@ fn a_webhook_that_hangs_blocks_nothing() {
     let plane = Plane::start(Settings { rules: vec![rule], ..settings() });
     set_sessions(&plane, 80);
     // Accepted, and never answered.
-    let _hanging = listener.accept().unwrap();
+    let _hanging = support::accept(&listener);
     wait_until("the command was told", || fs::read(&told).is_ok_and(|bytes| !bytes.is_empty()));
     let body: Value = serde_json::from_slice(&fs::read(&told).unwrap()).unwrap();
     assert_eq!(body["state"], "fired");
@@ -133,8 +132,7 @@ fn tls_server() -> (u16, Vec<u8>, TcpListener, Arc<ServerConfig>) {
 }
 
 fn accept(listener: &TcpListener, config: &Arc<ServerConfig>) -> StreamOwned<ServerConnection, TcpStream> {
-    let (stream, _) = listener.accept().unwrap();
-    StreamOwned::new(ServerConnection::new(Arc::clone(config)).unwrap(), bounded(stream))
+    StreamOwned::new(ServerConnection::new(Arc::clone(config)).unwrap(), support::accept(listener))
 }
 
 #[test]
@@ -168,7 +166,7 @@ fn an_attempt_ends_in_time_whatever_the_other_side_does() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
     let trickle = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
+        let mut stream = support::accept(&listener);
         // A byte now and then, for ever: each read succeeds.
         while stream.write_all(b"H").is_ok() {
             thread::sleep(Duration::from_secs(3));

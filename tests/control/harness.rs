@@ -125,7 +125,7 @@ impl Plane {
     }
 
     pub fn connect(&self) -> TcpStream {
-        bounded(TcpStream::connect(self.address).unwrap())
+        bounded(TcpStream::connect_timeout(&self.address, PATIENCE).unwrap())
     }
 
     /// One request with the admin token on a connection of its own.

@@ -103,7 +103,7 @@ fn a_client_that_asks_first_may_send_its_body() {
 #[test]
 fn two_thousand_silent_connections_do_not_keep_the_operator_waiting() {
     let plane = Plane::start(settings());
-    let silent: Vec<_> = (0..2000).map(|_| TcpStream::connect(plane.address).unwrap()).collect();
+    let silent: Vec<_> = (0..2000).map(|_| plane.connect()).collect();
     // On a busy machine one try may be late; all of them would not be.
     let fastest = (0..10).map(|_| {
         let start = Instant::now();
@@ -130,7 +130,7 @@ fn a_client_that_is_being_served_is_not_closed_for_a_new_one() {
     });
     let mut served = plane.connect();
     served.write_all(request(&plane, "/api/connections").as_bytes()).unwrap();
-    let silent: Vec<_> = (0..2 * CLIENTS_MAX).map(|_| TcpStream::connect(plane.address).unwrap()).collect();
+    let silent: Vec<_> = (0..2 * CLIENTS_MAX).map(|_| plane.connect()).collect();
     plane.wait_for("/api/performance", |body| {
         body["counters"]["vless_monitor_clients_evicted_total"].as_u64().unwrap() > 0
     });
@@ -178,7 +178,7 @@ fn an_answer_that_nobody_takes_does_not_stay() {
     let plane = Plane::start(settings());
     let lazy: Vec<_> = (0..50)
         .map(|_| {
-            let mut stream = bounded(TcpStream::connect(plane.address).unwrap());
+            let mut stream = bounded(plane.connect());
             let many = request(&plane, "/metrics").repeat(60);
             let _ = stream.write_all(many.as_bytes());
             stream

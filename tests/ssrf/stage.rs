@@ -15,7 +15,7 @@ use vless_rust::outbound::dial::{DialRules, Prefer};
 use vless_rust::outbound::policy::DestinationPolicy;
 use vless_rust::outbound::resolve::ResolverSettings;
 use vless_rust::reactor::accept::listen;
-use vless_rust::reactor::{Observer, Reactor, Rules, Seed};
+use vless_rust::reactor::{Observer, Reactor, Rules, Seed, SourceLimits};
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::{Flow, SessionRecord, SessionSettings, Timeouts, UdpSettings, User, Users};
 use vless_rust::stats::{Ledger, Totals, totals};
@@ -178,6 +178,7 @@ impl Server {
                 pool: Some(EAGER),
             }),
             sessions_max: 10_000,
+            sources: SourceLimits::default(),
             observer: Arc::<Closed>::clone(&closed),
         };
         let seed =

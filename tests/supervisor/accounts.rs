@@ -44,6 +44,16 @@ impl Server {
         ask(&self.process.file("vless-rust.sock"), method, path, revision, body)
     }
 
+    /// An answer that is not JSON.
+    fn text(&self, path: &str) -> String {
+        let mut stream = UnixStream::connect(self.process.file("vless-rust.sock")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
     fn revision(&self) -> u64 {
         self.ask("GET", "/api/users", None, None).body["revision"].as_u64().unwrap()
     }
@@ -241,4 +251,79 @@ fn two_hundred_changes_in_a_row_disturb_nobody() {
     assert!(sessions.iter().all(echoes));
     let address: SocketAddr = server.process.address;
     assert!(TcpStream::connect(address).is_ok());
+}
+
+#[test]
+fn who_may_not_connect_gets_the_answer_of_a_stranger_and_the_operator_learns_why() {
+    let server = Server::start();
+    let past = "2020-01-01T00:00:00Z";
+    let disabled = server.add("disabled", &json!({}));
+    server.change("PATCH", "/api/users/disabled", Some(&json!({ "enabled": false })));
+    let expired = server.add("expired", &json!({ "expires_at": past }));
+    let used = server.add("used", &json!({ "quota_bytes": 1 }));
+    assert!(server.open(&used).is_none(), "the first bytes use it up");
+    wait_until("it is cut", || {
+        let users = server.ask("GET", "/api/users", None, None).body;
+        users["users"].as_array().is_some_and(|users| users.iter().any(|user| user["state"] == "quota_used"))
+    });
+    for (id, times) in [(disabled, 1), (expired, 2), (used, 3), (*b"nobody knows me!", 4)] {
+        (0..times).for_each(|_| assert!(server.open(&id).is_none()));
+    }
+    let full = server.add("full", &json!({ "sessions_max": 1 }));
+    let _one = server.open(&full).unwrap();
+    (0..5).for_each(|_| assert!(server.open(&full).is_none()));
+    let expected =
+        json!({ "user_disabled": 1, "expired": 2, "quota_used": 3, "unknown_user": 4, "user_sessions_limit": 5 });
+    wait_until("all of it is shown", || {
+        let rejected = server.ask("GET", "/api/stats", None, None).body["rejected"].take();
+        expected.as_object().unwrap().iter().all(|(reason, count)| rejected[reason] == *count)
+    });
+    let metrics = server.text("/metrics");
+    for (reason, count) in expected.as_object().unwrap() {
+        let line = format!("vless_rejected_total{{reason=\"{reason}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{line} {metrics}");
+    }
+    for reason in [CloseReason::UserDisabled, CloseReason::Expired, CloseReason::QuotaUsed] {
+        wait_until("it is in the access log", || {
+            server.process.said().iter().any(|line| line.contains("user=- ") && line.ends_with(reason.name()))
+        });
+    }
+}
+
+#[test]
+fn most_of_a_quota_and_the_coming_end_of_an_account_are_told_once_also_after_a_kill() {
+    let server = Server::start();
+    let soon = SystemTime::now() + Duration::from_secs(2 * 86_400);
+    let soon = vless_rust::app::clock::rfc3339_seconds(soon.duration_since(UNIX_EPOCH).unwrap().as_secs());
+    let id = server.add("u", &json!({ "quota_bytes": 100_000, "expires_at": soon }));
+    let mut session = server.open(&id).unwrap();
+    session.write_all(&vec![7; 41_000]).unwrap();
+    session.read_exact(&mut vec![0; 41_000]).unwrap();
+    let codes = |server: &Server| {
+        let events = server.ask("GET", "/api/events?kind=limit", None, None).body;
+        let events = events["events"].as_array().cloned().unwrap_or_default();
+        let mut codes: Vec<_> = events.iter().filter_map(|event| event["code"].as_str().map(str::to_owned)).collect();
+        codes.sort_unstable();
+        codes
+    };
+    wait_until("both are told", || codes(&server) == ["account_ends_soon", "quota_low"]);
+    server.process.wait_for_line(0, "user u: 82 % of the quota is used");
+    server.process.wait_for_line(0, &format!("user u: the account ends at {soon}"));
+    wait_until("the state has it", || {
+        fs::read_to_string(server.process.file("state.json")).is_ok_and(|text| {
+            text.contains("\"warned\":3") && text.contains("quota_low") && text.contains("account_ends_soon")
+        })
+    });
+    let Server { mut process, origin } = server;
+    process.kill_and_start_again();
+    let server = Server::of(process, origin);
+    let id_again = server.open(&id).unwrap();
+    assert!(echoes(&id_again));
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(codes(&server), ["account_ends_soon", "quota_low"], "not told again");
+    drop(id_again);
+    let mut session = server.open(&id).unwrap();
+    session.write_all(&vec![7; 30_000]).unwrap();
+    let _ = session.read_exact(&mut vec![0; 30_000]);
+    server.process.wait_for_line(0, "user u: quota_used");
 }

@@ -77,7 +77,13 @@ fn without_a_server_the_file_is_changed() {
     check(&config);
     let output = user(&config, &["enable", "b"]);
     assert!(String::from_utf8(output.stderr).unwrap().contains("the change is in "));
-    assert_eq!(refused(&config, &["reset", "b"]).0, Some(69));
+    said(&config, &["reset", "b"]);
+    fs::write(folder.path().join("state.json"), "torn").unwrap();
+    assert_eq!(refused(&config, &["reset", "b"]).0, Some(78), "a state that cannot be read is not written over");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("\"monitoring\": {", "\"monitoring\": { \"socket\": null,")).unwrap();
+    let (code, why) = refused(&config, &["reset", "b"]);
+    assert!(code == Some(69) && why.contains("monitoring.socket"), "{why}");
 }
 
 #[test]
@@ -109,9 +115,45 @@ fn accounts_of_another_panel_are_imported_once_and_only_when_wanted() {
     )
     .unwrap();
     let export = export.to_str().unwrap();
-    assert_eq!(said(&config, &["import", export, "--dry-run"]), "old: would be added\n");
+    assert_eq!(said(&config, &["import", export, "--dry-run"]), "old: would be added, 2.00 KB used\n");
     assert!(!said(&config, &["list"]).contains("old"));
-    assert_eq!(said(&config, &["import", export]), "old: added\n");
+    assert_eq!(said(&config, &["import", export]), "old: added, 2.00 KB used\n");
     assert_eq!(said(&config, &["import", export]), "old: is there already, left as it is\n");
     assert!(said(&config, &["show", "old"]).contains("quota       1.00 GB"));
+}
+
+#[test]
+fn what_was_used_elsewhere_counts_here_whether_a_server_runs_or_not() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config_text = CONFIG.replace("MONITOR", &free.to_string());
+    let export = |number: u8, used: u64| {
+        format!(
+            r#"{{ "users": [ {{ "username": "old{number}", "status": "active", "used_traffic": {used},
+            "data_limit": 1000000, "data_limit_reset_strategy": "month",
+            "proxies": {{ "vless": {{ "id": "aaaaaaaa-bbbb-cccc-dddd-00000000000{number}", "flow": "" }} }} }} ] }}"#
+        )
+    };
+    let server = Process::start(&config_text, |folder| {
+        let config = folder.join("config.json");
+        fs::write(&config, config_text.replace("PORT", "1")).unwrap();
+        fs::write(folder.join("export"), export(1, 700_000)).unwrap();
+        said(&config, &["import", folder.join("export").to_str().unwrap()]);
+    });
+    let config = server.file("config.json");
+    wait_until("the socket is there", || server.file("vless-rust.sock").exists());
+    fs::write(server.file("export"), export(2, 2_000_000)).unwrap();
+    said(&config, &["import", server.file("export").to_str().unwrap()]);
+    let used = |name: &str| {
+        let shown = said(&config, &["show", name, "--json"]);
+        serde_json::from_str::<Value>(&shown).unwrap()["quota_used_bytes"].as_u64()
+    };
+    wait_until("the list has both", || (used("old1"), used("old2")) == (Some(700_000), Some(2_000_000)));
+    let origin = Origin::echo();
+    let id = |number: u8| {
+        uuid::Uuid::parse_str(&format!("aaaaaaaa-bbbb-cccc-dddd-00000000000{number}")).unwrap().into_bytes()
+    };
+    assert!(server.open(&id(1), origin.address).is_some());
+    assert!(server.open(&id(2), origin.address).is_none(), "the quota was used up elsewhere");
+    said(&config, &["reset", "old2"]);
+    assert!(server.open(&id(2), origin.address).is_some());
 }

@@ -13,7 +13,7 @@ pub mod server;
 pub mod thread_clock;
 pub mod vision_client;
 
-use std::net::TcpStream;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,31 @@ pub fn bounded(socket: TcpStream) -> TcpStream {
     socket.set_write_timeout(Some(PATIENCE)).unwrap();
     socket.set_nodelay(true).unwrap();
     socket
+}
+
+/// The next connection to `listener`.
+///
+/// # Panics
+/// When none comes within [`PATIENCE`].
+#[track_caller]
+pub fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let mut accepted = None;
+    wait_until("somebody connects", || {
+        accepted = listener.accept().ok();
+        accepted.is_some()
+    });
+    let (socket, _) = accepted.unwrap();
+    socket.set_nonblocking(false).unwrap();
+    bounded(socket)
+}
+
+/// A connection from one of this machine's addresses.
+pub fn connect_from(source: IpAddr, to: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    bounded(socket.into())
 }
 
 /// Makes closing `socket` send a reset.

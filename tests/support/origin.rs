@@ -269,9 +269,14 @@ impl Origin {
 impl Drop for Origin {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::Relaxed);
-        // Wakes the thread from accept.
-        let _ = TcpStream::connect(self.address);
-        if let Some(thread) = self.thread.take() {
+        let Some(thread) = self.thread.take() else { return };
+        // A connection wakes the thread from accept. One that cannot be made, for want of a descriptor, is tried again.
+        let deadline = Instant::now() + PATIENCE;
+        while !thread.is_finished() && Instant::now() < deadline {
+            let _ = TcpStream::connect_timeout(&self.address, PATIENCE);
+            thread::sleep(Duration::from_millis(1));
+        }
+        if thread.is_finished() {
             let _ = thread.join();
         }
     }

@@ -16,7 +16,7 @@ use vless_rust::outbound::resolve::ResolverSettings;
 use vless_rust::protocol::vision::SEED_DEFAULT;
 use vless_rust::reactor::accept::listen;
 use vless_rust::reactor::request::{CutQuery, LedgerRef, Which};
-use vless_rust::reactor::{Observer, Reactor, Rules, Seed};
+use vless_rust::reactor::{Observer, Reactor, Rules, Seed, SourceLimits};
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::{
     Cidr, Fallback, Fallbacks, Flow, SessionRecord, SessionSettings, Target, Timeouts, UdpSettings, User, Users,
@@ -53,6 +53,7 @@ pub struct Options {
     pub alpn: Vec<String>,
     pub timeouts: Timeouts,
     pub sessions_max: usize,
+    pub sources: SourceLimits,
     pub workers: usize,
     pub listen: IpAddr,
     pub read_bytes_max: usize,
@@ -74,6 +75,7 @@ impl Default for Options {
             alpn: Vec::new(),
             timeouts: PATIENT,
             sessions_max: 10_000,
+            sources: SourceLimits::default(),
             workers: 1,
             listen: Ipv4Addr::LOCALHOST.into(),
             read_bytes_max: 128 << 10,
@@ -177,6 +179,7 @@ impl Server {
             },
             dial: Arc::new(dial_rules(options.connect_timeout, options.pool)),
             sessions_max: options.sessions_max,
+            sources: options.sources,
             observer,
         };
         let listeners =

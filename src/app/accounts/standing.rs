@@ -40,7 +40,7 @@ pub fn standing(user: &User, ledger: &Ledger, now: u64) -> Standing {
     } else if expires_at(&user.limits, ledger.first_seen()).is_some_and(|at| at <= now) {
         Standing::Expired
     } else if user.limits.quota_bytes > 0
-        && (ledger.used_bytes() >= user.limits.quota_bytes as u64 || ledger.gate().is_spent())
+        && (ledger.used_bytes() >= user.limits.quota_bytes as u64 || ledger.gate().quota.is_spent())
     {
         Standing::QuotaUsed
     } else {

@@ -77,7 +77,7 @@ fn write(path: &Path, file: &UsersFile) -> io::Result<()> {
 }
 
 /// Holds the lock until it is dropped. The users file itself is replaced, so the lock is on a file of its own.
-fn lock(path: &Path) -> io::Result<File> {
+pub(super) fn lock(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(beside(path, ".lock"))?;
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {

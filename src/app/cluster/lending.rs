@@ -30,7 +30,7 @@ impl Member {
                 self.node.forget(key);
             }
             let is_kept = borrower.active_at.is_some_and(|at| now < at + KEPT_FOR);
-            if is_kept || borrower.served.ledger.gate().is_spent() {
+            if is_kept || borrower.served.ledger.gate().quota.is_spent() {
                 wanting.insert(key.clone(), start);
             }
         }
@@ -59,9 +59,9 @@ impl Member {
                     (used.ever.saturating_add(quota.saturating_sub(used.in_period)), false)
                 }
             };
-            gate.lend(until);
+            gate.quota.lend(until);
             let ever = ledger.used().ever;
-            gate.set_spent(is_all && ever >= until);
+            gate.quota.set_spent(is_all && ever >= until);
             let is_low = until.saturating_sub(ever) < slice / 2;
             is_in_need |= is_here && is_low && !is_all && gate.sessions_active() > 0;
         }

@@ -176,9 +176,9 @@ section! {
     /// Limits for each source of connections: an IPv4 address, or an IPv6 /64.
     ProcessLimits from RawProcessLimits, "an object { ... }" {
         sessions_per_user_max: Count = Count(0, 0..=10_000_000, ""), "of every user, at the same time; 0: any number";
-        sessions_per_source_max: Count = Count(0, 0..=10_000_000, ""), "of every source, an IPv4 address or an IPv6 /64; 0: any number";
-        handshakes_per_source_max: Count = Count(64, 0..=1_000_000, ""), "of every source, not yet admitted; 0: any number";
-        accepts_per_source_per_second_max: Count = Count(0, 0..=1_000_000, ""), "of every source; 0: any number";
+        sessions_per_source_max: Count = Count(0, 0..=10_000_000, ""), "of every source, an IPv4 address or an IPv6 /64, at the same time; 0: any number. [What a source is](#sources)";
+        handshakes_per_source_max: Count = Count(64, 0..=1_000_000, ""), "of these, sessions of clients that are not admitted yet, from accept to a valid request or a fallback; 0: any number";
+        accepts_per_source_per_second_max: Count = Count(0, 0..=1_000_000, ""), "connections of every source, so many at once after a second's silence; 0: any number";
     }
 }
 
@@ -186,7 +186,7 @@ section! {
     /// Sizes and switches of the data path.
     Performance from RawPerformance, "an object { ... }" {
         buffer_size: Count = Count(131_072, 4096..=131_072, "bytes"), "largest single read of a relay";
-        stats_batch_size: Count = Count(65_536, 1..=1 << 30, "bytes"), "bytes of a user's quota that a worker takes at a time";
+        stats_batch_size: Count = Count(65_536, 1..=1 << 30, "bytes"), "bytes of a user's quota that a worker takes in advance, and what it has spent before it tells; nothing near the end of the quota. Whatever it is, quotas hold to the byte and counters tell every byte";
         tcp_nodelay: Switch = Switch(true), "send small segments at once";
         tcp_recv_buffer: OptionalBytes = OptionalBytes(4096..=SOCKET_BUFFER_MAX), "SO_RCVBUF; 0: the kernel adapts it, which is faster on long paths than any fixed size";
         tcp_send_buffer: OptionalBytes = OptionalBytes(4096..=SOCKET_BUFFER_MAX), "SO_SNDBUF; likewise";

@@ -161,21 +161,6 @@ fn comments_and_trailing_commas_do_not_move_positions() {
 }
 
 #[test]
-fn unbuilt_sections_that_are_present_get_one_line_each() {
-    let config = accepted(&with(
-        r#""limits": { "sessions_per_source_max": 5 }, "connection_pool": { "connect_timeout": 3 },
-           "performance": { "splice": false, "stats_batch_size": 4096, "tcp_nodelay": false }, "server": { "listen": "::1" }"#,
-    ));
-    assert_eq!(
-        config.warnings(),
-        [
-            "performance: not built yet, without effect: stats_batch_size",
-            "limits: not built yet, without effect: sessions_per_source_max"
-        ]
-    );
-}
-
-#[test]
 fn plain_vless_on_a_public_address_is_warned_about() {
     let warns = |listen: &str| {
         let config = accepted(&with(&format!("\"server\": {{ \"listen\": \"{listen}\" }}")));

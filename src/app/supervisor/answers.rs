@@ -8,7 +8,7 @@ use crate::app::accounts::standing::standing;
 use crate::app::accounts::store::StoreError;
 use crate::app::client_configs::{self, Format};
 use crate::app::clock::unix_time;
-use crate::app::config::{Config, User, user_json};
+use crate::app::config::{Config, Origin, User, user_json};
 use crate::app::exit::Failure;
 use crate::app::link;
 use crate::app::qr::Qr;
@@ -36,7 +36,7 @@ impl Supervisor {
                 self.account(&Change::Remove { email }, revision, &by)?;
                 Ok(Done::Json { status: 204, body: Value::Null, revision: Some(self.revision()) })
             }
-            Order::ResetUser { email, revision, by } => self.reset(&email, revision, &by),
+            Order::ResetUser { email, used_bytes, revision, by } => self.reset(&email, used_bytes, revision, &by),
             Order::Link { email } => self.link(&email),
             Order::Reload { by } => {
                 let changes = self.reload(&by).map_err(|failure| invalid(&failure))?;
@@ -60,13 +60,19 @@ impl Supervisor {
     }
 
     /// Also for the accounts of the configuration: what was used is not in that file.
-    fn reset(&mut self, email: &str, revision: u64, by: &str) -> Result<Done, Denied> {
+    fn reset(&mut self, email: &str, used_bytes: u64, revision: u64, by: &str) -> Result<Done, Denied> {
         if revision != self.revision() {
             return Err(stale(self.revision(), &self.parts.config));
         }
         let user = self.find(email)?.clone();
-        self.parts.ledgers.of(mask(user.id)).set_used_bytes(0);
-        let text = format!("user {email}: what was used counts from 0 again");
+        if user.origin == Origin::Cluster {
+            return Err(Denied::new(422, "invalid", "what an account of the cluster has used can be set to 0 only"));
+        }
+        self.parts.ledgers.of(mask(user.id)).set_used_bytes(used_bytes);
+        let text = match used_bytes {
+            0 => format!("user {email}: what was used counts from 0 again"),
+            bytes => format!("user {email}: what was used counts from {bytes} bytes on"),
+        };
         log::info!("{text} (by {by})");
         self.tell(Event::new(Kind::User, Level::Info, text).by(by).coded("user_reset", json!({ "user": email })));
         self.adopt_standing(unix_time());

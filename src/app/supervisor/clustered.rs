@@ -51,7 +51,7 @@ impl Supervisor {
             Order::RemoveUser { email, revision, by } => {
                 (Wish::Change(Change::Remove { email: email.clone() }), *revision, by, 204)
             }
-            Order::ResetUser { email, revision, by } => (Wish::Reset(email.clone()), *revision, by, 200),
+            Order::ResetUser { email, used_bytes: 0, revision, by } => (Wish::Reset(email.clone()), *revision, by, 200),
             _ => return Some((order, reply)),
         };
         if self.is_kept_in_a_file(&wish) {
@@ -114,7 +114,7 @@ impl Supervisor {
                 let id =
                     listed.and_then(|listed| listed.keys.iter().find(|(_, known)| **known == key).map(|(id, _)| *id));
                 if let Some(ledger) = id.and_then(|id| self.parts.ledgers.find(&id)) {
-                    ledger.gate().set_spent(false);
+                    ledger.gate().quota.set_spent(false);
                     ledger.set_used_bytes(0);
                 }
                 self.adopt_standing(unix_time());

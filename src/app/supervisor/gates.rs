@@ -11,6 +11,7 @@ pub(super) fn adopt(config: &Config, ledgers: &Ledgers) {
         let limits = &user.limits;
         ledgers.of(mask(user.id)).gate().adopt(Limits {
             quota_bytes: limits.quota_bytes as u64,
+            slice_bytes: config.performance.stats_batch_size as u64,
             up_bytes_per_second_max: limits.up_bytes_per_second_max as u64,
             down_bytes_per_second_max: limits.down_bytes_per_second_max as u64,
             sessions_max: lower(limits.sessions_max, config.limits.sessions_per_user_max),

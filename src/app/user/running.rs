@@ -1,21 +1,15 @@
 //! Accounts of a running server, through its Unix socket.
 
-use std::fmt::Write as _;
-use std::io::{self, Read, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::io;
+use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::app::accounts::change::Change;
 use crate::app::config::Config;
 use crate::app::exit::{self, Failure};
+use crate::app::socket_client::{Question, connect, encoded, put};
 
-/// A change of an account is one small file.
-const TIMEOUT: Duration = Duration::from_secs(15);
-/// A list of ten thousand accounts has some 8 MB.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// Somebody else may be faster; whoever only sets some keys may try again.
 const ATTEMPTS: usize = 5;
 
@@ -38,7 +32,7 @@ impl Running {
         let Some(socket) = config.monitoring.socket.clone().filter(|_| config.monitoring.enabled) else {
             return Ok(None);
         };
-        match UnixStream::connect(&socket) {
+        match connect(&socket) {
             Ok(_) => Ok(Some(Self { socket })),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
                 Ok(None)
@@ -63,8 +57,9 @@ impl Running {
         self.insist(method, &path, body)
     }
 
-    pub(super) fn reset(&self, email: &str) -> Result<(), Failure> {
-        self.insist("POST", &(of(email) + "/reset"), None).map(drop)
+    /// What was used counts from `used_bytes`.
+    pub(super) fn reset(&self, email: &str, used_bytes: u64) -> Result<(), Failure> {
+        self.insist("POST", &(of(email) + "/reset"), Some(&json!({ "used_bytes": used_bytes }))).map(drop)
     }
 
     fn get(&self) -> Result<Value, Failure> {
@@ -88,28 +83,9 @@ impl Running {
 
     fn ask(&self, method: &str, path: &str, revision: Option<u64>, body: Option<&Value>) -> Result<Answer, Failure> {
         let body = body.map(Value::to_string).unwrap_or_default();
-        let if_match = revision.map(|revision| format!("If-Match: \"{revision}\"\r\n")).unwrap_or_default();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{if_match}Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        exchange(&self.socket, &request).map_err(|error| {
-            let socket = self.socket.display();
-            Failure::new(exit::UNAVAILABLE, format!("the server at {socket} does not answer: {error}"))
-        })
+        let answer = put(&self.socket, &Question { method, target: path, revision, body: &body })?;
+        Ok(Answer { status: answer.status, body: serde_json::from_str(&answer.body).unwrap_or_default() })
     }
-}
-
-fn exchange(socket: &Path, request: &str) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    stream.write_all(request.as_bytes())?;
-    let mut text = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut text)?;
-    let (head, body) = text.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Answer { status, body: serde_json::from_str(body).unwrap_or_default() })
 }
 
 fn refused(answer: &Answer) -> Failure {
@@ -120,14 +96,5 @@ fn refused(answer: &Answer) -> Failure {
 
 /// The path of an account; its name may hold anything.
 fn of(email: &str) -> String {
-    let mut path = "/api/users/".to_owned();
-    for byte in email.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~@".contains(&byte) {
-            path.push(byte.into());
-        } else {
-            // Writing to a String does not fail.
-            let _ = write!(path, "%{byte:02X}");
-        }
-    }
-    path
+    format!("/api/users/{}", encoded(email))
 }

@@ -41,7 +41,9 @@ fn user(email: &str, what: User, method: Method, request: &Request, by: String) 
     Ok(match what {
         User::Link => Order::Link { email },
         User::QrCode => Order::QrCode { email },
-        User::Reset => Order::ResetUser { email, revision: revision(request)?, by },
+        User::Reset => {
+            Order::ResetUser { email, used_bytes: used_bytes(&request.body)?, revision: revision(request)?, by }
+        }
         User::Rotate => Order::RotateUser { email, revision: revision(request)?, by },
         User::Itself if method == Method::Delete => Order::RemoveUser { email, revision: revision(request)?, by },
         User::Itself => {
@@ -83,6 +85,17 @@ fn revision(request: &Request) -> Result<u64, Reply> {
     };
     let number = tag.trim().trim_start_matches("W/").trim_matches('"').parse();
     number.map_err(|_| bad_request("If-Match must be the ETag of /api/users"))
+}
+
+/// What counts as used from now on; nothing unless the body says otherwise.
+fn used_bytes(body: &[u8]) -> Result<u64, Reply> {
+    if body.is_empty() {
+        return Ok(0);
+    }
+    match object(body)?.get("used_bytes") {
+        None => Ok(0),
+        Some(bytes) => bytes.as_u64().ok_or_else(|| bad_request("used_bytes is a whole number")),
+    }
 }
 
 fn object(body: &[u8]) -> Result<Value, Reply> {

@@ -22,6 +22,24 @@ pub const TABLE: &[Row] = &[
     row("vless_rejected_total", Counter, "", "Clients that were not served, by reason.", |view| {
         by("reason", &view.sample.rejected)
     }),
+    row("vless_source_refusals_total", Counter, "", "Connections refused because of a source's limits.", |view| {
+        let totals = &view.sample.totals;
+        let limits = [
+            ("sessions", totals.source_sessions_refused),
+            ("handshakes", totals.source_openings_refused),
+            ("accepts", totals.source_accepts_refused),
+        ];
+        by("limit", &limits)
+    }),
+    row("vless_account_refusals_total", Counter, "", "Requests of accounts that may not connect.", |view| {
+        let totals = &view.sample.totals;
+        let states = [
+            ("disabled", totals.disabled_users_refused),
+            ("expired", totals.expired_users_refused),
+            ("quota_used", totals.used_quotas_refused),
+        ];
+        by("state", &states)
+    }),
     row("vless_payload_bytes_total", Counter, "bytes", "Payload, by direction and by how it went through.", payload),
     row("vless_vision_padding_bytes_total", Counter, "bytes", "Block headers and padding of Vision.", |view| {
         let totals = &view.sample.totals;
@@ -104,10 +122,10 @@ pub const TABLE: &[Row] = &[
         let lines = view.sample.certificates.iter();
         lines.map(|one| (vec![("name", names(&one.names))], Number::Whole(one.not_after))).collect()
     }),
-    row("vless_alerts_firing", Gauge, "", "1 for each alert that fires.", |view| {
+    row("vless_alerts_firing", Gauge, "", "Alerts that fire: 0 or 1, or of how many users.", |view| {
         view.watch
             .states()
-            .map(|(name, fires)| (vec![("rule", name.to_owned())], Number::Whole(u64::from(fires))))
+            .map(|(name, fires)| (vec![("rule", name.to_owned())], Number::Whole(fires as u64)))
             .collect()
     }),
     row("vless_users", Gauge, "", "Accounts by state.", |view| {
@@ -195,15 +213,29 @@ fn by(label: &'static str, pairs: &[(&'static str, u64)]) -> Series {
 fn payload(view: &View) -> Series {
     let totals = &view.sample.totals;
     let directions = [
-        ("uplink", totals.uplink_bytes, totals.uplink_unchanged_bytes, totals.uplink_spliced_bytes),
-        ("downlink", totals.downlink_bytes, totals.downlink_unchanged_bytes, totals.downlink_spliced_bytes),
+        (
+            "uplink",
+            [totals.uplink_bytes, totals.uplink_unchanged_bytes, totals.uplink_spliced_bytes, totals.uplink_udp_bytes],
+        ),
+        (
+            "downlink",
+            [
+                totals.downlink_bytes,
+                totals.downlink_unchanged_bytes,
+                totals.downlink_spliced_bytes,
+                totals.downlink_udp_bytes,
+            ],
+        ),
     ];
     let mut series = Vec::new();
-    for (direction, all, unchanged, spliced) in directions {
+    for (direction, [all, unchanged, spliced, udp]) in directions {
         // Counters are read one after the other while they grow; the sum of the methods is always `all`.
         let unchanged = unchanged.min(all);
         let spliced = spliced.min(unchanged);
-        for (method, bytes) in [("splice", spliced), ("copy", unchanged - spliced), ("tls", all - unchanged)] {
+        let udp = udp.min(all - unchanged);
+        let methods =
+            [("splice", spliced), ("copy", unchanged - spliced), ("udp", udp), ("tls", all - unchanged - udp)];
+        for (method, bytes) in methods {
             let labels = vec![("direction", direction.to_owned()), ("method", method.to_owned())];
             series.push((labels, Number::Whole(bytes)));
         }

@@ -43,6 +43,13 @@ pub const TABLE: &[Row] = &[
         "Times accepting stopped because the session limit was reached."
     ),
     total!(
+        "vless_sources_forgotten_total",
+        Counter,
+        "",
+        sources_forgotten,
+        "Sources whose rate was forgotten before its time because too many came."
+    ),
+    total!(
         "vless_accept_errors_total",
         Counter,
         "",

@@ -12,6 +12,9 @@ pub trait Baggage {
     /// `user` is `None` before a request was accepted.
     fn limit(&mut self, _allowance: &mut Allowance, _user: Option<&Arc<User>>, _now: Instant) {}
 
+    /// The session is no client any more that is not admitted.
+    fn admit(&mut self) {}
+
     /// What that call has left of it. `undelivered_bytes` says how many bytes the session has received and not
     /// delivered.
     fn settle(&mut self, _left: &Allowance, _undelivered_bytes: impl FnOnce() -> u64, _now: Instant) {}

@@ -3,6 +3,9 @@
 //! At the session limit and when descriptors are out, clients that are not admitted yet give way, the oldest first. A
 //! client that means it is through its opening in no time, so a stranger cannot keep the place of a user. Nobody is cut
 //! who has only just come.
+//!
+//! A source that has as much as a source may have is turned away at once, wherever it is. Addresses of this machine are
+//! sources like all others.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,9 +14,12 @@ use std::time::Duration;
 use mio::net::TcpStream;
 
 use super::{Errands, STREAM_INTEREST, Worker};
+use crate::io::socket::Socket;
 use crate::io::token::Token;
 use crate::reactor::accept::Accepted;
+use crate::reactor::sources::{SourceLimits, SourceRefusal, Visit};
 use crate::reactor::timers::Timer;
+use crate::session::{address_of, source_of};
 
 /// Connections accepted per listener and turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -38,7 +44,7 @@ impl Worker {
                 return;
             }
             match self.door.accept(token) {
-                Accepted::Client(stream, address) => self.admit(stream, address),
+                Accepted::Client(stream, address) => self.receive(stream, address),
                 Accepted::Blocked => return,
                 Accepted::Lost(error) => {
                     self.base.counters.accept_errors.add(1);
@@ -106,11 +112,39 @@ impl Worker {
         self.base.warn_of_shortage(format_args!("new clients wait: {why}"));
     }
 
-    fn admit(&mut self, stream: TcpStream, address: SocketAddr) {
+    /// Takes a client in, unless its source has as much as a source may have.
+    fn receive(&mut self, stream: TcpStream, address: SocketAddr) {
+        let (sources, rules) = (&self.base.shared.sources, &self.base.rules);
+        // A balancer stands for many clients, who are not known before its header.
+        let is_balancer = rules.session.is_announcer(address.ip());
+        let limits = if is_balancer { SourceLimits::default() } else { rules.sources };
+        let (entered, forgotten) = sources.enter(source_of(address.ip()), limits, self.base.now);
+        self.base.counters.sources_forgotten.add(forgotten.sources);
+        match entered {
+            Ok(visit) => self.admit(stream, address, visit),
+            Err(refusal) => self.turn_away(stream, address, refusal),
+        }
+    }
+
+    /// Resets the connection: it costs neither side anything from here on.
+    fn turn_away(&mut self, mut stream: TcpStream, address: SocketAddr, refusal: SourceRefusal) {
+        let counters = &self.base.counters;
+        let (counter, what) = match refusal {
+            SourceRefusal::Sessions => (&counters.source_sessions_refused, "limits.sessions_per_source_max"),
+            SourceRefusal::Openings => (&counters.source_openings_refused, "limits.handshakes_per_source_max"),
+            SourceRefusal::Rate => (&counters.source_accepts_refused, "limits.accepts_per_source_per_second_max"),
+        };
+        counter.add(1);
+        stream.reset_on_close();
+        let source = address_of(source_of(address.ip()));
+        self.base.warn_of_refusal(format_args!("connections from {source} are refused: {what} is reached"));
+    }
+
+    fn admit(&mut self, stream: TcpStream, address: SocketAddr, visit: Visit) {
         let registry = self.poll.registry();
         let watch = |stream: &mut TcpStream, token: Token| registry.register(stream, token.into(), STREAM_INTEREST);
         let mut lent = self.stock.lend(&mut self.base);
-        match self.schedule.admit(stream, address, Errands::default(), watch, &mut lent) {
+        match self.schedule.admit(stream, address, Errands::new(visit, lent.worker), watch, &mut lent) {
             Ok(Some(_)) => self.base.shared.open_session(),
             Ok(None) => {}
             Err(error) => {

@@ -14,8 +14,8 @@ use crate::reactor::shared::Shared;
 use crate::reactor::timers::{Timer, Timers};
 use crate::stats::Counters;
 
-/// A shortage is logged at most this often.
-const SHORTAGE_LOG_INTERVAL: Duration = Duration::from_secs(30);
+/// A shortage, or a refusal, is logged at most this often.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 pub(super) struct Base {
     pub(super) number: usize,
@@ -28,6 +28,7 @@ pub(super) struct Base {
     pub(super) shared: Arc<Shared>,
     inboxes: Arc<[Inbox]>,
     shortage_logged_at: Option<Instant>,
+    refusal_logged_at: Option<Instant>,
 }
 
 impl Base {
@@ -43,6 +44,7 @@ impl Base {
             shared: parts.shared,
             inboxes: parts.inboxes,
             shortage_logged_at: None,
+            refusal_logged_at: None,
         }
     }
 
@@ -68,8 +70,16 @@ impl Base {
 
     /// Tells the operator that something has run out, now and then.
     pub(super) fn warn_of_shortage(&mut self, what: fmt::Arguments<'_>) {
-        if self.shortage_logged_at.is_none_or(|at| at + SHORTAGE_LOG_INTERVAL <= self.now) {
+        if self.shortage_logged_at.is_none_or(|at| at + LOG_INTERVAL <= self.now) {
             self.shortage_logged_at = Some(self.now);
+            log::warn!("worker {}: {what}", self.number);
+        }
+    }
+
+    /// Tells the operator whom a limit keeps out, now and then.
+    pub(super) fn warn_of_refusal(&mut self, what: fmt::Arguments<'_>) {
+        if self.refusal_logged_at.is_none_or(|at| at + LOG_INTERVAL <= self.now) {
+            self.refusal_logged_at = Some(self.now);
             log::warn!("worker {}: {what}", self.number);
         }
     }

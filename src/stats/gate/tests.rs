@@ -2,8 +2,6 @@
 
 use super::*;
 
-use std::cell::Cell;
-
 const SECOND: u64 = NANOSECONDS;
 
 fn with(limits: Limits) -> Gate {
@@ -65,28 +63,6 @@ fn what_is_given_back_is_there_for_the_next() {
 }
 
 #[test]
-fn a_quota_is_reserved_before_it_is_used_and_never_passed_by_more_than_a_record() {
-    let gate = with(Limits { quota_bytes: 1 << 20, ..Limits::default() });
-    let used = Cell::new(0);
-    let mut in_flight = Vec::new();
-    loop {
-        let bytes = gate.reserve(100_000, || Used { in_period: used.get(), ever: used.get() });
-        if bytes == 0 {
-            break;
-        }
-        in_flight.push(bytes);
-    }
-    let reserved: u64 = in_flight.iter().sum();
-    assert!((1 << 20..(1 << 20) + RESERVED_BYTES_MIN).contains(&reserved));
-    // Half of what was reserved never came.
-    for bytes in in_flight {
-        used.set(used.get() + bytes / 2);
-        gate.release(bytes);
-    }
-    assert!(gate.reserve(100_000, || Used { in_period: used.get(), ever: used.get() }) == 100_000);
-}
-
-#[test]
 fn sessions_and_addresses_are_counted_up_to_their_limits() {
     let gate = with(Limits { sessions_max: 3, addresses_max: 1, ..Limits::default() });
     assert_eq!((gate.enter(1), gate.enter(1)), (Ok(()), Ok(())));
@@ -113,22 +89,4 @@ fn a_guest_stays_a_minute_or_takes_the_place_of_who_has_left() {
     gate.enter(3).unwrap();
     gate.leave(2);
     assert!((0..100).all(|_| gate.look().is_none()), "the phone has moved");
-}
-
-#[test]
-fn of_a_shared_quota_only_what_was_lent_is_reserved() {
-    let gate = with(Limits { quota_bytes: 10 << 20, is_shared: true, ..Limits::default() });
-    let used = Used { in_period: 5 << 20, ever: 1 << 20 };
-    assert_eq!(gate.reserve(100_000, || used), 0, "nothing was lent yet");
-    gate.lend((1 << 20) + 150_000);
-    assert_eq!(gate.reserve(100_000, || used), 100_000);
-    // The rest, and what the longest record needs.
-    assert_eq!(gate.reserve(100_000, || used), 50_000);
-    assert_eq!(gate.reserve(100_000, || used), 0);
-    gate.lend(u64::MAX);
-    assert_eq!(gate.reserve(100_000, || Used { in_period: 10 << 20, ever: 1 << 20 }), 0, "the quota holds, too");
-    gate.set_spent(true);
-    assert!(gate.is_spent());
-    gate.adopt(Limits { quota_bytes: 10 << 20, ..Limits::default() });
-    assert!(!gate.is_spent(), "it is not shared any more");
 }

@@ -1,0 +1,152 @@
+//! What every source may have, on real sockets: sessions, sessions that are not admitted, and how often it may come.
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use support::client::request;
+use support::origin::Origin;
+use support::server::{ALICE, BOB, Options, Server, VISION};
+use support::{connect_from, wait_until};
+use vless_rust::reactor::{Rules, SourceLimits};
+use vless_rust::session::close::CloseReason;
+
+const NONE: SourceLimits = SourceLimits { sessions_max: 0, openings_max: 0, accepts_per_second_max: 0 };
+
+/// One that listens everywhere with two workers, which have to count together.
+fn server(sources: SourceLimits) -> Server {
+    Server::start(Options { sources, workers: 2, listen: Ipv4Addr::UNSPECIFIED.into(), ..Options::default() })
+}
+
+fn source(last: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 7, last).into()
+}
+
+fn connect(server: &Server, from: IpAddr) -> TcpStream {
+    let to: IpAddr = if from.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    connect_from(from, SocketAddr::new(to, server.address.port()))
+}
+
+/// A session that was served.
+fn open(server: &Server, from: IpAddr, id: &[u8; 16], origin: &Origin) -> TcpStream {
+    let mut socket = connect(server, from);
+    socket.write_all(&[&request(id, origin.address), &b"ping"[..]].concat()).unwrap();
+    let mut answer = [0; 6];
+    socket.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"\0\0ping");
+    socket
+}
+
+/// The server has reset this connection without a word.
+#[track_caller]
+fn assert_turned_away(mut socket: TcpStream) {
+    assert_eq!(socket.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+}
+
+fn adopt(server: &Server, sources: SourceLimits) {
+    server.reactor().handle().adopt(&Arc::new(Rules { sources, ..server.rules.clone() }));
+}
+
+#[test]
+fn a_source_has_so_many_sessions_whoever_the_users_are_and_others_are_not_touched() {
+    let origin = Origin::echo();
+    let server = server(SourceLimits { sessions_max: 8, ..NONE });
+    let ids = [&ALICE, &BOB];
+    let mut sessions: Vec<_> = (0..8).map(|number| open(&server, source(1), ids[number % 2], &origin)).collect();
+    for refused in 1..=20 {
+        assert_turned_away(connect(&server, source(1)));
+        wait_until("it is counted", || server.totals().source_sessions_refused == refused);
+    }
+    let _other = open(&server, source(2), &ALICE, &origin);
+    sessions.pop();
+    server.closed(1);
+    sessions.push(open(&server, source(1), &ALICE, &origin));
+    let totals = server.totals();
+    assert_eq!((totals.sessions_accepted, totals.sessions_active), (10, 9), "who was refused is no session");
+}
+
+#[test]
+fn silence_is_limited_and_who_is_admitted_does_not_count() {
+    let origin = Origin::echo();
+    let server = server(SourceLimits { openings_max: 3, ..NONE });
+    let _admitted: Vec<_> = (0..10).map(|_| open(&server, source(1), &ALICE, &origin)).collect();
+    let mut silent: Vec<_> = (0..3).map(|_| connect(&server, source(1))).collect();
+    wait_until("all are accepted", || server.totals().sessions_active == 13);
+    assert_turned_away(connect(&server, source(1)));
+    wait_until("it is counted", || server.totals().source_openings_refused == 1);
+    open(&server, source(2), &ALICE, &origin);
+    silent.pop();
+    wait_until("one has left", || server.closes(CloseReason::ClientLeft) == 1);
+    open(&server, source(1), &ALICE, &origin);
+}
+
+#[test]
+fn a_refused_request_gives_its_place_back() {
+    let origin = Origin::echo();
+    let server = server(SourceLimits { openings_max: 1, sessions_max: 1, ..NONE });
+    for refused in 1..=20 {
+        let mut socket = connect(&server, source(1));
+        // Vision without TLS is refused.
+        socket.write_all(&request(&VISION, origin.address)).unwrap();
+        assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+        drop(socket);
+        wait_until("it has ended", || server.closes(CloseReason::FlowRefused) == refused);
+        server.wait_until_empty();
+    }
+    assert_eq!(server.totals().source_sessions_refused + server.totals().source_openings_refused, 0);
+}
+
+#[test]
+fn a_source_comes_no_more_often_than_it_may() {
+    const RATE: usize = 20;
+    let server = server(SourceLimits { accepts_per_second_max: RATE, ..NONE });
+    let start = Instant::now();
+    let sockets: Vec<_> = (0..200).map(|_| connect(&server, source(1))).collect();
+    let accounted = || {
+        let totals = server.totals();
+        (totals.sessions_accepted as usize, totals.source_accepts_refused as usize)
+    };
+    wait_until("all have an answer", || accounted().0 + accounted().1 == 200);
+    let most = RATE + (start.elapsed().as_secs_f64() * RATE as f64) as usize + 1;
+    let (accepted, refused) = accounted();
+    assert!((RATE..=most).contains(&accepted), "{accepted} of at most {most} accepted, {refused} refused");
+    drop(sockets);
+    let _other = connect(&server, source(2));
+    wait_until("another source comes in", || accounted().0 == accepted + 1);
+}
+
+#[test]
+fn limits_of_a_reload_hold_for_the_sessions_that_are_there() {
+    let origin = Origin::echo();
+    let server = server(NONE);
+    let _sessions: Vec<_> = (0..5).map(|_| open(&server, source(1), &ALICE, &origin)).collect();
+    adopt(&server, SourceLimits { sessions_max: 5, ..NONE });
+    // Workers adopt rules one after the other.
+    wait_until("it is refused", || {
+        let mut socket = connect(&server, source(1));
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let is_refused = socket.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset);
+        is_refused && server.totals().source_sessions_refused >= 20
+    });
+    adopt(&server, NONE);
+    wait_until("it is let in", || {
+        let mut socket = connect(&server, source(1));
+        let asked = socket.write_all(&[&request(&ALICE, origin.address), &b"ping"[..]].concat());
+        asked.is_ok() && socket.read_exact(&mut [0; 6]).is_ok()
+    });
+}
+
+#[test]
+fn an_ipv6_address_is_a_source_too() {
+    let origin = Origin::echo();
+    let sources = SourceLimits { sessions_max: 2, ..NONE };
+    let server = Server::start(Options { sources, listen: Ipv6Addr::UNSPECIFIED.into(), ..Options::default() });
+    let six: IpAddr = Ipv6Addr::LOCALHOST.into();
+    let _six = [open(&server, six, &ALICE, &origin), open(&server, six, &ALICE, &origin)];
+    assert_turned_away(connect(&server, six));
+    // The same listener serves IPv4.
+    let _four = open(&server, source(1), &ALICE, &origin);
+}
