@@ -14,6 +14,7 @@
 #[path = "../support/sim/mod.rs"]
 mod sim;
 
+mod holders;
 mod plans;
 
 use std::env;

@@ -225,24 +225,35 @@ impl Part {
         (u64::from(self.id) + 1).to_be_bytes()
     }
 
-    /// A New frame if it is the first of its session, else a Keep frame.
     fn frame(&self, is_first: bool, payload: &[u8]) -> Vec<u8> {
-        let mut metadata = self.id.to_be_bytes().to_vec();
-        metadata.extend([if is_first { 1 } else { 2 }, 1]);
-        if is_first {
-            metadata.push(if self.is_udp { 2 } else { 1 });
-            metadata.extend(self.port.to_be_bytes());
-            metadata.extend([1, 192, 0, 2, 7]);
-            if self.is_udp {
-                metadata.extend(self.global_id());
-            }
+        if self.is_udp && is_first {
+            let mut metadata = metadata(self.id, self.port, Some(2));
+            metadata.extend(self.global_id());
+            return [packet(&metadata), packet(payload)].concat();
         }
-        [packet(&metadata), packet(payload)].concat()
+        [packet(&metadata(self.id, self.port, is_first.then_some(1))), packet(payload)].concat()
     }
 }
 
+/// A frame of a UDP session: New if it is the first, else Keep.
+pub(crate) fn frame(id: u16, port: u16, is_first: bool, payload: &[u8]) -> Vec<u8> {
+    [packet(&metadata(id, port, is_first.then_some(2))), packet(payload)].concat()
+}
+
+/// Metadata of a New frame over this network (1: TCP, 2: UDP), or of a Keep frame.
+fn metadata(id: u16, port: u16, network: Option<u8>) -> Vec<u8> {
+    let mut metadata = id.to_be_bytes().to_vec();
+    metadata.extend([if network.is_some() { 1 } else { 2 }, 1]);
+    if let Some(network) = network {
+        metadata.push(network);
+        metadata.extend(port.to_be_bytes());
+        metadata.extend([1, 192, 0, 2, 7]);
+    }
+    metadata
+}
+
 /// Bytes behind their length.
-fn packet(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn packet(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat()
 }
 
