@@ -62,7 +62,7 @@ impl Target {
     /// moved.
     ///
     /// # Errors
-    /// The client is to blame; nothing that follows can repair it.
+    /// The client is to blame. Nothing that follows can repair it.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Option<Self>, AddressError> {
         Self::read(reader, 1)
     }

@@ -21,7 +21,7 @@ impl<'a> Reader<'a> {
         self.position
     }
 
-    /// The bytes not read yet; they stay unread.
+    /// The bytes not read yet. They stay unread.
     pub fn rest(&self) -> &'a [u8] {
         self.bytes.get(self.position..).unwrap_or_default()
     }

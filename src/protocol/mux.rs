@@ -62,7 +62,7 @@ pub const CHUNK_HEADER_BYTES: usize = 8;
 /// The length of the frame that ends a session.
 pub const END_BYTES: usize = 6;
 
-/// Identifies a client's UDP socket over several connections; opaque.
+/// Identifies a client's UDP socket over several connections. Its bytes mean nothing here.
 pub type GlobalId = [u8; 8];
 
 /// What a session of a Mux connection carries.

@@ -11,7 +11,7 @@
 //! carry packets may cut and merge them anywhere.
 //!
 //! Read from Xray-core proxy/vless/encoding/addons.go, revision 2323273e. Xray's client sends at most 8192 bytes in a
-//! packet; others use the full range.
+//! packet. Others use the full range.
 
 /// In front of every payload.
 pub const HEADER_BYTES: usize = 2;

@@ -79,7 +79,7 @@ pub enum ProxyHeaderError {
 /// Reads a header off the front of `bytes`: what it says and its length. `None` means that more bytes are needed.
 ///
 /// # Errors
-/// The sender is to blame; nothing that follows can repair it.
+/// The sender is to blame. Nothing that follows can repair it.
 pub fn decode(bytes: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyHeaderError> {
     if starts_like(bytes, &SIGNATURE) {
         decode_binary(bytes)
@@ -114,7 +114,7 @@ fn decode_line(bytes: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyHeader
     Ok(Some((header, end + 2)))
 }
 
-/// Reads what follows `PROXY `, without the line break; `None` where it is not well formed.
+/// Reads what follows `PROXY `, without the line break. `None` where it is not well formed.
 fn parse_line(line: &str) -> Option<ProxyHeader> {
     let mut words = line.split(' ');
     let family = words.next()?;

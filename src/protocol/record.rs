@@ -11,7 +11,7 @@
 //! | 3 | 2 | length of what follows | 0 to 2^14 + 2048 |
 //!
 //! The length limit is that of TLS 1.2 (RFC 5246 6.2.3), because nobody knows the version when the first records
-//! arrive. TLS 1.3 allows 2^14 + 256 (RFC 8446 5.2); the engine enforces that.
+//! arrive. TLS 1.3 allows 2^14 + 256 (RFC 8446 5.2). The engine enforces that.
 
 use super::cursor::Reader;
 

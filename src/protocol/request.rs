@@ -31,7 +31,7 @@
 //! | 1 | 1 | N, length of the addons | 0 |
 //! | 2 | | body | |
 //!
-//! Sent once, in front of the first payload byte and in the same TLS record with it; see [`RESPONSE`].
+//! Sent once, in front of the first payload byte and in the same TLS record with it. See [`RESPONSE`].
 //!
 //! Read from Xray-core proxy/vless/encoding/encoding.go and proxy/vless/inbound/inbound.go, revision 2323273e.
 
@@ -45,7 +45,7 @@ use super::user_id::UserId;
 /// Version 0 echoes the request's, the only version there is. The addons are empty: there is nothing to say in them,
 /// and Xray clients give up on addons that they cannot read as protobuf.
 ///
-/// The header waits for the first payload and shares its TLS record. Clients read it lazily, so they miss nothing; a
+/// The header waits for the first payload and shares its TLS record. Clients read it lazily, so they miss nothing. A
 /// record is saved, and nothing shows that the request was accepted before the target answers.
 pub const RESPONSE: [u8; 2] = [VERSION, 0];
 

@@ -31,7 +31,7 @@ use std::net::Ipv6Addr;
 pub struct ShareLink {
     /// As configured: a UUID, or a free text of up to 30 bytes.
     pub id: String,
-    /// A domain name in ASCII or an IP address; IPv6 with or without brackets.
+    /// A domain name in ASCII or an IP address. An IPv6 address may have brackets.
     pub host: String,
     /// Not 0.
     pub port: u16,
@@ -93,7 +93,7 @@ fn write_host(f: &mut fmt::Formatter<'_>, host: &str) -> fmt::Result {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     match bare.parse::<Ipv6Addr>() {
         Ok(ip) => write!(f, "[{ip}]"),
-        // Changes nothing about a valid name; an invalid one cannot end the host early.
+        // Changes nothing about a valid name. An invalid one cannot end the host early.
         Err(_) => write!(f, "{}", Encoded(host)),
     }
 }

@@ -27,7 +27,7 @@ pub type UserId = [u8; 16];
 /// Reads the `uuid` of a configuration or of a link: a UUID or a free text.
 ///
 /// # Errors
-/// Whoever wrote the text is to blame; the message says what would be right.
+/// Whoever wrote the text is to blame. The message says what would be right.
 pub fn parse(text: &str) -> Result<UserId, IdError> {
     match text.len() {
         0 => Err(IdError::Empty),
@@ -60,7 +60,7 @@ fn parse_groups(text: &[u8]) -> Option<UserId> {
             id.push(hex_digit(reader.u8()?)? << 4 | hex_digit(reader.u8()?)?);
         }
     }
-    // Xray ignores what is left over; here it is taken for the mistake that it is.
+    // Xray ignores what is left over. Here it is taken for the mistake that it is.
     if reader.is_empty() { id.try_into().ok() } else { None }
 }
 

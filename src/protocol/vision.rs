@@ -56,7 +56,7 @@
 //!
 //! *Sending*: a block is one TLS record and has at most 8192 bytes (8194 with the response header in front of the
 //! first). The reason: receivers read at most 8192 bytes at a time, and misread a block header that two reads cut. The
-//! padding length comes from `seed = [a, b, c, d]`, by default 900, 500, 900, 256; `draw(n)` is uniform in 0 to n - 1:
+//! padding length comes from `seed = [a, b, c, d]`, by default 900, 500, 900, 256. `draw(n)` is uniform in 0 to n - 1:
 //!
 //! ```text
 //! long and C < a:  P = draw(b) + c - C        long: inner TLS was recognised
@@ -84,7 +84,7 @@
 //!
 //! # VISION-3: inner TLS recognition
 //!
-//! [`Sniff`] looks at a budget of 8 chunks, both directions together. A chunk is one piece of content; it counts once
+//! [`Sniff`] looks at a budget of 8 chunks, both directions together. A chunk is one piece of content. It counts once
 //! per started 8192 bytes. The pieces of one hello count like one piece. A receiver never checks why a sender ended its
 //! padding, so these rules are this server's own choice.
 //!
@@ -127,7 +127,7 @@
 //!
 //! Proof: `tests/vectors/vision_downlink.hex` for the bytes, the seeded streams in this module's tests for the choice.
 //!
-//! Read from Xray-core `proxy/proxy.go` at `2323273e`; B1 to B3 are our own.
+//! Read from Xray-core `proxy/proxy.go` at `2323273e`. B1 to B3 are our own.
 
 mod boundary;
 #[doc(hidden)]
@@ -150,7 +150,7 @@ pub enum Phase {
     Padded,
     /// Content without framing inside the outer TLS connection, until it ends.
     Tls,
-    /// Content without framing on the bare socket; the outer TLS connection is over for this direction.
+    /// Content without framing on the bare socket. The outer TLS connection is over for this direction.
     Raw,
 }
 

@@ -31,7 +31,7 @@ pub struct Allowance {
 /// What is left to one direction in this call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Work, in bytes; a packet counts [`PACKET_COST_BYTES`] more than it carries.
+    /// Work, in bytes. A packet counts [`PACKET_COST_BYTES`] more than it carries.
     pub work_bytes: usize,
     /// What a limit lets through.
     pub limit: Option<Limit>,

@@ -11,7 +11,7 @@ use super::transfer::Moved;
 /// Room for so many lengths is kept when nothing is owed.
 const OWED_KEPT_MAX: usize = 64;
 
-/// What a relay of packets has moved so far; bytes are those of datagrams and streams, without framing.
+/// What a relay of packets has moved so far. Bytes are those of datagrams and streams, without framing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Traffic {
     pub(super) uplink: Moved,

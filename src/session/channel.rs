@@ -36,7 +36,7 @@ pub(super) struct Channel<'a, S> {
 
 /// What [`Channel::pull`] found.
 pub(super) enum Pulled {
-    /// Payload, maybe none; the scratch memory it is in goes back with [`Channel::keep`].
+    /// Payload, maybe none. The scratch memory it is in goes back with [`Channel::keep`].
     Payload(Buf),
     Pause(Pause),
     /// The client's stream ended in order.

@@ -54,11 +54,11 @@ pub struct Moved {
 pub enum End {
     /// Every byte up to the source's end of stream was taken by the sink, and the sink was told the end.
     Finished,
-    /// The source's connection broke; what had arrived was sent on.
+    /// The source's connection broke. What had arrived was sent on.
     SourceFailed,
     /// The sink's connection broke or it reads no more.
     SinkFailed,
-    /// The client broke its protocol; what had been decoded was sent on.
+    /// The client broke its protocol. What had been decoded was sent on.
     Broken(InboundError),
 }
 
@@ -100,7 +100,7 @@ impl Delivery {
         false
     }
 
-    /// Sends what is owed; true when nothing is and the sink takes more.
+    /// Sends what is owed. True when nothing is and the sink takes more.
     pub(super) fn flush<S: Socket>(&mut self, sink: &mut Endpoint<S>, now: Instant) -> bool {
         match std::mem::replace(&mut self.owed, Owed::Nothing) {
             Owed::Nothing => return true,
@@ -129,7 +129,7 @@ impl Delivery {
         bytes.consume(taken);
     }
 
-    /// The same with bytes that stay where they are; returns how many were taken.
+    /// The same with bytes that stay where they are. Returns how many were taken.
     pub(super) fn send_slice<S: Socket>(&mut self, sink: &mut Endpoint<S>, bytes: &[u8], now: Instant) -> usize {
         let mut sent = 0;
         while sink.is_writable()
@@ -170,7 +170,7 @@ impl Delivery {
         }
     }
 
-    /// Owes what is left in `rest`; nothing may be owed already.
+    /// Owes what is left in `rest`. Nothing may be owed already.
     pub(super) fn owe(&mut self, rest: &Buf, loan: Loan, pool: &BufferPool) {
         debug_assert!(!self.owes_bytes());
         if !rest.is_empty() && self.end().is_none() {
@@ -178,7 +178,7 @@ impl Delivery {
         }
     }
 
-    /// Owes `bytes` behind what is owed already; false, and nothing done, where there is no memory for that.
+    /// Owes `bytes` behind what is owed already. False, and nothing done, where there is no memory for that.
     #[must_use]
     pub(super) fn owe_slice(&mut self, bytes: &[u8], loan: Loan, pool: &BufferPool) -> bool {
         let mut all = None;
@@ -306,14 +306,14 @@ impl Delivery {
         self.moved
     }
 
-    /// When the sink last took a payload byte, or the direction ended; the start of the relay before that.
+    /// When the sink last took a payload byte, or the direction ended. Before that, the start of the relay.
     pub(super) fn moved_at(&self) -> Instant {
         self.moved_at.into()
     }
 
-    /// A deadline that counts from the last progress has come: asks how the peer gets on with what the kernel still holds.
-    /// Fewer unacknowledged bytes than at the last look are progress. Of the time before the first look nobody knows, so the
-    /// peer has the time once more.
+    /// A deadline that counts from the last progress has come. Asks how the peer gets on with what the kernel still
+    /// holds. Fewer unacknowledged bytes than at the last look are progress. Of the time before the first look nobody
+    /// knows, so the peer has the time once more.
     pub(super) fn look<S: Socket>(&mut self, sink: &Endpoint<S>, now: Instant) {
         let Some(bytes) = sink.unacknowledged_bytes().and_then(NonZeroU32::new) else { return };
         if self.unacknowledged.replace(bytes).is_none_or(|before| bytes < before) {

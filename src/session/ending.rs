@@ -27,7 +27,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
                 log::debug!("{}: {error}", self.client_address);
                 let is_alerted = matches!(error, InboundError::Tls(_)) && !self.inbound.is_downlink_direct();
                 if is_alerted && self.downlink.delivery.end().is_none() {
-                    // TLS's alert is the last thing the client hears; a reset would overtake it.
+                    // TLS's alert is the last thing the client hears. A reset would overtake it.
                     self.reset_targets();
                     return self.say_last_words(broken(&error), cx);
                 }

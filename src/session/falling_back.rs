@@ -105,7 +105,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     }
 }
 
-/// A method of HTTP/1 begins with a capital letter; the preface of HTTP/2 does, too, but names no path.
+/// A method of HTTP/1 begins with a capital letter. The preface of HTTP/2 does, too, but names no path.
 fn starts_http1(first: &[u8]) -> bool {
     let line = first.split(|&byte| byte == b'\r').next().unwrap_or_default();
     line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0")

@@ -3,7 +3,7 @@
 //! Bytes are kept only when they must be: the beginning of something that cannot be converted before its rest has come
 //! (a TLS record), or that was converted and cannot be used before its rest has come (a request header, a packet).
 //! Receiving asks for buffer memory first, because anything received may have to be kept. Who holds nothing waits while
-//! memory is short; who holds a beginning receives what completes it.
+//! memory is short. Who holds a beginning receives what completes it.
 
 use super::pause::Pause;
 use crate::io::buf::Buf;
@@ -85,7 +85,7 @@ impl Intake {
     /// bytes.
     ///
     /// While memory is short, a direction receives only if it holds the beginning of something, and then as many bytes
-    /// as complete it (`missing_bytes`); or if its source sends nothing more.
+    /// as complete it (`missing_bytes`), or if its source sends nothing more.
     ///
     /// # Errors
     /// What the direction has to wait for.

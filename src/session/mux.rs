@@ -147,7 +147,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     /// The answer to a wish for a UDP socket: there is one for each, in their order.
     pub(super) fn on_bound(&mut self, sub: usize, socket: Option<D>, cx: &mut Context<'_>) {
         if let Some(place) = self.orphaned_binds.iter().position(|&of| of == sub) {
-            // Meant for a session that is gone; another may have its place now.
+            // Meant for a session that is gone. Another may have its place now.
             self.orphaned_binds.remove(place);
             return;
         }
@@ -214,7 +214,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         let mut first = if self.subs.is_empty() {
             (self.empty_since + settings.timeouts.idle, CloseReason::Idle)
         } else {
-            // A look at the sessions; what ends a connection that has some can only be the client.
+            // A look at the sessions. What ends a connection that has some can only be the client.
             (self.next_check, CloseReason::WriteStall)
         };
         if let Some(stalled) = downlink.delivery.stalled_since().map(|since| since + settings.timeouts.write_stall)
@@ -250,7 +250,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         true
     }
 
-    /// Asks how the target of a session gets on whose time is over; when that is now.
+    /// Asks how the target of a session gets on whose time is over. Returns when its time is over now.
     fn look(&mut self, sub: usize, cx: &Context<'_>) -> Option<Instant> {
         if let SubLeg::Tcp(leg) = &mut self.subs.get_mut(sub)?.leg {
             leg.look(cx.means.now);

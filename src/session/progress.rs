@@ -7,7 +7,7 @@ use crate::inbound::vision::Padding;
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
 
-/// What a session has achieved so far; the difference of two goes to the counters.
+/// What a session has achieved so far. The difference of two goes to the counters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Progress {
     pub(super) traffic: Traffic,
@@ -17,7 +17,7 @@ pub(super) struct Progress {
 }
 
 impl<S: Socket, D: DatagramSocket> Session<S, D> {
-    /// Counts what happened since `before`; packets, since they were last counted.
+    /// Counts what happened since `before`. Packets are counted since they were last counted.
     pub(super) fn count(&mut self, mut before: Progress, cx: &Context<'_>) {
         let taken_bytes = self.downlink.delivery.moved().payload_bytes;
         if let Some(books) = self.books_mut() {

@@ -106,7 +106,7 @@ impl<S: Socket> TcpLeg<S> {
         }
     }
 
-    /// When it must end unless something moves before; `None` while the dialler keeps the time.
+    /// When it must end unless something moves before. `None` while the dialler keeps the time.
     pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         if let State::Lingering(since) = self.state {
             return Some(since + LINGER);
@@ -136,7 +136,7 @@ impl<S: Socket> TcpLeg<S> {
     }
 
     /// Sends bytes of the client, and keeps what the target does not take where it may be kept and there is memory for
-    /// it. Returns how many were sent or kept; a target that is broken takes everything.
+    /// it. Returns how many were sent or kept. A target that is broken takes everything.
     pub(super) fn take(&mut self, bytes: &[u8], may_keep: bool, books: &mut Books, means: &Means<'_>) -> usize {
         let mut sent = 0;
         if let Some(socket) = &mut self.socket
@@ -188,7 +188,7 @@ impl<S: Socket> TcpLeg<S> {
         socket.listen_on();
     }
 
-    /// The client ended the session. Nothing more is passed on to it; what it sent before still goes out.
+    /// The client ended the session. Nothing more is passed on to it. What it sent before still goes out.
     pub(super) fn end_uplink(&mut self, books: &mut Books, now: Instant) {
         if self.state == State::Open {
             self.state = State::Flushing;
@@ -211,7 +211,7 @@ impl<S: Socket> TcpLeg<S> {
         }
     }
 
-    /// Reads and forgets, after the client has ended the session, up to a bound; returns how many bytes.
+    /// Reads and forgets, after the client has ended the session, up to a bound. Returns how many bytes.
     pub(super) fn drain(&mut self, into: &mut [u8], now: Instant) -> usize {
         let mut read_bytes = 0;
         for _ in 0..READS_PER_DRAIN {
@@ -239,7 +239,7 @@ impl<S: Socket> TcpLeg<S> {
         read_bytes
     }
 
-    /// Whatever the target still says, nobody hears it. What waits for it still goes out; if nothing does, this is its
+    /// Whatever the target still says, nobody hears it. What waits for it still goes out. If nothing does, this is its
     /// end.
     fn stop_listening(&mut self) {
         if let Some(socket) = &mut self.socket {

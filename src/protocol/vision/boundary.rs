@@ -13,7 +13,7 @@ pub(super) const DATA_MARKER: [u8; 3] = [APPLICATION_DATA, 3, 3];
 const HEADER_BYTES: usize = 5;
 const CHANGE_CIPHER_SPEC: u8 = 0x14;
 const APPLICATION_DATA: u8 = 0x17;
-/// The larger limit of TLS 1.2 (RFC 5246 6.2.3); 1.3 allows 2^14 + 256.
+/// The larger limit of TLS 1.2 (RFC 5246 6.2.3). TLS 1.3 allows 2^14 + 256.
 const BODY_BYTES_MAX: u16 = (1 << 14) + 2048;
 
 /// Position of a byte stream relative to TLS records (RFC 8446 5.1).
@@ -31,13 +31,13 @@ pub struct Scan {
     pub begins_with_data: bool,
     /// The header of an application-data record was completed by this slice.
     pub data_opened: bool,
-    /// Offset just behind the last application-data record that ended in this slice; 0 if none did.
+    /// Offset just behind the last application-data record that ended in this slice. 0 if none did.
     pub data_end: usize,
 }
 
 #[derive(Clone, Debug)]
 enum State {
-    /// `have` < 5 bytes of a record header; 0 is the boundary itself.
+    /// `have` < 5 bytes of a record header. 0 is the boundary itself.
     Header { bytes: [u8; HEADER_BYTES], have: u8 },
     /// Inside a record, `left` > 0.
     Body { kind: u8, left: u16 },

@@ -206,7 +206,7 @@ impl<'a> Plan<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// `content` <= 65535 bytes; [`cut`] gives at most 8171.
+    /// `content` <= 65535 bytes. [`cut`] gives at most 8171.
     fn new(user: Option<[u8; USER_BYTES]>, command: Command, content: &'a [u8], padding_len: u16) -> Self {
         let [c1, c0] = (content.len() as u16).to_be_bytes();
         let [p1, p0] = padding_len.to_be_bytes();

@@ -58,7 +58,7 @@ enum Inner {
 enum Client {
     /// No encrypted record since the ServerHello yet.
     Handshaking(Boundary),
-    /// An encrypted record followed the ServerHello; without early data that is the client's Finished.
+    /// An encrypted record followed the ServerHello. Without early data that is the client's Finished.
     Finished,
     /// Its stream is no sequence of TLS records (a PROXY header before the hello), so nobody can say when it is
     /// finished.
@@ -137,7 +137,7 @@ impl Sniff {
         }
     }
 
-    /// Whether a ClientHello or ServerHello was seen; padding is long then (VISION-1).
+    /// Whether a ClientHello or ServerHello was seen. Padding is long then (VISION-1).
     pub const fn is_tls(&self) -> bool {
         !matches!(self.inner, Inner::Unknown)
     }
@@ -148,7 +148,7 @@ impl Sniff {
         matches!(self.client, Client::Finished)
     }
 
-    /// Takes a piece off the budget; `before` bytes of the hello that it continues came in earlier pieces.
+    /// Takes a piece off the budget. `before` bytes of the hello that it continues came in earlier pieces.
     ///
     /// The reference counts buffers of up to 8192 bytes. Our pieces may be longer, so they count once per started 8192
     /// bytes. The padded phase of content that is not TLS is then never longer than the reference's. The pieces of one
@@ -173,7 +173,7 @@ impl Default for Sniff {
 #[derive(Clone, Debug)]
 struct Hello {
     head: [u8; HEAD_BYTES],
-    /// Bytes of the record in all pieces so far; 0: no piece has begun one.
+    /// Bytes of the record in all pieces so far. 0: no piece has begun one.
     seen: u32,
 }
 
@@ -182,7 +182,7 @@ impl Hello {
         Self { head: [0; HEAD_BYTES], seen: 0 }
     }
 
-    /// Takes the next piece of the direction; returns how many bytes of the record that it continues came before it.
+    /// Takes the next piece of the direction. Returns how many bytes of the record that it continues came before it.
     fn follow(&mut self, piece: &[u8], pattern: &Pattern) -> u32 {
         let is_over = self.is_recognised() && self.seen >= self.record_bytes();
         if is_over || !self.takes(piece, pattern) {
@@ -242,7 +242,7 @@ impl ServerHello {
         Self { session_id_len: 0, suite: [0; 2], window: [0; TLS13_MARKER.len()] }
     }
 
-    /// Reads the next piece of the record, which begins at offset `from` of the record's `end` bytes; `None` while
+    /// Reads the next piece of the record, which begins at offset `from` of the record's `end` bytes. `None` while
     /// neither the marker nor the end of the record was met.
     fn read(&mut self, piece: &[u8], from: u32, end: u32) -> Option<Inner> {
         for (offset, &byte) in (from..end).zip(piece) {

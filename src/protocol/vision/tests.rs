@@ -14,7 +14,7 @@ enum Inner {
 /// The downlink of one inner connection.
 struct Downlink {
     bytes: Vec<u8>,
-    /// Length of the handshake flight; the target waits for the client's Finished behind it.
+    /// Length of the handshake flight. The target waits for the client's Finished behind it.
     flight: usize,
     /// Where application-data records behind the flight end.
     data_ends: Vec<usize>,
@@ -117,7 +117,7 @@ fn run_session(inner: Inner, seed: u64) -> u8 {
     } else {
         sniff.uplink(&client_hello(500));
     }
-    // The hello comes in the first read, as nearly always; everything else is cut at random.
+    // The hello comes in the first read, as nearly always. Everything else is cut at random.
     let mut at = (127 + rng.below(400)).min(stream.flight);
     transmit(&mut pad, &mut sniff, &stream.bytes[..at], &mut rng, &mut wire);
     let longest = [100, 3_000, 20_000, 131_072][rng.below(4)];

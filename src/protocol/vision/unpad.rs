@@ -15,7 +15,7 @@ pub struct Unpad {
     state: State,
 }
 
-/// The client broke the block format; the session must be closed.
+/// The client broke the block format. The session must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnpadError {
     /// The command of a block is none of 0, 1, 2.
@@ -29,7 +29,7 @@ enum State {
         user: [u8; USER_BYTES],
         matched: u8,
     },
-    /// Not a padded stream; the first `matched` bytes of the id were just handed over as content.
+    /// Not a padded stream. The first `matched` bytes of the id were just handed over as content.
     Replayed {
         user: [u8; USER_BYTES],
         matched: u8,

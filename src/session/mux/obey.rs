@@ -22,7 +22,7 @@ use crate::protocol::mux::{self, Header, Network, Status};
 
 /// The most wishes of one turn. A connection that has made as many goes on in the next.
 const WISHES_MAX: usize = 16;
-/// Memory of what waits for all of a connection's TCP targets together; beyond, the client is not read any more.
+/// Memory of what waits for all of a connection's TCP targets together. Beyond, the client is not read any more.
 const HELD_BYTES_MAX: usize = 4 << 20;
 /// The most UDP sockets under way to sessions that have ended meanwhile.
 const ORPHANS_MAX: usize = 64;
@@ -39,7 +39,7 @@ pub(super) enum Inside {
 /// What stopped the obeying.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// All that is there was obeyed; what is left is the beginning of something.
+    /// All that is there was obeyed. What is left is the beginning of something.
     Rest(Rest),
     /// There is more, and it waits.
     Pause(Pause),
@@ -187,7 +187,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         }
     }
 
-    /// Obeys a frame of a UDP session; tells what it waits for.
+    /// Obeys a frame of a UDP session. Tells what it waits for.
     fn obey_datagram(&mut self, header: Header, datagram: Option<&[u8]>, cx: &mut Context<'_>) -> Option<Pause> {
         match header.status {
             Status::New { network, target, global_id } => {
@@ -272,7 +272,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         self.ends.push(mux::end(id, true));
     }
 
-    /// Opens a session, for UDP with its first datagram; returns its place, if there is one.
+    /// Opens a session, for UDP with its first datagram. Returns its place, if there is one.
     fn open(&mut self, id: u16, asked: Asked, datagram: Option<&[u8]>, cx: &mut Context<'_>) -> Option<usize> {
         let Asked { network, target, global_id } = asked;
         self.end_old(id, cx);
@@ -312,7 +312,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         Some(sub)
     }
 
-    /// Passes bytes of the client on to a TCP session; returns how many of them its target took, or could be kept for
+    /// Passes bytes of the client on to a TCP session. Returns how many of them its target took, or could be kept for
     /// it. The others stay where they are, and nobody waits for memory with them: they wait for the target.
     fn pass_on(&mut self, sub: usize, bytes: &[u8], cx: &Context<'_>) -> usize {
         let may_keep = self.held_bytes <= HELD_BYTES_MAX;

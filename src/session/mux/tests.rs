@@ -156,7 +156,7 @@ impl Bench {
         assert_eq!(self.client_says(frames), (OBEYED, 0));
     }
 
-    /// The client sends frames; returns what became of the last and how many bytes are left over.
+    /// The client sends frames. Returns what became of the last and how many bytes are left over.
     fn client_says(&mut self, frames: &[u8]) -> (Result<Stop, Ending>, usize) {
         let mut payload = Buf::new(BUFFER_BYTES_MAX);
         assert!(payload.append(frames));

@@ -124,7 +124,7 @@ impl Names {
         true
     }
 
-    /// Forgets the name that was not used for the longest time and may go; false if there is none.
+    /// Forgets the name that was not used for the longest time and may go. False if there is none.
     fn forget_oldest_name(&mut self) -> bool {
         let initial = self.initial.as_deref();
         let may_go = |name: &Name| {
@@ -142,7 +142,7 @@ impl Names {
         })
     }
 
-    /// Forgets the peer that was not sent to for the longest time; false if there is none.
+    /// Forgets the peer that was not sent to for the longest time. False if there is none.
     fn forget_oldest_peer(&mut self) -> bool {
         let forgotten = self.peers.pop_back();
         forgotten.is_some_and(|peer| {
@@ -151,7 +151,7 @@ impl Names {
         })
     }
 
-    /// A name was resolved, or could not be; false when nobody asked for it.
+    /// A name was resolved, or could not be. False when nobody asked for it.
     pub(super) fn on_resolved(&mut self, target: &Target, address: Option<IpAddr>, now: Instant) -> bool {
         let wanted = |name: &&mut Name| Some(&*name.name) == name_in(target);
         let Some(name) = self.looked_up.iter_mut().find(wanted) else { return false };

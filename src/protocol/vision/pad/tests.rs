@@ -239,7 +239,7 @@ fn records_that_cannot_be_followed_end_padding() {
     assert_eq!(commands(&mut pad, &mut sniff, &server_hello()), (vec![Command::End], Phase::Tls));
 }
 
-/// Sends a download in batches of `batch_len` that are shifted by one byte against the records; gives the number of
+/// Sends a download in batches of `batch_len` that are shifted by one byte against the records. Gives the number of
 /// batches until direct.
 fn batches_until_direct(record_len: usize, batch_len: usize) -> usize {
     let (mut pad, mut sniff) = after_handshake(&server_hello());
