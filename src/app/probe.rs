@@ -260,7 +260,7 @@ impl Probe {
         said.push(if body >= BODY_BYTES_TELLING && seconds > 0.0 {
             ("throughput", format!("{:.1} Mbit/s over {body} bytes", body as f64 * 8.0 / seconds / 1e6))
         } else {
-            ("throughput", format!("not measured: the answer has {body} bytes only (--target names a larger file)"))
+            ("throughput", format!("not measured: the answer has {body} bytes only (--via names a larger file)"))
         });
         Ok(said)
     }
@@ -271,7 +271,7 @@ impl Probe {
             return fault(
                 Side::Target,
                 format!("the server takes the link, but {} did not answer as a web server ({})", goal.name, error.why),
-                "try another --target; if none works, the server's way out is blocked",
+                "try another --via; if none works, the server's way out is blocked",
             );
         }
         if error.heard.starts_with(b"HTTP/") || (!error.heard.is_empty() && error.heard.first() != Some(&0x15)) {
@@ -305,7 +305,7 @@ impl Probe {
             return fault(
                 Side::Target,
                 format!("the server knows the account, but cannot reach {} ({})", goal.name, error.why),
-                "try another --target; if none works, see the server's outbound policy, name servers and firewall",
+                "try another --via; if none works, see the server's outbound policy, name servers and firewall",
             );
         }
         fault(
