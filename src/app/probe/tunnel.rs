@@ -172,7 +172,10 @@ impl Tunnel {
                 std::mem::take(&mut self.wire)
             } else {
                 let Some(record) = take_record(&mut self.wire)? else { return Ok(()) };
-                open_record(self.tls.as_mut(), &record)?
+                let opened = open_record(self.tls.as_mut(), &record)?;
+                // TLS has said goodbye; some servers leave TCP open for our half.
+                self.is_ended |= opened.is_last;
+                opened.plaintext
             };
             self.take(&plaintext)?;
         }
@@ -327,19 +330,28 @@ fn handshake(tcp: &mut TcpStream, tls: &LinkTls, wire: &mut Vec<u8>) -> io::Resu
     Ok((connection, Shown { chain, version, alpn }))
 }
 
-/// One record goes into TLS; what comes out is its plaintext, nothing for handshake messages and alerts.
-fn open_record(tls: Option<&mut ClientConnection>, record: &[u8]) -> io::Result<Vec<u8>> {
-    let Some(tls) = tls else { return Ok(record.to_vec()) };
-    let (mut rest, mut plaintext) = (record, Vec::new());
+/// What was in a record.
+struct Opened {
+    /// Nothing for handshake messages and alerts.
+    plaintext: Vec<u8>,
+    /// It was the end of TLS.
+    is_last: bool,
+}
+
+/// One record goes into TLS.
+fn open_record(tls: Option<&mut ClientConnection>, record: &[u8]) -> io::Result<Opened> {
+    let Some(tls) = tls else { return Ok(Opened { plaintext: record.to_vec(), is_last: false }) };
+    let (mut rest, mut plaintext, mut is_last) = (record, Vec::new(), false);
     while !rest.is_empty() {
         tls.read_tls(&mut rest)?;
-        tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let state = tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        is_last |= state.peer_has_closed();
         let mut chunk = [0; 16 << 10];
         while let Ok(count @ 1..) = tls.reader().read(&mut chunk) {
             plaintext.extend_from_slice(chunk.get(..count).unwrap_or_default());
         }
     }
-    Ok(plaintext)
+    Ok(Opened { plaintext, is_last })
 }
 
 /// Takes one whole record from the front.

@@ -48,14 +48,17 @@ class Server:
         return [line for line in self.child.stderr().splitlines(True) if line.startswith("{") and line.endswith("\n")]
 
 
-def start_server(name: str, spec: ServerSpec, folder: Path) -> Server:
-    """Starts the chosen server with `spec` and waits until it accepts."""
+KINDS = ("vless-rust", "xray", "sing-box")
+
+
+def start_server(name: str, spec: ServerSpec, folder: Path, kind: str = SERVER) -> Server:
+    """Starts a server of `kind` (one of `KINDS`), usually the chosen one, with `spec` and waits until it accepts."""
     port = free_port()
     start, configure = {
         "vless-rust": (start_vless_rust, vless_rust_config),
         "xray": (start_xray, _xray_config),
         "sing-box": (start_sing_box, _sing_box_config),
-    }[SERVER]
+    }[kind]
     server = Server(start(name, configure(spec, port), folder), port)
     server.child.wait_for_port(port)
     return server
