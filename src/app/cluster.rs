@@ -4,11 +4,12 @@
 //! accounts in its mailbox; whoever shows how the cluster stands reads [`status::Shared`]. Without the engine the thread
 //! goes on counting, and the accounts are those that were written to disk last.
 //!
-//! `member.rs` has the loop, `beating.rs`, `following.rs`, `reporting.rs` and `lending.rs` what it does in each round,
+//! `member.rs` has the loop, `beating.rs`, `following.rs`, `reporting.rs`, `lending.rs` and `admitting.rs` what it does in each round,
 //! `engine.rs` and `stream.rs` the connection. `change.rs` prepares changes of accounts, `list.rs` has the accounts,
 //! `counting.rs` what was counted, `files.rs` what is on disk. Which batch is sent next and what an answer means is decided
 //! in [`crate::cluster`], without socket and clock.
 
+mod admitting;
 mod beating;
 mod borrowers;
 pub mod change;
@@ -18,10 +19,12 @@ pub mod files;
 mod following;
 mod lending;
 mod link;
+pub mod links;
 pub mod list;
 mod member;
 pub mod news;
-mod reply;
+mod presence;
+pub mod reply;
 mod reporting;
 pub mod settings;
 pub mod status;

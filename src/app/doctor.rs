@@ -4,6 +4,7 @@
 //! The report may be shared: ids, tokens and keys never get into it, and whatever secret of the configuration did would be
 //! replaced at the end.
 
+mod cluster;
 mod machine;
 
 use std::fs;
@@ -56,6 +57,7 @@ pub fn examine(place: &Place<'_>) -> Vec<Finding> {
         findings.state(config);
         findings.reachability(config, place);
         findings.name_servers(place, &config.outbound.dns.servers);
+        findings.cluster(config, place.now);
     }
     findings.system(place);
     let secrets = config.as_ref().map(secrets).unwrap_or_default();
@@ -263,6 +265,8 @@ impl Findings {
 fn secrets(config: &Config) -> Vec<String> {
     let mut secrets: Vec<_> = config.users.iter().map(crate::app::config::User::id_text).collect();
     let tokens = [&config.monitoring.token, &config.monitoring.admin_token];
+    secrets
+        .extend(config.cluster.url.iter().filter_map(|url| url.password.as_ref()).map(|one| one.reveal().to_owned()));
     secrets.extend(tokens.into_iter().flatten().map(|token| token.reveal().to_owned()));
     secrets
 }

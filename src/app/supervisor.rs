@@ -139,6 +139,7 @@ impl Supervisor {
 
     /// Serves orders until the reactor has stopped, and says the last words.
     pub fn run(mut self) {
+        self.describe_to_cluster(&self.parts.config);
         self.heart.notifier().ready();
         if self.teller.is_some() {
             self.catch_up();

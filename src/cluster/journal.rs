@@ -18,8 +18,10 @@ use serde::{Deserialize, Serialize};
 /// Accounts in a batch at the most: one script call takes some milliseconds of the engine's time then.
 pub const BATCH_ACCOUNTS_MAX: usize = 500;
 
-/// Applied batches that are retained for an engine that forgets.
-const RETAINED_MAX: usize = 64;
+/// Applied batches that are retained for an engine that forgets, and accounts in all of them. While quotas are used up
+/// there may be ten batches a second, so many small ones must not push each other out.
+const RETAINED_MAX: usize = 4096;
+const RETAINED_ACCOUNTS_MAX: usize = 64 * BATCH_ACCOUNTS_MAX;
 
 /// A journal that has grown by so many bytes is written anew.
 const GROWTH_BYTES_MAX: usize = 1 << 20;
@@ -95,6 +97,7 @@ pub struct Journal<S> {
     sealed: VecDeque<Batch>,
     /// Applied, oldest first.
     retained: VecDeque<Batch>,
+    retained_accounts: usize,
     grown_bytes: usize,
     /// An append failed, and part of its line may be stored.
     is_torn: bool,
@@ -129,6 +132,7 @@ impl<S: Store> Journal<S> {
             open: BTreeMap::new(),
             sealed: VecDeque::new(),
             retained: VecDeque::new(),
+            retained_accounts: 0,
             grown_bytes: 0,
             is_torn: false,
         };
@@ -232,9 +236,11 @@ impl<S: Store> Journal<S> {
     }
 
     fn retain(&mut self, batch: Batch) {
+        self.retained_accounts += batch.accounts.len();
         self.retained.push_back(batch);
-        while self.retained.len() > RETAINED_MAX {
-            self.retained.pop_front();
+        while self.retained.len() > RETAINED_MAX || self.retained_accounts > RETAINED_ACCOUNTS_MAX {
+            let Some(oldest) = self.retained.pop_front() else { return };
+            self.retained_accounts -= oldest.accounts.len();
         }
     }
 
@@ -245,11 +251,13 @@ impl<S: Store> Journal<S> {
         let (forgotten, retained) =
             self.retained.drain(..).partition(|batch: &Batch| batch.sequence > known(batch.boot));
         self.retained = retained;
+        self.retained_accounts = self.retained.iter().map(|batch| batch.accounts.len()).sum();
         let later = std::mem::replace(&mut self.sealed, forgotten);
         self.sealed.extend(later);
         let mut gaps: Vec<Gap> = Vec::new();
         for batch in &self.sealed {
-            let is_first = gaps.last().is_none_or(|gap| gap.boot != batch.boot);
+            // Those of a boot are in order, but not always side by side.
+            let is_first = gaps.iter().all(|gap| gap.boot != batch.boot);
             if is_first {
                 let lost = batch.sequence.saturating_sub(known(batch.boot) + 1);
                 gaps.push(Gap { boot: batch.boot, sequence: batch.sequence, lost });

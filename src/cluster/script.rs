@@ -12,6 +12,7 @@
 //! | `use:ACCOUNT` | hash | `up`, `down`: bytes ever; `period`, `base`: start of the quota's period and bytes by then; `lease:NODE`, `ends:NODE`: what is out to a node, and until when |
 //! | `applied:NODE` | hash | boot to the latest batch that was applied |
 //! | `addresses:ACCOUNT` | hash | `NODE\|ADDRESS` to the end of the admission |
+//! | `sessions:ACCOUNT` | hash | node to `SESSIONS\|END`, the end of the count |
 //! | `nodes` | sorted set | node to its last sign of life |
 //! | `node:NODE` | hash | what the node says of itself |
 //!
@@ -28,6 +29,10 @@ pub const REPORT: Script = Script { name: "report", text: include_str!("script/r
 pub const CHANGE: Script = Script { name: "change", text: include_str!("script/change.lua") };
 /// Admits addresses of accounts that may have a limited number of them.
 pub const ADMIT: Script = Script { name: "admit", text: include_str!("script/admit.lua") };
+/// Counts sessions of accounts that may have a limited number of them over all nodes. Keys: none. Arguments: prefix, node,
+/// milliseconds that a count holds; then per account: key, sessions on this node. Answers the sessions on other nodes, in
+/// the same order.
+pub const SESSIONS: Script = Script { name: "sessions", text: include_str!("script/sessions.lua") };
 /// Registers a node for another while.
 pub const BEAT: Script = Script { name: "beat", text: include_str!("script/beat.lua") };
 

@@ -24,6 +24,9 @@ const BOOKING_BYTES: std::ops::RangeInclusive<u64> = 2048..=4 << 20;
 /// How long a guest may stay, and how long it takes until the next one may come, in looks at the clock of one second.
 const GUEST_LOOKS: u32 = 60;
 const CLOSED_LOOKS: u32 = 600;
+/// How long a source stays refused, and how many sources of one user are.
+const REFUSED_LOOKS: u32 = 30;
+const REFUSED_MAX: usize = 64;
 const NANOSECONDS: u64 = 1_000_000_000;
 
 /// How much one user may have at the same time or in the same period; 0 is "as much as there is".
@@ -63,6 +66,8 @@ pub struct Gate {
     pub downlink: Bucket,
     sessions_max: AtomicUsize,
     addresses_max: AtomicUsize,
+    /// Sessions of the user on other nodes, as far as is known.
+    sessions_elsewhere: AtomicUsize,
     /// Sessions at the moment, for whoever only wants to know how many there are.
     active: AtomicUsize,
     sessions: Mutex<Sessions>,
@@ -72,6 +77,8 @@ pub struct Gate {
 struct Sessions {
     by_source: HashMap<Source, usize>,
     guest: Guest,
+    /// Sources that are refused for so many looks more, because the user has as many as allowed on other nodes.
+    refused: Vec<(Source, u32)>,
 }
 
 /// A source beyond the limit, which is let in for a while: a phone that changes networks has two addresses until its old
@@ -128,8 +135,12 @@ impl Gate {
         let sessions_max = self.sessions_max.load(Ordering::Relaxed);
         let addresses_max = self.addresses_max.load(Ordering::Relaxed);
         let mut sessions = self.sessions();
-        if sessions_max > 0 && self.sessions_active() >= sessions_max {
+        let elsewhere = self.sessions_elsewhere.load(Ordering::Relaxed);
+        if sessions_max > 0 && self.sessions_active().saturating_add(elsewhere) >= sessions_max {
             return Err(Refusal::Sessions);
+        }
+        if sessions.refused.iter().any(|(refused, _)| *refused == source) {
+            return Err(Refusal::Addresses);
         }
         if addresses_max > 0 && !sessions.admits(source, addresses_max) {
             return Err(Refusal::Addresses);
@@ -155,6 +166,21 @@ impl Gate {
         }
     }
 
+    /// So many sessions of the user are on other nodes.
+    pub fn set_sessions_elsewhere(&self, count: usize) {
+        self.sessions_elsewhere.store(count, Ordering::Relaxed);
+    }
+
+    /// Lets nobody in from `source` for a while: the user has as many sources as allowed on other nodes.
+    pub fn refuse(&self, source: Source) {
+        let mut sessions = self.sessions();
+        sessions.refused.retain(|(refused, _)| *refused != source);
+        if sessions.refused.len() >= REFUSED_MAX {
+            sessions.refused.remove(0);
+        }
+        sessions.refused.push((source, REFUSED_LOOKS));
+    }
+
     /// Sessions at the moment.
     pub fn sessions_active(&self) -> usize {
         self.active.load(Ordering::Relaxed)
@@ -177,6 +203,10 @@ impl Gate {
     pub fn look(&self) -> Option<Source> {
         let addresses_max = self.addresses_max.load(Ordering::Relaxed);
         let mut sessions = self.sessions();
+        sessions.refused.retain_mut(|(_, looks)| {
+            *looks = looks.saturating_sub(1);
+            *looks > 0
+        });
         let is_over = addresses_max > 0 && sessions.by_source.len() > addresses_max;
         let (guest, overdue) = match sessions.guest {
             Guest::Present { source, age } if is_over && age >= GUEST_LOOKS => {

@@ -182,6 +182,24 @@ fn addresses_are_admitted_up_to_the_limit_over_all_nodes() {
     assert_eq!(admit("n2", "192.0.2.3", "2"), "0");
     assert_eq!(admit("n2", "192.0.2.1", "2"), "1", "it is known from another node");
     assert_eq!(admit("n1", "192.0.2.3", "0"), "1", "without a limit");
+    assert_eq!(admit("n1", "192.0.2.9", "3"), "0");
+    assert_eq!(admit("n1", "192.0.2.3", "-1"), "0", "it is given back");
+    assert_eq!(admit("n1", "192.0.2.9", "3"), "1");
+}
+
+#[test]
+fn sessions_are_counted_over_all_nodes_and_for_a_while() {
+    let mut engine = Engine::start();
+    let mut told = |node: &str, holds: &str, sessions: &str| -> String {
+        let arguments = ["test", node, holds, "a", sessions].map(str::to_owned);
+        engine.call(&script::SESSIONS, &[], &arguments).concat()
+    };
+    assert_eq!(told("n1", "60000", "3"), "0");
+    assert_eq!(told("n2", "1", "2"), "3");
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(told("n3", "60000", "1"), "3", "what n2 had has ended");
+    assert_eq!(told("n1", "60000", "0"), "1");
+    assert_eq!(told("n3", "60000", "1"), "0");
 }
 
 #[test]

@@ -26,7 +26,9 @@ impl EngineServer {
     pub(crate) fn start_with(options: &[&str], login: &str) -> Self {
         let address = free_address();
         let folder = tempfile::tempdir().unwrap();
-        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+        // As in its own file, where words are apart.
+        let options: Vec<String> =
+            options.iter().flat_map(|option| option.split_whitespace()).map(str::to_owned).collect();
         let child = spawn(address, &folder, &options);
         let server = Self { child, folder, address, options, login: login.to_owned() };
         server.wait_until_it_answers();

@@ -3,9 +3,11 @@
 mod accounts;
 mod engine;
 mod engine_server;
+mod limits;
 mod model;
 mod node;
 mod rng;
+mod security;
 mod simulation;
 #[path = "../support/mod.rs"]
 mod support;

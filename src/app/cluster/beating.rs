@@ -121,15 +121,14 @@ impl Member {
             let passed = now.saturating_duration_since(last.at).as_secs_f64().max(0.1);
             Some((now_bytes.saturating_sub(then(last)) as f64 / passed) as u64)
         };
-        let days = self
-            .around
-            .shared
-            .certificate_not_after()
+        let described = self.around.shared.described();
+        let days = described
+            .certificate_not_after
             .map(|not_after| (not_after.cast_signed() - unix_time().cast_signed()).div_euclid(86_400));
         Facts {
             format: DATA_FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            address: self.settings.address.clone(),
+            reach: described.reach,
             started_at: self.started_at,
             sessions: self.around.reactor.sessions() as u64,
             up_bytes_per_second: speed(up, |last| last.up).unwrap_or(0),

@@ -45,11 +45,13 @@ impl Link {
 
 fn node(node: NodeStatus) -> NodeSample {
     let facts = node.facts;
+    let host = &facts.reach.host;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     NodeSample {
         name: node.name,
         online: node.is_online,
         seen_seconds_ago: node.seen_seconds_ago,
-        address: facts.address,
+        address: format!("{host}:{}", facts.reach.port),
         version: facts.version,
         data_format: facts.format,
         started_at: facts.started_at,

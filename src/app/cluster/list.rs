@@ -33,6 +33,13 @@ pub struct Listed {
     pub keys: HashMap<[u8; 16], AccountKey>,
 }
 
+impl Listed {
+    /// The name of the account with this masked id.
+    pub fn email(&self, id: &[u8; 16]) -> Option<String> {
+        self.users.iter().find(|user| mask(user.id) == *id).map(|user| user.email.clone())
+    }
+}
+
 impl List {
     /// `flow_with_tls` as in the configuration.
     pub fn new(saved: SavedAccounts, flow_with_tls: Option<Flow>) -> Self {

@@ -14,6 +14,7 @@ use super::engine::{Engine, EngineError};
 use super::files::{Folder, JournalFile};
 use super::list::List;
 use super::news::{News, Outcome, Request};
+use super::presence::Presence;
 use super::settings::Settings;
 use super::status::Shared;
 use crate::app::clock::unix_time;
@@ -64,6 +65,7 @@ pub(super) struct Member {
     pub(super) list: List,
     pub(super) counting: Counting,
     pub(super) borrowers: Borrowers,
+    pub(super) presence: Presence,
     /// News for a supervisor whose mailbox was full.
     pub(super) news: Vec<News>,
     /// The engine's name of the last change that was heard of.
@@ -142,6 +144,7 @@ impl Member {
             list,
             counting: Counting::default(),
             borrowers: Borrowers::default(),
+            presence: Presence::default(),
             news: Vec::new(),
             heard: None,
             due: Due { count: now, save: now, beat: now, report: now },
@@ -186,6 +189,7 @@ impl Member {
             self.beat()?;
         }
         self.report_if_due()?;
+        self.tell_presence()?;
         let wait = if self.borrowers.is_in_need { ROUND_IN_NEED } else { ROUND };
         self.follow(wait)
     }
@@ -215,6 +219,7 @@ impl Member {
     /// Nothing more comes of this connection.
     fn lose(&mut self, error: &EngineError) {
         self.engine = None;
+        self.presence.forget();
         let wait = self.retry.wait;
         // Nodes that lost the engine at the same moment do not come back at the same moment.
         let jitter = wait.mul_f64(f64::from(self.retry.random.below(500)) / 1000.0);
@@ -241,6 +246,7 @@ impl Member {
             self.served_changes = changes;
             self.counting.adopt(&served);
             self.borrowers.adopt(&served);
+            self.presence.adopt(&served);
         }
     }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::engine::Access;
 use crate::app::config::{Config, Flow};
 use crate::app::exit::{self, Failure};
-use crate::app::link;
 use crate::cluster::lease::WhenAway;
 
 /// A node is gone, and what was lent to it is lent to others, after so many intervals without a sign of life.
@@ -26,8 +25,6 @@ pub struct Settings {
     pub folder: PathBuf,
     /// The flow of accounts that have none of their own.
     pub flow_with_tls: Option<Flow>,
-    /// Where clients reach this node.
-    pub address: String,
 }
 
 impl Settings {
@@ -42,8 +39,6 @@ impl Settings {
             Some(node) => node.clone(),
             None => name_of_machine()?,
         };
-        let host = link::host(config).host;
-        let host = if host.contains(':') { format!("[{host}]") } else { host };
         Ok(Some(Self {
             access: Access { url: url.clone(), ca_file: cluster.ca_file.clone() },
             node,
@@ -54,7 +49,6 @@ impl Settings {
             away: cluster.away,
             folder: cluster.folder.clone(),
             flow_with_tls: config.flow_with_tls,
-            address: format!("{host}:{}", config.server.port),
         }))
     }
 

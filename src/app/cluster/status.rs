@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::counting::Served;
+use super::links::Reach;
 use super::list::Listed;
 
 /// Shared by the thread, the supervisor and whoever shows how the cluster stands.
@@ -18,9 +19,16 @@ struct Inner {
     served: Arc<Vec<Served>>,
     /// Counts the changes of `served`.
     served_changes: u64,
-    /// When the first certificate ends, in seconds since 1970.
-    certificate_not_after: Option<u64>,
+    described: Described,
     status: Status,
+}
+
+/// What follows from this node's configuration and certificates.
+#[derive(Clone, Debug, Default)]
+pub struct Described {
+    /// When the first certificate ends, in seconds since 1970.
+    pub certificate_not_after: Option<u64>,
+    pub reach: Reach,
 }
 
 /// How the cluster stands, seen from this node.
@@ -64,7 +72,7 @@ pub struct Facts {
     pub format: u64,
     /// Of the program.
     pub version: String,
-    pub address: String,
+    pub reach: Reach,
     pub started_at: u64,
     pub sessions: u64,
     pub up_bytes_per_second: u64,
@@ -100,13 +108,13 @@ impl Shared {
         (inner.served_changes, Arc::clone(&inner.served))
     }
 
-    /// Tells when the first certificate ends, in seconds since 1970.
-    pub fn certificate(&self, not_after: Option<u64>) {
-        self.lock().certificate_not_after = not_after;
+    /// Tells what this node is to say of itself.
+    pub fn describe(&self, described: Described) {
+        self.lock().described = described;
     }
 
-    pub(super) fn certificate_not_after(&self) -> Option<u64> {
-        self.lock().certificate_not_after
+    pub(super) fn described(&self) -> Described {
+        self.lock().described.clone()
     }
 
     pub fn status(&self) -> Status {

@@ -89,7 +89,10 @@ impl Supervisor {
             "sing-box": text(Format::SingBox),
             "mihomo": text(Format::Mihomo),
         });
-        let body = json!({ "link": link.to_string(), "formats": formats });
+        let mut body = json!({ "link": link.to_string(), "formats": formats });
+        if self.parts.cluster.is_some() {
+            body["nodes"] = self.links_of_nodes(self.find(email)?).into();
+        }
         Ok(Done::Json { status: 200, body, revision: None })
     }
 

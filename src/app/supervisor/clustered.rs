@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::mpsc::SyncSender;
+use std::time::UNIX_EPOCH;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Supervisor;
@@ -13,9 +14,11 @@ use crate::app::accounts::store::StoreError;
 use crate::app::clock::unix_time;
 use crate::app::cluster::change::{Prepared, prepare, prepare_reset};
 use crate::app::cluster::counting::Served;
+use crate::app::cluster::links::Reach;
 use crate::app::cluster::list::Listed;
 use crate::app::cluster::news::{Asked, News, Outcome, Request};
-use crate::app::config::{Config, Origin};
+use crate::app::cluster::status::Described;
+use crate::app::config::{Config, Origin, User};
 use crate::cluster::journal::Bytes;
 use crate::control::backend::{Denied, Done, Order};
 use crate::control::events::{Event, Kind, Level};
@@ -127,7 +130,7 @@ impl Supervisor {
         let config = &self.parts.config;
         match outcome {
             Outcome::Made if asked.status == 204 => {
-                Ok(Done::Json { status: 204, body: serde_json::Value::Null, revision: Some(config.revision()) })
+                Ok(Done::Json { status: 204, body: Value::Null, revision: Some(config.revision()) })
             }
             Outcome::Made => Ok(self.user(asked.status, asked.prepared.user.clone())),
             Outcome::Stale => Err(stale(config.revision(), config)),
@@ -188,9 +191,31 @@ impl Supervisor {
             known.get(id).copied().unwrap_or_else(|| counted(ledger))
         });
         cluster.shared().serve(served, self.clashes.clone());
-        let ends = self.parts.certificates.iter().map(|certificate| certificate.not_after).min();
-        let ends = ends.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map(|passed| passed.as_secs());
-        cluster.shared().certificate(ends.filter(|_| config.tls.is_some()));
+        self.describe_to_cluster(config);
+    }
+
+    /// Tells the cluster's thread what this node is to say of itself.
+    pub(super) fn describe_to_cluster(&self, config: &Config) {
+        let Some(cluster) = &self.parts.cluster else { return };
+        let certificates = &self.parts.certificates;
+        let ends = certificates.iter().map(|certificate| certificate.not_after).min();
+        let ends = ends.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(|passed| passed.as_secs());
+        cluster.shared().describe(Described {
+            certificate_not_after: ends.filter(|_| config.tls.is_some()),
+            reach: Reach::of(config, certificates),
+        });
+    }
+
+    /// The links of `user` to all nodes; none where this node is alone.
+    pub(super) fn links_of_nodes(&self, user: &User) -> Vec<Value> {
+        let Some(cluster) = &self.parts.cluster else { return Vec::new() };
+        let nodes = cluster.shared().status().nodes;
+        let told = nodes.iter().filter(|node| node.facts.reach.port > 0);
+        let links = told.map(|node| {
+            let link = node.facts.reach.link(user, &node.name).to_string();
+            json!({ "node": node.name, "online": node.is_online, "link": link })
+        });
+        links.collect()
     }
 }
 

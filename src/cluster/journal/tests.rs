@@ -120,3 +120,13 @@ fn the_size_follows_from_accounts_and_not_from_time() {
     }
     assert!(journal.into_store().0.len() < 2 * GROWTH_BYTES_MAX);
 }
+
+#[test]
+fn batches_of_boots_that_are_mixed_are_no_gap() {
+    let mut journal = opened(4);
+    let batch = |boot: u64, sequence: u64| Batch { boot, sequence, accounts: BTreeMap::new() };
+    journal.sealed.extend([batch(4, 1), batch(3, 4), batch(4, 2)]);
+    assert_eq!(journal.compare(&BTreeMap::from([(3, 3)])), []);
+    let gap = Gap { boot: 3, sequence: 4, lost: 1 };
+    assert_eq!(journal.compare(&BTreeMap::from([(3, 2), (4, 1)])), [gap]);
+}

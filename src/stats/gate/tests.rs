@@ -90,3 +90,21 @@ fn a_guest_stays_a_minute_or_takes_the_place_of_who_has_left() {
     gate.leave(2);
     assert!((0..100).all(|_| gate.look().is_none()), "the phone has moved");
 }
+
+#[test]
+fn sessions_and_sources_on_other_nodes_count() {
+    let gate = with(Limits { sessions_max: 3, addresses_max: 9, ..Limits::default() });
+    gate.set_sessions_elsewhere(2);
+    assert_eq!((gate.enter(1), gate.enter(1)), (Ok(()), Err(Refusal::Sessions)));
+    gate.set_sessions_elsewhere(0);
+    gate.refuse(2);
+    assert_eq!((gate.enter(2), gate.enter(1)), (Err(Refusal::Addresses), Ok(())));
+    for _ in 0..REFUSED_LOOKS {
+        gate.look();
+    }
+    assert_eq!(gate.enter(2), Ok(()));
+    for source in 10..500 {
+        gate.refuse(source);
+    }
+    assert_eq!(gate.sessions().refused.len(), REFUSED_MAX);
+}

@@ -1,0 +1,102 @@
+//! Limits of addresses and sessions over all nodes, links to all nodes, and what the doctor says.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
+
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
+
+use crate::engine_server::EngineServer;
+use crate::node::Node;
+use crate::support::client::request;
+use crate::support::origin::Origin;
+use crate::support::{bounded, wait_until};
+
+fn two(engine: &EngineServer) -> [Node; 2] {
+    let nodes = ["n1", "n2"].map(|name| Node::start(name, &engine.url(), &json!({})));
+    nodes.iter().for_each(Node::wait_until_connected);
+    nodes
+}
+
+/// A session from 127.0.0.`last`; `None` if it is refused.
+fn open_from(last: u8, node: &Node, id: &[u8; 16], origin: SocketAddr) -> Option<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into()).unwrap();
+    socket.connect(&node.address.into()).unwrap();
+    let mut socket = bounded(socket.into());
+    socket.write_all(&[&request(id, origin)[..], b"ping"].concat()).ok()?;
+    let mut answer = [0; 6];
+    socket.read_exact(&mut answer).ok()?;
+    Some(socket)
+}
+
+fn is_over(mut session: &TcpStream) -> bool {
+    session.set_nonblocking(true).unwrap();
+    let over = match session.read(&mut [0; 16]) {
+        Ok(0) => true,
+        Ok(_) => false,
+        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+    };
+    session.set_nonblocking(false).unwrap();
+    over
+}
+
+#[test]
+fn a_limit_of_sessions_holds_over_all_nodes_and_the_newest_leaves() {
+    let (engine, origin) = (EngineServer::start(), Origin::echo());
+    let nodes = two(&engine);
+    let id = nodes[0].add("anna", &json!({ "sessions_max": 2 }));
+    nodes[1].wait_for_user("anna", true);
+    let first = open_from(1, &nodes[0], &id, origin.address).unwrap();
+    wait_until("the first is told", || engine.ask::<Vec<String>>(&["KEYS", "vless:sessions:*"]).len() == 1);
+    let second = open_from(1, &nodes[1], &id, origin.address).unwrap();
+    let third = open_from(1, &nodes[1], &id, origin.address);
+    wait_until("the third is over", || third.as_ref().is_none_or(is_over));
+    assert!(!is_over(&first) && !is_over(&second));
+    wait_until("there is no room on the other node either", || open_from(1, &nodes[0], &id, origin.address).is_none());
+    drop(second);
+    wait_until("there is room again", || open_from(1, &nodes[0], &id, origin.address).is_some());
+    assert!(!is_over(&first));
+}
+
+#[test]
+fn a_limit_of_addresses_holds_over_all_nodes_with_one_guest_for_a_while() {
+    let (engine, origin) = (EngineServer::start(), Origin::echo());
+    let nodes = two(&engine);
+    let id = nodes[0].add("anna", &json!({ "addresses_max": 1 }));
+    nodes[1].wait_for_user("anna", true);
+    let own = open_from(2, &nodes[0], &id, origin.address).unwrap();
+    wait_until("the address is told", || engine.ask::<Vec<String>>(&["KEYS", "vless:addresses:*"]).len() == 1);
+    let same = open_from(2, &nodes[1], &id, origin.address).unwrap();
+    let guest = open_from(3, &nodes[0], &id, origin.address).unwrap();
+    // The node itself lets in one guest; a further address comes to the other node, which knows of one only.
+    let further: Vec<_> = (4..6).map(|last| open_from(last, &nodes[1], &id, origin.address)).collect();
+    wait_until("one further address is refused", || further.iter().any(|one| one.as_ref().is_none_or(is_over)));
+    assert!(!is_over(&own) && !is_over(&same) && !is_over(&guest));
+}
+
+#[test]
+fn links_lead_to_every_node_and_the_doctor_knows_all() {
+    let engine = EngineServer::start();
+    let nodes = two(&engine);
+    nodes[0].add("anna", &json!({}));
+    wait_until("the links of both are there", || {
+        let link = nodes[0].ask("GET", "/api/users/anna/link", None, None).body;
+        let links = link["nodes"].as_array().cloned().unwrap_or_default();
+        let leads = |node: &Node| {
+            let host = format!("@{}.example:{}", node.name, node.address.port());
+            links.iter().any(|one| {
+                let link = one["link"].as_str().unwrap_or_default();
+                one["node"] == node.name && link.contains(&host) && link.ends_with(&format!("#anna%20{}", node.name))
+            })
+        };
+        links.len() == 2 && nodes.iter().all(leads)
+    });
+    let doctor = Command::new(env!("CARGO_BIN_EXE_vless-rust"))
+        .args(["doctor", "-c"])
+        .arg(nodes[0].file("config.json"))
+        .output();
+    let said = String::from_utf8(doctor.unwrap().stdout).unwrap();
+    assert!(said.contains("answers, and this node is n1") && said.contains("cluster: 2 nodes: n1, n2"), "{said}");
+}
