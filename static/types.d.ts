@@ -8,6 +8,18 @@ export interface Session {
   version: string;
 }
 
+export interface ClusterNode {
+  name: string;
+  online: boolean;
+  seen_seconds_ago: number;
+  address: string;
+  version: string;
+  sessions: number;
+  upload_bps: number;
+  download_bps: number;
+  last_error: string | null;
+}
+
 export interface Limits {
   quota_bytes?: number;
   quota_period?: 'none' | 'day' | 'week' | 'month';

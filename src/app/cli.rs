@@ -119,6 +119,13 @@ pub enum Answerer {
     Defaults,
     /// A file.
     File(PathBuf),
+    /// Nobody: the server is to be a node of a cluster.
+    Join {
+        /// Of the engine, a credential; `-`: the first line of standard input.
+        url: String,
+        /// `None`: the name of the machine.
+        node: Option<String>,
+    },
 }
 
 /// Reads the arguments, without the program's own name.
@@ -156,6 +163,12 @@ fn init(words: &mut Words) -> Result<Command, Failure> {
         (true, None) => Answerer::Defaults,
         (false, Some(file)) => Answerer::File(file.into()),
         (false, None) => Answerer::Person,
+    };
+    let answers = match (words.text_value("--join"), words.text_value("--node"), answers) {
+        (None, None, answers) => answers,
+        (None, Some(_), _) => return Err(words::usage("--node belongs to --join")),
+        (Some(url), node, Answerer::Person | Answerer::Defaults) => Answerer::Join { url, node },
+        (Some(_), ..) => return Err(words::usage("--join asks nothing, so --answers is one too many")),
     };
     let lang = words.text_value("--lang").map(|lang| Lang::of(&lang));
     Ok(Command::Init { config: words.config_or_operand()?, answers, lang })

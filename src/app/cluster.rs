@@ -17,6 +17,7 @@ pub mod counting;
 pub mod engine;
 pub mod files;
 mod following;
+pub mod joining;
 mod lending;
 mod link;
 pub mod links;

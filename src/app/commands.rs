@@ -3,6 +3,7 @@
 //! Owns what each prints. Results go to stdout, so that a script can use them; what is only worth knowing goes to
 //! stderr. The caller prints.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -12,8 +13,10 @@ use crate::app::client_configs::{self, Format};
 use crate::app::config::{Config, DEFAULT_FILE};
 use crate::app::doctor::{self, Place, Weight};
 use crate::app::exit::{self, Failure};
+use crate::app::init::Created;
 use crate::app::probe::{self, Wishes};
 use crate::app::qr::{Qr, does_not_fit};
+use crate::app::wizard::draft::{Draft, DraftCluster};
 use crate::app::wizard::{ThisMachine, terminal_size};
 use crate::app::{backup, certs, completions, fallback_probe, first_run, init, link, preflight, service, user};
 
@@ -34,6 +37,9 @@ pub fn execute(command: &Command) -> Option<Result<Output, Failure>> {
         Command::Run { .. } => None,
         Command::Check { config } => Some(check(&path_of(config.as_ref()))),
         Command::Init { config, answers: Answerer::Defaults, .. } => Some(init(&path_of(config.as_ref()))),
+        Command::Init { config, answers: Answerer::Join { url, node }, .. } => {
+            Some(join(&path_of(config.as_ref()), url, node.as_deref()))
+        }
         Command::Init { config, answers, lang } => {
             Some(first_run::ask(&path_of(config.as_ref()), answers, *lang).map(|_| Output::default()))
         }
@@ -154,11 +160,31 @@ fn asked(path: &Path, what: &Ask, shape: Shape) -> Result<Output, Failure> {
     ask::ask(&Config::load(path)?, what, shape).map(plain)
 }
 
+/// A configuration for a node of the cluster with the engine at `url`.
+fn join(path: &Path, url: &str, node: Option<&str>) -> Result<Output, Failure> {
+    let mut line = String::new();
+    if url == "-" {
+        io::stdin().read_line(&mut line).map_err(|error| Failure::reading("/dev/stdin".as_ref(), &error))?;
+    }
+    let url = if url == "-" { line.trim() } else { url };
+    let cluster = Some(DraftCluster { url: url.to_owned(), node: node.map(str::to_owned) });
+    let created = init::create(path, &Draft { users: Vec::new(), cluster, ..Draft::default() })?;
+    let mut output = written(path, created);
+    if output.stdout.trim().is_empty() {
+        output.stdout.clear();
+        output.notes.push("the cluster has no users yet; `vless-rust user add NAME` adds one, on any node".to_owned());
+    }
+    Ok(output)
+}
+
 fn init(path: &Path) -> Result<Output, Failure> {
-    let created = init::init_with_defaults(path)?;
+    Ok(written(path, init::init_with_defaults(path)?))
+}
+
+fn written(path: &Path, created: Created) -> Output {
     let mut notes = vec![format!("{} is written; `vless-rust {}` serves it", path.display(), start_arguments(path))];
     notes.extend(created.warnings);
-    Ok(Output { stdout: created.link + "\n", notes, code: exit::OK })
+    Output { stdout: created.link + "\n", notes, code: exit::OK }
 }
 
 fn start_arguments(path: &Path) -> String {

@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::app::certs::LoadedCertificate;
+use crate::app::cluster::files::Folder;
+use crate::app::cluster::joining;
+use crate::app::cluster::list::List;
+use crate::app::cluster::settings::Settings;
 use crate::app::config::{Config, ConfigErrors, Tls, UsersFile};
 use crate::app::exit::{self, Failure};
 use crate::app::files::create_new;
@@ -43,7 +47,7 @@ pub fn init_with_defaults(path: &Path) -> Result<Created, Failure> {
 /// yet.
 ///
 /// # Errors
-/// 73 if there is something at one of the two paths already, which is never touched, or if files cannot be created; 77 if
+/// 64 or 69 if the cluster does not take this node; 73 if there is something at one of the two paths already, which is never touched, or if files cannot be created; 77 if
 /// that is for lack of permission; 78 for a certificate that does not serve. A failure leaves nothing behind.
 pub fn create(path: &Path, draft: &Draft) -> Result<Created, Failure> {
     must_be_new(path)?;
@@ -56,6 +60,7 @@ pub fn create(path: &Path, draft: &Draft) -> Result<Created, Failure> {
     let config = Config::parse(&text, path).map_err(|errors| wrong(&errors))?;
     let users = config.read_users_file()?;
     let config = config.with_users(users)?;
+    let config = joined(config, &mut made)?;
     let host = link::host(&config);
     // The certificate before the configuration: were that there and this failed, a second attempt would be refused.
     let certificates = certs::load_or_generate(&config, &host.host, SystemTime::now())?;
@@ -67,6 +72,18 @@ pub fn create(path: &Path, draft: &Draft) -> Result<Created, Failure> {
     let link = links.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     let warnings = link::warnings(&config, &host, &certificates);
     Ok(Created { config, files: made.keep(), link, host: host.host, certificates, warnings })
+}
+
+/// Where the configuration is that of a node of a cluster: the engine is asked whether that works, and the accounts that it
+/// has are kept for the start.
+fn joined(config: Config, made: &mut Made) -> Result<Config, Failure> {
+    let Some(settings) = Settings::of(&config)? else { return Ok(config) };
+    let saved = joining::look(&settings)?;
+    let folder = Folder::take(&settings.folder)?;
+    folder.write_accounts(&saved).map_err(|error| Failure::writing(&settings.folder, &error))?;
+    made.0.push(folder.accounts());
+    let listed = List::new(saved, settings.flow_with_tls).listed();
+    Ok(config.with_cluster(listed.version, &listed.users).0)
 }
 
 /// Files that nobody has used yet. They are removed again unless all of them are kept.

@@ -5,6 +5,7 @@ import { t } from '../i18n.js';
 import { alertsView, nearView, onlineView } from './attention.js';
 import { latestEventsView } from './events.js';
 import { identityView, machineView, refusalsView, totalsView } from './health.js';
+import { nodesView } from './nodes.js';
 import { connectionPoolView, memoryPoolView, visionView } from './pools.js';
 import { trafficView } from './traffic.js';
 
@@ -12,7 +13,7 @@ import { trafficView } from './traffic.js';
 export function overviewView() {
   /** @type {import('../types.d.ts').View[]} */
   const views = [
-    alertsView(), onlineView(), nearView(), trafficView(), totalsView(), machineView(), refusalsView(), identityView(),
+    alertsView(), onlineView(), nearView(), trafficView(), totalsView(), nodesView(), machineView(), refusalsView(), identityView(),
     connectionPoolView(), memoryPoolView(), visionView(), latestEventsView(),
   ];
   const root = h('div', { class: 'overview' },

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
@@ -74,6 +74,37 @@ fn a_limit_of_addresses_holds_over_all_nodes_with_one_guest_for_a_while() {
     let further: Vec<_> = (4..6).map(|last| open_from(last, &nodes[1], &id, origin.address)).collect();
     wait_until("one further address is refused", || further.iter().any(|one| one.as_ref().is_none_or(is_over)));
     assert!(!is_over(&own) && !is_over(&same) && !is_over(&guest));
+}
+
+#[test]
+fn one_command_makes_a_node_and_prints_its_links() {
+    let engine = EngineServer::start();
+    let node = Node::start("n1", &engine.url(), &json!({}));
+    node.wait_until_connected();
+    let id = uuid::Uuid::from_bytes(node.add("anna", &json!({})));
+    let folder = tempfile::tempdir().unwrap();
+    let join = |name: &str, file: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vless-rust"));
+        let command = command.args(["init", "--join", "-", "--node", name]).arg(folder.path().join(file));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(format!("{}\n", engine.url()).as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let made = join("n2", "config.json");
+    let (said, errors) = (String::from_utf8(made.stdout).unwrap(), String::from_utf8(made.stderr).unwrap());
+    assert!(said.starts_with(&format!("vless://{id}@")) && said.lines().count() == 1, "{said}{errors}");
+    let taken = join("n1", "other.json");
+    let words = String::from_utf8(taken.stderr).unwrap();
+    assert!(words.contains("a node called n1 is in the cluster already") && !taken.status.success(), "{words}");
+    assert!(!folder.path().join("other.json").exists() && !folder.path().join("other.users.json").exists());
+    let config = std::fs::read_to_string(folder.path().join("config.json")).unwrap();
+    assert!(
+        config.contains(&format!("\"url\": \"{}\"", engine.url())) && config.contains("\"node\": \"n2\""),
+        "{config}"
+    );
+    let checked =
+        Command::new(env!("CARGO_BIN_EXE_vless-rust")).arg("check").arg(folder.path().join("config.json")).output();
+    assert!(checked.unwrap().status.success());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The cluster: its decisions in simulation, its scripts on a real engine, and whole nodes on one.
 
 mod accounts;
+mod cost;
 mod engine;
 mod engine_server;
 mod limits;

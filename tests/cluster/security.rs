@@ -150,7 +150,7 @@ fn resident_bytes() -> u64 {
 #[test]
 fn an_engine_that_stalls_or_lies_costs_seconds_and_some_memory() {
     let endless: &'static [u8] =
-        Box::leak([b"$2000000000\r\n".as_slice(), &[b'x'; 65_536]].concat().into_boxed_slice());
+        Box::leak([b"$2000000000\r\n".as_slice(), &vec![b'x'; 65_536]].concat().into_boxed_slice());
     let before = resident_bytes();
     for answer in
         [b"*2000000000\r\n$3\r\nabc".as_slice(), b"$2000000000\r\nabc", b"-", b"*1\r\n*1\r\n*1\r\n", b"?", b"", endless]

@@ -60,6 +60,11 @@ impl Folder {
         read_accounts(&self.path)
     }
 
+    /// Where the list is kept.
+    pub fn accounts(&self) -> PathBuf {
+        accounts_file(&self.path)
+    }
+
     /// Keeps the list for a time without the engine.
     ///
     /// # Errors

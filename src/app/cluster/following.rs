@@ -1,12 +1,13 @@
 //! The list of accounts: changes as they come, and all of it where one was missed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::engine::EngineError;
 use super::files::SavedAccounts;
+use super::joining::all_records;
 use super::list::List;
 use super::member::Member;
 use super::news::News;
@@ -15,10 +16,6 @@ use crate::control::events::Level;
 
 /// Changes that are read at once.
 const CHANGES_MAX: &str = "500";
-/// Accounts that are read at once.
-const ACCOUNTS_AT_ONCE: &str = "1000";
-/// Accounts of a cluster at the most; an engine that has more is not believed.
-const ACCOUNTS_MAX: usize = 1_000_000;
 /// Attempts to read a list that changes all the while.
 const ATTEMPTS: usize = 5;
 /// The place in the log in front of the first change.
@@ -132,7 +129,8 @@ impl Member {
                 return self.keep_list();
             }
             let heard = self.newest_change()?;
-            let records = self.all_records()?;
+            let Some(engine) = &mut self.engine else { return Ok(()) };
+            let records = all_records(engine, &self.settings)?;
             if self.engine_version()? != before {
                 continue;
             }
@@ -181,26 +179,5 @@ impl Member {
         let newest = engine.call(&["XREVRANGE", &key, "+", "-", "COUNT", "1"])?;
         let name = newest.list().first().and_then(|entry| entry.list().first()).and_then(Reply::text);
         Ok(name.unwrap_or_else(|| START.to_owned()))
-    }
-
-    fn all_records(&mut self) -> Result<BTreeMap<String, Value>, EngineError> {
-        let key = self.settings.key("accounts");
-        let mut records = BTreeMap::new();
-        let mut cursor = "0".to_owned();
-        let Some(engine) = &mut self.engine else { return Ok(records) };
-        loop {
-            let page = engine.call(&["HSCAN", &key, &cursor, "COUNT", ACCOUNTS_AT_ONCE])?;
-            let [next, accounts] = page.list() else { return Err(EngineError::Nonsense) };
-            for (account, record) in accounts.pairs() {
-                records.insert(account, serde_json::from_str(&record).unwrap_or(Value::Null));
-            }
-            cursor = next.text().ok_or(EngineError::Nonsense)?;
-            if cursor == "0" {
-                return Ok(records);
-            }
-            if records.len() > ACCOUNTS_MAX {
-                return Err(EngineError::Nonsense);
-            }
-        }
     }
 }

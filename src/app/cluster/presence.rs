@@ -4,7 +4,7 @@
 //! second, and counts each address and session once; whoever was the last is cut then. While the engine is away each node
 //! obeys the limits by itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::counting::Served;
@@ -67,7 +67,7 @@ impl Presence {
 
     pub(super) fn wishes(&mut self, now: Instant) -> Vec<Wish> {
         let mut wishes = Vec::new();
-        let mut gone: HashMap<_, _> = self.addresses.keys().map(|key| (key.clone(), ())).collect();
+        let mut gone: HashSet<_> = self.addresses.keys().cloned().collect();
         for one in self.limited.iter().filter(|one| one.limits.addresses_max > 0) {
             if one.ledger.gate().sessions_active() == 0 {
                 continue;
@@ -84,7 +84,7 @@ impl Presence {
                 }
             }
         }
-        for (key, source) in gone.into_keys() {
+        for (key, source) in gone {
             wishes.push(Wish { key, source, limit: "-1".to_owned() });
         }
         wishes.truncate(WISHES_MAX);

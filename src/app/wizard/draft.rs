@@ -31,6 +31,17 @@ pub struct Draft {
     pub users: Vec<NewUser>,
     pub tls: Option<DraftTls>,
     pub monitoring: Option<DraftMonitoring>,
+    /// `None`: the server is alone.
+    pub cluster: Option<DraftCluster>,
+}
+
+/// The cluster that the server is to be a node of.
+#[derive(Clone)]
+pub struct DraftCluster {
+    /// A credential.
+    pub url: String,
+    /// `None`: the name of the machine.
+    pub node: Option<String>,
 }
 
 /// An account.
@@ -72,6 +83,7 @@ impl Default for Draft {
             users: vec![NewUser { name: USER_NAME.to_owned(), id: Uuid::new_v4().to_string() }],
             tls: Some(DraftTls::default()),
             monitoring: Some(DraftMonitoring::default()),
+            cluster: None,
         }
     }
 }
@@ -108,6 +120,13 @@ impl Draft {
         section(&mut text, &self.tls_keys());
         text.push_str("  },\n  \"monitoring\": {\n");
         section(&mut text, &self.monitoring_keys(&beside));
+        if let Some(cluster) = &self.cluster {
+            text.push_str("  },\n  \"cluster\": {\n");
+            let mut keys = vec![("url", quoted(&cluster.url))];
+            keys.extend(cluster.node.as_ref().map(|node| ("node", quoted(node))));
+            keys.extend(beside.cluster.as_ref().map(|folder| ("folder", quoted(folder))));
+            section(&mut text, &keys);
+        }
         text.push_str("  }\n}\n");
         text
     }
@@ -159,16 +178,22 @@ struct Beside {
     /// `None`: the default.
     state: Option<String>,
     socket: Option<String>,
+    cluster: Option<String>,
 }
 
 impl Beside {
     fn new(config: &Path) -> Self {
         let stem = config.file_stem().map(OsStr::to_string_lossy).unwrap_or_default();
         if config.file_name() == Some(OsStr::new(DEFAULT_FILE)) {
-            return Self { users: "users.json".to_owned(), state: None, socket: None };
+            return Self { users: "users.json".to_owned(), state: None, socket: None, cluster: None };
         }
         let named = |what: &str| format!("{stem}.{what}");
-        Self { users: named("users.json"), state: Some(named("state.json")), socket: Some(named("sock")) }
+        Self {
+            users: named("users.json"),
+            state: Some(named("state.json")),
+            socket: Some(named("sock")),
+            cluster: Some(named("cluster")),
+        }
     }
 }
 

@@ -1,0 +1,73 @@
+//! What a new node asks the engine before it is one: whether its name is free, and which accounts there are.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::engine::{Engine, EngineError};
+use super::files::SavedAccounts;
+use super::reply::Reply;
+use super::settings::Settings;
+use crate::app::exit::{self, Failure};
+use crate::cluster::journal::AccountKey;
+
+/// Accounts that are read at once.
+const ACCOUNTS_AT_ONCE: &str = "1000";
+/// Accounts of a cluster at the most; an engine that has more is not believed.
+const ACCOUNTS_MAX: usize = 1_000_000;
+
+/// The accounts that a node with these settings would serve.
+///
+/// # Errors
+/// 69 when the engine does not answer, 64 when another node with this name is there.
+pub fn look(settings: &Settings) -> Result<SavedAccounts, Failure> {
+    let looked = Engine::connect(&settings.access).and_then(|mut engine| {
+        let is_taken = is_there(&mut engine, settings)?;
+        let version = engine.call(&["GET", &settings.key("version")])?.number().unwrap_or(0);
+        Ok((is_taken, version, all_records(&mut engine, settings)?))
+    });
+    let (is_taken, version, records) = looked.map_err(|error| {
+        let message = format!("{}: {error}; conf/cluster.md says how the engine is set up", settings.access.url);
+        Failure::new(exit::UNAVAILABLE, message)
+    })?;
+    if is_taken {
+        let message =
+            format!("a node called {} is in the cluster already; --node gives this one another name", settings.node);
+        return Err(Failure::new(exit::USAGE, message));
+    }
+    // A list that changes meanwhile is read again by the node itself.
+    Ok(SavedAccounts { version, records: records.into_iter().collect() })
+}
+
+/// A node with our name has given a sign of life lately.
+fn is_there(engine: &mut Engine, settings: &Settings) -> Result<bool, EngineError> {
+    let seen = engine.call(&["ZSCORE", &settings.key("nodes"), &settings.node])?;
+    let time = engine.call(&["TIME"])?;
+    let now = time.list().first().and_then(Reply::number).ok_or(EngineError::Nonsense)?;
+    let seen_ms = seen.text().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0) as u64;
+    Ok(seen_ms / 1000 + settings.gone_after.as_secs() > now)
+}
+
+/// All accounts, by key.
+pub(super) fn all_records(
+    engine: &mut Engine,
+    settings: &Settings,
+) -> Result<BTreeMap<AccountKey, Value>, EngineError> {
+    let key = settings.key("accounts");
+    let mut records = BTreeMap::new();
+    let mut cursor = "0".to_owned();
+    loop {
+        let page = engine.call(&["HSCAN", &key, &cursor, "COUNT", ACCOUNTS_AT_ONCE])?;
+        let [next, accounts] = page.list() else { return Err(EngineError::Nonsense) };
+        for (account, record) in accounts.pairs() {
+            records.insert(account, serde_json::from_str(&record).unwrap_or(Value::Null));
+        }
+        cursor = next.text().ok_or(EngineError::Nonsense)?;
+        if cursor == "0" {
+            return Ok(records);
+        }
+        if records.len() > ACCOUNTS_MAX {
+            return Err(EngineError::Nonsense);
+        }
+    }
+}
