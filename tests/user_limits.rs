@@ -94,9 +94,11 @@ fn others_are_not_held_back() {
 #[test]
 fn a_quota_is_not_passed_by_more_than_a_mebibyte_whatever_the_number_of_sessions() {
     let target = target(true);
-    for (tls, workers, sessions) in [(false, 1, 1), (true, 2, 8), (false, 2, 40)] {
+    for (tls, workers, sessions, slice_bytes) in
+        [(false, 1, 1, 64 << 10), (true, 2, 8, 1 << 20), (false, 2, 40, 64 << 10)]
+    {
         let server = Server::start(Options { tls, workers, ..Options::default() });
-        server.limit(&ALICE, Limits { quota_bytes: QUOTA, ..Limits::default() });
+        server.limit(&ALICE, Limits { quota_bytes: QUOTA, slice_bytes, ..Limits::default() });
         let until = Instant::now() + Duration::from_secs(20);
         let stop = Arc::new(AtomicU64::new(0));
         thread::scope(|scope| {
