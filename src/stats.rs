@@ -190,6 +190,8 @@ counters! {
     udp_downlink_packets,
     /// Datagrams dropped because the destination policy refuses where they go, or where they come from.
     udp_dropped_by_policy,
+    /// Datagrams dropped because nobody could say where the address ends, for want of a descriptor.
+    udp_dropped_undecided,
     /// Datagrams of clients dropped because the name they go to has no address.
     udp_dropped_unresolved,
     /// Datagrams of clients that the kernel did not take: too long, no route, no room.

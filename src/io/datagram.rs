@@ -33,6 +33,8 @@ pub enum RecvFrom {
     Datagram(usize, SocketAddr),
     /// Dropped: the policy does not let this sender through.
     Refused,
+    /// Dropped: nobody can say now whether the policy lets this sender through, for want of a descriptor.
+    Undecided,
     /// Nothing is there now. An event follows when that changes.
     Blocked,
 }
@@ -44,6 +46,8 @@ pub enum SendTo {
     Sent,
     /// Dropped: the policy does not let it go there.
     Refused,
+    /// Dropped: nobody can say now whether the policy lets it go there, for want of a descriptor.
+    Undecided,
     /// Dropped: the kernel did not take it (longer than a datagram can be, no route, no room).
     Failed,
     /// Datagrams like these are not sent together, neither now nor later.

@@ -4,6 +4,7 @@
 //! found the socket blocked. Nobody outside may clear it: a wake-up would be lost. The three exceptions are transitions
 //! with names, each with its reason: [`Endpoint::connected`], [`Endpoint::listen_on`], [`Endpoint::stop_listening`].
 
+use std::io;
 use std::net::SocketAddr;
 
 use super::socket::{Recv, Sent, Socket};
@@ -139,7 +140,10 @@ impl<S: Socket> Endpoint<S> {
     }
 
     /// As [`Socket::unacknowledged_bytes`].
-    pub fn unacknowledged_bytes(&self) -> Option<u32> {
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unacknowledged_bytes(&self) -> io::Result<Option<u32>> {
         self.socket.unacknowledged_bytes()
     }
 

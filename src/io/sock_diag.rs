@@ -3,33 +3,42 @@
 //!
 //! A question costs a socket of its own and three system calls. So it is for deadlines, never for bytes.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
 const MESSAGE_BY_FAMILY: u16 = 20;
+const MESSAGE_ERROR: u16 = 2;
 const FLAG_REQUEST: u16 = 1;
 const PROTOCOL_TCP: u8 = 6;
 const ANY_STATE: u32 = u32::MAX;
 /// Header 16, request 8, connection 48.
 const QUESTION_BYTES: usize = 72;
+/// struct nlmsghdr: length, kind.
+const KIND_OFFSET: usize = 4;
+/// Of a message that is an error: header 16, code.
+const ERROR_OFFSET: usize = 16;
 /// Header 16, states 4, connection 48, expiry 4, read queue 4.
 const WRITE_QUEUE_OFFSET: usize = 76;
 
 /// Bytes of the connection between these two addresses that the kernel has taken and the peer has not acknowledged.
-/// `None`: there is no such connection any more, or the kernel does not answer such questions.
-pub(super) fn unacknowledged_bytes(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
+/// `None`: the kernel knows no such connection.
+///
+/// # Errors
+/// Nobody can say now: out of descriptors or memory, or the kernel lets this process have no such socket.
+pub(super) fn unacknowledged_bytes(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<u32>> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG)).ok()?;
-    send(&socket, &question(local, peer), SendFlags::empty()).ok()?;
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
+    send(&socket, &question(local, peer), SendFlags::empty())?;
     let mut room = [0; 512];
     loop {
         // The answer is there before the question's system call returns.
         return match recv(&socket, &mut room, RecvFlags::empty()) {
-            Ok((_, length)) => read(room.get(..length)?),
+            Ok((_, length)) => read(room.get(..length).unwrap_or_default()),
             Err(Errno::INTR) => continue,
-            Err(_) => None,
+            Err(error) => Err(error.into()),
         };
     }
 }
@@ -59,11 +68,18 @@ fn question(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
     message
 }
 
-/// `idiag_wqueue` of an answer.
-fn read(message: &[u8]) -> Option<u32> {
-    let kind = u16::from_ne_bytes(*message.get(4..)?.first_chunk()?);
-    let length = message.get(WRITE_QUEUE_OFFSET..)?.first_chunk()?;
-    (kind == MESSAGE_BY_FAMILY).then_some(u32::from_ne_bytes(*length))
+/// `idiag_wqueue` of an answer. An error of the kernel's but that there is no such connection is no answer.
+fn read(message: &[u8]) -> io::Result<Option<u32>> {
+    let field = |offset: usize| message.get(offset..).and_then(|rest| rest.first_chunk::<4>());
+    let kind = field(KIND_OFFSET).map(|&[low, high, ..]| u16::from_ne_bytes([low, high]));
+    let length = field(WRITE_QUEUE_OFFSET).map(|bytes| u32::from_ne_bytes(*bytes));
+    let code = field(ERROR_OFFSET).and_then(|bytes| i32::from_ne_bytes(*bytes).checked_neg());
+    match (kind, length, code) {
+        (Some(MESSAGE_BY_FAMILY), Some(length), _) => Ok(Some(length)),
+        (Some(MESSAGE_ERROR), _, Some(code)) if Errno::from_raw_os_error(code) == Errno::NOENT => Ok(None),
+        (Some(MESSAGE_ERROR), _, Some(code)) => Err(io::Error::from_raw_os_error(code)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 #[cfg(test)]
@@ -80,7 +96,7 @@ mod tests {
             let Ok(listener) = TcpListener::bind(address) else { continue };
             let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (mut peer, _) = listener.accept().unwrap();
-            let ask = || unacknowledged_bytes(ours.local_addr().unwrap(), ours.peer_addr().unwrap());
+            let ask = || unacknowledged_bytes(ours.local_addr().unwrap(), ours.peer_addr().unwrap()).unwrap();
             assert_eq!(ask(), Some(0), "{address}");
             ours.set_nonblocking(true).unwrap();
             let mut taken = 0;
@@ -106,6 +122,19 @@ mod tests {
     #[test]
     fn of_a_connection_that_is_not_there_nothing_is_known() {
         let nowhere = "192.0.2.1:9".parse().unwrap();
-        assert_eq!(unacknowledged_bytes("192.0.2.2:9".parse().unwrap(), nowhere), None);
+        assert_eq!(unacknowledged_bytes("192.0.2.2:9".parse().unwrap(), nowhere).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_no_answer_is_told_from_there_being_no_connection() {
+        let error = |errno: Errno| {
+            let head = [36_u32.to_ne_bytes(), u32::from(MESSAGE_ERROR).to_ne_bytes(), [0; 4], [0; 4]];
+            read(&[&head.concat()[..], &(-errno.raw_os_error()).to_ne_bytes(), &[0; 16]].concat())
+        };
+        assert_eq!(error(Errno::NOENT).unwrap(), None);
+        for errno in [Errno::PERM, Errno::NOMEM, Errno::OPNOTSUPP] {
+            assert!(error(errno).is_err(), "{errno}");
+        }
+        assert!(read(&[]).is_err());
     }
 }

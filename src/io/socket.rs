@@ -3,7 +3,7 @@
 //! A session is generic over [`Socket`] so that the same code runs on TCP in the server and on scripted sockets in the
 //! simulation. Outcomes are values: "would block" is not an error, an end of stream is not a length.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
 use mio::net::TcpStream;
@@ -30,10 +30,13 @@ pub trait Socket {
     fn local_address(&self) -> Option<SocketAddr> {
         None
     }
-    /// Bytes that were sent and that the peer has not acknowledged. `None` where nobody can say. It costs several
-    /// system calls.
-    fn unacknowledged_bytes(&self) -> Option<u32> {
-        None
+    /// Bytes that were sent and that the peer has not acknowledged. `None` where there is no such figure. It costs
+    /// several system calls.
+    ///
+    /// # Errors
+    /// There is one, and nobody can say it now.
+    fn unacknowledged_bytes(&self) -> io::Result<Option<u32>> {
+        Ok(None)
     }
     /// Makes closing the socket abort it: queued bytes are dropped and the peer sees a reset.
     fn reset_on_close(&mut self);
@@ -82,8 +85,12 @@ impl Socket for TcpStream {
         self.local_addr().ok()
     }
 
-    fn unacknowledged_bytes(&self) -> Option<u32> {
-        unacknowledged_bytes(self.local_addr().ok()?, self.peer_addr().ok()?)
+    fn unacknowledged_bytes(&self) -> io::Result<Option<u32>> {
+        match (self.local_addr(), self.peer_addr()) {
+            (Ok(local), Ok(peer)) => unacknowledged_bytes(local, peer),
+            // The connection is gone.
+            _ => Ok(None),
+        }
     }
 
     fn reset_on_close(&mut self) {

@@ -37,6 +37,7 @@ pub use self::shortage::Room;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use mio::Registry;
 use mio::net::TcpStream;
@@ -114,6 +115,11 @@ impl Dialer {
     /// When the kernel cannot watch one more descriptor.
     pub fn watch_addresses(&self, registry: &Registry) -> io::Result<()> {
         self.judge.watch(registry, Token::new(Kind::Dial, 0, 0, ADDRESSES_LEG))
+    }
+
+    /// Tells the judge the time. The worker does so once per turn, because UDP sockets ask without a dial.
+    pub fn grow_old(&self, now: Instant) {
+        self.judge.grow_old(now);
     }
 
     /// Obeys `rules` from now on. They hold for dials and look-ups that begin, for spares, and for every UDP socket

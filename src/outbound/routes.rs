@@ -21,6 +21,9 @@ use crate::io::token::Token;
 
 /// How long an answer is believed.
 pub const MEMORY: Duration = Duration::from_secs(5);
+/// How many memories are doubted after news. The kernel tells of an address before its routes know it, so an answer
+/// right behind the news may be of before. The first memory may end at once, the second lasts.
+const DOUBTED_MEMORIES: u8 = 2;
 /// Answers remembered at the same time.
 const ANSWERS_MAX: usize = 4096;
 
@@ -45,6 +48,10 @@ pub struct Routes {
     source: Option<IpAddr>,
     known: HashMap<IpAddr, Way>,
     forgot_at: Option<Instant>,
+    /// Questions came upon news that nobody took yet.
+    has_overheard: bool,
+    /// Memories whose end is to be told, because they may hold answers of before the latest news.
+    doubted: u8,
 }
 
 /// How the kernel is asked.
@@ -59,7 +66,17 @@ impl Routes {
     /// Opens the routing socket, if that is allowed.
     pub fn open(source: Option<IpAddr>) -> Self {
         let kernel = RouteSocket::open().map_or_else(|error| Self::without_socket(&error), Kernel::Asked);
-        Self { kernel, source, known: HashMap::new(), forgot_at: None }
+        Self::asking(kernel, source)
+    }
+
+    fn asking(kernel: Kernel, source: Option<IpAddr>) -> Self {
+        Self { kernel, source, known: HashMap::new(), forgot_at: None, has_overheard: false, doubted: 0 }
+    }
+
+    /// Routes of which somebody else than the kernel tells, who is at the other end of `socket`.
+    #[cfg(test)]
+    pub fn told_by(socket: std::os::fd::OwnedFd) -> Self {
+        Self::asking(Kernel::Asked(RouteSocket::over(socket)), None)
     }
 
     /// Makes events come with `token` when addresses of this machine change.
@@ -75,7 +92,7 @@ impl Routes {
         }
     }
 
-    /// The way to `to`.
+    /// The way to `to`. Asking may come upon news: see [`Routes::take_overheard`].
     pub fn way(&mut self, to: IpAddr) -> Way {
         let to = to.to_canonical();
         // The kernel delivers what is sent to the unspecified address to this machine itself.
@@ -86,6 +103,9 @@ impl Routes {
             return known;
         }
         let way = self.ask(to);
+        if self.overhear() {
+            return way;
+        }
         if self.known.len() >= ANSWERS_MAX {
             self.known.clear();
         }
@@ -101,25 +121,50 @@ impl Routes {
         self.known.clear();
     }
 
-    /// Forgets answers that are too old. True if that is the only way in which changes of this machine's addresses are
-    /// noticed.
+    /// Forgets answers that are too old. True if those to whom they were given must ask again: changes of this machine's
+    /// addresses are noticed in no other way, or were told so lately that the answers may be of before.
     pub fn grow_old(&mut self, now: Instant) -> bool {
         let is_old = self.forgot_at.is_none_or(|at| now.saturating_duration_since(at) >= MEMORY);
         if is_old {
             self.forgot_at = Some(now);
             self.known.clear();
         }
-        is_old && matches!(self.kernel, Kernel::Probed)
+        let is_doubted = is_old && self.doubted > 0;
+        self.doubted -= u8::from(is_doubted);
+        is_doubted || (is_old && matches!(self.kernel, Kernel::Probed))
     }
 
     /// Whether addresses of this machine changed since the last call. If so, every answer is forgotten.
     pub fn take_news(&mut self) -> bool {
         let Kernel::Asked(socket) = &mut self.kernel else { return false };
-        let has_news = socket.take_news();
-        if has_news {
-            self.known.clear();
+        if socket.take_news() {
+            self.note_news();
         }
-        has_news
+        self.take_overheard()
+    }
+
+    /// Whether questions since the last call came upon news. If so, every answer is forgotten. Whoever asks looks here
+    /// afterwards, because no event tells of such news.
+    pub fn take_overheard(&mut self) -> bool {
+        std::mem::take(&mut self.has_overheard)
+    }
+
+    /// Whether the question just put came upon news. Its own answer may be of before them.
+    fn overhear(&mut self) -> bool {
+        let is_so = match &mut self.kernel {
+            Kernel::Asked(socket) => socket.take_overheard(),
+            Kernel::Probed => false,
+        };
+        if is_so {
+            self.note_news();
+        }
+        is_so
+    }
+
+    fn note_news(&mut self) {
+        self.known.clear();
+        self.has_overheard = true;
+        self.doubted = DOUBTED_MEMORIES;
     }
 
     fn ask(&mut self, to: IpAddr) -> Way {
@@ -129,7 +174,9 @@ impl Routes {
             Err(error) if is_shortage(&error) => Way::Unknown,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => probe::ask(to, self.source),
             Err(error) => {
+                // What it had to tell is lost with it.
                 self.kernel = Self::without_socket(&error);
+                self.note_news();
                 probe::ask(to, self.source)
             }
         }
@@ -148,7 +195,7 @@ mod tests {
     #[test]
     fn this_machine_is_here_however_the_kernel_is_asked() {
         let mut asked = Routes::open(None);
-        let mut probed = Routes { kernel: Kernel::Probed, ..Routes::open(None) };
+        let mut probed = Routes::asking(Kernel::Probed, None);
         for ip in ["127.0.0.1", "127.9.8.7", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1"] {
             let ip = ip.parse().unwrap();
             assert_eq!((asked.way(ip), probed.way(ip)), (Way::Here, Way::Here), "{ip}");

@@ -78,10 +78,11 @@ impl OutboundUdp {
     fn admit(&mut self, length: usize, source: SocketAddr) -> RecvFrom {
         self.keep_up();
         if self.admitted != Some(source.ip()) {
-            if self.judge.check_range(source.ip()).is_err() {
-                return RecvFrom::Refused;
+            match self.judge.check_range(source.ip()) {
+                Ok(()) => self.admitted = Some(source.ip()),
+                Err(Refusal::Undecided) => return RecvFrom::Undecided,
+                Err(_) => return RecvFrom::Refused,
             }
-            self.admitted = Some(source.ip());
         }
         RecvFrom::Datagram(length, source)
     }
@@ -92,7 +93,7 @@ impl OutboundUdp {
         if self.permitted != Some(to) {
             match self.judge.check(to) {
                 Ok(()) => self.permitted = Some(to),
-                Err(Refusal::Undecided) => return Err(SendTo::Failed),
+                Err(Refusal::Undecided) => return Err(SendTo::Undecided),
                 Err(_) => return Err(SendTo::Refused),
             }
         }
@@ -181,6 +182,7 @@ impl Drop for OutboundUdp {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, UdpSocket};
+    use std::os::unix::net::UnixDatagram;
 
     use mio::Poll;
 
@@ -246,6 +248,22 @@ mod tests {
         socket.judge.adopt(Arc::new(DestinationPolicy::new(false, Vec::new(), Vec::new(), Vec::new())), None);
         assert_eq!(socket.send_to(b"x", address), SendTo::Refused);
         assert_eq!(socket.recv_from(&mut room), RecvFrom::Refused);
+    }
+
+    #[test]
+    fn where_nobody_can_say_datagrams_are_dropped_for_that_and_no_other_reason() {
+        let (routing, kernel) = UnixDatagram::pair().unwrap();
+        routing.set_nonblocking(true).unwrap();
+        let (mut socket, _) = outbound();
+        socket.judge = Rc::new(Judge::told_by(routing.into()));
+        let peer = SocketAddr::from(([9, 9, 9, 9], 9));
+        // The kernel's answers to both questions: no descriptor is left.
+        for sequence in 1..3_u32 {
+            let head = [36_u32.to_ne_bytes(), 2_u32.to_ne_bytes(), sequence.to_ne_bytes(), [0; 4]].concat();
+            kernel.send(&[&head[..], &(-(Errno::EMFILE as i32)).to_ne_bytes(), &[0; 16]].concat()).unwrap();
+        }
+        assert_eq!(socket.send_to(b"x", peer), SendTo::Undecided);
+        assert_eq!(socket.admit(1, peer), RecvFrom::Undecided);
     }
 
     #[test]

@@ -189,6 +189,7 @@ impl Worker {
             }
             self.base.now = Instant::now();
             pulse.begin_turn(self.base.now);
+            self.targets.grow_old(self.base.now);
             for event in &events {
                 self.dispatch(event);
             }

@@ -173,7 +173,9 @@ impl<D: DatagramSocket> Datagrams<D> {
                 cx.counters.udp_dropped_no_room.add(1);
                 continue;
             }
-            if !batch.append(&header) || !batch.append(datagram.get(..length).unwrap_or_default()) {
+            // A header without its payload would take the next packet for that.
+            let fits = header.len() + length <= batch.spare();
+            if !fits || !batch.append(&header) || !batch.append(datagram.get(..length).unwrap_or_default()) {
                 cx.counters.udp_dropped_no_room.add(1);
                 break;
             }

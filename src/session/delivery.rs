@@ -28,6 +28,8 @@ pub(super) struct Delivery {
     stalled_since: Option<Moment>,
     /// What the peer had not acknowledged at the last look, if the sink has taken nothing since.
     unacknowledged: Option<NonZeroU32>,
+    /// Nobody could say that at a look since the sink last took something. The time was given once more then.
+    was_unanswered: bool,
 }
 
 /// What the sink has not taken yet.
@@ -73,6 +75,7 @@ impl Delivery {
             moved_at: now.into(),
             stalled_since: None,
             unacknowledged: None,
+            was_unanswered: false,
         }
     }
 
@@ -245,6 +248,7 @@ impl Delivery {
     fn count(&mut self, taken: usize, now: Instant) {
         self.stalled_since = None;
         self.unacknowledged = None;
+        self.was_unanswered = false;
         let taken = self.tally.taken(taken);
         if taken.payload_bytes > 0 {
             self.moved.payload_bytes += taken.payload_bytes as u64;
@@ -313,10 +317,22 @@ impl Delivery {
 
     /// A deadline that counts from the last progress has come. Asks how the peer gets on with what the kernel still
     /// holds. Fewer unacknowledged bytes than at the last look are progress. Of the time before the first look nobody
-    /// knows, so the peer has the time once more.
+    /// knows, so the peer has the time once more. It has it once more, too, where nobody can say: a shortage of ours
+    /// tells nothing of the peer. The next such look gives nothing, so the wait has an end.
     pub(super) fn look<S: Socket>(&mut self, sink: &Endpoint<S>, now: Instant) {
-        let Some(bytes) = sink.unacknowledged_bytes().and_then(NonZeroU32::new) else { return };
-        if self.unacknowledged.replace(bytes).is_none_or(|before| bytes < before) {
+        let has_more_time = match sink.unacknowledged_bytes().map(|bytes| bytes.and_then(NonZeroU32::new)) {
+            Ok(None) => false,
+            Ok(Some(bytes)) => match self.unacknowledged.replace(bytes) {
+                None => true,
+                Some(before) => {
+                    let is_progress = bytes < before;
+                    self.was_unanswered &= !is_progress;
+                    is_progress
+                }
+            },
+            Err(_) => !std::mem::replace(&mut self.was_unanswered, true),
+        };
+        if has_more_time {
             self.moved_at = now.into();
             self.stalled_since = self.stalled_since.map(|_| now.into());
         }

@@ -158,7 +158,7 @@ impl<D: DatagramSocket> UdpLeg<D> {
                 }
                 true
             }
-            SendTo::Refused | SendTo::Failed => false,
+            SendTo::Refused | SendTo::Undecided | SendTo::Failed => false,
             SendTo::NotTogether => {
                 self.is_one_by_one = true;
                 false
@@ -177,6 +177,10 @@ impl<D: DatagramSocket> UdpLeg<D> {
             }
             RecvFrom::Refused => {
                 counters.udp_dropped_by_policy.add(1);
+                Some(Heard::Refused)
+            }
+            RecvFrom::Undecided => {
+                counters.udp_dropped_undecided.add(1);
                 Some(Heard::Refused)
             }
             RecvFrom::Blocked => {
@@ -250,6 +254,7 @@ impl<D: DatagramSocket> UdpLeg<D> {
                 out.books.sent_packet(payload.len());
             }
             SendTo::Refused => out.counters.udp_dropped_by_policy.add(1),
+            SendTo::Undecided => out.counters.udp_dropped_undecided.add(1),
             SendTo::Failed | SendTo::NotTogether => out.counters.udp_dropped_by_kernel.add(1),
         }
     }

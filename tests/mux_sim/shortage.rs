@@ -95,3 +95,18 @@ fn a_mux_relay_never_waits_for_the_frames_it_holds() {
     assert!(world.client.borrow().sent.ends_with(b"\0\x06answer"));
     assert_eq!(world.pool.held(), 0);
 }
+
+/// Data for a session that does not exist is answered by an End each. More of those than may wait stop the uplink, which
+/// holds the memory that the answer of another session waits for.
+#[test]
+fn a_mux_relay_never_waits_for_the_ends_it_owes() {
+    let new = [&[0, 12, 0, 1, 1, 1, 2, 3, 0xe8, 1, 10, 0, 0, 1], &b"\0\x01w"[..]].concat();
+    let opening = [&[0], &USER[..], &[0, 3], &new].concat();
+    let astray = [0, 4, 0, 9, 2, 1, 0, 1, b'x'];
+    let (world, _) = work_runs_out_beside_a_shortage(&opening, &astray.repeat(PACKETS), Leg::Sub(0));
+    let client = world.client.borrow();
+    let ends = client.sent.windows(6).filter(|frame| *frame == [0, 4, 0, 9, 3, 0]).count();
+    assert_eq!(ends, PACKETS);
+    assert!(client.sent.windows(8).any(|bytes| bytes == b"\0\x06answer"));
+    assert_eq!(world.pool.held(), 0);
+}

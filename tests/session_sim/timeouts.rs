@@ -219,3 +219,32 @@ fn what_the_peer_takes_slowly_from_the_kernel_is_progress() {
         assert_eq!(world.runs[0].record.as_ref().unwrap().downlink.payload_bytes, 100_000, "the kernel took it");
     }
 }
+
+/// Out of descriptors, nobody can ask the kernel for a while. That says nothing of the peer, and is no reason to cut it.
+#[test]
+fn a_slow_reader_of_whom_nobody_can_say_anything_has_the_time_once_more() {
+    for kind in KINDS {
+        let mut world = relaying(kind);
+        let answer = world.rng.bytes(100_000);
+        world.client(0, [say(b"question"), Op::StopReading, Op::Fin]);
+        world.target(0, [Op::Say(answer)]);
+        let client = world.runs[0].client.link.clone();
+        client.borrow_mut().tells = true;
+        for _ in 0..3 {
+            client.borrow_mut().is_short = true;
+            world.pass(TIMEOUTS.half_close);
+            assert_eq!(world.ended(0), None, "{kind:?}: the shortage was taken for a standstill");
+            client.borrow_mut().is_short = false;
+            for _ in 0..2 {
+                let wire = client.borrow_mut().peer_takes(1000);
+                world.runs[0].client.hear(&wire);
+                world.pass(TIMEOUTS.half_close);
+                assert_eq!(world.ended(0), None, "{kind:?}");
+            }
+        }
+        // The shortage lasts: the wait has an end all the same.
+        client.borrow_mut().is_short = true;
+        world.pass(2 * TIMEOUTS.half_close);
+        assert_eq!(world.ended(0), Some(CloseReason::HalfCloseTimeout), "{kind:?}");
+    }
+}

@@ -57,6 +57,7 @@ fn turned_away(server: &Server) -> u64 {
         + totals.dials_failed
         + totals.udp_dropped_by_policy
         + totals.udp_dropped_unresolved
+        + totals.udp_dropped_undecided
         + totals.udp_dropped_by_kernel
         + server.reasons().iter().filter(|reason| IS_REFUSAL.contains(reason)).count() as u64
 }

@@ -35,7 +35,7 @@ fn every_source_file_says_what_it_owns() {
 }
 
 #[test]
-fn every_close_reason_is_produced_by_a_test() {
+fn every_close_reason_is_named_in_a_test() {
     let own = root().join("tests/tidy");
     let tests: String =
         sources("tests").into_iter().filter(|(path, _)| !path.starts_with(&own)).map(|(_, text)| text).collect();
@@ -150,7 +150,7 @@ mod planted {
     use super::*;
 
     #[test]
-    fn a_reason_that_no_test_produces() {
+    fn a_reason_that_no_test_names() {
         let without = CloseReason::ALL.iter().filter(|&&reason| reason != CloseReason::Idle);
         let text = without.map(|reason| format!("CloseReason::{reason:?}")).collect::<Vec<_>>().join("; ");
         assert_eq!(reasons_not_named(&text), [CloseReason::Idle]);

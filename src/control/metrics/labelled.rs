@@ -103,6 +103,7 @@ pub const TABLE: &[Row] = &[
         let totals = &view.sample.totals;
         let reasons = [
             ("policy", totals.udp_dropped_by_policy),
+            ("undecided", totals.udp_dropped_undecided),
             ("unresolved", totals.udp_dropped_unresolved),
             ("kernel", totals.udp_dropped_by_kernel),
             ("no_room", totals.udp_dropped_no_room),

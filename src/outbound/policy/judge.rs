@@ -29,6 +29,14 @@ impl Judge {
         Self { policy: RefCell::new(policy), routes: RefCell::new(Routes::open(source)), edition: Cell::new(0) }
     }
 
+    /// A judge whose word on addresses comes from the other end of `socket`.
+    #[cfg(test)]
+    pub fn told_by(socket: std::os::fd::OwnedFd) -> Self {
+        let policy = DestinationPolicy::new(false, Vec::new(), Vec::new(), Vec::new());
+        let routes = RefCell::new(Routes::told_by(socket));
+        Self { policy: RefCell::new(Arc::new(policy)), routes, edition: Cell::new(0) }
+    }
+
     /// Makes events come with `token` when addresses of this machine change. They are for [`Judge::on_event`].
     ///
     /// # Errors
@@ -65,7 +73,12 @@ impl Judge {
 
     /// Where packets to `ip` go.
     pub fn way(&self, ip: IpAddr) -> Way {
-        self.routes.borrow_mut().way(ip)
+        let mut routes = self.routes.borrow_mut();
+        let way = routes.way(ip);
+        if routes.take_overheard() {
+            self.begin_edition();
+        }
+        way
     }
 
     /// Judges an address that is about to be dialled or sent to; see [`DestinationPolicy::check`].
@@ -96,7 +109,66 @@ impl Judge {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::time::Duration;
+
     use super::*;
+    use crate::outbound::routes::MEMORY;
+
+    /// A message of the kernel's (struct nlmsghdr), with `byte` at the place where an answer has its type.
+    fn message(kind: u16, sequence: u32, byte: u8) -> Vec<u8> {
+        let head = [28_u32.to_ne_bytes(), u32::from(kind).to_ne_bytes(), sequence.to_ne_bytes(), [0; 4]];
+        [&head.concat()[..], &[0; 7], &[byte], &[0; 4]].concat()
+    }
+
+    /// A judge whose kernel is at the other end of the socket.
+    fn told_judge() -> (Judge, UnixDatagram) {
+        let (socket, kernel) = UnixDatagram::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        (Judge::told_by(socket.into()), kernel)
+    }
+
+    #[test]
+    fn news_that_an_answer_swallows_begin_a_new_edition() {
+        const NEWS: u16 = 20;
+        const ROUTE: u16 = 24;
+        let (judge, kernel) = told_judge();
+        let [first, second] = [[9, 9, 9, 9], [9, 9, 9, 10]].map(IpAddr::from);
+        kernel.send(&message(ROUTE, 1, 1)).unwrap();
+        let edition = judge.edition();
+        assert_eq!((judge.way(first), judge.edition()), (Way::There, edition));
+        // The address came to this machine, and another question was put before anybody read that.
+        kernel.send(&message(NEWS, 0, 0)).unwrap();
+        kernel.send(&message(ROUTE, 2, 1)).unwrap();
+        assert_eq!(judge.way(second), Way::There);
+        assert_eq!(judge.edition(), edition + 1, "whoever was permitted asks again");
+        judge.on_event();
+        assert_eq!(judge.edition(), edition + 1, "the news are told once");
+        kernel.send(&message(ROUTE, 3, 2)).unwrap();
+        assert_eq!(judge.way(first), Way::Here, "nothing is remembered from before");
+        // The answer that came with the news may be of before them: it is not remembered either.
+        kernel.send(&message(ROUTE, 4, 2)).unwrap();
+        assert_eq!(judge.way(second), Way::Here);
+    }
+
+    #[test]
+    fn answers_right_behind_news_are_given_up_before_long() {
+        let (judge, kernel) = told_judge();
+        let (start, edition) = (Instant::now(), judge.edition());
+        let after = |memories: u32| start + MEMORY * memories;
+        judge.grow_old(start);
+        judge.grow_old(after(1));
+        assert_eq!(judge.edition(), edition, "without news nobody is made to ask again");
+        kernel.send(&message(21, 0, 0)).unwrap();
+        judge.on_event();
+        assert_eq!(judge.edition(), edition + 1);
+        judge.grow_old(after(1) + Duration::from_millis(1));
+        assert_eq!(judge.edition(), edition + 1);
+        for memories in 2..6 {
+            judge.grow_old(after(memories));
+        }
+        assert_eq!(judge.edition(), edition + 3, "twice, because the first may follow at once");
+    }
 
     #[test]
     fn new_rules_count_at_once_and_answers_of_the_old_ones_are_told_apart() {

@@ -65,11 +65,18 @@ impl RouteSocket {
         Ok(Self { socket, sequence: 0, has_news: false })
     }
 
+    /// A socket with somebody else than the kernel at its other end.
+    #[cfg(test)]
+    pub(super) fn over(socket: OwnedFd) -> Self {
+        Self { socket, sequence: 0, has_news: false }
+    }
+
     pub(super) fn descriptor(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
 
-    /// The way to `to`, for what leaves from `source` if that is given.
+    /// The way to `to`, for what leaves from `source` if that is given. News that come in front of the answer are kept
+    /// for [`RouteSocket::take_overheard`], because no event tells of them any more.
     ///
     /// # Errors
     /// The kernel does not answer such questions, or (would block) lost the answers.
@@ -104,6 +111,11 @@ impl RouteSocket {
                 return Ok(answer);
             }
         }
+    }
+
+    /// Whether questions came upon news that nobody took. It costs no system call.
+    pub(super) fn take_overheard(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
     }
 
     /// Whether addresses of this machine came or went since the last call.

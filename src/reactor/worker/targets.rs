@@ -65,6 +65,11 @@ impl Targets {
         dialer.adopt(rules, &mut cx);
     }
 
+    /// Lets answers about addresses grow old.
+    pub(super) fn grow_old(&self, now: Instant) {
+        self.dialer.grow_old(now);
+    }
+
     /// Spares may use half of the descriptors that sessions leave free: one of the two that each more could have.
     pub(super) fn limit_spares(&mut self, base: &Base) {
         let room = base.rules.sessions_max.saturating_sub(base.shared.sessions()) / base.shared.workers;

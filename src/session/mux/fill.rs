@@ -29,12 +29,18 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             if let Some(pause) = cx.allowance.downlink.pause() {
                 return Ok(pause);
             }
-            if !self.ready.is_empty() && !cx.means.pool.may_begin() {
+            let is_short = !self.ready.is_empty() && !cx.means.pool.may_begin();
+            if is_short && self.ends.is_empty() {
                 return Ok(Pause::Starved);
             }
             let mut batch = cx.means.scratch.take_input();
-            let bytes_max = cx.means.pool.read_bytes_max().max(BATCH_BYTES_MIN);
-            self.fill(&mut batch, channel.batch_bytes_max().min(bytes_max), cx);
+            let bytes_max = channel.batch_bytes_max().min(cx.means.pool.read_bytes_max().max(BATCH_BYTES_MIN));
+            if is_short {
+                // The uplink may wait for these to go, and hold the memory that is short. They are few and bounded.
+                self.fill_ends(&mut batch, bytes_max);
+            } else {
+                self.fill(&mut batch, bytes_max, cx);
+            }
             if batch.is_empty() {
                 cx.means.scratch.give_input(batch);
                 return Ok(if self.ready.is_empty() { Pause::Wait } else { Pause::Again });
@@ -170,7 +176,11 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
             };
             cx.allowance.downlink.receive_packet(length);
             header.clear();
-            if mux::keep_header(*id, Some(&leg.name_of(source)), length, &mut header).is_none()
+            let is_sayable = mux::keep_header(*id, Some(&leg.name_of(source)), length, &mut header).is_some();
+            // A header without its payload would take the next frame for that.
+            let fits = header.len() + length <= batch.spare();
+            if !is_sayable
+                || !fits
                 || !batch.append(&header)
                 || !batch.append(datagram.get(..length).unwrap_or_default())
             {

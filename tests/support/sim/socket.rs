@@ -8,6 +8,7 @@
 //! or receiving some after closing, resets.
 
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 
 use vless_rust::io::endpoint::Readiness;
@@ -75,6 +76,8 @@ pub(crate) struct Link {
     pub(crate) polled_while_blocked: usize,
     /// The kernel tells what the peer has not acknowledged.
     pub(crate) tells: bool,
+    /// It would, but there is no descriptor to ask with.
+    pub(crate) is_short: bool,
 }
 
 impl Link {
@@ -100,6 +103,7 @@ impl Link {
             pending: Readiness::default(),
             polled_while_blocked: 0,
             tells: false,
+            is_short: false,
         }
     }
 
@@ -286,9 +290,12 @@ impl Socket for SimSocket {
         }
     }
 
-    fn unacknowledged_bytes(&self) -> Option<u32> {
+    fn unacknowledged_bytes(&self) -> io::Result<Option<u32>> {
         let link = self.0.borrow();
-        link.tells.then(|| (link.going.len() - link.peer_read) as u32)
+        if link.is_short {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        Ok(link.tells.then(|| (link.going.len() - link.peer_read) as u32))
     }
 
     fn shutdown_write(&mut self) {
