@@ -291,11 +291,21 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
     }
 
-    /// When the client was accepted, if memory is kept for it although it is not admitted.
-    pub fn opening_holder_since(&self) -> Option<Instant> {
+    /// The client is not a user's, or not known to be: in its opening, passed on to a fallback, or refused.
+    pub fn is_stranger(&self) -> bool {
+        self.party.is_stranger()
+    }
+
+    /// A user's request is complete, and waits for memory.
+    pub fn awaits_admission(&self) -> bool {
+        matches!(self.phase, Phase::Opening(Opening::Admission))
+    }
+
+    /// Memory of the strangers' share is kept for the client.
+    pub fn holds_strangers_memory(&self) -> bool {
         let tls_holds = matches!(&self.phase, Phase::Opening(opening) if opening.holds_memory());
-        let keeps_bytes = self.party.is_stranger() && (self.uplink.owes_bytes() || self.downlink.owes_bytes());
-        (tls_holds || keeps_bytes).then_some(self.accepted_at())
+        let keeps_bytes = self.party.is_stranger() && (self.uplink.holds_buffers() || self.downlink.holds_buffers());
+        tls_holds || keeps_bytes
     }
 
     /// What happened, for the access log.

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use support::client::{Client, request};
+use support::origin::Origin;
 use support::server::{ALICE, Options, PATIENT, STRANGER, Server};
 use support::{PATIENCE, bounded, wait_until};
 use vless_rust::protocol::proxy_header::Version;
@@ -313,9 +314,9 @@ fn garbage_a_replayed_request_and_silence_get_what_a_web_server_says_to_them() {
     assert!(client.recv_to_end().unwrap().ends_with(b"xxxxxxxxxx"));
 }
 
-/// A stranger that takes nothing must hold no more than a stranger may.
+/// A stranger that takes nothing is cut.
 #[test]
-fn a_visitor_that_takes_nothing_is_cut_and_holds_no_memory_of_users() {
+fn a_visitor_that_takes_nothing_is_cut() {
     let (_folder, dest) = site(12 << 20);
     let timeouts = Timeouts { write_stall: Duration::from_millis(500), ..PATIENT };
     let server = Server::start(Options { tls: true, timeouts, fallbacks: vec![to(dest)], ..Options::default() });
@@ -324,4 +325,63 @@ fn a_visitor_that_takes_nothing_is_cut_and_holds_no_memory_of_users() {
     server.closed_for(CloseReason::WriteStall);
     assert!(server.totals().fallback_downlink_bytes < 12 << 20);
     drop(client);
+}
+
+/// However many take nothing, they hold the strangers' share and no more, and no user waits for memory.
+#[test]
+fn visitors_that_take_nothing_hold_no_memory_of_users() {
+    const LIMIT_BYTES: u64 = 1 << 20;
+    const VISITORS: usize = 40;
+    let (_folder, dest) = site(12 << 20);
+    let options = Options { buffer_memory_max: LIMIT_BYTES as usize, fallbacks: vec![to(dest)], ..Options::tls() };
+    let (server, origin) = (Server::start(options), Origin::echo());
+    let user = Client::open(&server, &ALICE, origin.address, b"!");
+    user.take_response();
+    let visitors: Vec<_> = (0..VISITORS)
+        .map(|_| {
+            let visitor = Client::connect(&server);
+            visitor.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
+            let held = server.totals().buffer_bytes_held;
+            assert!(held <= LIMIT_BYTES / 2, "{held} bytes held");
+            visitor
+        })
+        .collect();
+    wait_until("all of them are passed on", || server.totals().fallbacks_begun == VISITORS as u64);
+    wait_until("the oldest are cut", || server.closes(CloseReason::OpeningShed) > 0);
+    wait_until("the others hold their share", || server.totals().buffer_bytes_held <= LIMIT_BYTES / 4);
+    assert_eq!(user.take(1), b"!");
+    let newcomer = Client::open(&server, &ALICE, origin.address, b"served");
+    newcomer.take_response();
+    assert_eq!(newcomer.take(6), b"served");
+    assert_eq!(server.totals().buffer_waits, 0);
+    drop((user, newcomer, visitors));
+    server.wait_until_empty();
+}
+
+/// Visitors that stay keep no place of a user, whether they are passed on or were refused.
+#[test]
+fn visitors_at_the_session_limit_give_way_to_users() {
+    let (_folder, dest) = site(10);
+    for fallbacks in [vec![to(dest)], vec![]] {
+        let is_passed_on = !fallbacks.is_empty();
+        let server = Server::start(Options { sessions_max: 12, fallbacks, ..Options::default() });
+        let origin = Origin::echo();
+        let visitors: Vec<_> = (0..12)
+            .map(|_| {
+                let visitor = Client::connect(&server);
+                visitor.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
+                visitor
+            })
+            .collect();
+        wait_until("all of them are known as strangers", || {
+            server.reactor().sessions() == 12 && (!is_passed_on || server.totals().fallbacks_begun == 12)
+        });
+        assert_eq!(server.closes(CloseReason::OpeningShed), 0, "nobody is cut without want");
+        let user = Client::open(&server, &ALICE, origin.address, b"hello");
+        user.take_response();
+        assert_eq!(user.take(5), b"hello");
+        assert!(server.closes(CloseReason::OpeningShed) > 0);
+        drop((user, visitors));
+        server.wait_until_empty();
+    }
 }

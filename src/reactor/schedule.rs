@@ -67,8 +67,10 @@ struct Slot<S, D, B> {
     queued: bool,
     /// It is in the queue of those that wait for buffer memory.
     starved: bool,
-    /// It counts among the clients that are not admitted.
+    /// Its client has not said yet who it is.
     opening: bool,
+    /// It counts among the strangers: it is not admitted, in whatever phase.
+    stranger: bool,
 }
 
 /// A session that has ended. Its sockets are closed.
@@ -132,6 +134,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
             queued: false,
             starved: false,
             opening: true,
+            stranger: true,
         };
         if let Some(at) = deadline {
             slot.alarm.arm(at, token, lent.timers, lent.now);
@@ -281,6 +284,9 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         if slot.opening && !slot.session.is_opening() {
             slot.opening = false;
             slot.baggage.admit();
+        }
+        if slot.stranger && !slot.session.is_stranger() {
+            slot.stranger = false;
             self.openings.leave();
         }
         slot.pace = if slot.opening { Pace::Opening } else { slot.pace.after(work) };
@@ -308,7 +314,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         if slot.starved {
             self.starved.leave();
         }
-        if slot.opening {
+        if slot.stranger {
             self.openings.leave();
         }
         lent.counters.sessions_active.sub(1);

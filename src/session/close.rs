@@ -49,7 +49,8 @@ close_reasons! {
     FirstByteTimeout = "first_byte_timeout",
     /// The request header was not complete in time.
     RequestTimeout = "request_timeout",
-    /// Clients that were not admitted yet held too much memory. This was the oldest of them.
+    /// Clients that were not admitted, visitors of a fallback among them, were too many or held too much memory. This
+    /// was the oldest of them.
     OpeningShed = "opening_shed",
     /// A connection from a source that must announce its clients did not begin with a PROXY header.
     BadProxyHeader = "bad_proxy_header",

@@ -1,7 +1,8 @@
 //! Strangers: what is not VLESS, or of no user, is passed on whole to a fallback, as a web server's proxy would do it.
 //!
 //! The fallback gets every byte that the stranger sent, behind a PROXY header where the operator wants one, and what
-//! follows is an ordinary relay. Its memory stays in the strangers' share, and its bytes have counters of their own.
+//! follows is an ordinary relay. Its memory stays in the strangers' share, both what is received and what a socket does not
+//! take. It stays a stranger's in all limits, so it is cut before any user waits. Its bytes have counters of their own.
 
 use std::sync::Arc;
 

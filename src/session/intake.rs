@@ -30,7 +30,8 @@ pub(super) struct Intake {
     held_through_bytes: u32,
     /// Nobody has looked at `kept` since it was put there. It is converted before anything is received.
     kept_waits: bool,
-    /// The client is no user yet. What is kept counts against the share of strangers.
+    /// The client is not admitted, and never is if it is passed on to a fallback. What is kept counts against the share
+    /// of strangers.
     is_opening: bool,
     /// What comes is wrapped in records, so that the beginning of one may have to be kept beside that of a packet.
     is_wrapped: bool,
@@ -217,7 +218,7 @@ impl Intake {
         self.kept.is_some() || self.has_undigested()
     }
 
-    fn holds_buffers(&self) -> bool {
+    pub(super) fn holds_buffers(&self) -> bool {
         self.kept.is_some() || matches!(self.undigested.as_deref(), Some(Undigested::Part(_) | Undigested::Waits(_)))
     }
 
@@ -253,7 +254,8 @@ impl Intake {
         if self.is_wrapped { RECORD_HOLD_BYTES } else { 0 }
     }
 
-    fn loan(&self) -> Loan {
+    /// What is kept and owed in this direction is borrowed for: a stranger's share, or a relay's memory.
+    pub(super) fn loan(&self) -> Loan {
         if self.is_opening { Loan::Opening } else { Loan::Waiting }
     }
 }

@@ -14,7 +14,7 @@ use super::pause::Pause;
 pub use super::scratch::Scratch;
 use crate::inbound::{Converted, HEADROOM_BYTES, InboundError};
 use crate::io::buf::Buf;
-use crate::io::buffer_pool::{BufferPool, Loan};
+use crate::io::buffer_pool::BufferPool;
 use crate::io::endpoint::Endpoint;
 use crate::io::random::Random;
 use crate::io::socket::{Recv, Socket};
@@ -234,10 +234,10 @@ impl Transfer {
         }
     }
 
-    /// Sends `bytes`, and owes what is not taken.
+    /// Sends `bytes`, and owes what is not taken. What a stranger does not take counts against the share of strangers.
     fn deliver<S: Socket>(&mut self, sink: &mut Endpoint<S>, bytes: &mut Buf, means: &Means<'_>) {
         self.delivery.send(sink, bytes, means.now);
-        self.delivery.owe(bytes, Loan::Waiting, means.pool);
+        self.delivery.owe(bytes, self.intake.loan(), means.pool);
     }
 
     /// The source is over: appends what the transform still has to say, behind what waits already.
@@ -253,7 +253,7 @@ impl Transfer {
     fn finish_with(&mut self, transform: &mut impl Transform, rest: &[u8], pool: &BufferPool, output: &mut Buf) {
         output.reset(0);
         let write = |output: &mut Buf, tally: &mut Tally| transform.finish(rest, output, tally);
-        let end = match self.delivery.owe_more(output, Loan::Waiting, pool, write) {
+        let end = match self.delivery.owe_more(output, self.intake.loan(), pool, write) {
             Ok(()) => End::Finished,
             Err(error) => End::Broken(error),
         };
@@ -270,6 +270,11 @@ impl Transfer {
     /// Bytes were received that the sink has not taken yet.
     pub(super) fn owes_bytes(&self) -> bool {
         self.intake.holds_bytes() || self.delivery.owes_bytes()
+    }
+
+    /// Buffers are held, for what was received or for what the sink has not taken.
+    pub(super) fn holds_buffers(&self) -> bool {
+        self.intake.holds_buffers() || self.delivery.held_bytes() > 0
     }
 
     /// How many bytes were received and not delivered.

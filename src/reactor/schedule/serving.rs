@@ -57,7 +57,6 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         for _ in 0..self.ready.openings.len().min(OPENINGS_PER_TURN) {
             if let Some(token) = self.ready.openings.pop_front() {
                 self.take_turn(token, LIGHT_SHARE_BYTES, lent);
-                self.shed_for_memory(lent);
             }
         }
         for _ in 0..self.due.len().min(DUE_PER_TURN) {
@@ -105,10 +104,12 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         }
     }
 
-    /// The turn of one that was queued.
+    /// The turn of one that was queued. A stranger may hold more after it.
     fn take_turn(&mut self, token: Token, share_bytes: usize, lent: &mut Lent<'_>) -> usize {
         let Some(slot) = self.roster.get_mut(token) else { return 0 };
         slot.queued = false;
-        self.call_with(token, share_bytes, lent, Session::advance)
+        let work = self.call_with(token, share_bytes, lent, Session::advance);
+        self.shed_for_memory(lent);
+        work
     }
 }

@@ -47,7 +47,7 @@ impl Worker {
             self.base.shared.close_session();
             if closed.record.reason == CloseReason::OpeningShed {
                 self.base.warn_of_shortage(format_args!(
-                    "clients that are not admitted yet are too many or hold too much: the oldest are cut"
+                    "clients that are not admitted are too many or hold too much: the oldest are cut"
                 ));
             }
             self.base.rules.observer.on_closed(closed.record);
