@@ -74,20 +74,30 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
         let mut thrown_away = cx.means.scratch.take_input();
         let mut is_over = false;
-        while self.client.is_readable() && read_bytes < LINGER_BYTES_MAX && !is_over {
-            match self.client.recv(thrown_away.spare_mut()) {
-                Recv::Bytes(count) => read_bytes += count,
+        let share = &mut cx.allowance.uplink;
+        while self.client.is_readable() && read_bytes < LINGER_BYTES_MAX && share.work_bytes > 0 && !is_over {
+            let room = thrown_away.spare().min(share.work_bytes);
+            match self.client.recv(thrown_away.spare_mut().get_mut(..room).unwrap_or_default()) {
+                Recv::Bytes(count) => {
+                    read_bytes += count;
+                    share.work(count);
+                }
                 Recv::Blocked => {}
                 Recv::End if end_due => break,
                 Recv::End | Recv::Failed => is_over = true,
             }
         }
+        let is_cut_short = share.work_bytes == 0 && self.client.is_readable() && read_bytes < LINGER_BYTES_MAX;
         cx.means.scratch.give_input(thrown_away);
         if is_over {
             return self.finish(reason);
         }
         // Whoever goes on sending is not listened to any more, but still gets what is on its way.
         self.phase = Phase::Lingering { reason, read_bytes, end_due };
+        if is_cut_short {
+            cx.counters.turns_cut_by_budget.add(1);
+            return Next::Again;
+        }
         Next::Wait
     }
 

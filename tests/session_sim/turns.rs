@@ -211,3 +211,23 @@ fn key_updates_are_answered_and_cost_no_payload() {
     assert_eq!(world.runs[0].target.heard.len(), 150);
     world.verify();
 }
+
+/// What a refused client still sends is thrown away in turns, too.
+#[test]
+fn a_refused_client_is_listened_to_in_turns() {
+    for kind in KINDS {
+        let mut world = World::new(1, kind.is_some());
+        let mut plan = Plan::quiet(kind.map(ClientTls::config));
+        plan.client = vec![Op::WaitOpen, Op::Header(vec![9; 30])];
+        plan.client_manners = Manners { window: 1 << 30, ..Manners::smooth() };
+        world.admit(plan);
+        world.pass(Duration::ZERO);
+        let more = world.rng.bytes(700_000);
+        world.client(0, [Op::Say(more)]);
+        let run = &world.runs[0];
+        assert!(run.agains >= 2, "{kind:?}: {} turns", run.agains);
+        assert!(run.longest_turn <= 512 << 10, "{kind:?}: {} bytes in a turn", run.longest_turn);
+        world.client(0, [Op::Fin]);
+        assert_eq!(world.ended(0), Some(CloseReason::NotVless));
+    }
+}
