@@ -16,7 +16,7 @@ fn packages_are_made_and_do_what_they_promise() {
     let program = folder.path().join("stand-in");
     fs::write(&program, STAND_IN).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let check = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/check");
+    let check = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/packaging/check");
     let output = Command::new(check).arg("--with").arg(&program).output().unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(output.status.success() && said.contains("packages are right"), "{said}");
