@@ -174,7 +174,8 @@ fn orders_beyond_their_limit_are_refused() {
 
 #[test]
 fn an_answer_that_nobody_takes_does_not_stay() {
-    // Large answers fill the socket's buffers; the write deadline is far, so here only that others are served meanwhile.
+    // Large answers fill the socket's buffers. Others are served meanwhile, and not only after the 30 s that an answer has
+    // to be taken.
     let plane = Plane::start(settings());
     let lazy: Vec<_> = (0..50)
         .map(|_| {
@@ -186,6 +187,6 @@ fn an_answer_that_nobody_takes_does_not_stay() {
         .collect();
     let start = Instant::now();
     assert_eq!(plane.get("/healthz").status, 200);
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(20));
     drop(lazy);
 }

@@ -159,7 +159,13 @@ mod tests {
         thread::scope(|scope| {
             for number in 0..50 {
                 let config = &config;
-                scope.spawn(move || make(config, &add(&format!("user {number}")), None, 0).unwrap());
+                scope.spawn(move || {
+                    let end = Instant::now() + Duration::from_mins(1);
+                    // A writer that waited too long for its turn is told so, and nothing is written: he tries again.
+                    while let Err(error) = make(config, &add(&format!("user {number}")), None, 0) {
+                        assert!(matches!(error, StoreError::Failed(_)) && Instant::now() < end, "{error:?}");
+                    }
+                });
             }
         });
         let file = read(&config).unwrap();

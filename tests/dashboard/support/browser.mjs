@@ -31,7 +31,7 @@ export class Browser {
       viewport: { width, height }, colorScheme: theme, locale: lang, timezoneId: 'Europe/Berlin', reducedMotion: 'reduce', ...more,
     });
     const page = await context.newPage();
-    page.setDefaultTimeout(15_000);
+    page.setDefaultTimeout(60_000);
     if (process.env.PAGE === 'disk') await page.route('**/static/**', (route) => route.fulfill({ path: join(ROOT, 'static', new URL(route.request().url()).pathname.split('/').slice(3).join('/')) }));
     page.faults = [];
     page.on('pageerror', (error) => page.faults.push(error.stack ?? String(error)));
