@@ -125,6 +125,8 @@ class ServiceCase(unittest.TestCase):
             "users": [{"uuid": id, "email": email, "flow": cls.flows.get(email, "")} for email, id in USERS.items()],
             "tls": cls.tls,
             "outbound": {"allow": ["127.0.0.0/8"]},
+            # All clients have one address here.
+            "limits": {"handshakes_per_source_max": 0},
             "monitoring": {
                 "port": cls.monitor_port,
                 "token": VIEW_TOKEN,
