@@ -1,6 +1,8 @@
 //! The cluster: its decisions in simulation, its scripts on a real engine, and whole nodes on one.
 
 mod accounts;
+#[path = "../support/api.rs"]
+mod api;
 mod cost;
 mod engine;
 mod engine_server;

@@ -13,9 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::api::{Answer, ask};
 use crate::engine_server::free_address;
 use crate::support::client::request;
-use crate::support::{PATIENCE, bounded, wait_until};
+use crate::support::{bounded, wait_until};
 
 pub(crate) struct Node {
     child: Child,
@@ -23,12 +24,6 @@ pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
     said: Arc<Mutex<Vec<String>>>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Value,
 }
 
 impl Node {
@@ -106,20 +101,7 @@ impl Node {
 
     /// One request on a connection of its own.
     pub(crate) fn ask(&self, method: &str, path: &str, revision: Option<u64>, body: Option<&Value>) -> Answer {
-        let mut stream = UnixStream::connect(self.file("vless-rust.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let if_match = revision.map(|revision| format!("If-Match: \"{revision}\"\r\n")).unwrap_or_default();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{if_match}Content-Length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all((head + &body).as_bytes()).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, body: serde_json::from_str(body).unwrap_or(json!(null)) }
+        ask(&self.file("vless-rust.sock"), method, path, revision, body)
     }
 
     /// Makes a change that must succeed, whoever else changes something at the same time.
