@@ -102,16 +102,17 @@ impl Quota {
             return held;
         }
         let workers = leases.len() as u64;
-        let got = held + self.reserve(wanted - held, workers, &used);
-        if got >= wanted {
-            lease.held_bytes.fetch_add(got - wanted, Ordering::Relaxed);
-            return wanted;
+        let mut got = held + self.reserve(wanted - held, workers, &used);
+        if got < wanted {
+            self.release(got);
+            for lease in leases {
+                self.release(lease.take_back());
+            }
+            got = self.reserve(wanted, workers, &used);
         }
-        self.release(got);
-        for lease in leases {
-            self.release(lease.take_back());
-        }
-        self.reserve(wanted, workers, &used).min(wanted)
+        let slice = got.saturating_sub(wanted);
+        lease.held_bytes.fetch_add(slice, Ordering::Relaxed);
+        got - slice
     }
 
     /// A session of the worker with `lease` was given `taken` bytes for a call. It has delivered so many of all that was
@@ -265,6 +266,20 @@ mod tests {
             books.deliver(0, bytes, 0);
         }
         assert!((4 << 20..(4 << 20) + RESERVED_BYTES_MIN).contains(&got), "{got}");
+        assert_eq!(books.reserved(), 0);
+    }
+
+    #[test]
+    fn a_slice_that_comes_with_what_others_gave_back_is_kept() {
+        let books = Books::new(4 << 20, 64 << 10, 2);
+        assert_eq!(books.take(1, 2 << 20), 2 << 20);
+        books.deliver(1, 0, 2 << 20);
+        assert_eq!(books.take(0, 3 << 20), 3 << 20);
+        assert_eq!(books.leases[0].held_bytes.load(Ordering::Relaxed), 64 << 10);
+        books.deliver(0, 3 << 20, 0);
+        while books.take(0, 50_000) > 0 {
+            books.deliver(0, 50_000, 0);
+        }
         assert_eq!(books.reserved(), 0);
     }
 
