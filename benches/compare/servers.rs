@@ -24,6 +24,7 @@ pub(crate) const CHILD_ARGUMENT: &str = "--become";
 pub(crate) const RELAY_ARGUMENT: &str = "--relay";
 const CERTIFICATE_FILE: &str = "certificate.pem";
 const KEY_FILE: &str = "key.pem";
+const LIMITS_KEY: &str = "limits";
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// The package has a function that starts Xray-core and returns; the server lives in this process' threads.
 const XRAY_PROGRAM: &str = "\
@@ -124,8 +125,14 @@ impl Bed {
             Peer::Ours | Peer::OursWithoutPool | Peer::Before => {
                 let mut ours = self.our_configuration(port, protocol);
                 ours["connection_pool"] = json!({ "enabled": peer != Peer::OursWithoutPool });
+                let program = self.our_program(peer)?;
                 fs::write(&configuration, ours.to_string())?;
-                command.arg(self.our_program(peer)?).arg("run").arg(&configuration);
+                if peer == Peer::Before && !accepts(program, &configuration)? {
+                    // A build that knows no limits needs none lifted.
+                    let _ = ours.as_object_mut().and_then(|keys| keys.remove(LIMITS_KEY));
+                    fs::write(&configuration, ours.to_string())?;
+                }
+                command.arg(program).arg("run").arg(&configuration);
             }
             Peer::Xray => {
                 fs::write(&configuration, self.xray_configuration(port, protocol).to_string())?;
@@ -165,7 +172,7 @@ impl Bed {
             // The peers run without statistics either, and a fixed port may be taken.
             "monitoring": { "enabled": false },
             // All the load comes from one address.
-            "limits": { "handshakes_per_source_max": 0 },
+            LIMITS_KEY: { "handshakes_per_source_max": 0 },
             "log": { "level": "warn" },
         });
         if protocol != Protocol::Plain {
@@ -269,6 +276,13 @@ pub(crate) fn become_child(mut arguments: impl Iterator<Item = String>) -> io::R
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let program = arguments.next().ok_or_else(|| io::Error::other("no program"))?;
     Err(Command::new(program).args(arguments).exec())
+}
+
+/// Whether the build `program` of ours takes this configuration.
+fn accepts(program: &Path, configuration: &Path) -> io::Result<bool> {
+    let mut check = Command::new(program);
+    check.arg("check").arg(configuration).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(check.status()?.success())
 }
 
 fn free_port() -> io::Result<u16> {
