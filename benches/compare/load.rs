@@ -174,8 +174,9 @@ pub(crate) struct Waits {
     pub(crate) elapsed: Duration,
 }
 
-/// `count` new connections one after the other, each with one small echo, beside `streams` downloads.
-pub(crate) fn newcomers(route: &Route, streams: usize, count: usize) -> io::Result<Waits> {
+/// `count` new connections one after the other, each with one small echo, beside `streams` downloads. From one to the next
+/// at least `interval` passes.
+pub(crate) fn newcomers(route: &Route, streams: usize, count: usize, interval: Duration) -> io::Result<Waits> {
     let (stop, received) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         let downloads: Vec<_> = (0..streams).map(|_| scope.spawn(|| route.download_until(&stop, &received))).collect();
@@ -192,6 +193,7 @@ pub(crate) fn newcomers(route: &Route, streams: usize, count: usize) -> io::Resu
                 let mut leg = route.echo()?;
                 let wait = begin.elapsed();
                 leg.close()?;
+                thread::sleep(interval.saturating_sub(begin.elapsed()));
                 Ok(wait)
             })
             .collect();

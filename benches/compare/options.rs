@@ -17,6 +17,8 @@ pub(crate) struct Options {
     pub(crate) mib: u64,
     /// New connections in all, and sessions or clients that stay.
     pub(crate) connections: usize,
+    /// Milliseconds from one newcomer beside bulk to the next.
+    pub(crate) newcomer_ms: u64,
     pub(crate) idle: usize,
     pub(crate) silent: usize,
     pub(crate) datagrams: u64,
@@ -39,6 +41,7 @@ impl Options {
                 "--streams" => options.streams = number(&value()?)?,
                 "--rounds" => options.rounds = number(&value()?)?,
                 "--connections" => options.connections = number(&value()?)?,
+                "--newcomer-ms" => options.newcomer_ms = number(&value()?)? as u64,
                 "--idle" => options.idle = number(&value()?)?,
                 "--datagrams" => options.datagrams = number(&value()?)? as u64,
                 "--silent" => options.silent = number(&value()?)?,
@@ -77,6 +80,7 @@ impl Default for Options {
             streams: 4,
             mib: 768,
             connections: 2000,
+            newcomer_ms: 0,
             idle: 2000,
             silent: 1000,
             datagrams: 200_000,
@@ -94,8 +98,8 @@ impl Default for Options {
 pub(crate) fn usage() -> String {
     let mut text =
         "cargo bench --bench compare -- [SCENARIO ...] [--peers ours,ours-no-pool,before,xray,sing-box,relay] [--rounds 3]\n    \
-        [--streams 4] [--mib 768] [--connections 2000] [--idle 2000] [--silent 1000] [--datagrams 200000] [--threads 8]\n    \
-        [--ours BINARY] [--before BINARY] [--venv FOLDER]\n"
+        [--streams 4] [--mib 768] [--connections 2000] [--newcomer-ms 0] [--idle 2000] [--silent 1000]\n    \
+        [--datagrams 200000] [--threads 8] [--ours BINARY] [--before BINARY] [--venv FOLDER]\n"
             .to_owned();
     for scenario in &scenario::ALL {
         let _ = writeln!(text, "  {:<16} {}", scenario.name, scenario.about);

@@ -239,8 +239,9 @@ fn measure_connections(
 
 fn measure_newcomers(route: &Route, server: &Server, options: &Options) -> io::Result<Vec<Figure>> {
     let before = measure::cpu_seconds(server.pid())?;
-    let load::Waits { sorted: waits, bulk_bytes, elapsed } =
-        load::newcomers(route, NEWCOMER_STREAMS, options.connections / NEWCOMERS_PART)?;
+    let count = options.connections / NEWCOMERS_PART;
+    let interval = Duration::from_millis(options.newcomer_ms);
+    let load::Waits { sorted: waits, bulk_bytes, elapsed } = load::newcomers(route, NEWCOMER_STREAMS, count, interval)?;
     let cpu = measure::cpu_seconds(server.pid())? - before;
     let at = |percent: usize| waits[(waits.len() - 1) * percent / 100].as_secs_f64() * 1e6;
     let gib = bulk_bytes as f64 / f64::from(1 << 30);
