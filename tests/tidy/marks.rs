@@ -20,6 +20,12 @@ const UNREACHABLE_REASONS: &[CloseReason] = &[CloseReason::Internal];
 /// Modules on whose input nobody has any say, so that nothing there may stop the process.
 const PANIC_FREE: &[&str] = &["inbound.rs", "io.rs", "protocol.rs", "session.rs"];
 
+/// Lints that find what could panic.
+const PANIC_LINTS: [&str; 4] = ["indexing_slicing", "unwrap_used", "expect_used", "panic"];
+
+/// Where one of them is set aside for a module inside, with the reason beside it.
+const SET_ASIDE: &[&str] = &["io.rs"];
+
 type Listed = (&'static str, usize, &'static str);
 
 #[test]
@@ -92,6 +98,16 @@ fn modules_that_read_what_strangers_send_deny_panics() {
     }
 }
 
+#[test]
+fn nobody_inside_of_them_permits_panics() {
+    let is_inside = |place: &str| PANIC_FREE.iter().any(|root| place.starts_with(&root.replace(".rs", "/")));
+    let concerned = |place: &str| is_inside(place) || PANIC_FREE.contains(&place);
+    let tree = Tree::shipped();
+    let permits = tree.modules.iter().filter(|module| concerned(&module.place) && permits_panics(&module.code));
+    let places: Vec<_> = permits.map(|module| module.place.as_str()).collect();
+    assert_eq!(places, SET_ASIDE);
+}
+
 /// Reasons that `tests` does not name.
 fn reasons_not_named(tests: &str) -> Vec<CloseReason> {
     let words = tokens(tests);
@@ -134,7 +150,6 @@ fn too_long(place: &str, lines: usize, lines_max: usize, listed: &[Listed]) -> O
 
 /// Of the lints that find what could panic, those that a module does not deny for all inside it.
 fn lints_not_denied(text: &str) -> Vec<&'static str> {
-    const LINTS: [&str; 4] = ["indexing_slicing", "unwrap_used", "expect_used", "panic"];
     let shipped = split(&tokens(text)).shipped;
     let denials = shipped.windows(4).enumerate().filter(|(_, words)| {
         words[0].is_sign('#') && words[1].is_sign('!') && words[2].is_sign('[') && words[3].is("deny")
@@ -143,7 +158,16 @@ fn lints_not_denied(text: &str) -> Vec<&'static str> {
         .flat_map(|(at, _)| shipped[at + 4..].iter().take_while(|token| !token.is_sign(']')))
         .filter_map(Token::word)
         .collect();
-    LINTS.into_iter().filter(|lint| !denied.contains(lint)).collect()
+    PANIC_LINTS.into_iter().filter(|lint| !denied.contains(lint)).collect()
+}
+
+/// An attribute sets one of the lints aside that find what could panic.
+fn permits_panics(code: &[Token]) -> bool {
+    code.windows(2).enumerate().any(|(at, words)| {
+        let sets_aside = ["allow", "expect", "warn"].iter().any(|level| words[0].is(level)) && words[1].is_sign('(');
+        let mut inside = code[at + 1..].iter().take_while(|token| !token.is_sign(')')).filter_map(Token::word);
+        sets_aside && inside.any(|word| PANIC_LINTS.contains(&word))
+    })
 }
 
 mod planted {
@@ -201,5 +225,16 @@ mod planted {
             ["indexing_slicing"]
         );
         assert_eq!(lints_not_denied("// #![deny(clippy::unwrap_used)]\n").len(), 4);
+    }
+
+    #[test]
+    fn a_part_of_one_that_may_panic() {
+        let permits = |text: &str| permits_panics(&tokens(text));
+        assert!(permits("#![allow(clippy::unwrap_used)]\nuse std::fs;\n"));
+        assert!(permits("#[expect(clippy::todo, clippy::panic, reason = \"never\")]\nfn f() {}\n"));
+        assert!(permits("#[cfg_attr(unix, warn(clippy::indexing_slicing))]\nfn f() {}\n"));
+        assert!(!permits(
+            "#![deny(clippy::panic)]\n#[expect(clippy::too_many_lines)]\nfn f() { a.expect(\"panic\") }\n"
+        ));
     }
 }

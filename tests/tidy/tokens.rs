@@ -204,7 +204,8 @@ pub(crate) fn is_for_tests(attribute: &[Token]) -> bool {
     let mut words = attribute.iter().filter_map(Token::word);
     match (words.next(), words.next()) {
         (Some("cfg"), Some("test")) => true,
-        (Some("cfg"), Some("all")) => words.any(|word| word == "test"),
+        // What is for all but tests ships.
+        (Some("cfg"), Some("all")) => words.clone().any(|word| word == "test") && words.all(|word| word != "not"),
         _ => false,
     }
 }
