@@ -143,9 +143,14 @@ pub fn acceptor(config: &Config, certificates: &[LoadedCertificate]) -> Result<O
         certificates: certificates.collect(),
         alpn: tls.alpn.clone(),
         tls13_only: tls.min_version == TlsVersion::Tls13,
-        remember_names: config.fallbacks.iter().any(|one| !one.name.is_empty() || !one.alpn.is_empty()),
+        remember_names: needs_names(config),
     };
     TlsAcceptor::new(settings).map(Some).map_err(|error| Failure::new(exit::CONFIG, format!("tls: {error}")))
+}
+
+/// Whether a fallback is chosen by what a client's TLS asked for.
+pub fn needs_names(config: &Config) -> bool {
+    config.fallbacks.iter().any(|one| !one.name.is_empty() || !one.alpn.is_empty())
 }
 
 fn fallbacks(configured: &[config::Fallback], sites: &Sites) -> Result<Fallbacks, Failure> {

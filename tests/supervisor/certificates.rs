@@ -80,6 +80,17 @@ fn files_that_are_gone_or_torn_change_nothing() {
     assert_eq!(Client::connect(&server).certificate, first);
 }
 
+#[test]
+fn a_fallback_by_name_that_a_reload_adds_finds_the_names_of_clients() {
+    let server = Process::start(CONFIG, |folder| {
+        write_pair(&folder.join("live"));
+    });
+    let fallback = r#""fallbacks": [ { "name": "localhost", "dest": "builtin" } ], "monitoring""#;
+    server.write_config(&CONFIG.replace("\"monitoring\"", fallback));
+    assert!(server.reload().ends_with("reloaded (signal): fallbacks"));
+    wait_until("the site answers", || Client::connect(&server).answer().starts_with(b"HTTP/1.1 200"));
+}
+
 /// A TLS client that takes any certificate and tells which.
 struct Client {
     certificate: Vec<u8>,
@@ -103,6 +114,16 @@ impl Client {
         }
         let certificate = stream.conn.peer_certificates().unwrap()[0].to_vec();
         Self { certificate, stream: Mutex::new(stream) }
+    }
+
+    /// What a request for a page is answered, nothing where the connection ends.
+    fn answer(&self) -> Vec<u8> {
+        let mut stream = self.stream.lock().unwrap();
+        let mut answer = vec![0; 64];
+        let asked = stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let length = asked.and_then(|()| stream.read(&mut answer)).unwrap_or(0);
+        answer.truncate(length);
+        answer
     }
 
     /// Nothing came, and no end either.

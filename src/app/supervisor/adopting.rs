@@ -188,7 +188,8 @@ impl Supervisor {
         }
     }
 
-    /// The present acceptor where nothing of TLS has changed: its keys for tickets are what clients come back with.
+    /// The present acceptor where nothing of TLS has changed: its keys for tickets are what clients come back with. Whether
+    /// it remembers names is up to the fallbacks.
     fn acceptor(&self, config: &Config, certificates: &[LoadedCertificate]) -> Result<Option<TlsAcceptor>, Failure> {
         let known = &self.parts;
         let prints = |list: &[LoadedCertificate]| list.iter().map(|one| one.fingerprint).collect::<Vec<_>>();
@@ -196,7 +197,11 @@ impl Supervisor {
         let is_same = known.config.tls == config.tls
             && prints(&known.certificates) == prints(certificates)
             && names(&known.certificates) == names(certificates);
-        if is_same { Ok(known.rules.session.tls.clone()) } else { rules::acceptor(config, certificates) }
+        if !is_same {
+            return rules::acceptor(config, certificates);
+        }
+        let present = known.rules.session.tls.clone();
+        Ok(present.map(|acceptor| acceptor.remembering_names(rules::needs_names(config))))
     }
 
     fn rules(&self, config: &Config, tls: Option<TlsAcceptor>) -> Result<Rules, Failure> {

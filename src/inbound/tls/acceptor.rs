@@ -67,6 +67,12 @@ impl TlsAcceptor {
         Ok(Self { config: Arc::new(config), remember_names: settings.remember_names })
     }
 
+    /// The same acceptor, with its keys for tickets, whose engines remember names or do not.
+    #[must_use]
+    pub fn remembering_names(self, remember_names: bool) -> Self {
+        Self { remember_names, ..self }
+    }
+
     /// The engine for a client that has sent its first byte.
     pub fn engine(&self) -> Result<TlsEngine, TlsError> {
         let asked_name = self.remember_names.then(|| Arc::new(AskedName::new(&self.config)));
