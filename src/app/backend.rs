@@ -145,6 +145,17 @@ impl AppBackend {
         totals
     }
 
+    /// The accounts that somebody could have sessions of, and their names.
+    fn names(&self) -> live::Names {
+        let mut names = live::Names::default();
+        for (user, _) in &self.lock().users {
+            if let Some(ledger) = self.ledgers.find(&user.ledger_id) {
+                names.add(Arc::clone(&user.email), ledger);
+            }
+        }
+        names
+    }
+
     fn lock(&self) -> MutexGuard<'_, Published> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -228,12 +239,12 @@ impl Backend for AppBackend {
 
     fn execute(&self, order: Order) -> Result<Done, Denied> {
         match order {
-            Order::Sessions(query) => live::sessions(&self.handle, query).map(Done::Sessions),
+            Order::Sessions(query) => live::sessions(&self.handle, &self.names(), query).map(Done::Sessions),
             Order::Cut { query, by } => {
                 if let (Some(link), CutQuery::User(email)) = (self.cluster.get(), &query) {
                     link.cut(email, &by);
                 }
-                live::cut(&self.handle, query)
+                live::cut(&self.handle, &self.names(), query)
             }
             order => {
                 let timeout = if matches!(order, Order::Upgrade { .. }) { UPGRADE_TIMEOUT } else { ORDER_TIMEOUT };

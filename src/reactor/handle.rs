@@ -64,7 +64,7 @@ impl Handle {
                 }
                 answers
             }
-            Which::User(_) | Which::Ledger(_) | Which::Source(_) | Which::LedgerFrom(..) => {
+            Which::Ledger(_) | Which::Source(_) | Which::LedgerFrom(..) => {
                 self.ask_each(|reply| Request::Cut { query: query.clone(), reply })
             }
         }

@@ -167,6 +167,7 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::sync::mpsc;
 
     use super::*;
@@ -182,7 +183,7 @@ mod tests {
 
     fn cut() -> (Request, mpsc::Receiver<Result<usize, super::super::request::Busy>>) {
         let (reply, answers) = mpsc::channel();
-        let query = CutQuery { which: Which::User("nobody".to_owned()), reason: CloseReason::Shutdown };
+        let query = CutQuery { which: Which::Source(Ipv4Addr::LOCALHOST.into()), reason: CloseReason::Shutdown };
         (Request::Cut { query, reply }, answers)
     }
 

@@ -53,8 +53,8 @@ pub struct ListenerId(pub usize);
 pub struct ListQuery {
     /// Those behind this one, in the order of workers and indexes.
     pub after: Option<SessionId>,
-    /// By email.
-    pub user: Option<String>,
+    /// Those of an account, whatever it was called when the session began.
+    pub account: Option<LedgerRef>,
     pub source: Option<IpAddr>,
     /// Targets that contain this text.
     pub target: Option<String>,
@@ -83,8 +83,6 @@ pub struct CutQuery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
     Session(SessionId),
-    /// By email.
-    User(String),
     /// By what is counted for an account, whatever it was called when the session began.
     Ledger(LedgerRef),
     Source(IpAddr),
@@ -107,7 +105,8 @@ impl Eq for LedgerRef {}
 impl ListQuery {
     /// The filters let this session through.
     pub fn admits(&self, view: &View) -> bool {
-        let is_user = self.user.as_ref().is_none_or(|user| view.user.as_ref() == Some(user));
+        let is_meant = |LedgerRef(ledger): &LedgerRef| view.ledger.as_ref().is_some_and(|one| Arc::ptr_eq(one, ledger));
+        let is_user = self.account.as_ref().is_none_or(is_meant);
         let is_source = self.source.is_none_or(|source| view.client.ip() == source);
         let is_target = self
             .target

@@ -1,4 +1,4 @@
-//! A session as others see it: plain data for the list of live sessions.
+//! A session as others see it, in the list of live sessions.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 use super::{Flow, Phase, Session, User};
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
+use crate::stats::Ledger;
 
 /// What a live session looks like at one instant.
 #[derive(Clone, Debug)]
 pub struct View {
     pub client: SocketAddr,
-    /// The user's email. `None` before a request was accepted.
+    /// What the user was called when the session began. `None` before a request was accepted.
     pub user: Option<String>,
+    /// What is counted for the user, whatever he is called by now.
+    pub ledger: Option<Arc<Ledger>>,
     /// The target as the client named it. `None` before a request was accepted, and where many are inside.
     pub target: Option<String>,
     pub flow: Flow,
@@ -110,6 +113,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         View {
             client: self.client_address,
             user: account.map(|account| account.user.email.clone()),
+            ledger: account.map(|account| Arc::clone(&account.user.ledger)),
             target: account
                 .and_then(|account| account.target.as_ref())
                 .map(ToString::to_string)

@@ -1,10 +1,11 @@
 //! Cutting: one session, those of a user, those of an address, whatever they are doing.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use vless_rust::reactor::request::Which;
+use vless_rust::reactor::request::{LedgerRef, Which};
 use vless_rust::session::close::CloseReason;
-use vless_rust::stats;
+use vless_rust::stats::{self, Ledger};
 
 use crate::states::{KINDS, relaying};
 use crate::support::client::Client;
@@ -56,8 +57,8 @@ fn all_sessions_of_a_user_are_cut_and_nobody_elses() {
         let alices: Vec<_> = (0..20).map(|_| open(&ALICE)).collect();
         let bobs: Vec<_> = (0..20).map(|_| open(&BOB)).collect();
         let handle = server.reactor().handle();
-        assert_eq!(cut(&handle, Which::User("nobody@example.com".to_owned())), 0);
-        assert_eq!(cut(&handle, Which::User("alice@example.com".to_owned())), 20);
+        assert_eq!(cut(&handle, Which::Ledger(LedgerRef(Arc::new(Ledger::new(1))))), 0);
+        assert_eq!(cut(&handle, Which::Ledger(server.account(&ALICE))), 20);
         for client in alices {
             assert_eq!(client.recv(&mut [0]).unwrap(), 0);
         }

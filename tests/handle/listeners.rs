@@ -93,7 +93,7 @@ fn a_full_inbox_is_an_answer_that_is_counted_and_no_answer_is_lost() {
         std::io::Write::write_all(&mut client, &[9]).unwrap();
         drop(client);
     }
-    let query = CutQuery { which: Which::User("nobody".to_owned()), reason: CloseReason::Cut };
+    let query = CutQuery { which: Which::Source(Ipv4Addr::new(192, 0, 2, 1).into()), reason: CloseReason::Cut };
     let asked: Vec<_> = (0..1000).map(|_| handle.cut(&query)).collect();
     let busy = handle.list(&ListQuery::default());
     assert!(matches!(busy.recv_timeout(PATIENCE), Ok(Err(Busy))), "who is refused hears it at once");

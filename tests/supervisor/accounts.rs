@@ -128,6 +128,24 @@ fn a_new_id_cuts_the_old_one() {
 }
 
 #[test]
+fn sessions_are_listed_and_cut_by_the_name_that_their_user_has_now() {
+    let server = Server::start();
+    let id = server.add("before", &json!({}));
+    let (session, alice) = (server.open(&id).unwrap(), server.open(&ALICE).unwrap());
+    server.change("PATCH", "/api/users/before", Some(&json!({ "email": "after" })));
+    let listed = |name: &str| server.change("GET", &format!("/api/connections?user={name}"), None);
+    assert_eq!(listed("before")["total"], 0);
+    let page = listed("after");
+    assert_eq!((&page["total"], &page["connections"][0]["user"]), (&json!(1), &json!("after")), "{page}");
+    let cut = |name: &str| server.change("DELETE", &format!("/api/connections?user={name}"), None);
+    assert_eq!(cut("before")["cut"], 0);
+    let since = Instant::now();
+    assert_eq!(cut("after")["cut"], 1);
+    assert_cut(&session, since);
+    assert!(echoes(&alice));
+}
+
+#[test]
 fn an_account_ends_by_the_clock() {
     let server = Server::start();
     let alice = server.open(&ALICE).unwrap();

@@ -213,9 +213,14 @@ impl Server {
         self.users.find(id).unwrap().ledger.gate().adopt(limits);
     }
 
+    /// What names a user to the workers.
+    pub fn account(&self, id: &[u8; 16]) -> LedgerRef {
+        LedgerRef(Arc::clone(&self.users.find(id).unwrap().ledger))
+    }
+
     /// Cuts all sessions of a user.
     pub fn cut(&self, id: &[u8; 16], reason: CloseReason) {
-        let which = Which::Ledger(LedgerRef(Arc::clone(&self.users.find(id).unwrap().ledger)));
+        let which = Which::Ledger(self.account(id));
         let _ = self.reactor.handle().cut(&CutQuery { which, reason });
     }
 

@@ -1,5 +1,6 @@
 //! Tells the engine who is here, where addresses or sessions are limited, and has those leave who are too many.
 
+use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -72,9 +73,8 @@ impl Member {
     /// Cuts the newest `excess` sessions of an account, but not the `kept` oldest.
     fn cut_newest(&self, one: &Served, excess: usize, kept: usize) {
         let deadline = Instant::now() + LIST_TIMEOUT;
-        let listed = self.around.shared.listed();
-        let Some(email) = listed.email(&one.id) else { return };
-        let query = ListQuery { user: Some(email), limit: LIST_MAX, ..ListQuery::default() };
+        let account = Some(LedgerRef(Arc::clone(&one.ledger)));
+        let query = ListQuery { account, limit: LIST_MAX, ..ListQuery::default() };
         let answers = self.around.reactor.list(&query);
         let mut sessions: Vec<(SessionId, Duration)> = Vec::new();
         loop {

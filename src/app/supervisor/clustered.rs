@@ -23,7 +23,7 @@ use crate::cluster::journal::Bytes;
 use crate::control::backend::{Denied, Done, Order};
 use crate::control::events::{Event, Kind, Level};
 use crate::protocol::user_id::mask;
-use crate::reactor::request::{CutQuery, Which};
+use crate::reactor::request::{CutQuery, LedgerRef, Which};
 use crate::session::close::CloseReason;
 use crate::stats::{Ledger, Ledgers};
 
@@ -106,8 +106,7 @@ impl Supervisor {
                 let _ = asked.reply.try_send(answer);
             }
             News::Cut { email, said } => {
-                let query = CutQuery { which: Which::User(email.clone()), reason: CloseReason::Cut };
-                let _ = self.parts.reactor.handle().cut(&query);
+                self.cut_user(&email);
                 log::info!("cluster: {said}");
                 let data = json!({ "user": email });
                 self.tell(Event::new(Kind::Cut, Level::Info, said).by("cluster").coded("cut_by_cluster", data));
@@ -123,6 +122,13 @@ impl Supervisor {
                 self.adopt_standing(unix_time());
             }
         }
+    }
+
+    /// Cuts the sessions of the account of this name.
+    fn cut_user(&self, email: &str) {
+        let Some(user) = self.parts.config.users.iter().find(|user| user.email == email) else { return };
+        let which = Which::Ledger(LedgerRef(self.parts.ledgers.of(mask(user.id))));
+        let _ = self.parts.reactor.handle().cut(&CutQuery { which, reason: CloseReason::Cut });
     }
 
     fn answer_of(&mut self, asked: &Asked, outcome: Outcome) -> Result<Done, Denied> {

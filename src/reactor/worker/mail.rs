@@ -73,7 +73,6 @@ impl Worker {
         let slots = self.schedule.slots();
         let is_meant = |client: std::net::IpAddr, user: Option<&Arc<User>>| match &query.which {
             Which::Session(_) => false,
-            Which::User(email) => user.is_some_and(|user| user.email == *email),
             Which::Ledger(LedgerRef(ledger)) => user.is_some_and(|user| Arc::ptr_eq(&user.ledger, ledger)),
             Which::Source(source) => client == *source,
             Which::LedgerFrom(LedgerRef(ledger), source) => {
@@ -82,7 +81,7 @@ impl Worker {
         };
         let tokens: Vec<_> = match &query.which {
             Which::Session(id) => vec![id.token],
-            Which::User(_) | Which::Ledger(_) | Which::Source(_) | Which::LedgerFrom(..) => {
+            Which::Ledger(_) | Which::Source(_) | Which::LedgerFrom(..) => {
                 let sessions = self.schedule.page(0, slots);
                 let meant = sessions.filter(|(_, session)| is_meant(session.client_address().ip(), session.user()));
                 meant.map(|(token, _)| token).collect()
