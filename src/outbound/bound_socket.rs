@@ -14,6 +14,7 @@ use crate::session::permits::{MuxPermit, UdpPermit};
 #[derive(Debug)]
 pub struct BoundSocket {
     socket: UdpSocket,
+    source: Option<IpAddr>,
     /// The claim of whom the next datagram is for; 0: nobody has claimed the socket by a Global ID.
     claim: AtomicU64,
     _permit: UdpPermit,
@@ -34,7 +35,12 @@ impl BoundSocket {
                 other => other?,
             },
         };
-        Ok(Self { socket, claim: AtomicU64::new(0), _permit: permit, _mux_permit: mux_permit })
+        Ok(Self { socket, source, claim: AtomicU64::new(0), _permit: permit, _mux_permit: mux_permit })
+    }
+
+    /// The address it was to be bound to.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.source
     }
 
     pub(super) fn socket(&self) -> &UdpSocket {

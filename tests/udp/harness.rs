@@ -26,6 +26,7 @@ pub(crate) const VISION: [u8; 16] = *b"uses vision only";
 /// A running server; dropping it stops it.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    rules: Rules,
     reactor: Reactor,
     users: Arc<Users>,
     closed: Arc<Closed>,
@@ -101,7 +102,14 @@ impl Server {
         let listeners = listen(&[any_port], workers, SocketOptions::default()).unwrap();
         let address = listeners[0][0].local_addr().unwrap();
         let seed = Seed { listeners, warm_up: Vec::new(), splice: true, buffer_memory_max: 1 << 30, mux_sockets_max };
-        Self { address, reactor: Reactor::start(seed, &Arc::new(rules)).unwrap(), users, closed, _hosts: hosts }
+        let reactor = Reactor::start(seed, &Arc::new(rules.clone())).unwrap();
+        Self { address, rules, reactor, users, closed, _hosts: hosts }
+    }
+
+    /// Has new sockets send from this address.
+    pub(crate) fn send_from(&self, source: Ipv4Addr) {
+        let dial = DialRules { bind: Some(source.into()), ..(*self.rules.dial).clone() };
+        self.reactor.handle().adopt(&Arc::new(Rules { dial: Arc::new(dial), ..self.rules.clone() }));
     }
 
     pub(crate) fn totals(&self) -> Totals {

@@ -1,5 +1,6 @@
 //! XUDP: one UDP socket per connection, a destination in front of every datagram, sockets that outlive connections.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use vless_rust::session::UdpSettings;
@@ -218,6 +219,23 @@ fn a_global_id_keeps_its_socket_over_connections_on_any_worker() {
         server.reasons(3 + usize::from(round));
     }
     assert_eq!(server.totals().stale_events, 0, "a socket that moved left its old poll");
+}
+
+#[test]
+fn a_global_id_gets_another_socket_once_a_reload_has_chosen_another_source() {
+    let (server, target) = (Server::start(2, UdpSettings::default()), peer("127.0.0.1"));
+    let address = at(target.local_addr().unwrap());
+    let mut clients = [(); 2].map(|()| Client::open(&server, VISION, 3, &[]));
+    clients[0].send(&new_udp(0, &address, b"globalid", b"1"));
+    assert_eq!(hear(&target).1.ip(), Ipv4Addr::LOCALHOST);
+    let source = Ipv4Addr::new(127, 0, 0, 9);
+    server.send_from(source);
+    clients[1].send(&new_udp(0, &address, b"globalid", b"2"));
+    let (heard, from) = hear(&target);
+    assert_eq!((heard.as_slice(), from.ip()), (&b"2"[..], source.into()));
+    assert_eq!(clients[0].frame(), Frame::End { id: 0, is_error: false });
+    wait_until("the other is closed", || server.user(VISION).udp_sockets == 1);
+    assert_eq!(server.totals().udp_sockets_migrated, 0);
 }
 
 #[test]

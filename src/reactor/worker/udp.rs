@@ -27,12 +27,19 @@ impl Worker {
         let ids = Arc::clone(&self.base.shared.global_ids);
         let holder = Holder { worker: self.base.number, token };
         let key = id.map(|id| (user.id, id));
-        let (bound, claim) = if let Some((bound, claim, previous)) = key.and_then(|key| ids.take_over(key, holder)) {
-            self.base.counters.udp_sockets_migrated.add(1);
-            if let (Some(previous), Some((_, id))) = (previous, key) {
-                self.tell_previous(previous, id);
+        let taken_over = match key.and_then(|key| ids.take_over(key, holder)) {
+            None => None,
+            Some((bound, claim, previous)) => {
+                if let (Some(previous), Some((_, id))) = (previous, key) {
+                    self.tell_previous(previous, id);
+                }
+                // A reload may have chosen another address of ours since.
+                (bound.source() == self.base.rules.dial.bind).then_some((bound, Some(claim)))
             }
-            (bound, Some(claim))
+        };
+        let (bound, claim) = if let Some(taken_over) = taken_over {
+            self.base.counters.udp_sockets_migrated.add(1);
+            taken_over
         } else {
             let bound = self.bind_new_udp(token, user)?;
             let claim = key.and_then(|key| ids.enter(key, holder, &bound));
