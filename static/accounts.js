@@ -184,8 +184,11 @@ export function removeLater(base) {
   let left = UNDO_SECONDS;
   const text = h('span');
   const say = () => write(text, t('remove.pending', { name: email, n: left }));
+  // Who goes now has removed nobody, and is asked whether he means that.
+  const stay = (/** @type {globalThis.Event} */ event) => event.preventDefault();
   const done = () => {
     clearInterval(timer);
+    removeEventListener('beforeunload', stay);
     notice.remove();
     const { [email]: _, ...removing } = state.removing;
     change({ removing });
@@ -203,6 +206,7 @@ export function removeLater(base) {
     if (left <= 0) carry();
   }, 1000);
   say();
+  addEventListener('beforeunload', stay);
   addNotice(notice);
   change({ removing: { ...state.removing, [email]: Date.now() + UNDO_SECONDS * 1000 } });
 }

@@ -1,8 +1,8 @@
 // The start: settings, language, who we are, the feed; then one view per address, written whenever the state changes.
 
-import { loadSession, logIn } from './api.js';
+import { get, loadSession, logIn } from './api.js';
 import { attribute, button, fill, h } from './dom.js';
-import { followVisibility, onFeedBack, start, stop } from './feed.js';
+import { followVisibility, keepPace, onFeedBack, start, stop } from './feed.js';
 import { t } from './i18n.js';
 import { followRoute, takeToken } from './route.js';
 import { loadSettings } from './settings.js';
@@ -31,21 +31,31 @@ let loggedIn = false;
 async function main() {
   loadSettings();
   onChange(render);
-  followRoute();
-  closeMenusOutside();
   const token = takeToken();
+  followRoute(useToken);
+  closeMenusOutside();
   await loadSession();
-  if (token && state.session && state.session.right !== 'admin') {
-    await logIn(token).catch((error) => notify(error.message, 'bad'));
-  }
+  if (token) await useToken(token);
   onFeedBack(catchUp);
   followVisibility();
 }
 
-/** After a restart the login is gone, and events of the time in between came to nobody. */
+/** @param {string} token */
+async function useToken(token) {
+  if (!state.session || state.session.right === 'admin') return;
+  await logIn(token).catch((error) => notify(error.message, 'bad'));
+}
+
+/** After a restart the login is gone, the pace may be another, and events of the time in between came to nobody. */
 function catchUp() {
   loadSession();
+  loadPace();
   loadEvents().catch(() => {});
+}
+
+/** Without an answer the pace so far holds. */
+function loadPace() {
+  get('/api/config').then((config) => keepPace(config.broadcast_interval), () => {});
 }
 
 /** @param {State} now */
@@ -62,6 +72,7 @@ function render(now) {
 
 function begin() {
   start();
+  loadPace();
   loadEvents().catch((error) => notify(error.message, 'bad'));
 }
 

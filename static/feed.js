@@ -152,6 +152,17 @@ function withEvent(events, event) {
   return [event, ...events.filter((old) => old.id !== event.id)].slice(0, EVENTS_MAX);
 }
 
+/**
+ * What is late depends on how often the operator wants messages sent.
+ * @param {number} seconds between two messages
+ */
+export function keepPace(seconds) {
+  const tickMs = seconds * 1000;
+  if (!(tickMs > 0) || tickMs === state.tickMs) return;
+  change({ tickMs });
+  listenForSilence();
+}
+
 /** Counts down to the moment at which what is shown is old. A socket that says nothing for so long is given up. */
 function listenForSilence() {
   clearTimeout(silenceTimer);

@@ -16,8 +16,13 @@ export function readRoute() {
   return { page: 'overview', email: '', query: parameters };
 }
 
-export function followRoute() {
-  addEventListener('hashchange', () => change({ route: readRoute() }));
+/** @param {(token: string) => void} onToken the address with a token may be opened where the page is open already */
+export function followRoute(onToken) {
+  addEventListener('hashchange', () => {
+    const token = takeToken();
+    if (token) onToken(token);
+    change({ route: readRoute() });
+  });
   change({ route: readRoute() });
 }
 

@@ -301,6 +301,31 @@ describe('the page before the real server', { timeout: 300_000 }, () => {
     await until('the real session is cut', () => held.closed);
   });
 
+  test('a feed that the operator wants slower is not called lost', async (t) => {
+    const slow = await Server.start({ monitoring: { broadcast_interval: 5 } });
+    const page = await browser.page();
+    t.after(async () => {
+      await finish(page);
+      await slow.stop();
+    });
+    await page.goto(`${slow.url}/#token=${ADMIN}`);
+    await page.locator('[data-link=live]').waitFor();
+    const uptime = page.locator('.totals .figure').last().locator('.value');
+    await page.evaluate(() => {
+      globalThis.lost = 0;
+      const look = () => {
+        if (document.querySelector('[data-link=lost], .banner.bad:not([hidden])') || 'stale' in document.body.dataset) globalThis.lost += 1;
+      };
+      new MutationObserver(look).observe(document.body, { attributes: true, subtree: true });
+    });
+    // Three messages, as many as show that silence between them is no loss.
+    for (let message = 0; message < 3; message += 1) {
+      const was = await uptime.innerText();
+      await until('the next message', async () => await uptime.innerText() !== was, 30_000);
+    }
+    assert.equal(await page.evaluate(() => globalThis.lost), 0);
+  });
+
   test('a server that drains says so, and goes on serving what is live', async (t) => {
     const draining = await Server.start({ timeouts: { drain: 60 } });
     const page = await browser.page();

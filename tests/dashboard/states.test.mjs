@@ -50,6 +50,14 @@ describe('states of the page', { timeout: 240_000 }, () => {
     assert.equal(page.url(), `${url}/`);
   });
 
+  test('a token in the address logs in and disappears from it, also where the page is open already', async (t) => {
+    const { page, url } = await open(t, { right: 'none', token: 'right' });
+    await page.getByRole('heading', { name: 'Log in' }).waitFor();
+    await page.goto(`${url}/#token=right`);
+    await page.getByText('Online now').waitFor();
+    assert.equal(page.url(), `${url}/`);
+  });
+
   test('loading is said, an answer that is none is said, and trying again goes on', async (t) => {
     const { page, server } = await open(t, { before: (request) => {
       if (request === 'GET /api/session') throw new Error('a fault of the test');
@@ -192,6 +200,24 @@ describe('states of the page', { timeout: 240_000 }, () => {
     await until('removed after ten seconds', () => server.requests.includes('DELETE /api/users/ben'));
     await page.getByText('ben was removed.').waitFor();
     assert.ok(page.url().endsWith('#/users'));
+  });
+
+  test('who closes the page while a removal waits is asked, and afterwards no more', async (t) => {
+    const { page, url } = await open(t, { hash: '#/users/ben' });
+    let asked = 0;
+    page.on('dialog', async (dialog) => {
+      asked += Number(dialog.type() === 'beforeunload');
+      await dialog.accept();
+    });
+    await page.getByRole('button', { name: 'Remove', exact: true }).click();
+    await page.getByRole('button', { name: 'Undo' }).click();
+    await page.goto('about:blank');
+    assert.equal(asked, 0, 'nothing waits');
+    await page.goto(`${url}/#/users/ben`);
+    await page.getByRole('button', { name: 'Remove', exact: true }).click();
+    await page.getByRole('button', { name: 'Undo' }).waitFor();
+    await page.goto('about:blank');
+    assert.equal(asked, 1);
   });
 
   test('cutting asks first and says afterwards what happened', async (t) => {
