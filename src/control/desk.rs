@@ -229,7 +229,7 @@ impl Desk {
             Answer::Overview => at_once(Reply::new(200, JSON, self.overview().0.to_vec())),
             Answer::Order(order) => Verdict::Order(order),
             Answer::Feed(key) => Verdict::Feed(key),
-            Answer::Login(token) => match self.guard.login(&token, request.peer, now) {
+            Answer::Login(token) => match self.guard.login(&token, request, now) {
                 Ok(cookie) => at_once(Reply::empty(204).with("Set-Cookie", cookie)),
                 Err(refused) => self.refuse(refused),
             },

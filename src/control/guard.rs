@@ -14,7 +14,6 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 use super::format;
 use super::http::connection::Request;
-use super::http::head::SESSION_COOKIE;
 use super::http::response::Reply;
 use super::http::stream::Peer;
 
@@ -197,10 +196,10 @@ impl Guard {
     ///
     /// # Errors
     /// When it is not one of ours.
-    pub fn login(&mut self, token: &str, peer: Peer, now: Instant) -> Result<String, Refused> {
+    pub fn login(&mut self, token: &str, request: &Request, now: Instant) -> Result<String, Refused> {
         let right = self.right_of(token);
         if right == Right::None {
-            return Err(self.wrong_token(peer, now));
+            return Err(self.wrong_token(request.peer, now));
         }
         let mut secret = [0; 32];
         if SystemRandom::new().fill(&mut secret).is_err() {
@@ -218,7 +217,8 @@ impl Guard {
         let secure =
             if self.keys.origin.as_deref().is_some_and(|own| own.starts_with("https:")) { "; Secure" } else { "" };
         Ok(format!(
-            "{SESSION_COOKIE}={secret}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}{secure}",
+            "{}={secret}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}{secure}",
+            request.head.session_cookie(),
             LOGIN_LIFETIME.as_secs()
         ))
     }
@@ -228,7 +228,7 @@ impl Guard {
         if let Some(cookie) = &request.head.session {
             self.logins.remove(&hash(cookie));
         }
-        format!("{SESSION_COOKIE}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0")
+        format!("{}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0", request.head.session_cookie())
     }
 
     fn wrong_token(&mut self, peer: Peer, now: Instant) -> Refused {

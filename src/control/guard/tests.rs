@@ -55,9 +55,11 @@ fn whoever_opens_the_unix_socket_may_change_things() {
 #[test]
 fn a_login_is_a_cookie_until_it_is_given_up() {
     let mut guard = Guard::new(keys());
-    let peer = Peer::Ip(IpAddr::from([127, 0, 0, 1]));
-    let cookie = guard.login("admin-token", peer, Instant::now()).unwrap();
-    assert!(cookie.contains("; HttpOnly; SameSite=Strict; Path=/"), "{cookie}");
+    let cookie = guard.login("admin-token", &request(|_| {}), Instant::now()).unwrap();
+    assert!(
+        cookie.starts_with("vless_session_9090=") && cookie.contains("; HttpOnly; SameSite=Strict; Path=/"),
+        "{cookie}"
+    );
     let secret = cookie.split(['=', ';']).nth(1).unwrap().to_owned();
     let logged_in = request(|head| head.session = Some(secret));
     assert_eq!(guard.check(&logged_in, Instant::now()).unwrap().by, "page");
@@ -66,15 +68,14 @@ fn a_login_is_a_cookie_until_it_is_given_up() {
     assert_eq!(guard.check(&logged_in, later).unwrap().right, Right::None);
     assert!(guard.logout(&logged_in).contains("Max-Age=0"));
     assert_eq!(right(&mut guard, &logged_in), Right::None);
-    assert_eq!(guard.login("wrong", peer, Instant::now()).unwrap_err().reply.status, 401);
+    assert_eq!(guard.login("wrong", &request(|_| {}), Instant::now()).unwrap_err().reply.status, 401);
 }
 
 #[test]
 fn logins_are_bounded_and_end_with_the_token_they_came_from() {
     let mut guard = Guard::new(keys());
-    let peer = Peer::Unix;
     for _ in 0..LOGINS_MAX + 10 {
-        guard.login("view-token", peer, Instant::now()).unwrap();
+        guard.login("view-token", &request(|_| {}), Instant::now()).unwrap();
     }
     assert_eq!(guard.logins.len(), LOGINS_MAX);
     guard.adopt(Keys { token: Some("other".to_owned()), ..keys() });
@@ -140,7 +141,7 @@ fn sources_are_bounded_and_an_ipv6_network_is_one() {
     let mut guard = Guard::new(keys());
     for number in 0..SOURCES_MAX as u32 + 50 {
         let peer = Peer::Ip(IpAddr::from(number.to_be_bytes()));
-        let _ = guard.login("wrong", peer, Instant::now());
+        let _ = guard.login("wrong", &Request { peer, ..request(|_| {}) }, Instant::now());
     }
     assert_eq!(guard.failures.len(), SOURCES_MAX);
     let peers = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|text| Peer::Ip(text.parse().unwrap()));

@@ -12,8 +12,8 @@ pub const FIELDS_MAX: usize = 64;
 /// A body may have so many bytes.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// The cookie that a login sets.
-pub const SESSION_COOKIE: &str = "vless_session";
+/// What the name of the cookie that a login sets begins with; see [`Head::session_cookie`].
+const SESSION_COOKIE: &str = "vless_session";
 
 /// What a request says before its body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Head {
     pub origin: Option<String>,
     /// The token of `Authorization: Bearer`.
     pub bearer: Option<String>,
-    /// The value of the cookie [`SESSION_COOKIE`].
+    /// The value of the cookie [`Head::session_cookie`].
     pub session: Option<String>,
     pub if_match: Option<String>,
     pub if_none_match: Option<String>,
@@ -232,6 +232,7 @@ struct Seen {
     connection_upgrades: bool,
     key: Option<String>,
     version_13: bool,
+    cookies: Vec<String>,
 }
 
 impl Head {
@@ -265,7 +266,7 @@ impl Head {
             }
             "origin" => self.origin = Some(value.to_owned()),
             "authorization" => self.bearer = bearer(value),
-            "cookie" => self.session = self.session.take().or_else(|| session_cookie(value)),
+            "cookie" => seen.cookies.push(value.to_owned()),
             "if-match" => self.if_match = Some(value.to_owned()),
             "if-none-match" => self.if_none_match = Some(value.to_owned()),
             "accept" => value.clone_into(&mut self.accept),
@@ -287,6 +288,8 @@ impl Head {
             return Err(Refusal::Malformed("the field Host is missing"));
         }
         self.expects_continue &= self.minor_version == 1;
+        let name = self.session_cookie();
+        self.session = seen.cookies.iter().find_map(|pairs| cookie(pairs, &name));
         if seen.upgrades_to_web_socket {
             // 16 bytes in Base64.
             let key = seen.key.as_ref().filter(|key| key.len() == 24 && key.ends_with("=="));
@@ -297,6 +300,16 @@ impl Head {
             };
         }
         Ok(())
+    }
+
+    /// The name of the cookie that a login sets. Browsers give a cookie to every port of a host, so the port is in its
+    /// name: several servers are often reached through tunnels on one machine.
+    pub fn session_cookie(&self) -> String {
+        let port = self.host.as_deref().and_then(|host| host.rsplit_once(':')).map(|(_, port)| port);
+        match port.filter(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())) {
+            Some(port) => format!("{SESSION_COOKIE}_{port}"),
+            None => SESSION_COOKIE.to_owned(),
+        }
     }
 
     /// The value of `name` in the query.
@@ -321,9 +334,9 @@ fn bearer(value: &str) -> Option<String> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }
 
-fn session_cookie(value: &str) -> Option<String> {
-    let pairs = value.split(';').filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter(|(name, _)| *name == SESSION_COOKIE).map(|(_, value)| value.to_owned()).next()
+fn cookie(pairs: &str, wanted: &str) -> Option<String> {
+    let mut pairs = pairs.split(';').filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned())
 }
 
 fn accepts_gzip(value: &str) -> bool {

@@ -38,7 +38,7 @@ fn every_prefix_needs_more() {
 #[test]
 fn fields_are_read() {
     let head = head(
-        "POST / HTTP/1.1\r\nhOsT: [::1]:9\r\nAuthorization: bearer abc\r\nCookie: a=b; vless_session=xyz\r\nOrigin: http://x\r\n\
+        "POST / HTTP/1.1\r\nhOsT: [::1]:9\r\nAuthorization: bearer abc\r\nCookie: a=b; vless_session_9=xyz\r\nOrigin: http://x\r\n\
          Content-Length: 7\r\nExpect: 100-continue\r\nAccept-Encoding: br, gzip;q=0.5\r\nIf-Match: \"3\"\r\nConnection: close\r\n\
          Sec-Fetch-Site: cross-site\r\n\r\n",
     );
@@ -46,6 +46,17 @@ fn fields_are_read() {
     assert_eq!((head.content_length, head.expects_continue, head.keep_alive), (7, true, false));
     assert!(head.accepts_gzip && head.fetched_cross_site);
     assert_eq!(head.if_match.as_deref(), Some("\"3\""));
+}
+
+#[test]
+fn servers_on_other_ports_of_one_host_have_cookies_of_their_own() {
+    let session = |host: &str| {
+        let cookies = "Cookie: vless_session=plain; vless_session_1=one\r\nCookie: vless_session_22=two\r\n";
+        head(&format!("GET / HTTP/1.1\r\n{cookies}Host: {host}\r\n\r\n")).session
+    };
+    let hosts = ["x.test", "[::1]", "127.0.0.1:1", "[::1]:22", "x.test:", "localhost:3"];
+    let expected = [Some("plain"), Some("plain"), Some("one"), Some("two"), Some("plain"), None];
+    assert_eq!(hosts.map(session).each_ref().map(Option::as_deref), expected);
 }
 
 #[test]
