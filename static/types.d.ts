@@ -17,7 +17,14 @@ export interface ClusterNode {
   sessions: number;
   upload_bps: number;
   download_bps: number;
+  accounts_version: number;
   last_error: string | null;
+}
+
+export interface ClusterOnline {
+  complete: boolean;
+  total: number;
+  users: { email: string; sessions: number; nodes: { node: string; sessions: number; addresses: string[]; seconds_ago: number }[] }[];
 }
 
 export interface Limits {

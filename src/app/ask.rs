@@ -1,4 +1,4 @@
-//! What can be asked of a running server: status, connections, cut, reload, upgrade.
+//! What can be asked of a running server: status, connections, who is online, cut, reload, upgrade.
 //!
 //! Owns the requests, and what is said about an answer that is a refusal. `words` says the rest.
 
@@ -14,9 +14,17 @@ use crate::app::socket_client::{self, encoded};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     Status,
-    Connections { filters: Vec<(&'static str, String)> },
+    Connections {
+        filters: Vec<(&'static str, String)>,
+    },
+    /// Who is online on all nodes of the cluster; `None`: everybody.
+    Online {
+        user: Option<String>,
+    },
     Cut(Cut),
     Reload,
+    /// The same on all nodes of the cluster.
+    ReloadAll,
     Upgrade,
 }
 
@@ -38,11 +46,16 @@ pub enum Shape {
 }
 
 impl Ask {
+    /// A reload of this node, or of all.
+    pub fn reload(all_nodes: bool) -> Self {
+        if all_nodes { Self::ReloadAll } else { Self::Reload }
+    }
+
     fn method(&self) -> &'static str {
         match self {
-            Self::Status | Self::Connections { .. } => "GET",
+            Self::Status | Self::Connections { .. } | Self::Online { .. } => "GET",
             Self::Cut(_) => "DELETE",
-            Self::Reload | Self::Upgrade => "POST",
+            Self::Reload | Self::ReloadAll | Self::Upgrade => "POST",
         }
     }
 
@@ -50,6 +63,9 @@ impl Ask {
         match self {
             Self::Status => "/api/stats".to_owned(),
             Self::Reload => "/api/reload".to_owned(),
+            Self::ReloadAll => "/api/reload?nodes=all".to_owned(),
+            Self::Online { user: None } => "/api/online".to_owned(),
+            Self::Online { user: Some(user) } => format!("/api/online?user={}", encoded(user)),
             Self::Upgrade => "/api/upgrade".to_owned(),
             Self::Connections { filters } => {
                 let pairs: Vec<_> = filters.iter().map(|(key, value)| format!("{key}={}", encoded(value))).collect();
@@ -65,8 +81,9 @@ impl Ask {
         match self {
             Self::Status => words::status(answer),
             Self::Connections { .. } => words::connections(answer),
+            Self::Online { .. } => words::online(answer),
             Self::Cut(_) => words::cut(answer),
-            Self::Reload => words::reload(answer),
+            Self::Reload | Self::ReloadAll => words::reload(answer),
             Self::Upgrade => words::upgrade(answer),
         }
     }
@@ -92,7 +109,22 @@ pub fn ask(config: &Config, ask: &Ask, shape: Shape) -> Result<String, Failure> 
     }
     Ok(match shape {
         Shape::Json => answer.body.trim_end().to_owned() + "\n",
+        Shape::Words if matches!(ask, Ask::Status) => ask.words(&value) + &cluster(config)?,
         Shape::Words => ask.words(&value),
+    })
+}
+
+/// How the cluster stands, where this server is one of its nodes.
+fn cluster(config: &Config) -> Result<String, Failure> {
+    if config.cluster.url.is_none() {
+        return Ok(String::new());
+    }
+    let answer = socket_client::ask(config, "GET", "/api/nodes")?;
+    // A server that was started before the key was written is alone.
+    Ok(if answer.status == 200 {
+        words::cluster(&serde_json::from_str(&answer.body).unwrap_or_default())
+    } else {
+        String::new()
     })
 }
 
@@ -135,6 +167,9 @@ mod tests {
             (Ask::Cut(Cut::User("a b".into())), "DELETE /api/connections?user=a%20b HTTP/1.1"),
             (Ask::Cut(Cut::Source("::1".into())), "DELETE /api/connections?source=%3A%3A1 HTTP/1.1"),
             (Ask::Reload, "POST /api/reload HTTP/1.1"),
+            (Ask::ReloadAll, "POST /api/reload?nodes=all HTTP/1.1"),
+            (Ask::Online { user: None }, "GET /api/online HTTP/1.1"),
+            (Ask::Online { user: Some("a b".into()) }, "GET /api/online?user=a%20b HTTP/1.1"),
             (Ask::Upgrade, "POST /api/upgrade HTTP/1.1"),
         ] {
             let (answer, request) = asked(&what, Shape::Json, 200, "{}");

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::app::accounts::standing::{Standing, expires_at, period_end, standing};
 use crate::app::certs::{LoadedCertificate, hex};
 use crate::app::clock::{rfc3339_seconds, unix_time};
+use crate::app::cluster::asking::Call;
 use crate::app::cluster::{self, Cluster};
 use crate::app::config::{self, Config, Origin, User};
 use crate::app::logging::LogHandle;
@@ -241,10 +242,30 @@ impl Backend for AppBackend {
         match order {
             Order::Sessions(query) => live::sessions(&self.handle, &self.names(), query).map(Done::Sessions),
             Order::Cut { query, by } => {
-                if let (Some(link), CutQuery::User(email)) = (self.cluster.get(), &query) {
-                    link.cut(email, &by);
+                let call = match &query {
+                    CutQuery::User(email) => Some(Call::Cut { email: email.clone() }),
+                    CutQuery::Source(source) => Some(Call::CutSource { source: source.to_string() }),
+                    CutQuery::Session(_) => None,
+                };
+                let done = live::cut(&self.handle, &self.names(), query);
+                if let (Some(link), Some(call)) = (self.cluster.get(), call)
+                    && !link.call(call, &by)
+                {
+                    log::warn!("cluster: sessions are cut on this node only, because the engine was not reached");
                 }
-                live::cut(&self.handle, &self.names(), query)
+                done
+            }
+            Order::Online { user } => {
+                let link = self.cluster.get().ok_or_else(|| Denied::not_found("cluster: this node is alone"))?;
+                Ok(Done::Json { status: 200, body: link.online(user.as_deref()), revision: None })
+            }
+            Order::ReloadAll { by } => {
+                let link = self.cluster.get().ok_or_else(|| Denied::not_found("cluster: this node is alone"))?;
+                if !link.call(Call::Reload, &by) {
+                    let message = "the engine of the cluster was not reached, so no node was told to reload";
+                    return Err(Denied::new(503, "cluster_away", message));
+                }
+                self.execute(Order::Reload { by })
             }
             order => {
                 let timeout = if matches!(order, Order::Upgrade { .. }) { UPGRADE_TIMEOUT } else { ORDER_TIMEOUT };

@@ -1,16 +1,19 @@
-//! The cluster, as this node takes part in it: one thread that speaks to the engine, and what others see of it.
+//! The cluster, as this node takes part in it: one thread that speaks to the engine, one that writes down what was counted,
+//! and what others see of it.
 //!
 //! Nobody waits for the thread. Workers see what it lends to the gates of accounts; the supervisor hears of changed
 //! accounts in its mailbox; whoever shows how the cluster stands reads [`status::Shared`]. Without the engine the thread
 //! goes on counting, and the accounts are those that were written to disk last.
 //!
-//! `member.rs` has the loop, `beating.rs`, `following.rs`, `reporting.rs`, `lending.rs` and `admitting.rs` what it does in each round,
-//! `engine.rs` and `stream.rs` the connection. `change.rs` prepares changes of accounts, `list.rs` has the accounts,
-//! `counting.rs` what was counted, `files.rs` what is on disk. Which batch is sent next and what an answer means is decided
+//! `member.rs` has the loop, `beating.rs`, `following.rs`, `reporting.rs`, `lending.rs`, `admitting.rs` and `usage.rs` what it does in each round,
+//! `asking.rs` and `online.rs` what somebody asks of all nodes, `engine.rs` and `stream.rs` the connection. `change.rs` prepares changes of accounts, `list.rs` has the accounts,
+//! `counting.rs` what was counted, `books.rs` what of it is written down, `files.rs` what is on disk. Which batch is sent next and what an answer means is decided
 //! in [`crate::cluster`], without socket and clock.
 
 mod admitting;
+pub mod asking;
 mod beating;
+mod books;
 mod borrowers;
 pub mod change;
 pub mod counting;
@@ -24,18 +27,22 @@ pub mod links;
 pub mod list;
 mod member;
 pub mod news;
+pub mod offline;
+pub mod online;
 mod presence;
 pub mod reply;
 mod reporting;
 pub mod settings;
 pub mod status;
 mod stream;
+mod usage;
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use self::books::SharedBooks;
 pub use self::link::Link;
 use self::member::Member;
 pub use self::member::Surroundings;
@@ -54,6 +61,7 @@ const STOP_POLL: Duration = Duration::from_millis(5);
 pub struct Cluster {
     requests: SyncSender<Request>,
     shared: Arc<Shared>,
+    books: SharedBooks,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -66,10 +74,11 @@ impl Cluster {
         let shared = Arc::clone(&around.shared);
         let (requests, waiting) = mpsc::sync_channel(REQUESTS_MAX);
         let member = Member::new(settings, around, waiting)?;
+        let books = member.books.clone();
         let thread = thread::Builder::new().name("cluster".to_owned()).spawn(move || member.run());
         let thread =
             thread.map_err(|error| Failure::new(exit::UNAVAILABLE, format!("cannot start a thread: {error}")))?;
-        Ok(Self { requests, shared, thread: Some(thread) })
+        Ok(Self { requests, shared, books, thread: Some(thread) })
     }
 
     /// What the thread tells.
@@ -99,6 +108,9 @@ impl Cluster {
         }
         if thread.is_finished() {
             let _ = thread.join();
+        } else if let Err(error) = self.books.lock().finish() {
+            // It waits for the engine still. What it would have told is in the journal for the next start.
+            log::error!("cluster: the journal cannot be written, the last bytes may be lost: {error}");
         }
     }
 }

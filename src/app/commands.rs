@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use crate::app::ask::{self, Ask, Shape};
 use crate::app::cli::{self, Answerer, Command};
 use crate::app::client_configs::{self, Format};
+use crate::app::cluster::offline::with_list_on_disk;
 use crate::app::config::{Config, DEFAULT_FILE};
 use crate::app::doctor::{self, Place, Weight};
 use crate::app::exit::{self, Failure};
@@ -75,10 +76,11 @@ pub fn path_of(named: Option<&PathBuf>) -> PathBuf {
 
 /// Everything that start-up would complain about, except what only binding a port can tell.
 fn check(path: &Path) -> Result<Output, Failure> {
-    let config = Config::load(path)?;
+    let (config, of_cluster) = with_list_on_disk(Config::load(path)?)?;
     // Whatever it is that would keep the server from starting: here it is the configuration that is wrong.
     preflight::check(&config).map_err(|failure| Failure::new(exit::CONFIG, failure.message))?;
     let mut notes = config.warnings().to_vec();
+    notes.extend(of_cluster);
     for certificate in certs::load_existing(&config, SystemTime::now())? {
         notes.extend(certificate.warnings);
     }
@@ -99,7 +101,7 @@ enum Draw {
 }
 
 fn link(path: &Path, email: Option<&str>, format: Format, draw: Draw) -> Result<Output, Failure> {
-    let config = Config::load(path)?;
+    let (config, of_cluster) = with_list_on_disk(Config::load(path)?)?;
     let host = link::host(&config);
     let certificates = certs::load_or_generate(&config, &host.host, SystemTime::now())?;
     let links = link::links(&config, &host, &certificates, email)?;
@@ -108,6 +110,7 @@ fn link(path: &Path, email: Option<&str>, format: Format, draw: Draw) -> Result<
         return Err(Failure::new(exit::USAGE, format!("a client configuration is for one user; name one of {known}")));
     }
     let mut notes = config.warnings().to_vec();
+    notes.extend(of_cluster);
     notes.extend(link::warnings(&config, &host, &certificates));
     let mut stdout = String::new();
     for link in &links {

@@ -17,6 +17,7 @@ use crate::app::accounts::import::{self, Imported};
 use crate::app::accounts::store::{self, StoreError};
 use crate::app::accounts::used;
 use crate::app::clock::unix_time;
+use crate::app::cluster::offline::with_list_on_disk;
 use crate::app::config::{Config, Origin, User, user_json};
 use crate::app::exit::{self, Failure};
 
@@ -65,15 +66,29 @@ impl Action {
     fn changes(&self) -> bool {
         !matches!(self, Self::List | Self::Show(_))
     }
+
+    /// The account that it is about.
+    fn email(&self) -> Option<&str> {
+        match self {
+            Self::List | Self::Import(..) => None,
+            Self::Show(email)
+            | Self::Add(email, _)
+            | Self::Set(email, _)
+            | Self::Enable(email, _)
+            | Self::Reset(email)
+            | Self::Rotate(email)
+            | Self::Remove(email) => Some(email),
+        }
+    }
 }
 
 /// # Errors
 /// 64 for what cannot be done to this account, 69 if the server does not answer, those of the files otherwise.
 pub fn execute(path: &Path, action: &Action, shape: Shape) -> Result<Said, Failure> {
     let config = Config::load(path)?;
-    let place = match Running::find(&config)? {
-        Some(running) => Place::Server(running),
-        None => Place::File(Box::new(config)),
+    let (place, mut notes) = match Running::find(&config)? {
+        Some(running) => (Place::Server(running), Vec::new()),
+        None => without_server(config, action)?,
     };
     let stdout = match action {
         Action::List => place.list(shape)?,
@@ -102,10 +117,9 @@ pub fn execute(path: &Path, action: &Action, shape: Shape) -> Result<Said, Failu
         }
         Action::Import(file, is_dry) => return imported(&place, file, *is_dry),
     };
-    let notes = match &place {
-        Place::File(config) if action.changes() => vec![not_running(config)],
-        _ => Vec::new(),
-    };
+    if let (Place::File(config), true) = (&place, action.changes()) {
+        notes.push(not_running(config));
+    }
     Ok(Said { stdout, notes })
 }
 
@@ -113,6 +127,30 @@ pub fn execute(path: &Path, action: &Action, shape: Shape) -> Result<Said, Failu
 enum Place {
     Server(Running),
     File(Box<Config>),
+}
+
+/// The files, and what to say about them. Accounts of the cluster can be seen there and not changed: the engine has them.
+fn without_server(config: Config, action: &Action) -> Result<(Place, Vec<String>), Failure> {
+    let (with_cluster, mut notes) = with_list_on_disk(config.clone())?;
+    if !action.changes() {
+        return Ok((Place::File(Box::new(with_cluster)), notes));
+    }
+    let is_meant = |user: &&User| user.origin == Origin::Cluster && Some(user.email.as_str()) == action.email();
+    if let Some(user) = with_cluster.users.iter().find(is_meant) {
+        let message = format!(
+            "{} is an account of the cluster, which only a running node changes: start this one, or \
+                               ask another",
+            user.email
+        );
+        return Err(Failure::new(exit::UNAVAILABLE, message));
+    }
+    notes.clear();
+    if config.cluster.url.is_some() {
+        notes.push(
+            "accounts that are made without a running server are this node's own, and not the cluster's".to_owned(),
+        );
+    }
+    Ok((Place::File(Box::new(config)), notes))
 }
 
 impl Place {

@@ -6,8 +6,9 @@
 //!
 //! On disk the journal is a list of lines, one JSON object each, only ever appended to; when it has grown it is written
 //! anew with what still counts. A line without its line break was torn by a crash and does not count. Whatever
-//! [`Journal::add`] has returned for survives a crash. The size follows from the number of accounts that had traffic,
-//! not from how long the engine is away.
+//! [`Journal::add`] has returned for survives the end of the process; after [`Journal::sync`] it survives that of the
+//! machine, too. A batch always does before it is sent. The size follows from the number of accounts that had traffic, not
+//! from how long the engine is away.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -23,7 +24,7 @@ pub const BATCH_ACCOUNTS_MAX: usize = 500;
 const RETAINED_MAX: usize = 4096;
 const RETAINED_ACCOUNTS_MAX: usize = 64 * BATCH_ACCOUNTS_MAX;
 
-/// A journal that has grown by so many bytes is written anew.
+/// A journal that has grown by so many bytes, and to twice its size, is written anew.
 const GROWTH_BYTES_MAX: usize = 1 << 20;
 
 /// An account's name inside the cluster. It stays while id, email and everything else of the account change, and is no
@@ -70,8 +71,10 @@ pub struct Gap {
 pub trait Store {
     /// All that was stored, maybe with a torn end.
     fn load(&mut self) -> io::Result<Vec<u8>>;
-    /// Appends, and returns when it would survive a crash.
+    /// Appends; it survives the end of the process.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Returns when all that was appended would survive the end of the machine.
+    fn sync(&mut self) -> io::Result<()>;
     /// Takes `bytes` for all that was stored, at once or not at all.
     fn replace(&mut self, bytes: &[u8]) -> io::Result<()>;
 }
@@ -80,7 +83,7 @@ pub trait Store {
 #[derive(Debug)]
 pub enum JournalError {
     Io(io::Error),
-    /// A line that is not the last one cannot be read; lines are numbered from 1.
+    /// A line that was stored for good cannot be read; lines are numbered from 1.
     BadLine(usize),
 }
 
@@ -98,7 +101,10 @@ pub struct Journal<S> {
     /// Applied, oldest first.
     retained: VecDeque<Batch>,
     retained_accounts: usize,
+    /// When it was last written anew.
+    written_bytes: usize,
     grown_bytes: usize,
+    is_synced: bool,
     /// An append failed, and part of its line may be stored.
     is_torn: bool,
 }
@@ -133,7 +139,9 @@ impl<S: Store> Journal<S> {
             sealed: VecDeque::new(),
             retained: VecDeque::new(),
             retained_accounts: 0,
+            written_bytes: 0,
             grown_bytes: 0,
+            is_synced: true,
             is_torn: false,
         };
         let stored = journal.store.load().map_err(JournalError::Io)?;
@@ -145,11 +153,17 @@ impl<S: Store> Journal<S> {
     fn replay(&mut self, stored: &[u8]) -> Result<(), JournalError> {
         let whole =
             stored.iter().rposition(|&byte| byte == b'\n').map_or(&[][..], |end| stored.get(..end).unwrap_or(&[]));
-        let lines: Vec<_> = whole.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
-        for (number, line) in lines.iter().enumerate() {
-            match serde_json::from_slice(line) {
-                Ok(line) => self.take_line(line),
-                Err(_) => return Err(JournalError::BadLine(number + 1)),
+        let lines = whole.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        let lines: Vec<Option<Line>> = lines.map(|line| serde_json::from_slice(line).ok()).collect();
+        // A batch is synced with all lines in front of it. What came behind the last one may be left in any state by a
+        // machine that has lost its power.
+        let is_batch = |line: &Option<Line>| matches!(line, Some(Line::Seal(_)));
+        let stored_for_good = lines.iter().rposition(is_batch).map_or(0, |last| last + 1);
+        for (number, line) in lines.into_iter().enumerate() {
+            match line {
+                Some(line) => self.take_line(line),
+                None if number < stored_for_good => return Err(JournalError::BadLine(number + 1)),
+                None => return Ok(()),
             }
         }
         Ok(())
@@ -168,7 +182,7 @@ impl<S: Store> Journal<S> {
         }
     }
 
-    /// Adds what was counted. Returns when it would survive a crash.
+    /// Adds what was counted. Returns when it would survive the end of the process.
     ///
     /// # Errors
     /// When the store fails; nothing was added then, and the caller offers the same bytes again with the next.
@@ -179,6 +193,19 @@ impl<S: Store> Journal<S> {
         self.append(&Line::Add(deltas.clone()))?;
         self.add_open(deltas);
         self.rewrite_if_grown()
+    }
+
+    /// Returns when all that was added would survive the end of the machine.
+    ///
+    /// # Errors
+    /// When the store fails; then the journal is written anew with the next line.
+    pub fn sync(&mut self) -> io::Result<()> {
+        if !self.is_synced {
+            self.is_torn = true;
+            self.store.sync()?;
+            (self.is_synced, self.is_torn) = (true, false);
+        }
+        Ok(())
     }
 
     /// The batch to send next: the oldest that is not known to be applied, or a new one of what was counted since.
@@ -208,6 +235,7 @@ impl<S: Store> Journal<S> {
     fn seal(&mut self, accounts: BTreeMap<AccountKey, Bytes>) -> io::Result<()> {
         let batch = Batch { boot: self.boot, sequence: self.sequence + 1, accounts };
         self.append(&Line::Seal(batch.clone()))?;
+        self.sync()?;
         self.sequence = batch.sequence;
         subtract(&mut self.open, &batch.accounts);
         self.sealed.push_back(batch);
@@ -217,7 +245,8 @@ impl<S: Store> Journal<S> {
     /// The engine has applied every batch of `boot` up to `sequence`.
     ///
     /// # Errors
-    /// When the store fails. The batches are then sent again after a crash, which the engine notices.
+    /// When the store fails. The batches are then sent again after a crash, which the engine notices; so this line is not
+    /// synced either.
     pub fn applied(&mut self, boot: u64, sequence: u64) -> io::Result<()> {
         self.move_applied(boot, sequence);
         self.append(&Line::Applied { boot, sequence })?;
@@ -314,13 +343,14 @@ impl<S: Store> Journal<S> {
         let bytes = encode(line)?;
         self.is_torn = true;
         self.store.append(&bytes)?;
-        self.is_torn = false;
+        (self.is_synced, self.is_torn) = (false, false);
         self.grown_bytes += bytes.len();
         Ok(())
     }
 
     fn rewrite_if_grown(&mut self) -> io::Result<()> {
-        if self.grown_bytes > GROWTH_BYTES_MAX { self.rewrite() } else { Ok(()) }
+        let is_grown = self.grown_bytes > GROWTH_BYTES_MAX.max(self.written_bytes);
+        if is_grown { self.rewrite() } else { Ok(()) }
     }
 
     fn rewrite(&mut self) -> io::Result<()> {
@@ -337,8 +367,8 @@ impl<S: Store> Journal<S> {
             bytes.extend(encode(&Line::Add(self.open.clone()))?);
         }
         self.store.replace(&bytes)?;
-        self.grown_bytes = 0;
-        self.is_torn = false;
+        (self.written_bytes, self.grown_bytes) = (bytes.len(), 0);
+        (self.is_synced, self.is_torn) = (true, false);
         Ok(())
     }
 }

@@ -81,6 +81,14 @@ impl<S: Store> Node<S> {
         self.journal.add(deltas)
     }
 
+    /// See [`Journal::sync`].
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.journal.sync()
+    }
+
     /// Nothing is sent before [`Node::on_applied`]: at the start, and after an answer that did not fit.
     pub fn must_compare(&self) -> bool {
         self.must_compare
@@ -162,6 +170,13 @@ impl<S: Store> Node<S> {
             self.leases.insert(account.clone(), known);
         }
         self.journal.applied(boot, answer.sequence)
+    }
+
+    /// The engine was asked what all nodes have used of `account`, without this node having reported it.
+    pub fn on_used(&mut self, account: &str, used_bytes: u64) {
+        if let Some(known) = self.leases.get_mut(account) {
+            known.lease.used_bytes = used_bytes;
+        }
     }
 
     /// How the quota of `account` stands; `None` while the engine was never asked.

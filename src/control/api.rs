@@ -112,9 +112,13 @@ fn serve(route: Route<'_>, method: Method, request: &Request, access: &Access, v
             let revision = format!("\"{}\"", view.sample.users_revision);
             reply(Reply::json(200, &users::list(view, ids)).with("ETag", revision))
         }
-        Route::Connections | Route::Connection(_) | Route::Users | Route::User(..) | Route::Reload | Route::Upgrade => {
-            orders::read(&route, method, request, &access.by).map_or_else(reply, Answer::Order)
-        }
+        Route::Connections
+        | Route::Connection(_)
+        | Route::Users
+        | Route::User(..)
+        | Route::Reload
+        | Route::Online
+        | Route::Upgrade => orders::read(&route, method, request, &access.by).map_or_else(reply, Answer::Order),
     }
 }
 

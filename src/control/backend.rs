@@ -79,6 +79,14 @@ pub enum Order {
     Reload {
         by: String,
     },
+    /// The same on all nodes of the cluster.
+    ReloadAll {
+        by: String,
+    },
+    /// Who is online on all nodes of the cluster; `None`: all accounts.
+    Online {
+        user: Option<String>,
+    },
     /// The program that is there now takes over from this process.
     Upgrade {
         by: String,

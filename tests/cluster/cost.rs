@@ -7,22 +7,43 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use vless_rust::app::cluster::engine::{Access, Engine};
+use vless_rust::app::cluster::online::{Online, Present};
 use vless_rust::app::cluster::reply::Reply;
 use vless_rust::app::config::EngineUrl;
-use vless_rust::cluster::journal::{Batch, Bytes};
+use vless_rust::cluster::journal::{BATCH_ACCOUNTS_MAX, Batch, Bytes};
 use vless_rust::cluster::report::Wish;
 use vless_rust::cluster::script::{self, ReportHead};
 
 use crate::engine_server::EngineServer;
 
+/// Users unless `VLESS_RUST_CLUSTER_USERS` says otherwise.
 const USERS: usize = 10_000;
-/// Users with traffic, and a quota, in each interval; each on one node.
+/// Users with traffic, and a quota, in each interval, each on one node; unless `VLESS_RUST_CLUSTER_ACTIVE` says otherwise.
 const ACTIVE: usize = 1000;
+/// Unless `VLESS_RUST_CLUSTER_NODES` says otherwise.
 const NODES: usize = 20;
+/// What accounts have used is looked up for so many at once.
+const LOOKED_UP: usize = 250;
 const INTERVAL: Duration = Duration::from_secs(5);
 const ROUND: Duration = Duration::from_millis(100);
 const MEASURED: Duration = Duration::from_secs(20);
 const CHANGES: usize = 60;
+
+/// How large the cluster is.
+#[derive(Clone, Copy)]
+struct Size {
+    users: usize,
+    active: usize,
+    nodes: usize,
+}
+
+impl Size {
+    fn wanted() -> Self {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+        let of = |name: &str, default| number(&format!("VLESS_RUST_CLUSTER_{name}")).unwrap_or(default);
+        Self { users: of("USERS", USERS), active: of("ACTIVE", ACTIVE), nodes: of("NODES", NODES) }
+    }
+}
 
 fn key(name: &str) -> String {
     format!("vless:{name}")
@@ -46,18 +67,23 @@ fn put(engine: &mut Engine, number: usize, note: &str) {
 }
 
 /// One node for [`MEASURED`]: signs of life, reports with renewed leases, and changes as they come.
-fn node(access: &Access, number: usize, heard_at: &Mutex<Vec<(u64, Instant)>>) {
+fn node(access: &Access, size: Size, number: usize, heard_at: &Mutex<Vec<(u64, Instant)>>) {
     let mut engine = Engine::connect(access).unwrap();
     let (name, start) = (format!("node-{number:02}"), Instant::now());
     let facts =
         json!({ "version": "0.1.0", "sessions": 500, "reach": { "host": "n.example", "port": 443 } }).to_string();
     let head = ReportHead { prefix: "vless", node: &name, lease_ms: 30_000 };
-    let (mut sequence, mut last, mut due) = (0, "$".to_owned(), start + INTERVAL.mul_f64(number as f64 / NODES as f64));
+    let (mut sequence, mut last, mut due) =
+        (0, "$".to_owned(), start + INTERVAL.mul_f64(number as f64 / size.nodes as f64));
     while start.elapsed() < MEASURED {
         if Instant::now() >= due {
             due += INTERVAL;
-            sequence += 1;
-            let beat = [name.as_str(), "1", "30000", "facts", &facts].map(str::to_owned);
+            let mine: Vec<_> =
+                (0..size.active / size.nodes).map(|place| format!("{:032x}", place * size.nodes + number)).collect();
+            let present = Present { sessions: 3, addresses: vec!["192.0.2.1".to_owned()] };
+            let online: Online = mine.iter().map(|account| (account.clone(), present.clone())).collect();
+            let online = json!(online).to_string();
+            let beat = [name.as_str(), "1", "30000", "facts", &facts, "online", &online].map(str::to_owned);
             engine.run(&script::BEAT, &["nodes", &format!("node:{name}"), "version"].map(key), &beat).unwrap();
             engine.call(&["HGETALL", &key(&format!("applied:{name}"))]).unwrap();
             let nodes = engine.call(&["ZRANGE", &key("nodes"), "0", "-1", "WITHSCORES"]).unwrap();
@@ -65,16 +91,25 @@ fn node(access: &Access, number: usize, heard_at: &Mutex<Vec<(u64, Instant)>>) {
                 .pairs()
                 .map(|(name, _)| vec!["HGET".to_owned(), key(&format!("node:{name}")), "facts".to_owned()]);
             engine.call_all(&facts.collect::<Vec<_>>()).unwrap();
-            let mine = (0..ACTIVE / NODES).map(|place| format!("{:032x}", place * NODES + number));
-            let accounts: BTreeMap<_, _> =
-                mine.map(|account| (account, Bytes { up: 1_000_000, down: 9_000_000 })).collect();
+            let looked_up =
+                (0..LOOKED_UP).map(|place| (number * LOOKED_UP + sequence as usize * 7 + place) % size.users);
+            let looked_up: Vec<_> =
+                looked_up.map(|place| vec!["HGETALL".to_owned(), key(&format!("use:{place:032x}"))]).collect();
+            engine.call_all(&looked_up).unwrap();
+            let bytes = Bytes { up: 1_000_000, down: 9_000_000 };
+            let mut rest: BTreeMap<_, _> = mine.into_iter().map(|account| (account, bytes)).collect();
             let wish = Wish { target_bytes: 64 << 20, period_start: 1 };
-            let wishes: Vec<_> = accounts.keys().map(|account| (account.clone(), wish)).collect();
-            let batch = Batch { boot: 1, sequence, accounts };
-            let arguments = script::report_arguments(&head, &batch, false, &wishes);
-            let keys = [key(&format!("applied:{name}")), key("quotas")];
-            let words = engine.run(&script::REPORT, &keys, &arguments).unwrap().texts().unwrap();
-            assert_eq!(script::report_answer(&words, 30_000).unwrap().sequence, sequence);
+            while !rest.is_empty() {
+                let accounts: BTreeMap<_, _> =
+                    std::iter::from_fn(|| rest.pop_first()).take(BATCH_ACCOUNTS_MAX).collect();
+                let wishes: Vec<_> = accounts.keys().map(|account| (account.clone(), wish)).collect();
+                sequence += 1;
+                let batch = Batch { boot: 1, sequence, accounts };
+                let arguments = script::report_arguments(&head, &batch, false, &wishes);
+                let keys = [key(&format!("applied:{name}")), key("quotas")];
+                let words = engine.run(&script::REPORT, &keys, &arguments).unwrap().texts().unwrap();
+                assert_eq!(script::report_answer(&words, 30_000).unwrap().sequence, sequence);
+            }
         }
         let block = ROUND.as_millis().to_string();
         let words = ["XREAD", "COUNT", "500", "BLOCK", &block, "STREAMS", &key("log"), &last];
@@ -97,11 +132,11 @@ fn figure(engine: &mut Engine, section: &str, name: &str) -> f64 {
 #[test]
 #[ignore = "loads an engine for half a minute; its figures are in conf/cluster.md"]
 fn what_twenty_nodes_cost_an_engine() {
-    let server = EngineServer::start();
+    let (server, size) = (EngineServer::start(), Size::wanted());
     let access = Access { url: EngineUrl::parse(&server.url()).unwrap(), ca_file: None };
     let mut engine = Engine::connect(&access).unwrap();
     let empty = figure(&mut engine, "memory", "used_memory");
-    (0..USERS).for_each(|number| put(&mut engine, number, ""));
+    (0..size.users).for_each(|number| put(&mut engine, number, ""));
     let start = Instant::now();
     let (mut cursor, mut bytes) = ("0".to_owned(), 0);
     loop {
@@ -124,9 +159,9 @@ fn what_twenty_nodes_cost_an_engine() {
     let (heard_at, mut made_at) = (Mutex::new(Vec::new()), BTreeMap::new());
     let begun = Instant::now();
     thread::scope(|scope| {
-        for number in 0..NODES {
+        for number in 0..size.nodes {
             let (access, heard_at) = (&access, &heard_at);
-            scope.spawn(move || node(access, number, heard_at));
+            scope.spawn(move || node(access, size, number, heard_at));
         }
         thread::sleep(Duration::from_secs(1));
         for change in 0..CHANGES {
@@ -147,7 +182,7 @@ fn what_twenty_nodes_cost_an_engine() {
     delays.sort();
     let of = |part: usize| delays[(delays.len() * part / 100).min(delays.len() - 1)];
     println!("a change is heard after: median {:?}, p99 {:?}, most {:?}, of {}", of(50), of(99), of(100), delays.len());
-    assert_eq!(delays.len(), NODES * CHANGES, "every node heard of every change");
+    assert_eq!(delays.len(), size.nodes * CHANGES, "every node heard of every change");
     let Reply::Number(keys) = engine.call(&["DBSIZE"]).unwrap() else { panic!() };
     println!("{keys} keys");
 }

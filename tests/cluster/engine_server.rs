@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use redis::{Client, Connection, FromRedisValue};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::support::wait_until;
@@ -66,6 +67,17 @@ impl EngineServer {
         (used[0].unwrap_or(0), used[1].unwrap_or(0))
     }
 
+    /// The key of the account with this email.
+    pub(crate) fn key(&self, email: &str) -> String {
+        self.ask(&["HGET", "vless:emails", email])
+    }
+
+    /// Has the process neither work nor end, or go on.
+    pub(crate) fn stall(&self, is_stalled: bool) {
+        let signal = if is_stalled { Signal::STOP } else { Signal::CONT };
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// Kills the process as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -86,15 +98,18 @@ impl Drop for EngineServer {
     }
 }
 
+/// What the operator has: valkey-server takes the same options.
+pub(crate) fn program() -> String {
+    std::env::var("VLESS_RUST_TEST_ENGINE").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
 pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 fn spawn(address: SocketAddr, folder: &TempDir, options: &[String]) -> Child {
     wait_until("the port is free again", || TcpStream::connect(address).is_err());
-    // What the operator has: valkey-server takes the same options.
-    let program = std::env::var("VLESS_RUST_TEST_ENGINE").unwrap_or_else(|_| "redis-server".to_owned());
-    Command::new(program)
+    Command::new(program())
         .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
         .args(["--save", "", "--appendonly", "yes", "--dir"])
         .arg(folder.path())

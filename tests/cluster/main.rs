@@ -9,9 +9,11 @@ mod engine_server;
 mod limits;
 mod model;
 mod node;
+mod on_disk;
 mod rng;
 mod security;
 mod simulation;
 #[path = "../support/mod.rs"]
 mod support;
 mod totals;
+mod whole;

@@ -27,7 +27,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node of the cluster at `url`; `more` are further keys of its section, as JSON.
+    /// A node of the cluster at `url`, or a server that is alone where that is empty; `more` are further keys of its section, as JSON.
     pub(crate) fn start(name: &str, url: &str, more: &Value) -> Self {
         Self::start_with(name, url, more, &json!([]))
     }
@@ -39,12 +39,15 @@ impl Node {
         for (key, value) in more.as_object().into_iter().flatten() {
             cluster[key] = value.clone();
         }
-        let config = json!({
+        let mut config = json!({
             "server": { "listen": "127.0.0.1", "port": address.port(), "workers": 2, "public_ip": format!("{name}.example") },
             "outbound": { "allow": ["127.0.0.0/8"] }, "users": users, "cluster": cluster,
             "monitoring": { "listen": "127.0.0.1", "port": free_address().port(), "state_interval": 1 },
             "log": { "access": true },
         });
+        if url.is_empty() {
+            config.as_object_mut().unwrap().remove("cluster");
+        }
         fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
         let said = Arc::<Mutex<Vec<String>>>::default();
         let child = spawn(&folder.path().join("config.json"), &said);
@@ -80,6 +83,10 @@ impl Node {
             let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         }
         self.child.wait().unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {

@@ -87,6 +87,73 @@ pub(super) fn connections(answer: &Value) -> String {
     screen
 }
 
+/// One row for each account and node.
+pub(super) fn online(answer: &Value) -> String {
+    let users = list(&answer["users"]);
+    let heading = ["user", "node", "sessions", "addresses", "as of"].map(ToOwned::to_owned);
+    let rows = users.iter().flat_map(|user| {
+        list(&user["nodes"]).iter().map(|node| {
+            let addresses = list(&node["addresses"]).iter().map(text).collect::<Vec<_>>().join(", ");
+            let age = format!("{} s ago", text(&node["seconds_ago"]));
+            [text(&user["email"]), text(&node["node"]), text(&node["sessions"]), addresses, age]
+        })
+    });
+    let mut screen = if users.is_empty() { "nobody\n".to_owned() } else { table(heading, rows.collect()) };
+    if answer["complete"] != true {
+        screen.push_str("the engine of the cluster is away: this is who is online on this node alone\n");
+    }
+    let total = answer["total"].as_u64().unwrap_or_default();
+    if total > users.len() as u64 {
+        let _ = writeln!(screen, "{} of {total} users; name one to see it", users.len());
+    }
+    screen
+}
+
+/// The cluster, and a row for each of its nodes.
+pub(super) fn cluster(answer: &Value) -> String {
+    let nodes = list(&answer["nodes"]);
+    let engine = if answer["connected"] == true {
+        "the engine answers".to_owned()
+    } else {
+        format!("the engine is AWAY for {} s: {}", text(&answer["away_seconds"]), text(&answer["error"]))
+    };
+    let mut versions: Vec<_> = nodes.iter().map(|node| text(&node["version"])).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    let mix = if versions.len() > 1 { " (not all the same)" } else { "" };
+    let mut rows = vec![
+        ("cluster", format!("this is {}; {engine}", text(&answer["node"]))),
+        ("accounts", format!("{}, version {}", text(&answer["accounts"]), text(&answer["accounts_version"]))),
+        (
+            "waiting",
+            format!("traffic of {} accounts, which the engine was not told yet", text(&answer["untold_accounts"])),
+        ),
+        ("versions", versions.join(", ") + mix),
+    ];
+    if answer["lost_batches"].as_u64().is_some_and(|lost| lost > 0) {
+        rows.push(("LOST", format!("{} batches of traffic, by the engine", text(&answer["lost_batches"]))));
+    }
+    rows.extend(list(&answer["clashes"]).iter().map(|clash| ("NOT SERVED", text(clash))));
+    let mut screen = String::from("\n");
+    for (name, value) in rows {
+        // Writing to a String does not fail.
+        let _ = writeln!(screen, "{name:<14}{value}");
+    }
+    let heading =
+        ["node", "state", "version", "list", "sessions", "up/s", "down/s", "last error"].map(ToOwned::to_owned);
+    let rows = nodes.iter().map(|node| {
+        let seen = &node["seen_seconds_ago"];
+        let state = if node["online"] == true { "online".to_owned() } else { format!("silent for {} s", text(seen)) };
+        let (list, sessions) = (text(&node["accounts_version"]), text(&node["sessions"]));
+        let speeds = [bytes(&node["upload_bps"]), bytes(&node["download_bps"])];
+        let [up, down] = speeds;
+        [text(&node["name"]), state, text(&node["version"]), list, sessions, up, down, text(&node["last_error"])]
+    });
+    screen.push('\n');
+    screen.push_str(&table(heading, rows.collect()));
+    screen
+}
+
 pub(super) fn cut(answer: &Value) -> String {
     match answer["cut"].as_u64() {
         Some(0) => "no session was open\n".to_owned(),
@@ -174,6 +241,53 @@ mod tests {
         assert!(screen.contains("1.50 KB up, - down") && screen.contains("a.example: 5 days left"), "{screen}");
         assert!(screen.contains("ALERT         certificate: certificate_days is 5"), "{screen}");
         assert!(screen.contains("a?[2Jb") && !screen.contains('\u{1b}'), "no control characters");
+    }
+
+    #[test]
+    fn a_cluster_says_what_is_not_as_it_should_be() {
+        let answer = json!({
+            "node": "n1", "connected": false, "away_seconds": 7, "error": "refused", "accounts": 3, "accounts_version": 9,
+            "untold_accounts": 2, "lost_batches": 1, "clashes": ["anna of the cluster has the same email"], "nodes": [
+                { "name": "n1", "online": true, "version": "0.1.0", "accounts_version": 9, "sessions": 5 },
+                { "name": "n2", "online": false, "seen_seconds_ago": 60, "version": "0.2.0", "last_error": "disk full" }
+            ]
+        });
+        let screen = cluster(&answer);
+        for words in [
+            "this is n1; the engine is AWAY for 7 s: refused",
+            "3, version 9",
+            "traffic of 2 accounts",
+            "0.1.0, 0.2.0 (not all the same)",
+            "LOST          1 batches",
+            "NOT SERVED    anna",
+            "silent for 60 s",
+            "disk full",
+        ] {
+            assert!(screen.contains(words), "{words}: {screen}");
+        }
+        let whole =
+            cluster(&json!({ "node": "n1", "connected": true, "nodes": [ { "name": "n1", "version": "0.1.0" } ] }));
+        assert!(
+            whole.contains("the engine answers") && !whole.contains("LOST") && !whole.contains("not all"),
+            "{whole}"
+        );
+    }
+
+    #[test]
+    fn who_is_online_is_a_row_for_each_node() {
+        let nodes = json!([
+            { "node": "n1", "sessions": 2, "addresses": ["192.0.2.1", "192.0.2.2"], "seconds_ago": 0 },
+            { "node": "n2", "sessions": 1, "addresses": [], "seconds_ago": 4 }
+        ]);
+        let answer =
+            json!({ "complete": true, "total": 1, "users": [ { "email": "anna", "sessions": 3, "nodes": nodes } ] });
+        let screen = online(&answer);
+        assert!(
+            screen.lines().count() == 3 && screen.contains("192.0.2.1, 192.0.2.2") && screen.contains("4 s ago"),
+            "{screen}"
+        );
+        let alone = online(&json!({ "complete": false, "total": 0, "users": [] }));
+        assert!(alone.starts_with("nobody\n") && alone.contains("engine of the cluster is away"), "{alone}");
     }
 
     #[test]

@@ -52,8 +52,9 @@ pub const COMMANDS: &[CommandRow] = &[
         &["--user", "--source", "--target", "--limit", "--json"],
         "the sessions of the running server",
     ),
+    row("online", "", 0, &["--user", "--json"], "who is online on all nodes of the cluster"),
     row("cut", "[ID]", 1, &["--user", "--source", "--json"], "end one session, or all of a user or a source"),
-    row("reload", "", 0, &["--json"], "the running server takes over a changed configuration"),
+    row("reload", "", 0, &["--all-nodes", "--json"], "the running server takes over a changed configuration"),
     row(
         "upgrade",
         "",
@@ -124,6 +125,7 @@ pub const OPTIONS: &[OptionRow] = &[
     with_value("--limit", None, "N", &[], "so many at the most; default 100"),
     with_value("--via", None, "URL", &[], "what probe fetches; default https://cp.cloudflare.com/"),
     with_value("--dns", None, "IP:PORT", &[], "the name server that probe asks by UDP; default 1.1.1.1:53"),
+    flag("--all-nodes", None, "the other nodes of the cluster, too"),
     flag("--json", None, "answer as JSON, for scripts"),
     flag("--help", Some("-h"), "same as help"),
     flag("--version", Some("-V"), "same as version"),

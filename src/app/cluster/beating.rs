@@ -24,7 +24,8 @@ impl Member {
         let settings = &self.settings;
         let keys = ["nodes", &format!("node:{}", settings.node), "version"].map(|name| settings.key(name));
         let gone_ms = settings.gone_after.as_millis().to_string();
-        let arguments = [settings.node.clone(), self.boot.to_string(), gone_ms, "facts".to_owned(), facts];
+        let mut arguments = vec![settings.node.clone(), self.boot.to_string(), gone_ms];
+        arguments.extend(["facts".to_owned(), facts, "online".to_owned(), self.online_here()]);
         let Some(engine) = &mut self.engine else { return Ok(()) };
         let words = engine.run(&script::BEAT, &keys, &arguments)?.texts().ok_or(EngineError::Nonsense)?;
         match words.as_slice() {
@@ -33,7 +34,8 @@ impl Member {
                 let (Some(version), Some(now_ms)) = (version, now_ms) else { return Err(EngineError::Nonsense) };
                 self.compare()?;
                 self.look_at_version(version)?;
-                self.look_at_nodes(now_ms)
+                self.look_at_nodes(now_ms)?;
+                self.look_at_usage()
             }
             [outcome, ..] if outcome == "taken" => {
                 let name = &self.settings.node;
@@ -57,9 +59,12 @@ impl Member {
         let pairs = engine.call(&["HGETALL", &key])?;
         let applied: BTreeMap<u64, u64> =
             pairs.pairs().filter_map(|(boot, sequence)| Some((boot.parse().ok()?, sequence.parse().ok()?))).collect();
-        let (sealed, lost) = (self.node.sealed_batches(), self.node.lost_batches());
-        self.node.on_applied(&applied);
-        let forgotten = self.node.sealed_batches().saturating_sub(sealed);
+        let (forgotten, lost) = {
+            let node = &mut self.books.lock().node;
+            let (sealed, lost) = (node.sealed_batches(), node.lost_batches());
+            node.on_applied(&applied);
+            (node.sealed_batches().saturating_sub(sealed), node.lost_batches() - lost)
+        };
         if forgotten > 0 {
             let text = format!(
                 "the engine has lost {forgotten} batches of traffic that it had confirmed; they are sent again. It does \
@@ -68,7 +73,6 @@ impl Member {
             log::warn!("cluster: {text}");
             self.tell_event(Level::Warn, &text, ("batches_resent", json!({ "n": forgotten })));
         }
-        let lost = self.node.lost_batches() - lost;
         if lost > 0 {
             let text =
                 format!("the engine has lost {lost} batches of traffic for good: they are too old to be here still");
@@ -81,7 +85,7 @@ impl Member {
     /// Boots of which nothing is sent any more need not be known for ever.
     fn forget_boots(&mut self, applied: &BTreeMap<u64, u64>) -> Result<(), EngineError> {
         let key = self.settings.key(&format!("applied:{}", self.settings.node));
-        let oldest = self.node.journal().oldest_boot();
+        let oldest = self.books.lock().node.journal().oldest_boot();
         let old: Vec<String> = applied.keys().filter(|&&boot| boot < oldest).map(u64::to_string).collect();
         let Some(engine) = &mut self.engine else { return Ok(()) };
         if old.is_empty() {

@@ -8,7 +8,7 @@ use crate::cluster::journal::{AccountKey, Bytes};
 use crate::stats::Ledger;
 
 /// Looks between which a ledger of an account that has gone is still counted: its sessions take a moment to end.
-const LOOKS_AFTER_THE_END: u32 = 30;
+const LOOKS_AFTER_THE_END: u32 = 150;
 
 /// An account of the cluster that this node serves.
 #[derive(Clone, Debug)]

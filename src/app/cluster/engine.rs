@@ -14,7 +14,7 @@ use redis::{Parser, Value};
 
 use super::reply::Reply;
 use super::stream::Stream;
-use crate::app::config::EngineUrl;
+use crate::app::config::{EnginePlace, EngineUrl};
 use crate::cluster::script::Script;
 
 /// How long an answer may take. The longest script takes some milliseconds.
@@ -51,28 +51,70 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Connects and logs in.
+    /// Connects and logs in; where sentinels know the engine, to the one that the first to answer calls the primary.
     ///
     /// # Errors
     /// When either fails.
     pub fn connect(access: &Access) -> Result<Self, EngineError> {
-        let stream = Stream::connect(&access.url, access.ca_file.as_deref())?;
-        let mut engine = Self {
+        let EnginePlace::Sentinels { sentinels, primary, tls } = &access.url.place else {
+            return Self::log_in_at(access, &access.url.place);
+        };
+        let mut last = EngineError::Nonsense;
+        for (host, port) in sentinels {
+            let sentinel = EnginePlace::Tcp { host: host.clone(), port: *port, tls: *tls };
+            match Self::primary(access, &sentinel, primary) {
+                Ok((host, port)) => return Self::log_in_at(access, &EnginePlace::Tcp { host, port, tls: *tls }),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn log_in_at(access: &Access, place: &EnginePlace) -> Result<Self, EngineError> {
+        let mut engine = Self::at(access, place)?;
+        engine.log_in(access)?;
+        let database = access.url.database;
+        if database > 0 {
+            engine.call(&["SELECT", &database.to_string()])?;
+        }
+        Ok(engine)
+    }
+
+    fn at(access: &Access, place: &EnginePlace) -> Result<Self, EngineError> {
+        let stream = Stream::connect(place, access.ca_file.as_deref())?;
+        Ok(Self {
             stream,
             #[cfg(feature = "cluster")]
             parser: Parser::new(),
             scripts: HashMap::new(),
-        };
-        let url = &access.url;
-        match (&url.user, &url.password) {
-            (Some(user), Some(password)) => engine.call(&["AUTH", user, password.reveal()])?,
-            (None, Some(password)) => engine.call(&["AUTH", password.reveal()])?,
-            (_, None) => engine.call(&["PING"])?,
-        };
-        if url.database > 0 {
-            engine.call(&["SELECT", &url.database.to_string()])?;
+        })
+    }
+
+    fn log_in(&mut self, access: &Access) -> Result<Reply, EngineError> {
+        match (&access.url.user, &access.url.password) {
+            (Some(user), Some(password)) => self.call(&["AUTH", user, password.reveal()]),
+            (None, Some(password)) => self.call(&["AUTH", password.reveal()]),
+            (_, None) => self.call(&["PING"]),
         }
-        Ok(engine)
+    }
+
+    /// Where `sentinel` says that the engine called `primary` is.
+    fn primary(access: &Access, sentinel: &EnginePlace, primary: &str) -> Result<(String, u16), EngineError> {
+        let mut sentinel = Self::at(access, sentinel)?;
+        let question = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", primary];
+        let answer = match sentinel.call(&question) {
+            // Sentinels that want a login have that of the engine.
+            Err(EngineError::Refused(words)) if words.starts_with("NOAUTH") => {
+                sentinel.log_in(access)?;
+                sentinel.call(&question)
+            }
+            answer => answer,
+        }?;
+        let [host, port] = answer.list() else {
+            return Err(EngineError::Refused(format!("a sentinel knows of no \"{primary}\"")));
+        };
+        let port = port.text().and_then(|text| text.parse().ok());
+        host.text().zip(port).ok_or(EngineError::Nonsense)
     }
 
     /// One call and its answer.

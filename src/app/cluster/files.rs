@@ -102,7 +102,8 @@ pub fn read_accounts(folder: &Path) -> io::Result<SavedAccounts> {
     Ok(SavedAccounts { version, records: accounts.into_iter().collect() })
 }
 
-fn accounts_file(folder: &Path) -> PathBuf {
+/// Where the list in `folder` is kept.
+pub(super) fn accounts_file(folder: &Path) -> PathBuf {
     folder.join("accounts.json")
 }
 
@@ -126,7 +127,10 @@ impl Store for JournalFile {
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+        self.file.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::asking::Call;
 use super::engine::EngineError;
 use super::files::SavedAccounts;
 use super::joining::all_records;
@@ -49,17 +50,17 @@ impl Member {
         if is_changed {
             self.list_has_changed();
         }
-        Ok(())
+        if std::mem::take(&mut self.is_reload_wanted) { self.read_all() } else { Ok(()) }
     }
 
     /// Whether the list is another by this change; `None` where changes in front of it were missed.
     fn take_change(&mut self, fields: &HashMap<String, String>) -> Option<bool> {
         let field = |name: &str| fields.get(name).map_or("", String::as_str);
         let (account, said) = (field("account"), field("by"));
-        if field("operation") == "cut" {
-            // The node that says it has cut its own already.
+        if let Some(call) = Call::read(field("operation"), account) {
+            // The node that calls has done it already.
             if field("record") != self.settings.node {
-                self.news.push(News::Cut { email: account.to_owned(), said: said.to_owned() });
+                self.hear_call(call, said);
             }
             return Some(false);
         }
@@ -77,11 +78,11 @@ impl Member {
                 self.list.put(account.to_owned(), record);
             }
             "remove" => {
-                self.node.forget(account);
+                self.books.lock().node.forget(account);
                 self.list.remove(account);
             }
             "reset" => {
-                self.node.forget(account);
+                self.books.lock().node.forget(account);
                 self.news.push(News::Reset { key: account.to_owned() });
             }
             // Of a newer version of this program.
@@ -96,7 +97,7 @@ impl Member {
     fn forget_lease_if_quota_changes(&mut self, account: &str, record: &Value) {
         let quota = record["limits"]["quota_bytes"].as_u64().unwrap_or(0);
         if quota != self.list.quota(account) {
-            self.node.forget(account);
+            self.books.lock().node.forget(account);
         }
     }
 
@@ -121,8 +122,11 @@ impl Member {
         if version > self.list.version || version == 0 { self.read_all() } else { Ok(()) }
     }
 
-    /// Reads the list whole.
-    fn read_all(&mut self) -> Result<(), EngineError> {
+    /// Reads the list whole, where there is an engine.
+    pub(super) fn read_all(&mut self) -> Result<(), EngineError> {
+        if self.engine.is_none() {
+            return Ok(());
+        }
         for _ in 0..ATTEMPTS {
             let before = self.engine_version()?;
             if before == 0 && !self.list.is_empty() {
@@ -139,7 +143,7 @@ impl Member {
             let saved = SavedAccounts { version: before, records: records.into_iter().collect() };
             if saved != self.list.saved() {
                 for (key, _) in &saved.records {
-                    self.node.forget(key);
+                    self.books.lock().node.forget(key);
                 }
                 self.list = List::new(saved, self.settings.flow_with_tls);
                 log::info!("cluster: {} accounts, version {before}", self.list.len());

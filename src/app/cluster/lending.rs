@@ -27,7 +27,7 @@ impl Member {
             let start = period_start(&borrower.served.limits, seconds).unwrap_or(0);
             if start != borrower.period_start {
                 borrower.period_start = start;
-                self.node.forget(key);
+                self.books.lock().node.forget(key);
             }
             let is_kept = borrower.active_at.is_some_and(|at| now < at + KEPT_FOR);
             if is_kept || borrower.served.ledger.gate().quota.is_spent() {
@@ -42,11 +42,13 @@ impl Member {
         let (now_ms, is_here) = (self.now_ms(), self.engine.is_some());
         let slice = self.settings.lease_bytes;
         let mut is_in_need = false;
+        // What was counted and what may be used belong together.
+        let books = self.books.lock();
         for (key, borrower) in &self.borrowers.accounts {
             let ledger = &borrower.served.ledger;
-            let (gate, counted) = (ledger.gate(), self.counting.counted(&borrower.served.id));
+            let (gate, counted) = (ledger.gate(), books.counting.counted(&borrower.served.id));
             let quota = borrower.served.limits.quota_bytes as u64;
-            let (until, is_all) = match self.node.usable(key, now_ms) {
+            let (until, is_all) = match books.node.usable(key, now_ms) {
                 Some(usable) => {
                     ledger.set_used_at(counted, usable.used_bytes);
                     (counted.saturating_add(usable.bytes), usable.is_all)

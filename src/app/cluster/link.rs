@@ -1,11 +1,19 @@
 //! The cluster as the control plane sees it.
 
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{self, SyncSender};
+use std::time::Duration;
 
+use serde_json::Value;
+
+use super::asking::Call;
 use super::news::Request;
+use super::online::{self, NodeOnline};
 use super::status::{NodeStatus, Shared};
 use crate::control::sample::{ClusterSample, NodeSample};
+
+/// How long the cluster's thread may take to ask the engine.
+const CALL_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -35,11 +43,26 @@ impl Link {
         }
     }
 
-    /// Has the sessions of an account cut on all other nodes, as soon as they hear of it.
-    pub fn cut(&self, email: &str, by: &str) {
-        if self.requests.try_send(Request::Cut { email: email.to_owned(), by: by.to_owned() }).is_err() {
-            log::warn!("cluster: the sessions of {email} are cut on this node only, because too much waits");
-        }
+    /// Has all other nodes do something, as soon as they hear of it; false where the engine has not taken it.
+    pub fn call(&self, call: Call, by: &str) -> bool {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let request = Request::Call { call, by: by.to_owned(), reply };
+        self.requests.try_send(request).is_ok() && answer.recv_timeout(CALL_TIMEOUT) == Ok(true)
+    }
+
+    /// Who is online on all nodes, of all accounts or of the one called `user`.
+    pub fn online(&self, user: Option<&str>) -> Value {
+        let (listed, (_, served)) = (self.shared.listed(), self.shared.served());
+        let account = user.and_then(|user| listed.users.iter().find(|known| known.email == user));
+        let account = account.and_then(|user| listed.key(user).cloned());
+        let (reply, answer) = mpsc::sync_channel(1);
+        let asked = self.requests.try_send(Request::Online { account, reply }).is_ok();
+        let others = if asked { answer.recv_timeout(CALL_TIMEOUT).ok().flatten() } else { None };
+        let is_complete = others.is_some();
+        let node = self.shared.status().node;
+        let mut nodes = vec![NodeOnline { node, seconds_ago: 0, online: online::here(&served) }];
+        nodes.extend(others.unwrap_or_default());
+        online::answer(&listed, &nodes, user, is_complete)
     }
 }
 

@@ -34,6 +34,11 @@ pub struct Listed {
 }
 
 impl Listed {
+    /// What the cluster calls this account.
+    pub fn key(&self, user: &User) -> Option<&AccountKey> {
+        self.keys.get(&mask(user.id))
+    }
+
     /// The name of the account with this masked id.
     pub fn email(&self, id: &[u8; 16]) -> Option<String> {
         self.users.iter().find(|user| mask(user.id) == *id).map(|user| user.email.clone())

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use super::asking::Call;
+use super::books::{Books, SharedBooks, Writer};
 use super::borrowers::Borrowers;
-use super::counting::Counting;
 use super::engine::{Engine, EngineError};
-use super::files::{Folder, JournalFile};
+use super::files::Folder;
 use super::list::List;
 use super::news::{News, Outcome, Request};
 use super::presence::Presence;
@@ -31,8 +32,6 @@ use crate::reactor::Handle;
 const ROUND: Duration = Duration::from_millis(100);
 /// The same while somebody is about to use up a lease.
 const ROUND_IN_NEED: Duration = Duration::from_millis(10);
-/// How often what was counted is written down: what a crash of the process loses at the most.
-const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a changed list of accounts is written down.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two attempts to reach the engine; the longest is reached by doubling.
@@ -58,12 +57,12 @@ pub(super) struct Member {
     pub(super) folder: Folder,
     requests: Receiver<Request>,
     pub(super) engine: Option<Engine>,
-    pub(super) node: Node<JournalFile>,
+    pub(super) books: SharedBooks,
+    writer: Writer,
     pub(super) boot: u64,
     pub(super) started_at: u64,
     clock: Instant,
     pub(super) list: List,
-    pub(super) counting: Counting,
     pub(super) borrowers: Borrowers,
     pub(super) presence: Presence,
     /// News for a supervisor whose mailbox was full.
@@ -79,6 +78,10 @@ pub(super) struct Member {
     pub(super) last_beat: Option<LastBeat>,
     /// The engine has lost all accounts.
     pub(super) is_emptied: bool,
+    /// Somebody wants the list read whole.
+    pub(super) is_reload_wanted: bool,
+    /// Where among the accounts the next look at what they have used begins.
+    pub(super) usage_at: usize,
 }
 
 /// What others see and hear of the thread.
@@ -91,7 +94,6 @@ pub(super) struct Around {
 
 /// When something is to be done again.
 pub(super) struct Due {
-    count: Instant,
     save: Instant,
     pub(super) beat: Instant,
     pub(super) report: Instant,
@@ -123,6 +125,8 @@ impl Member {
         let journal = folder.journal().map_err(|error| broken(error.to_string()))?;
         let node = Node::open(journal, boot, settings.lease_bytes, settings.away);
         let node = node.map_err(|error| broken(error.to_string()))?;
+        let books = SharedBooks::new(Books::new(node));
+        let writer = Writer::start(&books)?;
         let now = Instant::now();
         shared.list(list.listed());
         shared.tell(|status| {
@@ -137,17 +141,17 @@ impl Member {
             folder,
             requests,
             engine: None,
-            node,
+            books,
+            writer,
             boot,
             started_at: unix_time(),
             clock: now,
             list,
-            counting: Counting::default(),
             borrowers: Borrowers::default(),
             presence: Presence::default(),
             news: Vec::new(),
             heard: None,
-            due: Due { count: now, save: now, beat: now, report: now },
+            due: Due { save: now, beat: now, report: now },
             served_changes: 0,
             retry: Retry { at: now, wait: *RETRY.start(), random: Random::new(), has_failed: false },
             is_unsaved: false,
@@ -155,13 +159,15 @@ impl Member {
             last_error: None,
             last_beat: None,
             is_emptied: false,
+            is_reload_wanted: false,
+            usage_at: 0,
         })
     }
 
     pub(super) fn run(mut self) {
         while !self.is_stopping {
             self.adopt_served();
-            self.count_if_due();
+            self.count_if_in_need();
             self.take_requests();
             match self.round() {
                 Ok(()) => {}
@@ -244,26 +250,23 @@ impl Member {
         let (changes, served) = self.around.shared.served();
         if changes != self.served_changes {
             self.served_changes = changes;
-            self.counting.adopt(&served);
+            self.books.lock().counting.adopt(&served);
             self.borrowers.adopt(&served);
             self.presence.adopt(&served);
         }
     }
 
-    fn count_if_due(&mut self) {
-        let now = Instant::now();
-        if now >= self.due.count || self.borrowers.is_in_need {
-            self.due.count = now + COUNT_INTERVAL;
-            self.count();
-        }
-    }
-
-    /// Writes down what was counted. Where that fails, the same is offered again with the next.
-    fn count(&mut self) {
-        let look = self.counting.look();
-        match self.node.count(&look.deltas) {
-            Ok(()) => self.counting.done(&look),
-            Err(error) => self.cannot_write(&error),
+    /// What is used of a lease is counted more often than it is written down anyway.
+    fn count_if_in_need(&mut self) {
+        let failed = {
+            let mut books = self.books.lock();
+            if self.borrowers.is_in_need {
+                books.count();
+            }
+            books.failed.take()
+        };
+        if let Some(error) = failed {
+            self.cannot_write(&error);
         }
     }
 
@@ -281,10 +284,17 @@ impl Member {
         while let Ok(request) = self.requests.try_recv() {
             match request {
                 Request::Stop => self.is_stopping = true,
-                Request::Cut { email, by } => {
-                    if let Err(error) = self.cut_elsewhere(&email, &by) {
-                        self.lose(&error);
+                Request::Call { call, by, reply } => {
+                    let mut called = self.call_others(&call, &by);
+                    if call == Call::Reload && called.is_ok() {
+                        called = self.read_all();
                     }
+                    // Nobody waits any more: it was called for all the same.
+                    let _ = reply.try_send(called.is_ok() && self.engine.is_some());
+                    called.unwrap_or_else(|error| self.lose(&error));
+                }
+                Request::Online { account, reply } => {
+                    self.tell_online(account.as_ref(), &reply).unwrap_or_else(|error| self.lose(&error));
                 }
                 Request::Change(asked) => match self.change(&asked) {
                     Ok(outcome) => self.news.push(News::Changed { asked, outcome }),
@@ -335,8 +345,11 @@ impl Member {
     }
 
     fn tell_status(&self) {
-        let untold = self.node.journal().open_accounts() + self.node.journal().sealed_accounts();
-        let (lost, offset) = (self.node.lost_batches(), self.node.clock_offset_ms());
+        let (untold, lost, offset) = {
+            let node = &self.books.lock().node;
+            let untold = node.journal().open_accounts() + node.journal().sealed_accounts();
+            (untold, node.lost_batches(), node.clock_offset_ms())
+        };
         // Our clock of milliseconds began with the thread.
         let began_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis() as u64);
         let began_ms = began_ms.saturating_sub(self.now_ms());
@@ -362,7 +375,10 @@ impl Member {
 
     /// The last bytes, on disk and, if the engine answers, there.
     fn say_goodbye(&mut self) {
-        self.count();
+        self.writer.stop();
+        if let Err(error) = self.books.lock().finish() {
+            log::error!("cluster: the journal cannot be written, the last bytes may be lost: {error}");
+        }
         self.due.report = Instant::now();
         let told = if self.engine.is_some() { self.report_if_due().and_then(|()| self.leave()) } else { Ok(()) };
         if let Err(error) = told {

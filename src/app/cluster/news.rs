@@ -2,17 +2,26 @@
 
 use std::sync::mpsc::SyncSender;
 
+use super::asking::Call;
 use super::change::Prepared;
+use super::online::NodeOnline;
+use crate::cluster::journal::AccountKey;
 use crate::control::backend::{Denied, Done};
 
 /// For the thread.
 #[derive(Debug)]
 pub enum Request {
     Change(Box<Asked>),
-    /// Has the sessions of an account cut on all other nodes.
-    Cut {
-        email: String,
+    /// Has all other nodes do something; the answer says whether the engine has taken it.
+    Call {
+        call: Call,
         by: String,
+        reply: SyncSender<bool>,
+    },
+    /// Who is online on the other nodes, of all accounts or of one. Without an answer the engine is away.
+    Online {
+        account: Option<AccountKey>,
+        reply: SyncSender<Option<Vec<NodeOnline>>>,
     },
     Stop,
 }
@@ -34,8 +43,8 @@ pub enum News {
     Accounts,
     /// What came of a change; the list has it already.
     Changed { asked: Box<Asked>, outcome: Outcome },
-    /// Somebody on another node wants the sessions of this account cut.
-    Cut { email: String, said: String },
+    /// Somebody on another node wants this done here, too.
+    Called { call: Call, said: String },
     /// What counts as used by this account is 0.
     Reset { key: String },
 }

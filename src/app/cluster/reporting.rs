@@ -18,7 +18,7 @@ impl Member {
     pub(super) fn report_if_due(&mut self) -> Result<(), EngineError> {
         let quotas = self.wanting();
         let is_due = self.due.report <= Instant::now();
-        if !is_due && !self.node.is_wanting(&quotas, self.now_ms()) {
+        if !is_due && !self.books.lock().node.is_wanting(&quotas, self.now_ms()) {
             return Ok(());
         }
         if is_due {
@@ -36,7 +36,8 @@ impl Member {
 
     /// Sends one batch; false when there is none.
     fn report(&mut self, quotas: &BTreeMap<AccountKey, u64>) -> Result<bool, EngineError> {
-        let report = match self.node.next_report(quotas, self.now_ms()) {
+        let next = self.books.lock().node.next_report(quotas, self.now_ms());
+        let report = match next {
             Ok(Some(report)) => report,
             Ok(None) => return Ok(false),
             Err(error) => {
@@ -53,7 +54,8 @@ impl Member {
         let words = engine.run(&script::REPORT, &keys, &arguments)?.texts().ok_or(EngineError::Nonsense)?;
         let answer = script::report_answer(&words, lease_ms).ok_or(EngineError::Nonsense)?;
         let now_ms = self.now_ms();
-        if let Err(error) = self.node.on_answer(&report, &answer, now_ms) {
+        let taken = self.books.lock().node.on_answer(&report, &answer, now_ms);
+        if let Err(error) = taken {
             self.cannot_write(&error);
         }
         self.around.shared.tell(|status| status.reports_total += 1);
@@ -87,15 +89,5 @@ impl Member {
         // Whoever asked is to see it, and whoever was too late is to see what came before.
         self.follow(Duration::ZERO)?;
         Ok(outcome)
-    }
-
-    /// Tells all other nodes to cut the sessions of an account.
-    pub(super) fn cut_elsewhere(&mut self, email: &str, by: &str) -> Result<(), EngineError> {
-        let said = format!("sessions of {email} cut (by {by} on {})", self.settings.node);
-        let key = self.settings.key("log");
-        let Some(engine) = &mut self.engine else { return Ok(()) };
-        let words = ["XADD", &key, "MAXLEN", "~", "10000", "*", "version", "0", "operation", "cut", "account", email];
-        let words = [&words[..], &["record", &self.settings.node, "by", &said]].concat();
-        engine.call(&words).map(drop)
     }
 }

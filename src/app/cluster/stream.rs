@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::app::config::{EnginePlace, EngineUrl};
+use crate::app::config::EnginePlace;
 use crate::control::webhook::system_roots;
 
 /// From the look-up of the name to the end of the TLS handshake.
@@ -39,14 +39,16 @@ enum Socket {
 }
 
 impl Stream {
-    /// Connects to the engine at `url`. With TLS, `ca_file` is the only authority if it is given.
-    pub(super) fn connect(url: &EngineUrl, ca_file: Option<&Path>) -> io::Result<Self> {
+    /// Connects to the engine at `place`. With TLS, `ca_file` is the only authority if it is given.
+    pub(super) fn connect(place: &EnginePlace, ca_file: Option<&Path>) -> io::Result<Self> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
-        let (host, port, is_tls) = match &url.place {
+        let (host, port, is_tls) = match place {
             EnginePlace::Unix(path) => {
                 return Ok(Self::Plain(Bounded::new(Socket::Unix(UnixStream::connect(path)?), deadline)));
             }
             EnginePlace::Tcp { host, port, tls } => (host, *port, *tls),
+            // Somebody has to say first where it is.
+            EnginePlace::Sentinels { .. } => return Err(io::ErrorKind::InvalidInput.into()),
         };
         let socket = connect(host, port, deadline)?;
         socket.set_nodelay(true)?;

@@ -10,6 +10,10 @@ use super::values;
 
 /// The port of Redis and Valkey.
 const ENGINE_PORT: u16 = 6379;
+/// The port of Sentinel.
+const SENTINEL_PORT: u16 = 26_379;
+/// Sentinels that are asked at the most.
+const SENTINELS_MAX: usize = 9;
 
 /// Where the engine is, and who we are there.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,6 +40,15 @@ pub enum EnginePlace {
     },
     /// A Unix socket on this machine.
     Unix(PathBuf),
+    /// Where one of these sentinels says that the primary is.
+    Sentinels {
+        /// Host and port of each.
+        sentinels: Vec<(String, u16)>,
+        /// What they call the primary.
+        primary: String,
+        /// With TLS to sentinels and engine.
+        tls: bool,
+    },
 }
 
 /// A URL of the engine, or null.
@@ -57,7 +70,8 @@ impl Kind for EngineUrlKind {
         let url = EngineUrl::parse(text);
         if url.is_none() {
             // The text may hold a password, so it is not repeated.
-            let message = "must be like \"redis://user:password@host:6379/0\", \"rediss://...\" for TLS, or \
+            let message = "must be like \"redis://user:password@host:6379/0\", \"rediss://...\" for TLS, \
+                           \"redis+sentinel://user:password@host1:26379,host2:26379/PRIMARY/0\", or \
                            \"unix:///path/of/the/socket\"; what is special in a password is written as %XX";
             check.problem(key, message);
         }
@@ -88,14 +102,24 @@ impl EngineUrl {
                 let place = EnginePlace::Unix(PathBuf::from(rest));
                 return Some(Self::new(place, user, password, 0));
             }
+            "redis+sentinel" | "valkey+sentinel" => return Self::of_sentinels(rest, false, user, password),
+            "rediss+sentinel" | "valkeys+sentinel" => return Self::of_sentinels(rest, true, user, password),
             _ => return None,
         };
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let database = if database.is_empty() { 0 } else { database.parse().ok()? };
-        let with_port = values::host_and_port(authority).ok();
-        let bare = authority.trim_start_matches('[').trim_end_matches(']');
-        let (host, port) = with_port.or_else(|| Some((values::host(bare).ok()?, ENGINE_PORT)))?;
+        let (host, port) = host_and_port(authority, ENGINE_PORT)?;
         Some(Self::new(EnginePlace::Tcp { host, port, tls: is_tls }, user, password, database))
+    }
+
+    fn of_sentinels(rest: &str, tls: bool, user: Option<String>, password: Option<String>) -> Option<Self> {
+        let mut parts = rest.split('/');
+        let sentinels = parts.next()?.split(',').map(|one| host_and_port(one, SENTINEL_PORT));
+        let sentinels = sentinels.collect::<Option<Vec<_>>>().filter(|all| all.len() <= SENTINELS_MAX)?;
+        let primary = parts.next().and_then(|name| values::node_name(name).ok())?;
+        let database = parts.next().filter(|text| !text.is_empty()).map_or(Some(0), |text| text.parse().ok())?;
+        let place = EnginePlace::Sentinels { sentinels, primary, tls };
+        parts.next().is_none().then(|| Self::new(place, user, password, database))
     }
 
     fn new(place: EnginePlace, user: Option<String>, password: Option<String>, database: u32) -> Self {
@@ -110,8 +134,12 @@ impl fmt::Display for EngineUrl {
         match &self.place {
             EnginePlace::Tcp { host, port, tls } => {
                 let scheme = if *tls { "rediss" } else { "redis" };
-                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-                write!(f, "{scheme}://{host}:{port}/{}", self.database)
+                write!(f, "{scheme}://{}/{}", authority(host, *port), self.database)
+            }
+            EnginePlace::Sentinels { sentinels, primary, tls } => {
+                let scheme = if *tls { "rediss" } else { "redis" };
+                let hosts: Vec<_> = sentinels.iter().map(|(host, port)| authority(host, *port)).collect();
+                write!(f, "{scheme}+sentinel://{}/{primary}/{}", hosts.join(","), self.database)
             }
             EnginePlace::Unix(path) => write!(f, "unix://{}", path.display()),
         }
@@ -122,6 +150,15 @@ impl fmt::Debug for EngineUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EngineUrl({self})")
     }
+}
+
+fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+fn host_and_port(text: &str, default_port: u16) -> Option<(String, u16)> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    values::host_and_port(text).ok().or_else(|| Some((values::host(bare).ok()?, default_port)))
 }
 
 /// With each %XX as the byte that it stands for.
@@ -160,6 +197,20 @@ mod tests {
         for bad in ["", "redis://", "http://h", "redis://h:0", "redis://h/x", "redis://a b", "unix://x", "redis://%4@h"]
         {
             assert_eq!(plain(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn sentinels_are_several_places_and_a_name() {
+        let url = EngineUrl::parse("rediss+sentinel://node:hidden@a.example,[::1]:7000/main/2").unwrap();
+        let sentinels = vec![("a.example".into(), 26_379), ("::1".into(), 7000)];
+        assert_eq!(url.place, EnginePlace::Sentinels { sentinels, primary: "main".into(), tls: true });
+        assert_eq!(url.to_string(), "rediss+sentinel://a.example:26379,[::1]:7000/main/2");
+        assert_eq!((url.user.as_deref(), url.database), (Some("node"), 2));
+        for bad in
+            ["redis+sentinel://a", "redis+sentinel:///main", "redis+sentinel://a,/main", "redis+sentinel://a/m/0/1"]
+        {
+            assert!(EngineUrl::parse(bad).is_none(), "{bad}");
         }
     }
 

@@ -251,7 +251,7 @@ section! {
 section! {
     /// What this node shares with others.
     ClusterKeys from RawCluster, "an object { \"url\": ... }" {
-        url: EngineUrlKind = EngineUrlKind, "Redis or Valkey: `redis://user:password@host:6379/0`, `rediss://` for TLS, `unix:///path` for a socket; `null`: this node is alone";
+        url: EngineUrlKind = EngineUrlKind, "Redis or Valkey: `redis://user:password@host:6379/0`, `rediss://` for TLS, `redis+sentinel://user:password@host1:26379,host2:26379/PRIMARY/0` where sentinels say which is the primary, `unix:///path` for a socket; `null`: this node is alone";
         node: OptionalText<String> = OptionalText(Meaning { read: values::node_name, expected: "1 to 64 letters, digits, dots, dashes or underscores" }), "the name of this node, which no other node has; `null`: the name of the machine";
         prefix: Text<String> = Text("vless", Meaning { read: values::node_name, expected: "1 to 64 letters, digits, dots, dashes or underscores" }), "what all keys in the engine begin with; the nodes of one cluster have the same";
         interval: Seconds = Seconds(5, 1..=300), "how often this node reports what it has counted, and that it is there";

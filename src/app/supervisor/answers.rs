@@ -45,9 +45,11 @@ impl Supervisor {
                 Ok(Done::Json { status: 200, body, revision: None })
             }
             Order::QrCode { email } => self.qr_code(&email),
-            Order::Sessions(_) | Order::Cut { .. } | Order::Upgrade { .. } => {
-                Err(Denied::new(500, "internal", "this order is not for the supervisor"))
-            }
+            Order::Sessions(_)
+            | Order::Cut { .. }
+            | Order::Online { .. }
+            | Order::ReloadAll { .. }
+            | Order::Upgrade { .. } => Err(Denied::new(500, "internal", "this order is not for the supervisor")),
         }
     }
 

@@ -12,6 +12,7 @@ use super::answers::{denied, stale};
 use crate::app::accounts::change::{Change, Refusal};
 use crate::app::accounts::store::StoreError;
 use crate::app::clock::unix_time;
+use crate::app::cluster::asking::Call;
 use crate::app::cluster::change::{Prepared, prepare, prepare_reset};
 use crate::app::cluster::counting::Served;
 use crate::app::cluster::links::Reach;
@@ -105,12 +106,7 @@ impl Supervisor {
                 // Nobody waits any more: what was done is done all the same.
                 let _ = asked.reply.try_send(answer);
             }
-            News::Cut { email, said } => {
-                self.cut_user(&email);
-                log::info!("cluster: {said}");
-                let data = json!({ "user": email });
-                self.tell(Event::new(Kind::Cut, Level::Info, said).by("cluster").coded("cut_by_cluster", data));
-            }
+            News::Called { call, said } => self.do_as_called(call, &said),
             News::Reset { key } => {
                 let listed = self.parts.cluster.as_ref().map(|cluster| cluster.shared().listed());
                 let id =
@@ -124,11 +120,28 @@ impl Supervisor {
         }
     }
 
-    /// Cuts the sessions of the account of this name.
-    fn cut_user(&self, email: &str) {
-        let Some(user) = self.parts.config.users.iter().find(|user| user.email == email) else { return };
-        let which = Which::Ledger(LedgerRef(self.parts.ledgers.of(mask(user.id))));
+    /// Does what somebody on another node wants done on all.
+    fn do_as_called(&mut self, call: Call, said: &str) {
+        let (which, name) = match call {
+            Call::Cut { email } => (self.sessions_of(&email), email),
+            Call::CutSource { source } => (source.parse().ok().map(Which::Source), source),
+            Call::Reload => {
+                // What came of it is in log and events.
+                let _ = self.reload("cluster");
+                return;
+            }
+        };
+        let Some(which) = which else { return };
         let _ = self.parts.reactor.handle().cut(&CutQuery { which, reason: CloseReason::Cut });
+        log::info!("cluster: {said}");
+        let event = Event::new(Kind::Cut, Level::Info, said).by("cluster");
+        self.tell(event.coded("cut_by_cluster", json!({ "user": name })));
+    }
+
+    /// Those of the account of this name.
+    fn sessions_of(&self, email: &str) -> Option<Which> {
+        let user = self.parts.config.users.iter().find(|user| user.email == email)?;
+        Some(Which::Ledger(LedgerRef(self.parts.ledgers.of(mask(user.id)))))
     }
 
     fn answer_of(&mut self, asked: &Asked, outcome: Outcome) -> Result<Done, Denied> {

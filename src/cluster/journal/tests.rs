@@ -2,9 +2,9 @@
 
 use super::*;
 
-/// Keeps the lines in memory.
+/// Keeps the lines in memory; `true`: cannot be synced.
 #[derive(Clone, Debug, Default)]
-struct Memory(Vec<u8>);
+struct Memory(Vec<u8>, bool);
 
 impl Store for Memory {
     fn load(&mut self) -> io::Result<Vec<u8>> {
@@ -14,6 +14,10 @@ impl Store for Memory {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.extend_from_slice(bytes);
         Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.1 { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
     }
 
     fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -75,7 +79,44 @@ fn a_torn_last_line_does_not_count_and_any_other_bad_line_is_an_error() {
     assert_eq!(journal.next_batch().unwrap().unwrap().accounts, deltas(&[("a", 1, 2)]));
     let mut bad = whole;
     bad.0.splice(0..0, *b"nonsense\n");
-    assert!(matches!(Journal::open(bad, 2), Err(JournalError::BadLine(1))));
+    let mut journal = Journal::open(bad.clone(), 2).unwrap();
+    assert!(journal.next_batch().unwrap().is_none(), "nothing here was stored for good");
+    let mut journal = Journal::open(bad, 2).unwrap();
+    journal.add(&deltas(&[("a", 1, 2)])).unwrap();
+    journal.next_batch().unwrap();
+    let mut sealed = journal.into_store();
+    sealed.0.splice(0..0, *b"nonsense\n");
+    assert!(matches!(Journal::open(sealed, 3), Err(JournalError::BadLine(1))));
+}
+
+#[test]
+fn a_loss_of_power_takes_what_was_not_synced_and_leaves_every_batch() {
+    let mut journal = opened(1);
+    journal.add(&deltas(&[("a", 1, 2)])).unwrap();
+    let sealed = journal.next_batch().unwrap().unwrap().clone();
+    let kept = journal.store.0.len();
+    journal.add(&deltas(&[("a", 5, 5)])).unwrap();
+    journal.add(&deltas(&[("a", 7, 7)])).unwrap();
+    let mut store = journal.into_store();
+    store.0[kept..kept + 9].fill(0);
+    let mut journal = Journal::open(store, 2).unwrap();
+    assert_eq!(journal.next_batch().unwrap(), Some(&sealed));
+    assert_eq!(journal.counted_after("a", 1, 1), 0);
+    journal.add(&deltas(&[("a", 3, 0)])).unwrap();
+    assert_eq!(reopened(journal, 3).counted_after("a", 1, 1), 3);
+}
+
+#[test]
+fn what_could_not_be_synced_is_written_anew() {
+    let mut journal = opened(1);
+    journal.add(&deltas(&[("a", 1, 2)])).unwrap();
+    journal.store.1 = true;
+    assert!(journal.sync().is_err() && journal.next_batch().is_err());
+    // What the disk has of it now is not known.
+    journal.store.0.clear();
+    journal.store.1 = false;
+    journal.add(&deltas(&[("a", 3, 0)])).unwrap();
+    assert_eq!(reopened(journal, 2).counted_after("a", 1, 1), 6);
 }
 
 #[test]

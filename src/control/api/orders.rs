@@ -28,7 +28,15 @@ pub fn read(route: &Route<'_>, method: Method, request: &Request, by: &str) -> R
         Route::Connections if method == Method::Get => sessions(request).map(Order::Sessions),
         Route::Connections => cut(request).map(|query| Order::Cut { query, by }),
         Route::Connection(id) => Ok(Order::Cut { query: CutQuery::Session(id.to_owned()), by }),
-        Route::Reload => Ok(Order::Reload { by }),
+        Route::Reload => match request.head.parameter("nodes") {
+            None | Some("") => Ok(Order::Reload { by }),
+            Some("all") => Ok(Order::ReloadAll { by }),
+            Some(_) => Err(bad_request("nodes can only be \"all\"")),
+        },
+        Route::Online => {
+            let user = request.head.parameter("user").filter(|user| !user.is_empty());
+            Ok(Order::Online { user: user.map(str::to_owned) })
+        }
         Route::Upgrade => Ok(Order::Upgrade { by }),
         Route::Users => Ok(Order::AddUser { user: object(&request.body)?, revision: revision(request)?, by }),
         Route::User(email, what) => user(email, what, method, request, by),

@@ -30,6 +30,8 @@ pub enum Route<'a> {
     Reload,
     /// The nodes of the cluster.
     Nodes,
+    /// Who is online on all of them.
+    Online,
     Upgrade,
 }
 
@@ -96,6 +98,7 @@ fn api(name: &str) -> Option<Route<'static>> {
         "users" => Route::Users,
         "reload" => Route::Reload,
         "nodes" => Route::Nodes,
+        "online" => Route::Online,
         "upgrade" => Route::Upgrade,
         _ => return None,
     })

@@ -1,0 +1,103 @@
+//! What others want of the whole cluster: who is online, and words that all nodes are to hear.
+
+use std::sync::mpsc::SyncSender;
+
+use serde_json::json;
+
+use super::engine::EngineError;
+use super::member::Member;
+use super::news::News;
+use super::online::{self, NodeOnline};
+use crate::cluster::journal::AccountKey;
+
+/// Something that every other node is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Cut the sessions of an account.
+    Cut { email: String },
+    /// Cut the sessions that come from an address.
+    CutSource { source: String },
+    /// Take over changed files, and read the list of accounts anew.
+    Reload,
+}
+
+impl Call {
+    /// The word and the object of the call in the log of changes.
+    fn words(&self) -> (&'static str, &str) {
+        match self {
+            Self::Cut { email } => ("cut", email),
+            Self::CutSource { source } => ("cut_source", source),
+            Self::Reload => ("reload", ""),
+        }
+    }
+
+    /// What these words of the log mean; `None`: no call.
+    pub(super) fn read(operation: &str, account: &str) -> Option<Self> {
+        match operation {
+            "cut" => Some(Self::Cut { email: account.to_owned() }),
+            "cut_source" => Some(Self::CutSource { source: account.to_owned() }),
+            "reload" => Some(Self::Reload),
+            _ => None,
+        }
+    }
+
+    fn said(&self) -> String {
+        match self {
+            Self::Cut { email } => format!("sessions of {email} cut"),
+            Self::CutSource { source } => format!("sessions from {source} cut"),
+            Self::Reload => "all nodes reload".to_owned(),
+        }
+    }
+}
+
+impl Member {
+    /// Another node calls.
+    pub(super) fn hear_call(&mut self, call: Call, said: &str) {
+        // However often it is called for at once, once is enough.
+        if call == Call::Reload && std::mem::replace(&mut self.is_reload_wanted, true) {
+            return;
+        }
+        self.news.push(News::Called { call, said: said.to_owned() });
+    }
+
+    /// Tells all other nodes. Those of an older version leave out what they do not know.
+    pub(super) fn call_others(&mut self, call: &Call, by: &str) -> Result<(), EngineError> {
+        let said = format!("{} (by {by} on {})", call.said(), self.settings.node);
+        let (key, (operation, account)) = (self.settings.key("log"), call.words());
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        let words = ["XADD", &key, "MAXLEN", "~", "10000", "*", "version", "0", "operation", operation];
+        let words = [&words[..], &["account", account, "record", &self.settings.node, "by", &said]].concat();
+        engine.call(&words).map(drop)
+    }
+
+    /// Answers who is online on the other nodes, of all accounts or of `account`; nothing where the engine is away.
+    pub(super) fn tell_online(
+        &mut self,
+        account: Option<&AccountKey>,
+        reply: &SyncSender<Option<Vec<NodeOnline>>>,
+    ) -> Result<(), EngineError> {
+        let nodes = self.around.shared.status().nodes;
+        let Some(engine) = self.engine.as_mut() else {
+            let _ = reply.try_send(None);
+            return Ok(());
+        };
+        let mut found = Vec::new();
+        for node in nodes.into_iter().filter(|node| node.is_online && node.name != self.settings.node) {
+            let key = self.settings.key(&format!("node:{}", node.name));
+            // One after the other, because each may be long.
+            let text = engine.call(&["HGET", &key, "online"])?.text();
+            let mut online = text.map(|text| online::read(&text)).unwrap_or_default();
+            online.retain(|key, _| account.is_none_or(|account| account == key));
+            found.push(NodeOnline { node: node.name, seconds_ago: node.seen_seconds_ago, online });
+        }
+        // Nobody waits any more: nothing is lost.
+        let _ = reply.try_send(Some(found));
+        Ok(())
+    }
+
+    /// What this node says of who is online here.
+    pub(super) fn online_here(&self) -> String {
+        let (_, served) = self.around.shared.served();
+        json!(online::here(&served)).to_string()
+    }
+}
