@@ -14,7 +14,7 @@ import { Client, Target } from './support/traffic.mjs';
 import { until } from './support/wait.mjs';
 
 /** Nodes say every second that they are there, and count as gone after six. */
-const soon = (what, probe) => until(what, probe, 30_000);
+const soon = (what, probe) => until(what, probe, 60_000);
 
 describe('the nodes of a cluster', { timeout: 300_000 }, () => {
   /** @type {Browser} */
