@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::app::accounts::standing::{Standing, expires_at, period_end, standing};
 use crate::app::certs::{LoadedCertificate, hex};
 use crate::app::clock::{rfc3339_seconds, unix_time};
-use crate::app::cluster::asking::Call;
+use crate::app::cluster::call::Call;
 use crate::app::cluster::{self, Cluster};
 use crate::app::config::{self, Config, Origin, User};
 use crate::app::logging::LogHandle;

@@ -5,16 +5,18 @@
 //! accounts in its mailbox; whoever shows how the cluster stands reads [`status::Shared`]. Without the engine the thread
 //! goes on counting, and the accounts are those that were written to disk last.
 //!
-//! `member.rs` has the loop, `beating.rs`, `following.rs`, `reporting.rs`, `lending.rs`, `admitting.rs` and `usage.rs` what it does in each round,
-//! `asking.rs` and `online.rs` what somebody asks of all nodes, `engine.rs` and `stream.rs` the connection. `change.rs` prepares changes of accounts, `list.rs` has the accounts,
-//! `counting.rs` what was counted, `books.rs` what of it is written down, `files.rs` what is on disk. Which batch is sent next and what an answer means is decided
-//! in [`crate::cluster`], without socket and clock.
+//! `member.rs` has the loop, `beating.rs`, `following.rs`, `reporting.rs`, `lending.rs`, `admitting.rs` and `usage.rs` what
+//! it does in each round. `asking.rs`, `call.rs` and `online.rs` have what somebody asks of all nodes, `engine.rs` and
+//! `stream.rs` the connection. `change.rs` prepares changes of accounts, `list.rs` has the accounts, `counting.rs` what was
+//! counted, `books.rs` what of it is written down, `files.rs` what is on disk. Which batch is sent next and what an answer
+//! means is decided in [`crate::cluster`], without socket and clock.
 
 mod admitting;
-pub mod asking;
+mod asking;
 mod beating;
 mod books;
 mod borrowers;
+pub mod call;
 pub mod change;
 pub mod counting;
 pub mod engine;

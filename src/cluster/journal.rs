@@ -10,11 +10,14 @@
 //! machine, too. A batch always does before it is sent. The size follows from the number of accounts that had traffic, not
 //! from how long the engine is away.
 
+mod error;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 use std::io;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::error::JournalError;
 
 /// Accounts in a batch at the most: one script call takes some milliseconds of the engine's time then.
 pub const BATCH_ACCOUNTS_MAX: usize = 500;
@@ -77,14 +80,6 @@ pub trait Store {
     fn sync(&mut self) -> io::Result<()>;
     /// Takes `bytes` for all that was stored, at once or not at all.
     fn replace(&mut self, bytes: &[u8]) -> io::Result<()>;
-}
-
-/// Why a stored journal cannot be used.
-#[derive(Debug)]
-pub enum JournalError {
-    Io(io::Error),
-    /// A line that was stored for good cannot be read; lines are numbered from 1.
-    BadLine(usize),
 }
 
 /// The journal of one node.
@@ -387,15 +382,6 @@ fn subtract(open: &mut BTreeMap<AccountKey, Bytes>, taken: &BTreeMap<AccountKey,
             if rest.total() == 0 {
                 open.remove(key);
             }
-        }
-    }
-}
-
-impl fmt::Display for JournalError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::BadLine(number) => write!(f, "line {number} is not a line of a journal"),
         }
     }
 }

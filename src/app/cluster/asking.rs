@@ -4,51 +4,12 @@ use std::sync::mpsc::SyncSender;
 
 use serde_json::json;
 
+use super::call::Call;
 use super::engine::EngineError;
 use super::member::Member;
 use super::news::News;
 use super::online::{self, NodeOnline};
 use crate::cluster::journal::AccountKey;
-
-/// Something that every other node is to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Call {
-    /// Cut the sessions of an account.
-    Cut { email: String },
-    /// Cut the sessions that come from an address.
-    CutSource { source: String },
-    /// Take over changed files, and read the list of accounts anew.
-    Reload,
-}
-
-impl Call {
-    /// The word and the object of the call in the log of changes.
-    fn words(&self) -> (&'static str, &str) {
-        match self {
-            Self::Cut { email } => ("cut", email),
-            Self::CutSource { source } => ("cut_source", source),
-            Self::Reload => ("reload", ""),
-        }
-    }
-
-    /// What these words of the log mean; `None`: no call.
-    pub(super) fn read(operation: &str, account: &str) -> Option<Self> {
-        match operation {
-            "cut" => Some(Self::Cut { email: account.to_owned() }),
-            "cut_source" => Some(Self::CutSource { source: account.to_owned() }),
-            "reload" => Some(Self::Reload),
-            _ => None,
-        }
-    }
-
-    fn said(&self) -> String {
-        match self {
-            Self::Cut { email } => format!("sessions of {email} cut"),
-            Self::CutSource { source } => format!("sessions from {source} cut"),
-            Self::Reload => "all nodes reload".to_owned(),
-        }
-    }
-}
 
 impl Member {
     /// Another node calls.

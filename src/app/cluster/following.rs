@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::asking::Call;
+use super::call::Call;
 use super::engine::EngineError;
 use super::files::SavedAccounts;
 use super::joining::all_records;

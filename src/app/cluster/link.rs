@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::asking::Call;
+use super::call::Call;
 use super::news::Request;
 use super::online::{self, NodeOnline};
 use super::status::{NodeStatus, Shared};

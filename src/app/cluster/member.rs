@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::asking::Call;
 use super::books::{Books, SharedBooks, Writer};
 use super::borrowers::Borrowers;
+use super::call::Call;
 use super::engine::{Engine, EngineError};
 use super::files::Folder;
 use super::list::List;

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::SyncSender;
 
-use super::asking::Call;
+use super::call::Call;
 use super::change::Prepared;
 use super::online::NodeOnline;
 use crate::cluster::journal::AccountKey;

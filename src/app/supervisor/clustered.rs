@@ -12,7 +12,7 @@ use super::answers::{denied, stale};
 use crate::app::accounts::change::{Change, Refusal};
 use crate::app::accounts::store::StoreError;
 use crate::app::clock::unix_time;
-use crate::app::cluster::asking::Call;
+use crate::app::cluster::call::Call;
 use crate::app::cluster::change::{Prepared, prepare, prepare_reset};
 use crate::app::cluster::counting::Served;
 use crate::app::cluster::links::Reach;
