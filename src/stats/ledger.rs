@@ -21,6 +21,10 @@ use super::quota::{Lease, Used};
 /// who come and go must not add up.
 const LEDGERS_UNUSED_MAX: usize = 4096;
 
+/// A time noted by the clock that is by more seconds ahead of it now was noted by a clock that was wrong. A clock that is
+/// set back by less, as somebody might to get a quota anew, gains nothing.
+const CLOCK_AHEAD_MAX: u64 = 86_400;
+
 /// One user's counters.
 #[derive(Debug)]
 pub struct Ledger {
@@ -181,13 +185,16 @@ impl Ledger {
         self.used_since.store(self.payload_bytes().wrapping_sub(bytes), Ordering::Relaxed);
     }
 
-    /// Notes a use at `now`, in seconds since 1970.
+    /// Notes a use at `now`, in seconds since 1970. What a clock noted that was far ahead does not stay.
     pub fn note_seen(&self, now: u64) {
         // Whoever has the clock is one thread, so a look before the write is enough.
-        if self.first_seen.load(Ordering::Relaxed) == 0 {
+        let (first, last) = (self.first_seen.load(Ordering::Relaxed), self.last_seen.load(Ordering::Relaxed));
+        if first == 0 || first > now.saturating_add(CLOCK_AHEAD_MAX) {
             self.first_seen.store(now, Ordering::Relaxed);
         }
-        self.last_seen.fetch_max(now, Ordering::Relaxed);
+        if now > last || last > now.saturating_add(CLOCK_AHEAD_MAX) {
+            self.last_seen.store(now, Ordering::Relaxed);
+        }
     }
 
     /// When the user was first seen, in seconds since 1970.
@@ -200,10 +207,15 @@ impl Ledger {
         Some(self.last_seen.load(Ordering::Relaxed)).filter(|&at| at > 0)
     }
 
-    /// Begins a period of the quota: nothing is used, unless this or a later period has begun already. A clock that is set
-    /// back renews nothing. Says whether it did.
-    pub fn begin_period(&self, start: u64) -> bool {
+    /// Begins a period of the quota at `start`, as the clock says at `now`: nothing is used, unless this or a later period
+    /// has begun already. A clock that is set back renews nothing. After a clock that was far ahead, periods begin again as
+    /// if it had not been. Says whether it did.
+    pub fn begin_period(&self, start: u64, now: u64) -> bool {
         let known = self.period_start.load(Ordering::Relaxed);
+        if known > now.saturating_add(CLOCK_AHEAD_MAX) {
+            self.period_start.store(start, Ordering::Relaxed);
+            return false;
+        }
         if start <= known {
             return false;
         }

@@ -34,14 +34,14 @@ mod tests {
         let ledger = before.of([7; 16]);
         ledger.lane(0).uplink_bytes.add(100);
         ledger.note_seen(1000);
-        ledger.begin_period(500);
+        ledger.begin_period(500, 500);
         before.of([8; 16]);
         let saved = save(&before);
         let after = Ledgers::new(4);
         restore(&after, &saved);
         let ledger = after.of([7; 16]);
         assert_eq!((ledger.used_bytes(), ledger.first_seen(), ledger.last_seen()), (100, Some(1000), Some(1000)));
-        assert!(!ledger.begin_period(500), "the period goes on");
+        assert!(!ledger.begin_period(500, 500), "the period goes on");
         ledger.lane(3).downlink_bytes.add(1);
         assert_eq!(ledger.used_bytes(), 101);
         assert_eq!(saved.as_object().unwrap().len(), 1, "who was never seen leaves nothing");

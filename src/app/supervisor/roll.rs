@@ -59,7 +59,7 @@ impl Roll {
                 ledger.note_seen(now);
             }
             if let Some(start) = period_start(&user.limits, now)
-                && ledger.begin_period(start)
+                && ledger.begin_period(start, now)
             {
                 log::info!("user {}: a new period of the quota begins", user.email);
             }
@@ -145,6 +145,29 @@ mod tests {
         assert!(roll.tick(&accounts, 2 * DAY - 1).is_changed);
         assert!(roll.tick(&accounts, 2 * DAY).is_changed);
         assert!(!roll.tick(&accounts, 2 * DAY + 1).is_changed);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_neither_renews_a_quota_nor_keeps_it_from_ever_being_renewed() {
+        let (accounts, ledgers) = (accounts(r#""quota_bytes": 10, "quota_period": "day""#), Ledgers::new(1));
+        let mut roll = Roll::new(&accounts, &ledgers, 100 * DAY);
+        let ledger = ledgers.of(mask(accounts[0].id));
+        drop(ledger.open_session(0, 0).unwrap());
+        roll.tick(&accounts, 100 * DAY);
+        ledger.lane(0).downlink_bytes.add(10);
+        assert!(roll.tick(&accounts, 100 * DAY + 1).is_changed, "it is used up");
+        assert!(!roll.tick(&accounts, 99 * DAY).is_changed, "a clock that is set back renews nothing");
+        assert!(!roll.tick(&accounts, 100 * DAY + 2).is_changed, "and being right again neither");
+        // For a moment the clock is ahead by years, which renews, as that clock says.
+        drop(ledger.open_session(0, 0).unwrap());
+        assert!(roll.tick(&accounts, 30_000 * DAY).is_changed);
+        ledger.lane(0).downlink_bytes.add(10);
+        assert!(roll.tick(&accounts, 100 * DAY + 3).is_changed, "it is used up again");
+        assert!(!roll.tick(&accounts, 100 * DAY + 4).is_changed);
+        assert!(roll.tick(&accounts, 101 * DAY).is_changed, "the next day renews it");
+        drop(ledger.open_session(0, 0).unwrap());
+        roll.tick(&accounts, 101 * DAY);
+        assert_eq!((ledger.first_seen(), ledger.last_seen()), (Some(100 * DAY), Some(101 * DAY)));
     }
 
     fn texts(found: &Found) -> Vec<&str> {

@@ -45,10 +45,10 @@ fn used_bytes_go_on_from_what_was_set() {
 fn a_new_period_renews_once_and_never_backwards() {
     let ledger = Ledger::new(1);
     ledger.lane(0).uplink_bytes.add(100);
-    assert!(!ledger.begin_period(1000) && ledger.used_bytes() == 100);
-    assert!(ledger.begin_period(2000) && ledger.used_bytes() == 0);
+    assert!(!ledger.begin_period(1000, 1000) && ledger.used_bytes() == 100);
+    assert!(ledger.begin_period(2000, 2000) && ledger.used_bytes() == 0);
     ledger.lane(0).uplink_bytes.add(5);
-    assert!(!ledger.begin_period(2000) && !ledger.begin_period(1000));
+    assert!(!ledger.begin_period(2000, 2000) && !ledger.begin_period(1000, 1000));
     assert_eq!(ledger.used_bytes(), 5);
 }
 
