@@ -20,6 +20,7 @@ use std::time::SystemTime;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
+use zeroize::Zeroizing;
 
 use self::judge::{Roots, Vouched};
 use self::make::generate;
@@ -190,9 +191,9 @@ fn is_absent(path: &Path) -> bool {
 fn load(files: &CertificateFiles, now: SystemTime, roots: &Roots) -> Result<LoadedCertificate, Failure> {
     one_of_two_missing(files)?;
     let chain = read_chain(&files.cert_file)?;
-    let key = read_key(&files.key_file)?;
+    let der = read_key(&files.key_file)?;
     let bad_key = |error: &dyn std::fmt::Display| wrong(&files.key_file, format!("this key cannot be used: {error}"));
-    let key = aws_lc_rs::default_provider().key_provider.load_private_key(key).map_err(|error| bad_key(&error))?;
+    let key = aws_lc_rs::sign::any_supported_type(&der).map_err(|error| bad_key(&error))?;
     let mut warnings = Vec::new();
     let (chain, facts) = sorted_chain(files, chain, &*key, &mut warnings)?;
     let leaf = &facts[0];
@@ -278,7 +279,7 @@ fn one_of_two_missing(files: &CertificateFiles) -> Result<(), Failure> {
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let sections = read_pem(path)?.into_iter();
     let chain = sections.filter_map(|section| match section.label.as_str() {
-        "CERTIFICATE" | "X509 CERTIFICATE" => Some(CertificateDer::from(section.bytes)),
+        "CERTIFICATE" | "X509 CERTIFICATE" => Some(CertificateDer::from(section.into_bytes())),
         // OpenSSL's own form has what it trusts the certificate for behind it.
         "TRUSTED CERTIFICATE" => x509::first_element(&section.bytes).map(|der| CertificateDer::from(der.to_vec())),
         _ => None,
@@ -290,7 +291,8 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     Ok(chain)
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
+/// The key as it is in the file; it is wiped in the end, and what it was read from is.
+fn read_key(path: &Path) -> Result<Zeroizing<PrivateKeyDer<'static>>, Failure> {
     for section in read_pem(path)? {
         if section.is_encrypted || section.label == "ENCRYPTED PRIVATE KEY" {
             return Err(wrong(
@@ -298,18 +300,19 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
                 "the key is encrypted; write it in the clear with `openssl pkey -in OLD -out NEW`",
             ));
         }
-        match section.label.as_str() {
-            "PRIVATE KEY" => return Ok(PrivateKeyDer::Pkcs8(section.bytes.into())),
-            "RSA PRIVATE KEY" => return Ok(PrivateKeyDer::Pkcs1(section.bytes.into())),
-            "EC PRIVATE KEY" => return Ok(PrivateKeyDer::Sec1(section.bytes.into())),
-            _ => {}
-        }
+        let key = match section.label.as_str() {
+            "PRIVATE KEY" => PrivateKeyDer::Pkcs8(section.into_bytes().into()),
+            "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(section.into_bytes().into()),
+            "EC PRIVATE KEY" => PrivateKeyDer::Sec1(section.into_bytes().into()),
+            _ => continue,
+        };
+        return Ok(Zeroizing::new(key));
     }
     Err(wrong(path, "there is no private key in it; PEM with -----BEGIN PRIVATE KEY----- is expected"))
 }
 
 fn read_pem(path: &Path) -> Result<Vec<Section>, Failure> {
-    let file = read_limited(path, FILE_BYTES_MAX).map_err(|error| Failure::reading(path, &error))?;
+    let file = Zeroizing::new(read_limited(path, FILE_BYTES_MAX).map_err(|error| Failure::reading(path, &error))?);
     pem::sections(&file).map_err(|error| wrong(path, format!("not readable as PEM: {error}")))
 }
 

@@ -51,8 +51,11 @@ pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
 /// # Errors
 /// `FileTooLarge` above `bytes_max`; otherwise what the system said.
 pub fn read_limited(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
     let mut bytes = Vec::new();
-    File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+    // A vector that grows leaves copies behind, which nobody wipes.
+    bytes.try_reserve_exact(file.metadata()?.len().min(bytes_max as u64) as usize + 1)?;
+    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > bytes_max { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 

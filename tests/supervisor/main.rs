@@ -9,6 +9,7 @@ mod commands;
 mod harness;
 mod notices;
 mod reload;
+mod secrets;
 mod signals;
 #[path = "../support/mod.rs"]
 mod support;

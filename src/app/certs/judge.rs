@@ -46,7 +46,7 @@ impl Roots {
     pub(super) fn of(file: &[u8]) -> Self {
         let mut store = RootCertStore::empty();
         let sections = pem::sections(file).unwrap_or_default();
-        store.add_parsable_certificates(sections.into_iter().map(|section| CertificateDer::from(section.bytes)));
+        store.add_parsable_certificates(sections.into_iter().map(|section| CertificateDer::from(section.into_bytes())));
         if store.is_empty() {
             return Self(None);
         }

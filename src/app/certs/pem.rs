@@ -6,10 +6,12 @@
 
 use std::fmt;
 
+use zeroize::{Zeroize, Zeroizing};
+
 const BEGIN: &str = "-----BEGIN ";
 const DASHES: usize = 5;
 
-/// One section.
+/// One section. It may be a key, so it is wiped in the end.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Section {
     /// What stands behind BEGIN.
@@ -17,6 +19,19 @@ pub(super) struct Section {
     pub(super) bytes: Vec<u8>,
     /// It has a header that says so.
     pub(super) is_encrypted: bool,
+}
+
+impl Section {
+    /// What it holds, for whoever wipes that if it must be.
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+impl Drop for Section {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
 }
 
 /// Why a text is not PEM.
@@ -53,7 +68,8 @@ pub(super) fn sections(file: &[u8]) -> Result<Vec<Section>, PemError> {
             return Err(error(format!("BEGIN {label} without its END before the next section")));
         }
         let (headers, lines): (Vec<&str>, Vec<&str>) = body.lines().partition(|line| line.contains(':'));
-        let digits: String = lines.concat().chars().filter(|digit| !digit.is_whitespace()).collect();
+        let mut digits = Zeroizing::new(String::with_capacity(body.len()));
+        digits.extend(lines.iter().flat_map(|line| line.chars()).filter(|digit| !digit.is_whitespace()));
         let bytes = base64(&digits).ok_or_else(|| error(format!("what stands in {label} is not Base64")))?;
         let is_encrypted = headers.iter().any(|header| header.contains("ENCRYPTED"));
         sections.push(Section { label: label.to_owned(), bytes, is_encrypted });
@@ -97,7 +113,11 @@ mod tests {
     const PLAIN: &str = "-----BEGIN A-----\nZm9v\nYmFy\n-----END A-----\n";
 
     fn read(text: &str) -> Vec<(String, Vec<u8>)> {
-        sections(text.as_bytes()).unwrap().into_iter().map(|section| (section.label, section.bytes)).collect()
+        sections(text.as_bytes())
+            .unwrap()
+            .into_iter()
+            .map(|section| (section.label.clone(), section.into_bytes()))
+            .collect()
     }
 
     fn foobar() -> Vec<(String, Vec<u8>)> {

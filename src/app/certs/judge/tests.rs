@@ -184,7 +184,7 @@ fn the_end_is_told_two_weeks_ahead_and_does_not_turn_a_public_chain_into_a_priva
 #[test]
 fn a_version_1_certificate_serves_with_a_warning() {
     let made = Authority::new();
-    let leaf = pem::sections(made.leaf.as_bytes()).unwrap().remove(0).bytes;
+    let leaf = pem::sections(made.leaf.as_bytes()).unwrap().remove(0).into_bytes();
     let old = as_version_1(&leaf);
     let facts = super::super::x509::read(&old).unwrap();
     assert!(facts.is_version_1 && facts.dns_names.is_empty());
