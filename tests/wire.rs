@@ -19,6 +19,7 @@ const MANNERS: Manners = Manners {
     lost_ppm: 100_000,
     late_ppm: 50_000,
     late_by: Duration::from_millis(20),
+    reset_ppm: 0,
     seed: 7,
 };
 
@@ -43,6 +44,32 @@ fn packets_are_lost_and_late_as_often_as_was_said_and_alike_for_every_run_of_a_s
     assert!((900..1100).contains(&lost) && (400..500).contains(&late), "{lost} lost, {late} late");
     assert!(fates == run(7, Way::NearToFar), "a seed is a run");
     assert!(fates != run(8, Way::NearToFar) && fates != run(7, Way::FarToNear), "another one is another");
+}
+
+/// The sum of a segment's words and of its pseudo-header, which is 0xffff where the checksum is right.
+fn checksum(packet: &[u8]) -> u16 {
+    let (addresses, tcp) = (&packet[12..20], &packet[20..]);
+    let words = addresses.chunks(2).chain(tcp.chunks(2));
+    let sum: u32 = words.map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0))).sum();
+    let sum = sum + 6 + tcp.len() as u32;
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+#[test]
+fn a_segment_becomes_a_reset_that_a_kernel_believes() {
+    let mut packet = vec![0x45, 0, 0, 45, 0, 1, 0, 0, 64, 6, 0, 0, 10, 76, 0, 1, 10, 76, 0, 2];
+    packet.extend([0x9c, 0x40, 0x20, 0xfb, 1, 2, 3, 4, 5, 6, 7, 8, 0x50, 0x18, 0xff, 0, 0, 0, 0, 0]);
+    packet.extend(b"hello");
+    let sum = !checksum(&packet);
+    packet[36..38].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(checksum(&packet), 0xffff);
+    let opening = [&packet[..33], &[2][..], &packet[34..]].concat();
+    wire::make_reset(&mut packet);
+    assert_eq!((packet[33], checksum(&packet)), (0x14, 0xffff));
+    let mut untouched = opening.clone();
+    wire::make_reset(&mut untouched);
+    assert!(untouched == opening, "a connection is not reset before it is there");
 }
 
 #[test]

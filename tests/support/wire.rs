@@ -1,4 +1,5 @@
-//! A wire in user space between two network namespaces: delay, loss and reordering by seed, and eyes on every packet.
+//! A wire in user space between two network namespaces: delay, loss, reordering and forged resets by seed, and eyes on
+//! every packet.
 //!
 //! The test machines' kernels have no netem. Each end is a TUN device that was made here and moved into a namespace of
 //! its own, so the traffic never leaves them. Needs root, `ip` (iproute2) and /dev/net/tun.
@@ -28,13 +29,15 @@ pub struct Manners {
     pub lost_ppm: u32,
     pub late_ppm: u32,
     pub late_by: Duration,
+    /// So many of a million TCP segments become resets.
+    pub reset_ppm: u32,
     pub seed: u64,
 }
 
 impl Manners {
     /// Nothing but a delay each way.
     pub fn delay(delay: Duration) -> Self {
-        Self { delay, lost_ppm: 0, late_ppm: 0, late_by: Duration::ZERO, seed: 1 }
+        Self { delay, lost_ppm: 0, late_ppm: 0, late_by: Duration::ZERO, reset_ppm: 0, seed: 1 }
     }
 }
 
@@ -80,6 +83,9 @@ impl Wire {
                 loop {
                     let Ok(length) = (&*from).read(&mut packet) else { return };
                     see(way, &packet[..length]);
+                    if fate.resets() {
+                        make_reset(&mut packet[..length]);
+                    }
                     if let Some(due) = fate.due(Instant::now())
                         && sender.send((due, packet[..length].to_vec())).is_err()
                     {
@@ -126,6 +132,11 @@ impl Fate {
         }
         let late = if self.below_million() < manners.late_ppm { manners.late_by } else { Duration::ZERO };
         Some(now + manners.delay + late)
+    }
+
+    /// Whether a packet that enters now becomes a reset, if it is a segment of TCP.
+    pub fn resets(&mut self) -> bool {
+        self.manners.reset_ppm > 0 && self.below_million() < self.manners.reset_ppm
     }
 
     /// splitmix64.
@@ -195,6 +206,24 @@ pub fn ip(arguments: &[&str]) -> io::Result<()> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(io::Error::other(format!("ip {}: {}", arguments.join(" "), said.trim())))
+}
+
+/// Makes a TCP segment a reset, as somebody on the way would. Segments that open a connection stay what they are.
+pub fn make_reset(packet: &mut [u8]) {
+    const RESET_AND_ACK: u16 = 0x14;
+    if segment(packet).is_none_or(|segment| segment.is_opening) {
+        return;
+    }
+    let tcp = usize::from(packet[0] & 15) * 4;
+    let word = |packet: &[u8], at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    let (before, checksum) = (word(packet, tcp + 12), word(packet, tcp + 16));
+    let after = before & 0xff00 | RESET_AND_ACK;
+    // RFC 1624: what a changed word does to a checksum.
+    let mut sum = u32::from(!checksum) + u32::from(!before) + u32::from(after);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    packet[tcp + 12..tcp + 14].copy_from_slice(&after.to_be_bytes());
+    packet[tcp + 16..tcp + 18].copy_from_slice(&(!(sum as u16)).to_be_bytes());
 }
 
 /// A TCP segment in an IPv4 packet.

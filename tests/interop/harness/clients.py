@@ -39,6 +39,7 @@ class Outlet:
     sockopt: Json = field(default_factory=dict)
     outbound: Json = field(default_factory=dict)
     forward: Forward | None = None
+    host: str = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _xray_config(outlet: Outlet, port: int) -> Json:
     user = {"id": outlet.uuid, "encryption": "none", "flow": outlet.flow} | outlet.account
     vless = {
         "protocol": "vless",
-        "settings": {"vnext": [{"address": "127.0.0.1", "port": outlet.port, "users": [user]}]},
+        "settings": {"vnext": [{"address": outlet.host, "port": outlet.port, "users": [user]}]},
         "streamSettings": stream,
     } | outlet.outbound
     inbound = {"listen": "127.0.0.1", "port": port, "protocol": "socks", "settings": {"udp": True, "ip": "127.0.0.1"}}
@@ -84,7 +85,7 @@ def _xray_config(outlet: Outlet, port: int) -> Json:
 def _sing_box_config(outlet: Outlet, port: int) -> Json:
     vless: Json = {
         "type": "vless",
-        "server": "127.0.0.1",
+        "server": outlet.host,
         "server_port": outlet.port,
         "uuid": outlet.uuid,
         "flow": outlet.flow,
