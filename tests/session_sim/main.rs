@@ -13,6 +13,7 @@ mod opening;
 mod resets;
 mod timeouts;
 mod turns;
+mod unrest;
 
 use std::env;
 use std::panic::{self, AssertUnwindSafe};

@@ -11,6 +11,7 @@ pub(crate) mod run;
 pub(crate) mod scarcity;
 pub(crate) mod socket;
 pub(crate) mod tls;
+pub(crate) mod unrest;
 pub(crate) mod verify;
 pub(crate) mod vision;
 pub(crate) mod world;

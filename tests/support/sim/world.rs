@@ -89,6 +89,8 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) settings: SessionSettings,
     mux_sockets: Arc<MuxSockets>,
+    /// Its number among several.
+    pub(crate) worker: usize,
     pub(crate) counters: Counters,
     pub(crate) pool: BufferPool,
     pub(crate) pipes: Option<PipePool>,
@@ -156,6 +158,7 @@ impl World {
                 read_bytes_max: 128 << 10,
             },
             mux_sockets: Arc::new(MuxSockets::new(10_000)),
+            worker: 0,
             counters: Counters::new(CloseReason::ALL.len()),
             pool: BufferPool::new(),
             pipes: None,
@@ -183,7 +186,7 @@ impl World {
         let client_link = Rc::new(RefCell::new(client_link));
         let target_link = Rc::new(RefCell::new(Link::new(plan.target_manners, self.rng.fork())));
         let number = self.runs.len();
-        let address = SocketAddr::from(([127, 0, 0, 1], 1024 + number as u16));
+        let address = SocketAddr::from(([127, 0, 0, 1 + number as u8 % 3], 1024 + number as u16));
         let client_tls = plan.client_tls.as_ref().map(TlsPeer::new);
         let mut client = Peer::new(Rc::clone(&client_link), client_tls, plan.client, self.rng.fork());
         client.read_max = plan.client_read_max;
@@ -231,7 +234,7 @@ impl World {
         self.scarcity = Scarcity::default();
     }
 
-    fn lives(&self) -> bool {
+    pub(crate) fn lives(&self) -> bool {
         !self.schedule.is_empty()
     }
 
@@ -491,7 +494,7 @@ impl World {
             counters: &self.counters,
             settings: &self.settings,
             mux_sockets: &self.mux_sockets,
-            worker: 0,
+            worker: self.worker,
         };
         (&mut self.schedule, lent)
     }
