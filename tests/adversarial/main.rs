@@ -1,5 +1,6 @@
 //! Attacks: the list of them in `CASES.md`, and those that have no test elsewhere.
 
+mod renegotiation;
 mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
