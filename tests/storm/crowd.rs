@@ -191,6 +191,7 @@ impl Crowd {
 
     fn undone(&self) -> String {
         let undone = self.members.iter().enumerate().filter(|(_, member)| !member.is_done).take(10);
-        undone.map(|(number, member)| format!("{number} behind {} bytes, ", member.talk.heard_bytes())).collect()
+        let lines = undone.map(|(number, member)| format!("{number} behind {} bytes", member.talk.heard_bytes()));
+        lines.collect::<Vec<_>>().join(", ")
     }
 }

@@ -17,7 +17,7 @@ use crate::support::server::ALICE;
 use crate::support::{connect_from, wait_until};
 use crate::{alone, judge, percentile, scaled};
 
-const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
+const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const USER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 /// What is promised to others.
@@ -83,7 +83,7 @@ fn run(name: &str, limits: &Value) {
         percentile(&idle, 99),
         resident as f64 / f64::from(1 << 20),
         resident_before as f64 / f64::from(1 << 20),
-        (server.cpu_time() - cpu_before).as_secs_f64() / time.as_secs_f64(),
+        server.cpu_time().saturating_sub(cpu_before).as_secs_f64() / time.as_secs_f64(),
         refused(&server),
         server.sum("vless_sessions_closed_total{reason=\"opening_shed\"}"),
     );

@@ -63,7 +63,7 @@ fn run(tls: bool) {
     });
     let cpu_before = server.cpu_time();
     thread::sleep(Duration::from_secs(1));
-    let cpu_idle = server.cpu_time() - cpu_before;
+    let cpu_idle = server.cpu_time().saturating_sub(cpu_before);
     let beside = fare(&server, config.as_ref());
     let held = server.counter("vless_buffers_held_bytes");
     println!(
