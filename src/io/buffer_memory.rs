@@ -18,18 +18,25 @@
 //!   completes it without asking for more, and never waits for what it holds itself. While memory is short, a direction
 //!   that holds something receives only what completes it.
 //! - What cannot be kept within the limit is not taken: a stream stays where it is, a datagram is dropped.
-//! - Sessions that wait come before those that just heard that there is something to receive, in the order in which
-//!   they began to wait.
+//! - Sessions that wait come before those that just heard that there is something to receive, whichever worker has
+//!   them, in the order in which they began to wait; between workers within [`DEFERENCE`].
 //! - From a peer that is gone everything is received, bit by bit. Only beyond [`FAREWELL_BYTES_MAX`] it waits like the
 //!   others.
 //! - The less is left, the shorter are the reads. So a reader that stalls in the middle of one holds less, and many
 //!   stalled readers slow the others down a little instead of making them wait.
 //!
+//! What a relay of packets writes down of the frames that its client's socket has not taken does not count. It is 4 KiB
+//! at the most, beside the frames themselves.
+//!
 //! Workers ask without locking each other out, and take after that. So a worker may pass the limit by what one receive
 //! leaves over, and by what is kept for peers that are gone: by [`OVERSHOOT_BYTES_MAX`], and never by more.
 
+mod waits;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub use self::waits::DEFERENCE;
+use self::waits::Waits;
 use super::tiers::{BUFFER_BYTES_MAX, TIER_BYTES};
 
 /// A read that fits a buffer of the middle size with what TLS adds to it. It holds whole records.
@@ -70,6 +77,7 @@ pub struct BufferMemory {
     names_bytes: AtomicUsize,
     /// The most that may be taken for names. Nothing passes this.
     names_bytes_max: usize,
+    waits: Waits,
 }
 
 impl BufferMemory {
@@ -86,6 +94,7 @@ impl BufferMemory {
             kept_bytes_max: kept_bytes / workers,
             names_bytes: AtomicUsize::new(0),
             names_bytes_max,
+            waits: Waits::new(workers),
         }
     }
 
@@ -94,10 +103,12 @@ impl BufferMemory {
         Self::new(usize::MAX, 1)
     }
 
-    /// Memory of `bytes_max` for relays. Clients that are not admitted and free buffers have as much as they like.
-    pub fn for_relays_only(bytes_max: usize) -> Self {
+    /// Memory of `bytes_max` for the relays of `workers` pools. Clients that are not admitted and free buffers have as
+    /// much as they like.
+    pub fn for_relays_only(bytes_max: usize, workers: usize) -> Self {
         let lent_bytes_max = bytes_max.max(LENT_BYTES_MIN);
-        Self { lent_bytes_max, farewell_bytes_max: lent_bytes_max + FAREWELL_BYTES_MAX, ..Self::unlimited() }
+        let farewell_bytes_max = lent_bytes_max + workers * FAREWELL_BYTES_MAX;
+        Self { lent_bytes_max, farewell_bytes_max, ..Self::new(usize::MAX, workers) }
     }
 
     /// A direction that holds nothing may receive.
@@ -153,6 +164,11 @@ impl BufferMemory {
 
     pub(super) fn give_back_from_names(&self, bytes: usize) {
         self.names_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Who waits for memory.
+    pub(super) fn waits(&self) -> &Waits {
+        &self.waits
     }
 
     pub(super) fn opening_bytes_max(&self) -> usize {

@@ -15,11 +15,13 @@ use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 pub use self::held::Held;
 pub use self::names::NamesCharge;
 use crate::io::buf::Buf;
 use crate::io::buffer_memory::BufferMemory;
+use crate::io::moment::Moment;
 pub use crate::io::tiers::{BUFFER_BYTES_MAX, TIER_BYTES, TIERS};
 
 /// The most free buffers that are kept, per tier (5 MiB in all). What comes back beyond is freed.
@@ -39,8 +41,22 @@ struct Shelves {
     memory: Arc<BufferMemory>,
     /// Bytes lent to clients that are no users yet.
     opening_bytes: Cell<usize>,
-    /// Sessions wait for memory, and it is not their turn.
-    others_wait: Cell<bool>,
+    turn: Cell<Turn>,
+    /// Whose place this is among all pools that share the memory.
+    place: usize,
+    /// Since when the first of those waits that wait for this pool, as all pools know it.
+    waiting_since: Cell<Option<Moment>>,
+}
+
+/// Who may begin to receive now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Everybody, unless sessions wait for other pools: none does for this one.
+    Everybodys,
+    /// Nobody: sessions wait, and none of them has its turn.
+    Nobodys,
+    /// One of those who wait.
+    Waiters,
 }
 
 /// What a buffer is borrowed for. This decides which limit it counts against, and with how many bytes.
@@ -116,7 +132,9 @@ impl BufferPool {
             free.extend((0..MADE_PER_TIER[tier].min(kept_max)).map(|_| Box::new(Lent::new(tier))));
             Tier { unneeded: Cell::new(free.len()), free: RefCell::new(free), kept_max, usage: Cell::default() }
         });
-        Self { shelves: Rc::new(Shelves { tiers, memory, opening_bytes: Cell::new(0), others_wait: Cell::new(false) }) }
+        let (turn, place) = (Cell::new(Turn::Everybodys), memory.waits().join());
+        let (opening_bytes, waiting_since) = (Cell::new(0), Cell::new(None));
+        Self { shelves: Rc::new(Shelves { tiers, memory, opening_bytes, turn, place, waiting_since }) }
     }
 
     /// A buffer of the smallest tier that holds `bytes`, or the largest tier if none does.
@@ -149,7 +167,7 @@ impl BufferPool {
 
     /// Whether a direction that holds nothing may receive. If not, it waits, and asks again when its turn comes.
     pub fn may_begin(&self) -> bool {
-        !self.shelves.others_wait.get() && self.shelves.memory.may_begin()
+        !self.others_wait() && self.shelves.memory.may_begin()
     }
 
     /// Whether `bytes` more of memory may be lent, whoever waits.
@@ -171,19 +189,40 @@ impl BufferPool {
         self.shelves.memory.is_tight()
     }
 
-    /// Says whether some wait for memory. Until it is their turn nobody else begins.
-    pub fn let_others_wait(&self, others_wait: bool) {
-        self.shelves.others_wait.set(others_wait);
+    /// Says since when the first of those waits that wait for this pool. Until it is their turn nobody else begins,
+    /// whichever pool it asks.
+    pub fn let_wait(&self, since: Option<Moment>) {
+        let shelves = &self.shelves;
+        shelves.turn.set(if since.is_some() { Turn::Nobodys } else { Turn::Everybodys });
+        if shelves.waiting_since.get() != since {
+            shelves.waiting_since.set(since);
+            shelves.memory.waits().set(shelves.place, since);
+        }
     }
 
-    /// Whether there is room for one of those who wait.
-    pub fn may_serve_waiting(&self) -> bool {
-        self.shelves.memory.may_begin()
+    /// It is the turn of one of those who wait, until [`BufferPool::let_wait`].
+    pub fn let_waiter_begin(&self) {
+        self.shelves.turn.set(Turn::Waiters);
     }
 
-    /// Whether others wait for memory.
+    /// Those who wait for this pool look for memory. They must do so many times in a second, or nobody leaves them any.
+    pub fn look(&self, now: Instant) {
+        self.shelves.memory.waits().look(self.shelves.place, now.into());
+    }
+
+    /// Whether there is room for one of those who wait for this pool, and none waits for another that comes before.
+    pub fn may_serve_waiting(&self, now: Instant) -> bool {
+        let Shelves { memory, place, .. } = &*self.shelves;
+        memory.may_begin() && !memory.waits().is_others_turn(*place, now.into())
+    }
+
+    /// Whether others wait for memory, for this pool or another.
     pub fn others_wait(&self) -> bool {
-        self.shelves.others_wait.get()
+        match self.shelves.turn.get() {
+            Turn::Everybodys => self.shelves.memory.waits().is_anybody(),
+            Turn::Nobodys => true,
+            Turn::Waiters => false,
+        }
     }
 
     /// Counts `bytes` of memory that is not the pool's as if they were lent with [`Loan::Opening`].
@@ -230,6 +269,12 @@ impl BufferPool {
         for (tier, made) in self.shelves.tiers.iter().zip(MADE_PER_TIER) {
             tier.shrink(made);
         }
+    }
+}
+
+impl Drop for Shelves {
+    fn drop(&mut self) {
+        self.memory.waits().set(self.place, None);
     }
 }
 

@@ -16,6 +16,13 @@ static ORIGIN: OnceLock<Instant> = OnceLock::new();
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(NonZeroU64);
 
+impl Moment {
+    /// Never 0.
+    pub(super) fn nanoseconds(self) -> u64 {
+        self.0.get()
+    }
+}
+
 impl From<Instant> for Moment {
     fn from(at: Instant) -> Self {
         let origin = ORIGIN.get_or_init(|| at.checked_sub(LEAD).unwrap_or(at));

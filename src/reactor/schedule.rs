@@ -141,6 +141,8 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         }
         vacancy.insert(slot);
         self.openings.enter(token, lent.now);
+        // Its first words are about to come.
+        self.spoken_at = Some(lent.now);
         lent.counters.sessions_accepted.add(1);
         lent.counters.sessions_active.add(1);
         Ok(Some(token))
@@ -275,7 +277,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         slot.baggage.settle(&left, || slot.session.undelivered_bytes(), lent.now);
         self.wishes.extend(self.wish_list.drain(..).map(|wish| (token, wish)));
         self.obey(token, next, work, lent);
-        lent.pool.let_others_wait(self.starved.alive() > 0);
+        lent.pool.let_wait(self.starved.since());
         work
     }
 
@@ -294,7 +296,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
             Next::Close => return self.close(token, lent),
             Next::Again => self.ready.enter(token, slot.pace, &mut slot.queued),
             Next::Starved => {
-                if self.starved.enter(token, &mut slot.starved) {
+                if self.starved.enter(token, &mut slot.starved, lent.now) {
                     lent.counters.buffer_waits.add(1);
                 }
             }

@@ -28,22 +28,27 @@ const QUIET_TURN_BYTES_MAX: usize = around(QUIET_TURN_WORK_BYTES * 3 / 2);
 /// Sessions whose targets have more to say than anybody reads in a few turns; they move much already. Behind them is one
 /// more that is connected and silent.
 fn busy(kind: Option<ClientTls>, pipes: bool) -> World {
+    crowded(kind, pipes, BULK_SESSIONS, 2 << 20)
+}
+
+/// So many of them, whose targets have so much to say.
+fn crowded(kind: Option<ClientTls>, pipes: bool, count: usize, answer_bytes: usize) -> World {
     let mut world = World::new(1, kind.is_some());
     world.pipes = pipes.then(PipePool::new);
     let manners = Manners { window: 1 << 30, ..Manners::smooth() };
-    for _ in 0..=BULK_SESSIONS {
+    for _ in 0..=count {
         let mut plan = Plan::quiet(kind.map(ClientTls::config));
         plan.client = vec![Op::WaitOpen, Op::Header(request())];
         (plan.client_manners, plan.target_manners) = (manners.clone(), manners.clone());
         world.admit(plan);
     }
     world.pass(Duration::ZERO);
-    let answer = world.rng.bytes(2 << 20);
+    let answer = world.rng.bytes(answer_bytes);
     assert!(world.runs.iter().all(|run| run.connected));
-    for run in &mut world.runs[..BULK_SESSIONS] {
+    for run in &mut world.runs[..count] {
         run.target.script.extend([Op::Say(answer.clone()), Op::Fin]);
     }
-    for number in 0..BULK_SESSIONS {
+    for number in 0..count {
         assert!(world.happens_for(number));
     }
     // The first turn of each finds out that it moves much.
@@ -82,6 +87,18 @@ fn a_new_client_is_served_in_every_turn_beside_bulk_and_turns_are_short() {
 }
 
 #[test]
+fn a_turn_is_no_longer_the_more_sessions_move_much() {
+    for kind in KINDS {
+        let mut world = crowded(kind, false, 200, 300_000);
+        for _ in 0..20 {
+            assert!(world.turn());
+        }
+        let most = world.most_moved_in_a_turn;
+        assert!((1..=TURN_BYTES_MAX).contains(&most), "{kind:?}: {most} bytes in a turn");
+    }
+}
+
+#[test]
 fn turns_are_longer_while_nobody_else_speaks_and_still_bounded() {
     for kind in KINDS {
         let mut world = busy(kind, false);
@@ -91,6 +108,18 @@ fn turns_are_longer_while_nobody_else_speaks_and_still_bounded() {
         }
         let most = world.most_moved_in_a_turn;
         assert!((TURN_BYTES_MAX..=QUIET_TURN_BYTES_MAX).contains(&most), "{kind:?}: {most} bytes in a turn");
+    }
+}
+
+#[test]
+fn a_new_client_breaks_the_silence_before_it_says_anything() {
+    for kind in KINDS {
+        let mut world = busy(kind, false);
+        world.now += Duration::from_secs(1);
+        world.admit(Plan::quiet(kind.map(ClientTls::config)));
+        assert!(world.turn());
+        let most = world.most_moved_in_a_turn;
+        assert!((1..=TURN_BYTES_MAX).contains(&most), "{kind:?}: {most} bytes in a turn");
     }
 }
 

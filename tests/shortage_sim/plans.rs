@@ -17,11 +17,19 @@ use crate::sim::run::Run;
 use crate::sim::socket::Manners;
 use crate::sim::world::{Plan, USER};
 
+/// What a stranger says first.
+const HELLO: &[u8] = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n";
+
+/// What a stranger hears whose fallback is not there.
+const BAD_GATEWAY: &[u8] = b"HTTP/1.1 502 Bad Gateway\r\n";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Stream,
     Datagrams,
     Mux,
+    /// Nobody's user, who is passed on to the fallback.
+    Stranger,
 }
 
 /// What becomes of the client in the middle of it.
@@ -36,7 +44,7 @@ enum Fate {
 pub(crate) struct Talk {
     pub(crate) kind: Kind,
     fate: Fate,
-    /// For a stream one part without a name, for datagrams one, for Mux as many as there are sessions inside.
+    /// For a stream and a stranger one part without a name, for datagrams one, for Mux as many as it has sessions.
     parts: Vec<Part>,
     /// When an orderly client that talks in packets leaves.
     leaves_at: Instant,
@@ -52,8 +60,9 @@ struct Part {
 }
 
 impl Talk {
-    pub(crate) fn random(number: usize, rng: &mut Rng, leaves_at: Instant) -> Self {
-        let kind = rng.pick(&[Kind::Stream, Kind::Datagrams, Kind::Mux]);
+    pub(crate) fn random(number: usize, rng: &mut Rng, may_be_stranger: bool, leaves_at: Instant) -> Self {
+        let users = [Kind::Stream, Kind::Datagrams, Kind::Mux];
+        let kind = if may_be_stranger && rng.percent(25) { Kind::Stranger } else { rng.pick(&users) };
         let fate =
             rng.pick(&[Fate::Orderly, Fate::Orderly, Fate::Orderly, Fate::Orderly, Fate::Stalls, Fate::BreaksOff]);
         let count = if kind == Kind::Mux { rng.up_to(4) } else { 1 };
@@ -66,13 +75,15 @@ impl Talk {
     }
 
     pub(crate) fn plan(&self, rng: &mut Rng, tls: Option<Arc<ClientConfig>>) -> Plan {
-        let mut client = vec![Op::WaitOpen, Op::Header(self.request())];
+        let (is_stream, is_stranger) = (self.kind == Kind::Stream, self.kind == Kind::Stranger);
+        let hello = if is_stranger { Op::Say(HELLO.to_vec()) } else { Op::Header(self.request()) };
+        let mut client = vec![Op::WaitOpen, hello];
         let says = client.len();
         let wire = self.wire(rng);
         client.extend(pieces(rng, &wire));
         let middle = says + rng.below(client.len() - says + 1);
         match (self.fate, self.kind) {
-            (Fate::Orderly, Kind::Stream) => {}
+            (Fate::Orderly, Kind::Stream | Kind::Stranger) => {}
             (Fate::Orderly, _) => client.push(Op::WaitUntil(self.leaves_at)),
             (Fate::Stalls, _) => {
                 client.insert(middle, Op::StopReading);
@@ -81,8 +92,7 @@ impl Talk {
             (Fate::BreaksOff, _) => client.insert(middle, Op::Reset),
         }
         client.extend([Op::Fin, Op::WaitEnd]);
-        let is_stream = self.kind == Kind::Stream;
-        let mut target = if is_stream { pieces(rng, &self.parts[0].down) } else { Vec::new() };
+        let mut target = if is_stream || is_stranger { pieces(rng, &self.parts[0].down) } else { Vec::new() };
         target.push(Op::Fin);
         let inner = self.parts.iter().filter(|part| !part.is_udp);
         let inner_targets = inner.map(|part| {
@@ -116,6 +126,7 @@ impl Talk {
         let port = self.parts[0].port;
         match self.kind {
             Kind::Stream => request(),
+            Kind::Stranger => Vec::new(),
             Kind::Datagrams => header(USER, &[], 2, port, &[1, 192, 0, 2, 7]),
             Kind::Mux => header(USER, &[], 3, 0, &[]),
         }
@@ -134,12 +145,27 @@ impl Talk {
             let part = &self.parts[place];
             let bytes = &part.up[next[place]];
             match self.kind {
-                Kind::Stream => wire.extend(bytes),
+                Kind::Stream | Kind::Stranger => wire.extend(bytes),
                 Kind::Datagrams => wire.extend(packet(bytes)),
                 Kind::Mux => wire.extend(part.frame(next[place] == 0, bytes)),
             }
             next[place] += 1;
         }
+    }
+
+    /// Says what is wrong with a session of a stranger that has ended.
+    pub(crate) fn check_stranger(&self, run: &Run, record: &SessionRecord) -> Result<(), String> {
+        let check = |holds: bool, fault: &str| if holds { Ok(()) } else { Err(fault.to_owned()) };
+        let (client, fallback) = (&run.client, &run.target);
+        if record.reason == CloseReason::FallbackUnreachable {
+            check(client.heard.is_empty() || client.heard.starts_with(BAD_GATEWAY), "another answer than nginx's")?;
+            return check(fallback.heard.is_empty(), "a fallback that is not there has heard something");
+        }
+        check(client.said.starts_with(&fallback.heard), "the fallback heard what the stranger did not say")?;
+        check(fallback.said.starts_with(&client.heard), "the stranger heard what the fallback did not say")?;
+        check(record.user.is_none(), "a stranger counts as a user")?;
+        let all = fallback.heard == client.said && client.heard == fallback.said;
+        check(!self.is_orderly() || record.reason != CloseReason::Finished || all, "bytes are missing")
     }
 
     /// Says what is wrong with a session of packets or frames that has ended.
@@ -205,9 +231,10 @@ impl Talk {
 impl Part {
     fn random(kind: Kind, id: u16, rng: &mut Rng) -> Self {
         let is_udp = kind == Kind::Datagrams || kind == Kind::Mux && rng.percent(50);
-        let count = rng.up_to(if kind == Kind::Stream { 1 } else { 40 });
+        let is_stream = matches!(kind, Kind::Stream | Kind::Stranger);
+        let count = rng.up_to(if is_stream { 1 } else { 40 });
         let bytes_max = match (kind, is_udp) {
-            (Kind::Stream, _) => 60_000,
+            (Kind::Stream | Kind::Stranger, _) => 60_000,
             (_, true) => rng.pick(&[20, 600, 1400, 8000]),
             (_, false) => rng.pick(&[100, 2000, 10_000]),
         };

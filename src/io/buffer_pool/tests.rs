@@ -1,6 +1,7 @@
 //! Cases of the pool: what is kept, what is counted, what is shared.
 
 use super::*;
+use crate::io::buffer_memory::DEFERENCE;
 
 fn usage(pool: &BufferPool, tier: usize) -> TierUsage {
     pool.usage()[tier]
@@ -133,10 +134,32 @@ fn where_memory_is_tight_small_pieces_are_kept_and_come_out_in_order() {
 #[test]
 fn nobody_begins_before_those_who_wait() {
     let pool = BufferPool::new();
-    pool.let_others_wait(true);
-    assert!(!pool.may_begin() && pool.has_room(1000));
-    pool.let_others_wait(false);
+    pool.let_wait(Some(Instant::now().into()));
+    assert!(!pool.may_begin() && pool.others_wait() && pool.has_room(1000));
+    pool.let_waiter_begin();
+    assert!(pool.may_begin() && !pool.others_wait());
+    pool.let_wait(None);
     assert!(pool.may_begin());
+}
+
+#[test]
+fn nobody_begins_before_those_who_wait_for_another_pool() {
+    let memory = Arc::new(BufferMemory::new(1 << 20, 2));
+    let [here, there] = [(); 2].map(|()| BufferPool::with_memory(Arc::clone(&memory)));
+    let start = Instant::now();
+    there.let_wait(Some(start.into()));
+    there.look(start);
+    assert!(!here.may_begin() && here.others_wait());
+    // Who waits here has come later.
+    let later = start + 2 * DEFERENCE;
+    here.let_wait(Some(later.into()));
+    assert!(there.may_serve_waiting(later) && !here.may_serve_waiting(later));
+    there.let_wait(None);
+    assert!(here.may_serve_waiting(later) && !here.may_begin());
+    here.let_wait(None);
+    there.let_wait(Some(start.into()));
+    drop(there);
+    assert!(here.may_begin(), "nobody waits for a pool that is gone");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The queues of sessions that go on: by what they did in their last turn, and for want of memory.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
+use crate::io::moment::Moment;
 use crate::io::token::Token;
 
 /// A session that does more than this in a turn moves much.
@@ -61,18 +63,18 @@ impl Ready {
 /// Sessions that wait for buffer memory, the first in front.
 #[derive(Debug, Default)]
 pub(super) struct Starved {
-    /// Among them some that have ended since.
-    queue: VecDeque<Token>,
+    /// With the instant since which each waits. Among them some that have ended since.
+    queue: VecDeque<(Token, Moment)>,
     /// Those that are alive.
     alive: usize,
 }
 
 impl Starved {
     /// Queues a session unless its mark says that it is queued. True if it was not.
-    pub(super) fn enter(&mut self, token: Token, starved: &mut bool) -> bool {
+    pub(super) fn enter(&mut self, token: Token, starved: &mut bool, now: Instant) -> bool {
         let is_new = !std::mem::replace(starved, true);
         if is_new {
-            self.queue.push_back(token.with_leg(0));
+            self.queue.push_back((token.with_leg(0), now.into()));
             self.alive += 1;
         }
         is_new
@@ -85,13 +87,21 @@ impl Starved {
 
     /// The one who has waited for the longest time, maybe ended since.
     pub(super) fn take(&mut self) -> Option<Token> {
-        self.queue.pop_front()
+        self.queue.pop_front().map(|(token, _)| token)
     }
 
-    /// Forgets those who have ended when they are more than the others.
+    /// Since when the first of them waits.
+    pub(super) fn since(&self) -> Option<Moment> {
+        self.queue.front().filter(|_| self.alive > 0).map(|&(_, since)| since)
+    }
+
+    /// Forgets those who have ended: who came first, and all of them when they are more than the others.
     pub(super) fn tidy(&mut self, is_alive: impl Fn(Token) -> bool) {
+        while self.queue.front().is_some_and(|&(token, _)| !is_alive(token)) {
+            self.queue.pop_front();
+        }
         if self.queue.len() > 2 * self.alive {
-            self.queue.retain(|&token| is_alive(token));
+            self.queue.retain(|&(token, _)| is_alive(token));
         }
     }
 

@@ -38,7 +38,7 @@ const DUE_PER_TURN: usize = 64;
 impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
     /// Somebody could go on at once.
     pub fn is_busy(&self, lent: &Lent<'_>) -> bool {
-        let is_fed = self.starved.alive() > 0 && lent.pool.may_serve_waiting();
+        let is_fed = self.starved.alive() > 0 && lent.pool.may_serve_waiting(lent.now);
         !self.ready.is_empty() || !self.due.is_empty() || is_fed
     }
 
@@ -86,19 +86,24 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
 
     /// Wakes those who wait for buffer memory, one after the other, while there is some, for half of a turn's work.
     fn serve_starved(&mut self, lent: &mut Lent<'_>) {
+        if self.starved.alive() == 0 {
+            return;
+        }
         let roster = &self.roster;
         self.starved.tidy(|token| roster.contains(token));
+        // The first of them may have ended since.
+        lent.pool.let_wait(self.starved.since());
+        lent.pool.look(lent.now);
         let mut work = 0;
         for _ in 0..self.starved.len() {
-            if work >= TURN_WORK_BYTES / 2 || !lent.pool.may_serve_waiting() {
+            if work >= TURN_WORK_BYTES / 2 || !lent.pool.may_serve_waiting(lent.now) {
                 return;
             }
             let Some(token) = self.starved.take() else { return };
             if let Some(slot) = self.roster.get_mut(token) {
                 slot.starved = false;
                 self.starved.leave();
-                // It is its turn.
-                lent.pool.let_others_wait(false);
+                lent.pool.let_waiter_begin();
                 work += self.call_with(token, LIGHT_SHARE_BYTES, lent, Session::advance);
             }
         }

@@ -69,7 +69,7 @@ impl Scarcity {
 impl World {
     /// Before a turn: who waits for memory that there is.
     pub(super) fn note_fed(&mut self) {
-        let there_is_some = self.pool.may_serve_waiting();
+        let there_is_some = self.pool.may_serve_waiting(self.now);
         for run in &mut self.runs {
             let is_fed = there_is_some && self.schedule.standing(run.token).is_some_and(|standing| standing.starved);
             run.fed_turns = if is_fed { run.fed_turns + 1 } else { 0 };
@@ -106,7 +106,7 @@ impl World {
                 let (schedule, mut lent) = self.parts();
                 schedule.call(token, &mut lent, |session, cx| session.on_bound(leg, Ok(socket), cx));
             }
-            Wish::DialFallback { .. } => panic!("there are no fallbacks"),
+            Wish::DialFallback { .. } => panic!("inside there are no fallbacks"),
             // What was wished for came at once.
             Wish::Cancel { .. } => {}
         }

@@ -5,11 +5,13 @@
 //! shows as a timeout.
 
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use vless_rust::io::buffer_memory::STEP_BYTES;
 use vless_rust::io::buffer_pool::BufferPool;
 use vless_rust::io::endpoint::Readiness;
 use vless_rust::io::random::Random;
@@ -22,7 +24,7 @@ use vless_rust::session::close::CloseReason;
 use vless_rust::session::permits::MuxSockets;
 use vless_rust::session::transfer::Scratch;
 use vless_rust::session::{
-    DialFailure, Flow, Leg, Session, SessionSettings, Timeouts, UdpSettings, User, Users, View, Wish,
+    DialFailure, Flow, Host, Leg, Session, SessionSettings, Target, Timeouts, UdpSettings, User, Users, View, Wish,
 };
 use vless_rust::stats::{Counters, Ledger};
 
@@ -61,6 +63,9 @@ const ACTS: [Act; 10] = [
 
 /// The most turns that may pass in work that moves nothing: a Mux connection opens 16 sessions in each.
 const IDLE_TURNS_MAX: usize = 8;
+
+/// How often those who wait for memory look for some that others gave back.
+pub(crate) const STARVED_RETRY: Duration = Duration::from_millis(20);
 
 /// No simulation needs nearly as many.
 const STEPS_MAX: usize = 3_000_000;
@@ -109,6 +114,8 @@ pub(crate) struct World {
     idle_turns: usize,
     /// Something happened since the last turn.
     woken: bool,
+    /// Time has passed since those who wait for memory looked for some.
+    looks: bool,
     pub(crate) steps: usize,
     /// The most memory that was ever held.
     pub(crate) held_bytes_peak: usize,
@@ -172,6 +179,7 @@ impl World {
             most_moved_in_a_turn: 0,
             idle_turns: 0,
             woken: true,
+            looks: false,
             steps: 0,
             held_bytes_peak: 0,
             bytes_per_ms: Rc::default(),
@@ -348,8 +356,9 @@ impl World {
 
     /// The scheduler's turn, as a worker gives it; false if there is nobody to serve.
     pub(crate) fn turn(&mut self) -> bool {
+        let looks = mem::take(&mut self.looks) && self.schedule.starved() > 0;
         let (schedule, lent) = self.parts();
-        if !schedule.is_busy(&lent) || (self.plant == Some(Plant::TurnLost) && !self.woken) {
+        if !(schedule.is_busy(&lent) || looks) || (self.plant == Some(Plant::TurnLost) && !self.woken) {
             return false;
         }
         self.woken = false;
@@ -398,22 +407,40 @@ impl World {
         self.obey();
     }
 
-    /// Moves time to the next thing that needs it, if that is not after `until`; false if there is none.
-    pub(crate) fn jump(&mut self, until: Option<Instant>) -> bool {
+    /// When the next thing happens that needs time.
+    pub(crate) fn next_at(&self) -> Option<Instant> {
         let times = self.runs.iter().flat_map(|run| {
             let target = run.target.wakes_at().filter(|_| run.connected);
             [run.dial_due, run.client.wakes_at(), target]
         });
-        let times = times.chain([self.scarcity.ends_at()]);
         let alarm = self.timers.next_expiry().filter(|_| self.lives());
-        let next = times.chain([alarm]).flatten().min();
-        let Some(next) = next.filter(|&next| until.is_none_or(|until| next <= until)) else { return false };
+        let may_find = self.schedule.starved() > 0 && self.pool.has_room(STEP_BYTES);
+        let look = may_find.then(|| self.now + STARVED_RETRY);
+        times.chain([self.scarcity.ends_at(), alarm, look]).flatten().min()
+    }
+
+    /// Moves time to this instant, as one of several workers.
+    pub(crate) fn pass_to(&mut self, now: Instant) {
+        self.jump(Some(now));
+        self.now = self.now.max(now);
+        self.looks = true;
+    }
+
+    /// A session waits for memory.
+    pub(crate) fn is_starved(&self, number: usize) -> bool {
+        self.schedule.standing(self.runs[number].token).is_some_and(|standing| standing.starved)
+    }
+
+    /// Moves time to the next thing that needs it, if that is not after `until`; false if there is none.
+    pub(crate) fn jump(&mut self, until: Option<Instant>) -> bool {
+        let next = self.next_at().filter(|&next| until.is_none_or(|until| next <= until));
+        let Some(next) = next else { return false };
         // A worker is late by up to a tick.
         self.now = self.now.max(next) + Duration::from_micros(self.rng.below(1000) as u64);
         if let Some(until) = until {
             self.now = self.now.min(until);
         }
-        self.woken = true;
+        (self.woken, self.looks) = (true, true);
         self.scarcity.pass(self.now);
         let mut due = Vec::new();
         self.timers.expire(self.now, &mut due);
@@ -465,9 +492,13 @@ impl World {
         self.held_bytes_peak = self.held_bytes_peak.max(self.pool.held_bytes());
         while let Some((token, wish)) = self.schedule.take_wish() {
             let number = self.schedule.baggage(token).unwrap().number;
-            let Wish::Dial { leg: Leg::Target, target } = wish else {
-                self.grant(number, wish);
-                continue;
+            let target = match wish {
+                Wish::Dial { leg: Leg::Target, target } => target,
+                Wish::DialFallback { leg: Leg::Target, .. } => Target { host: Host::Name("fallback".into()), port: 80 },
+                wish => {
+                    self.grant(number, wish);
+                    continue;
+                }
             };
             let run = &mut self.runs[number];
             assert!(run.wished.is_none(), "wished twice");
