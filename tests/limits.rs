@@ -14,6 +14,7 @@ use support::origin::Origin;
 use support::server::{ALICE, Options, PATIENT, Server};
 use support::thread_clock::ThreadClock;
 use support::{PATIENCE, alone, bounded, wait_until};
+use vless_rust::reactor::schedule::OPENING_GRACE;
 use vless_rust::session::Timeouts;
 use vless_rust::session::close::CloseReason;
 
@@ -24,6 +25,9 @@ const LATE: Duration = Duration::from_secs(5);
 /// A worker reads its clock once per turn, so what arrives late in a long turn of a busy machine counts from before it
 /// was sent.
 const EARLY: Duration = Duration::from_millis(100);
+
+/// Pauses of accepting last so long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 fn server(tls: bool, timeouts: Timeouts) -> Server {
     Server::start(Options { tls, timeouts, ..Options::default() })
@@ -272,6 +276,45 @@ fn clients_that_are_not_admitted_are_a_part_of_the_sessions_only() {
     wait_until("the oldest give way to the others", || server.totals().sessions_accepted == 40);
     assert!(server.closes(CloseReason::OpeningShed) >= 20 && server.reactor().sessions() <= 20);
     drop(strangers);
+}
+
+/// As many as there may be, and all have had their time. But nobody waits for the place of one.
+#[test]
+fn strangers_stay_while_nobody_wants_their_place() {
+    let server = Server::start(Options { sessions_max: 40, ..Options::default() });
+    let strangers: Vec<_> = (0..16).map(|_| bounded(TcpStream::connect(server.address).unwrap())).collect();
+    wait_until("all are accepted", || server.totals().sessions_accepted == 16);
+    thread::sleep(OPENING_GRACE + ACCEPT_PAUSE * 3);
+    let totals = server.totals();
+    assert_eq!((totals.accept_paused_limit, server.closes(CloseReason::OpeningShed)), (0, 0));
+    let late = bounded(TcpStream::connect(server.address).unwrap());
+    wait_until("the place is taken", || server.totals().sessions_accepted == 17);
+    assert_eq!(server.closes(CloseReason::OpeningShed), 1);
+    drop((strangers, late));
+    server.wait_until_empty();
+}
+
+#[test]
+fn strangers_stay_while_nobody_wants_their_descriptor() {
+    alone::run("strangers_stay_while_nobody_wants_their_descriptor", run_out_of_descriptors_for_nobody);
+}
+
+fn run_out_of_descriptors_for_nobody() {
+    const STRANGERS: u64 = 5;
+    let server = Server::start(Options::default());
+    // A worker that has accepted somebody has all that it needs for itself.
+    let first = TcpStream::connect(server.address).unwrap();
+    wait_until("it is accepted", || server.totals().sessions_accepted == 1);
+    drop(first);
+    server.wait_until_empty();
+    let sockets: Vec<_> = (0..STRANGERS).map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()).collect();
+    alone::leave_descriptors(STRANGERS);
+    for socket in &sockets {
+        socket.connect(&SockAddr::from(server.address)).unwrap();
+    }
+    wait_until("all are accepted", || server.totals().sessions_accepted == 1 + STRANGERS);
+    thread::sleep(OPENING_GRACE + ACCEPT_PAUSE * 3);
+    assert_eq!((server.totals().accept_paused_descriptors, server.closes(CloseReason::OpeningShed)), (0, 0));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 
 use mio::net::{TcpListener, TcpStream};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::io::sockopt::{SocketOptions, is_shortage};
@@ -79,6 +80,13 @@ pub enum Accepted {
     Lost(io::Error),
 }
 
+/// Whether somebody waits in the queue of `listener`. Without descriptors, accepting fails whether somebody does or not.
+/// True where the kernel does not say.
+pub fn is_awaited(listener: &TcpListener) -> bool {
+    let mut asked = [PollFd::new(listener, PollFlags::IN)];
+    poll(&mut asked, Some(&Timespec::default())).map_or(true, |count| count > 0)
+}
+
 /// Accepts one connection. The address of an IPv4 client of a dual-stack listener is given as IPv4.
 pub fn accept(listener: &TcpListener) -> Accepted {
     match listener.accept() {
@@ -102,6 +110,17 @@ mod tests {
         assert_eq!(ports.len(), 2);
         assert_eq!(ports[0], ports[1]);
         assert_ne!(ports[0], 0);
+    }
+
+    #[test]
+    fn a_listener_is_awaited_while_somebody_is_in_its_queue() {
+        let mut listeners = listen(&["127.0.0.1:0".parse().unwrap()], 1, OPTIONS).unwrap();
+        let listener = TcpListener::from_std(listeners[0].remove(0));
+        assert!(!is_awaited(&listener));
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(is_awaited(&listener));
+        assert!(matches!(accept(&listener), Accepted::Client(..)));
+        assert!(!is_awaited(&listener));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! At the session limit and when descriptors are out, clients that are not admitted yet give way, the oldest first. A
 //! client that means it is through its opening in no time, so a stranger cannot keep the place of a user. Nobody is cut
-//! who has only just come.
+//! who has only just come, and nobody whose place nobody wants: without room the kernel is asked first whether somebody
+//! waits.
 //!
 //! A source that has as much as a source may have is turned away at once, wherever it is. Addresses of this machine are
 //! sources like all others.
@@ -40,7 +41,7 @@ impl Worker {
     fn accept_from(&mut self, token: Token) {
         let mut lost = 0;
         for _ in 0..ACCEPTS_PER_TURN {
-            if self.door.is_paused() || !self.has_place() {
+            if self.door.is_paused() || !self.has_place(token) {
                 return;
             }
             match self.door.accept(token) {
@@ -54,6 +55,8 @@ impl Worker {
                         self.set_aside(token, &error);
                     }
                 }
+                // The kernel looks for a descriptor before it looks for a client.
+                Accepted::NoDescriptors(_) if !self.door.is_awaited(token) => return,
                 Accepted::NoDescriptors(_) if self.make_room() => {}
                 Accepted::NoDescriptors(error) => {
                     self.base.counters.accept_paused_descriptors.add(1);
@@ -63,14 +66,17 @@ impl Worker {
         }
     }
 
-    /// Whether one more session may begin, if need be in the place of a client that is not admitted. Pauses if not.
-    fn has_place(&mut self) -> bool {
-        let sessions_max = self.base.rules.sessions_max;
-        let openings_max = (sessions_max / OPENINGS_SHARE / self.base.shared.workers).max(OPENINGS_MIN);
-        while self.schedule.openings() >= openings_max || self.base.shared.sessions() >= sessions_max {
+    /// Whether one more session may begin, if need be in the place of a client that is not admitted. Pauses if not,
+    /// unless nobody waits at this listener.
+    fn has_place(&mut self, token: Token) -> bool {
+        if self.is_full() && !self.door.is_awaited(token) {
+            return false;
+        }
+        while self.is_full() {
             if !self.shed_opening() {
                 self.base.counters.accept_paused_limit.add(1);
                 let (openings, sessions) = (self.schedule.openings(), self.base.shared.sessions());
+                let sessions_max = self.base.rules.sessions_max;
                 self.pause_accepting(&format!(
                     "{sessions} of {sessions_max} sessions are in use, and {openings} of this worker's are not admitted"
                 ));
@@ -78,6 +84,13 @@ impl Worker {
             }
         }
         true
+    }
+
+    /// There are as many sessions as there may be, or as many clients that are not admitted.
+    fn is_full(&self) -> bool {
+        let sessions_max = self.base.rules.sessions_max;
+        let openings_max = (sessions_max / OPENINGS_SHARE / self.base.shared.workers).max(OPENINGS_MIN);
+        self.schedule.openings() >= openings_max || self.base.shared.sessions() >= sessions_max
     }
 
     /// Cuts the client that has waited to be admitted for the longest time. False if there is none that has had its

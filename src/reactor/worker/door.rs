@@ -144,6 +144,13 @@ impl Door {
         accepted
     }
 
+    /// Whether somebody waits at a listener. One at which nobody does is not ready any more.
+    pub(super) fn is_awaited(&mut self, token: Token) -> bool {
+        let Some(listener) = self.listeners.get_mut(token) else { return false };
+        listener.ready = accept::is_awaited(&listener.socket);
+        listener.ready
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.listeners.is_empty()
     }
