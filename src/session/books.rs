@@ -11,6 +11,10 @@ use super::transfer::Moved;
 /// Room for so many lengths is kept when nothing is owed.
 const OWED_KEPT_MAX: usize = 64;
 
+/// Runs of equally long frames that are owed before no more are filled. With End frames in front and behind they take
+/// 4 KiB at the most, which do not count against the limit on buffer memory.
+const OWED_RUNS_MAX: usize = 250;
+
 /// What a relay of packets has moved so far. Bytes are those of datagrams and streams, without framing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Traffic {
@@ -65,6 +69,11 @@ impl Books {
             Some(last) if Owed { count: 1, ..*last } == owed => last.count += 1,
             _ => self.owed.push_back(owed),
         }
+    }
+
+    /// So many lengths are owed that no more frames should be filled before some are settled.
+    pub(super) fn is_full(&self) -> bool {
+        self.owed.len() >= OWED_RUNS_MAX
     }
 
     /// The client's socket has taken so many bytes of the downlink's stream in all: counts the frames that end there.
@@ -131,6 +140,21 @@ mod tests {
             books.fill(1402, 1400, true);
         }
         assert_eq!(books.owed.len(), 1);
+    }
+
+    #[test]
+    fn what_is_owed_takes_little_memory() {
+        let mut books = Books::default();
+        books.fill(6, 0, false);
+        for number in 0..1000 {
+            if !books.is_full() {
+                books.fill(100 + number % 2, 92, true);
+            }
+        }
+        books.fill(6, 0, false);
+        assert!(books.owed.capacity() * size_of::<Owed>() <= 4 << 10);
+        books.settle(u64::MAX);
+        assert!(!books.is_full());
     }
 
     #[test]

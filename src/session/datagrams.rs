@@ -157,7 +157,7 @@ impl<D: DatagramSocket> Datagrams<D> {
         let datagram = cx.means.scratch.datagram(cx.settings.udp.recv_buffer_bytes);
         // The last one may exceed the batch: a record more, which the scratch memory has room for.
         for _ in 0..DATAGRAMS_PER_BATCH {
-            if batch.len() >= bytes_max {
+            if batch.len() >= bytes_max || self.books.is_full() {
                 break;
             }
             let Some(heard) = self.leg.recv(datagram, cx.counters, now) else { break };

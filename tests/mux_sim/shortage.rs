@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use vless_rust::io::buffer_memory::BufferMemory;
 use vless_rust::io::buffer_pool::{BufferPool, Loan};
@@ -109,4 +110,32 @@ fn a_mux_relay_never_waits_for_the_ends_it_owes() {
     assert_eq!(ends, PACKETS);
     assert!(client.sent.windows(8).any(|bytes| bytes == b"\0\x06answer"));
     assert_eq!(world.pool.held(), 0);
+}
+
+/// Lengths that are owed take memory that counts nowhere. So a session writes down few of them at a time, however long
+/// its turn. It may have two in one of the worker's, the second because it moved much in the first.
+#[test]
+fn frames_of_many_lengths_are_filled_a_few_at_a_time() {
+    const LENGTHS_MAX: usize = 2 * 256;
+    let to = [0x03, 0xe8, 1, 10, 0, 0, 1];
+    let datagrams = [&[0], &USER[..], &[0, 2], &to, b"\0\x01w"].concat();
+    let mux = [&[0], &USER[..], &[0, 3, 0, 12, 0, 1, 1, 1, 2], &to, b"\0\x01w"].concat();
+    for (opening, leg) in [(datagrams, Leg::Target), (mux, Leg::Sub(0))] {
+        let (mut world, net) = opened(&opening);
+        while world.turn() {}
+        net.borrow_mut().incoming.extend((0..PACKETS).map(|number| (vec![7; 1 + number % 2], TARGET)));
+        world.tell(leg, Readiness { readable: true, ..Readiness::default() });
+        let mut most = 0;
+        loop {
+            // Nobody else speaks, so turns are as long as they get.
+            world.now += Duration::from_secs(1);
+            let before = net.borrow().incoming.len();
+            if !world.turn() {
+                break;
+            }
+            most = most.max(before - net.borrow().incoming.len());
+        }
+        assert!(net.borrow().incoming.is_empty(), "{leg:?}: some wait for nothing");
+        assert!((LENGTHS_MAX / 2..=LENGTHS_MAX).contains(&most), "{leg:?}: {most} in a turn");
+    }
 }

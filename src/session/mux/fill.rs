@@ -87,7 +87,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
 
     /// One more frame fits, and the End frames that wait behind it.
     fn has_room(&self, batch: &Buf, bytes_max: usize) -> bool {
-        batch.len() + FRAME_ROOM + self.ends.len() * mux::END_BYTES <= bytes_max
+        !self.books.is_full() && batch.len() + FRAME_ROOM + self.ends.len() * mux::END_BYTES <= bytes_max
     }
 
     /// Serves the targets of a client that has ended its stream until they have what it sent, and have closed or had
