@@ -116,7 +116,12 @@ impl Service {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (sender, queue) = mpsc::sync_channel(QUEUE_MAX);
         let service = Self { content, poll, queue, visitors: Slab::new(), is_closed: false };
-        thread::Builder::new().name("site".to_owned()).spawn(move || service.run())?;
+        let of_thread = Arc::clone(&waker);
+        thread::Builder::new().name("site".to_owned()).spawn(move || {
+            service.run();
+            // A waker that is closed takes its last word with it, so it stays as long as whoever is to hear that.
+            drop(of_thread);
+        })?;
         Ok(Door { queue: Some(sender), waker })
     }
 

@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::conversation::{Conversation, HEAD_BYTES_MAX, LINE_BYTES_MAX};
 use super::*;
@@ -285,4 +286,18 @@ fn a_site_that_is_dropped_serves_who_is_inside_and_ends() {
     let mut all = String::new();
     inside.read_to_string(&mut all).unwrap();
     assert!(all.contains("It works!"));
+}
+
+/// A reload serves every site anew.
+#[test]
+fn the_thread_of_a_site_that_nobody_needs_any_more_ends() {
+    let content = Arc::new(content());
+    for _ in 0..50 {
+        drop(Service::start(Arc::clone(&content)).unwrap());
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Arc::strong_count(&content) > 1 {
+        assert!(Instant::now() < deadline, "{} threads stay", Arc::strong_count(&content) - 1);
+        thread::sleep(Duration::from_millis(1));
+    }
 }
