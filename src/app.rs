@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod accounts;
+pub mod activation;
 pub mod ask;
 pub mod backend;
 pub mod backup;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::app::access::AccessLines;
+use crate::app::activation::Given;
 use crate::app::backend::{AppBackend, notes};
 use crate::app::capacity::Capacity;
 use crate::app::clock::unix_time;
@@ -41,8 +42,9 @@ use crate::stats::Ledgers;
 /// # Errors
 /// Before anything is served; see [`exit`] for the codes.
 pub fn run(path: Option<&PathBuf>) -> Result<(), Failure> {
+    let given = Given::take()?;
     let predecessor = Predecessor::find();
-    let (parts, log) = begin(path, predecessor.as_ref()).inspect_err(|failure| {
+    let (parts, log) = begin(path, predecessor.as_ref(), given).inspect_err(|failure| {
         if let Some(predecessor) = &predecessor {
             predecessor.failed(failure);
         }
@@ -52,7 +54,11 @@ pub fn run(path: Option<&PathBuf>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn begin(path: Option<&PathBuf>, predecessor: Option<&Predecessor>) -> Result<(Parts, LogHandle), Failure> {
+fn begin(
+    path: Option<&PathBuf>,
+    predecessor: Option<&Predecessor>,
+    given: Given,
+) -> Result<(Parts, LogHandle), Failure> {
     let config = match path {
         None if !Path::new(DEFAULT_FILE).exists() => first_run()?,
         None => Config::load(Path::new(DEFAULT_FILE))?,
@@ -61,18 +67,27 @@ fn begin(path: Option<&PathBuf>, predecessor: Option<&Predecessor>) -> Result<(P
     let launch = Launch::again(config.file.clone());
     let log = logging::start(&config.log)?;
     last_words::install(log.clone());
-    let started = start(config, log.clone(), launch, predecessor);
+    let started = start(config, log.clone(), launch, predecessor, given);
     if started.is_err() {
         log.flush(LAST_WORDS_TIMEOUT);
     }
     started.map(|parts| (parts, log))
 }
 
-/// Starts everything but the supervisor. Whoever takes over asks for the state when nothing can be wrong any more that a
-/// look at the files could have told.
-fn start(config: Config, log: LogHandle, launch: Launch, predecessor: Option<&Predecessor>) -> Result<Parts, Failure> {
+/// Starts everything but the supervisor. Whoever takes over asks for the state when nothing can be wrong any more that
+/// a look at the files could have told.
+fn start(
+    config: Config,
+    log: LogHandle,
+    launch: Launch,
+    predecessor: Option<&Predecessor>,
+    given: Given,
+) -> Result<Parts, Failure> {
     let started = Instant::now();
-    let inherited = predecessor.map(Predecessor::sockets).transpose()?.unwrap_or_default();
+    let inherited = match predecessor {
+        Some(predecessor) => predecessor.sockets()?,
+        None => given.for_addresses(&rules::listen_addresses(&config))?,
+    };
     warn_all(config.warnings());
     preflight::source_address(&config)?;
     let orders = Orders::with_signals()?;

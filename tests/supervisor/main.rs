@@ -1,6 +1,7 @@
 //! The running program: signals, reloads, renewed certificates and changed accounts, and what they leave untouched.
 
 mod accounts;
+mod activation;
 #[path = "../support/api.rs"]
 mod api;
 mod backup;
