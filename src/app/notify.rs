@@ -20,10 +20,14 @@ const WATCHDOG_VARIABLE: &str = "WATCHDOG_USEC";
 /// Whom the watchdog is for. A successor has another id, so a server takes it out of what it hands down.
 pub const WATCHDOG_PID_VARIABLE: &str = "WATCHDOG_PID";
 
+/// The process that systemd has started as a service; its children have other ids.
+const STARTED_VARIABLE: &str = "SYSTEMD_EXEC_PID";
+
 /// The way to the service manager.
 #[derive(Debug, Default)]
 pub struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
+    is_service: bool,
     watchdog: Option<Duration>,
 }
 
@@ -40,12 +44,18 @@ impl Notifier {
         let number = |name: &str| variable(name)?.to_str()?.parse::<u64>().ok();
         let is_ours = variable(WATCHDOG_PID_VARIABLE).is_none() || number(WATCHDOG_PID_VARIABLE) == Some(pid.into());
         let watchdog = number(WATCHDOG_VARIABLE).filter(|&microseconds| is_ours && microseconds > 0);
-        Self { watchdog: watchdog.filter(|_| socket.is_some()).map(Duration::from_micros), socket }
+        let is_service = number(STARTED_VARIABLE) == Some(pid.into());
+        Self { watchdog: watchdog.filter(|_| socket.is_some()).map(Duration::from_micros), is_service, socket }
     }
 
     /// Somebody listens.
     pub fn is_heard(&self) -> bool {
         self.socket.is_some()
+    }
+
+    /// systemd has started this process and does not hear it. Should this process end, systemd ends its children, too.
+    pub fn is_deaf_service(&self) -> bool {
+        self.is_service && self.socket.is_none()
     }
 
     /// How long the manager waits for [`Notifier::alive`] before it ends this process; none: it does not.
@@ -160,6 +170,15 @@ mod tests {
         assert_eq!(with(&[("WATCHDOG_PID", "x")]), None);
         assert_eq!(notifier(&[("WATCHDOG_USEC", "3000000")]).watchdog(), None, "nobody would hear it");
         assert_eq!(notifier(&[("NOTIFY_SOCKET", "/nobody"), ("WATCHDOG_USEC", "0")]).watchdog(), None);
+    }
+
+    #[test]
+    fn a_service_that_is_not_heard_knows_it() {
+        let is_deaf = |variables: &[(&str, &str)]| notifier(variables).is_deaf_service();
+        assert!(is_deaf(&[("SYSTEMD_EXEC_PID", "77")]));
+        assert!(!is_deaf(&[("SYSTEMD_EXEC_PID", "77"), ("NOTIFY_SOCKET", "/run/notify")]));
+        assert!(!is_deaf(&[("SYSTEMD_EXEC_PID", "78")]), "a child of a service");
+        assert!(!is_deaf(&[]));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The one owner of the running server: reactor, configuration, accounts, ledgers, log, control plane.
 //!
 //! Whoever wants something of the server (a signal, a command, the page, a watched file) leaves an [`Order`] in the
-//! mailbox; one thread takes them one by one, so no two changes ever meet. Workers and the control thread are told, never
-//! waited for.
+//! mailbox; one thread takes them one by one, so no two changes ever meet. Workers and the control thread are told,
+//! never waited for.
 //!
-//! `adopting.rs` makes changes, `clustered.rs` has those of the cluster's accounts made, `changes.rs` says them in words,
-//! `cuts.rs` says whose sessions end by them, `roll.rs` keeps the clock of the accounts, `watch.rs` that of certificate
-//! files, `listening.rs` where clients are accepted, `heart.rs` what the service manager hears, `upgrading.rs` has another
-//! process take over.
+//! `adopting.rs` makes changes, `clustered.rs` has those of the cluster's accounts made, `changes.rs` says them in
+//! words, `cuts.rs` says whose sessions end by them, `roll.rs` keeps the clock of the accounts, `watch.rs` that of
+//! certificate files, `listening.rs` where clients are accepted, `heart.rs` what the service manager hears,
+//! `upgrading.rs` has another process take over.
 
 mod adopting;
 mod answers;

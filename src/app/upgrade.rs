@@ -1,7 +1,7 @@
 //! Another program takes over from this one while clients come and go: an upgrade without loss.
 //!
-//! The running server (the old one) starts its successor (the new one) as a child with a socket between them, and nothing
-//! of the old one changes before the new one has shown that it serves:
+//! The running server (the old one) starts its successor (the new one) as a child with a socket between them, and
+//! nothing of the old one changes before the new one has shown that it serves:
 //!
 //! | from | says | and means |
 //! |---|---|---|
@@ -13,8 +13,8 @@
 //! | old | `Counted`, `Moved` | what my last sessions have used since then |
 //! | new | `Cut` | an account's sessions must end, yours, too |
 //!
-//! Whatever goes wrong before `Serving` ends the new one, and the old one goes on as if nothing had been. The two may be
-//! different versions: words that one of them does not know are passed over.
+//! Whatever goes wrong before `Serving` ends the new one, and the old one goes on as if nothing had been. The two may
+//! be different versions: words that one of them does not know are passed over.
 //!
 //! `channel.rs` is the socket, `successor.rs` the old one's side, `predecessor.rs` the new one's.
 

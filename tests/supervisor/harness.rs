@@ -1,5 +1,6 @@
 //! The program as its own process, and what it says on stderr.
 
+use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -14,6 +15,11 @@ use vless_rust::session::close::CloseReason;
 
 use crate::support::client::request;
 use crate::support::{bounded, wait_until};
+
+/// The program under test; `SERVER_PROGRAM` names another build of it.
+pub(crate) fn program() -> PathBuf {
+    env::var_os("SERVER_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_vless-rust").into(), PathBuf::from)
+}
 
 /// A configuration as tests write it: `PORT` stands for the server's port.
 pub(crate) struct Process {
@@ -33,7 +39,7 @@ impl Process {
 
     /// The same with more variables in its environment; `FOLDER` in them stands for the folder.
     pub(crate) fn start_with(config: &str, variables: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
-        Self::start_program(Path::new(env!("CARGO_BIN_EXE_vless-rust")), config, variables, prepare)
+        Self::start_program(&program(), config, variables, prepare)
     }
 
     /// The same with another program; `FOLDER` in its path stands for the folder, too.
@@ -59,6 +65,13 @@ impl Process {
         process
     }
 
+    /// A server that the test has started itself, with stderr in a pipe.
+    pub(crate) fn adopt(mut child: Child, folder: TempDir, address: SocketAddr) -> Self {
+        let said = Arc::<Mutex<Vec<String>>>::default();
+        listen_to(child.stderr.take().unwrap(), Arc::clone(&said));
+        Self { child, folder, address, said, successors: Mutex::default() }
+    }
+
     fn wait_until_it_listens(&self) {
         wait_until("the server listens", || TcpStream::connect(self.address).is_ok());
     }
@@ -67,7 +80,7 @@ impl Process {
     pub(crate) fn kill_and_start_again(&mut self) {
         let _ = self.child.kill();
         self.child.wait().unwrap();
-        self.child = spawn(Path::new(env!("CARGO_BIN_EXE_vless-rust")), &self.file("config.json"), &self.said, &[]);
+        self.child = spawn(&program(), &self.file("config.json"), &self.said, &[]);
         self.wait_until_it_listens();
     }
 
@@ -77,7 +90,7 @@ impl Process {
 
     /// Runs a command about this server; its exit code, and what it says on stdout and stderr.
     pub(crate) fn command(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vless-rust"));
+        let mut command = Command::new(program());
         let output = command.args(arguments).arg("-c").arg(self.file("config.json")).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(said).unwrap())

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use vless_rust::session::close::CloseReason;
 
-use crate::harness::{Process, echoes};
+use crate::harness::{Process, echoes, program};
 use crate::support::client::request;
 use crate::support::origin::Origin;
 use crate::support::server::{ALICE, BOB};
@@ -85,7 +85,14 @@ fn upgrades_under_load_lose_no_connection_no_byte_and_no_count() {
     let clients = (per_second / 20).max(1);
     let (downloads, bytes) = (number("UPGRADE_DOWNLOADS", 20), 8 << 20);
     let monitoring = free_port();
-    let mut server = Process::start(&config(2, ALICE_LINE, monitoring), |_| {});
+    let present = |program: &Path, folder: &Path| {
+        let _ = fs::remove_file(folder.join("present"));
+        symlink(program, folder.join("present")).unwrap();
+    };
+    let link = Path::new("FOLDER/present");
+    let mut server = Process::start_program(link, &config(2, ALICE_LINE, monitoring), &[], |folder| {
+        present(&program(), folder);
+    });
     let (echo, source) = (Origin::echo(), Origin::source(bytes));
     let (may_end, is_over, opened) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
@@ -105,13 +112,18 @@ fn upgrades_under_load_lose_no_connection_no_byte_and_no_count() {
             wait_until("new clients are served", || opened.load(Ordering::Relaxed) > before + 50);
             assert!(server.said().iter().any(|line| line.contains(&format!("process {pid} has taken over"))));
             assert_eq!(server.said()[lines..].iter().filter(|line| line.contains("ERROR")).count(), 0);
+            // A program that ends before it serves loses nothing, either.
+            present(Path::new("/bin/false"), server.folder.path());
+            let (code, said) = server.command(&["upgrade"]);
+            assert!(code != Some(0) && said.contains("exit status: 1"), "{said}");
+            present(&program(), server.folder.path());
         }
         may_end.store(true, Ordering::Relaxed);
         is_over.store(true, Ordering::Relaxed);
     });
     assert_eq!(server.wait(), Some(0), "the first process has ended by itself");
     let opened = opened.load(Ordering::Relaxed);
-    println!("{opened} new sessions and {downloads} downloads across 3 upgrades");
+    println!("{opened} new sessions and {downloads} downloads across 3 upgrades and 3 that failed");
     let mut last = Value::Null;
     wait_until("every byte is counted once", || {
         last = stats(&server).unwrap();
@@ -127,10 +139,10 @@ fn upgrades_under_load_lose_no_connection_no_byte_and_no_count() {
 #[test]
 fn a_new_program_that_cannot_start_changes_nothing() {
     let monitoring = free_port();
-    let program = Path::new("FOLDER/present");
-    let real = env!("CARGO_BIN_EXE_vless-rust");
-    let server = Process::start_program(program, &config(2, ALICE_LINE, monitoring), &[], |folder| {
-        symlink(real, folder.join("present")).unwrap();
+    let link = Path::new("FOLDER/present");
+    let real = program();
+    let server = Process::start_program(link, &config(2, ALICE_LINE, monitoring), &[], |folder| {
+        symlink(&real, folder.join("present")).unwrap();
     });
     let origin = Origin::echo();
     let session = server.open(&ALICE, origin.address).unwrap();
@@ -141,7 +153,8 @@ fn a_new_program_that_cannot_start_changes_nothing() {
     };
     script("broken", "no program at all");
     script("leaves", "#!/bin/sh\nexit 3\n");
-    script("wrong", &format!("#!/bin/sh\nexec {real} run /no/such/config.json\n"));
+    let name = real.display();
+    script("wrong", &format!("#!/bin/sh\nexec {name} run /no/such/config.json\n"));
     // It has the listeners and the state already when something goes wrong.
     fs::write(
         server.file("taken.json"),
@@ -150,7 +163,7 @@ fn a_new_program_that_cannot_start_changes_nothing() {
             .replace("\"127.0.0.1\"", "[ \"127.0.0.1\", \"192.0.2.1\" ]"),
     )
     .unwrap();
-    script("late", &format!("#!/bin/sh\nexec {real} run {}\n", server.file("taken.json").display()));
+    script("late", &format!("#!/bin/sh\nexec {name} run {}\n", server.file("taken.json").display()));
     for (name, why) in [
         ("missing", "cannot be started"),
         ("broken", "cannot be started"),
@@ -166,13 +179,45 @@ fn a_new_program_that_cannot_start_changes_nothing() {
         wait_until("it can be asked again", || stats(&server).is_some());
     }
     fs::remove_file(server.file("present")).unwrap();
-    symlink(real, server.file("present")).unwrap();
+    symlink(&real, server.file("present")).unwrap();
     server.upgrade();
     assert!(echoes(&session), "who is there stays in the old process");
     assert!(server.open(&ALICE, origin.address).is_some());
     let counted = || stats(&server).map(|stats| stats["total_upload_bytes"].clone());
     // Seven sessions said "ping", the first "more" six times.
     wait_until("the new one knows what the old one counted", || counted() == Some((7 * 4 + 6 * 4).into()));
+}
+
+#[test]
+fn where_nobody_could_take_over_that_is_said_and_nothing_changes() {
+    // The engine is away, which a node serves without.
+    let node = config(1, ALICE_LINE, free_port()).replacen(
+        '{',
+        r#"{ "cluster": { "url": "redis://127.0.0.1:1/0", "node": "one" },"#,
+        1,
+    );
+    let deaf = Path::new("FOLDER/service");
+    let script = |folder: &Path| {
+        let text = format!("#!/bin/sh\nexec env SYSTEMD_EXEC_PID=$$ {} \"$@\"\n", program().display());
+        fs::write(folder.join("service"), text).unwrap();
+        fs::set_permissions(folder.join("service"), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let origin = Origin::echo();
+    for (server, why) in [
+        (Process::start(&node, |_| {}), "a node of a cluster: restart it"),
+        (
+            Process::start_program(deaf, &config(1, ALICE_LINE, free_port()), &[], script),
+            "systemd does not hear which process serves",
+        ),
+    ] {
+        let session = server.open(&ALICE, origin.address).unwrap();
+        wait_until("it can be asked", || stats(&server).is_some());
+        let (code, said) = server.command(&["upgrade"]);
+        assert!(code != Some(0) && said.contains(why), "{said}");
+        server.signal(Signal::USR2);
+        server.wait_for_line(0, "not upgraded (signal)");
+        assert!(echoes(&session) && server.open(&ALICE, origin.address).is_some());
+    }
 }
 
 #[test]

@@ -38,8 +38,8 @@ enum Wish {
 }
 
 impl Supervisor {
-    /// Has the engine obey an order that is about an account of the cluster; the answer comes later. Gives any other order
-    /// back.
+    /// Has the engine obey an order that is about an account of the cluster; the answer comes later. Gives any other
+    /// order back.
     pub(super) fn pass_on(&mut self, order: Order, reply: Reply) -> Option<(Order, Reply)> {
         if self.parts.cluster.is_none() {
             return Some((order, reply));

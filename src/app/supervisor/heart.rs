@@ -1,7 +1,7 @@
 //! What the service manager hears: that the server serves, how many sessions it has, and that every worker turns.
 //!
-//! Invariant: the watchdog is fed only while every worker has turned of late. A worker without clients sleeps, so each is
-//! woken, and has until half of the manager's patience is over to have turned.
+//! Invariant: the watchdog is fed only while every worker has turned of late. A worker without clients sleeps, so each
+//! is woken, and has until half of the manager's patience is over to have turned.
 
 use std::time::{Duration, Instant};
 
@@ -31,8 +31,8 @@ impl Heart {
         &self.notifier
     }
 
-    /// Looks at the workers and feeds the watchdog, as it is due at `now`. The number of a worker that has just been found
-    /// to be stuck.
+    /// Looks at the workers and feeds the watchdog, as it is due at `now`. The number of a worker that has just been
+    /// found to be stuck.
     pub(super) fn beat(&mut self, handle: &Handle, now: Instant) -> Option<usize> {
         let watchdog = self.notifier.watchdog()?;
         let (mut stuck, mut is_new) = (None, false);

@@ -33,8 +33,8 @@ pub(super) struct Opened {
 pub type Inherited = Vec<(SocketAddr, Vec<TcpListener>)>;
 
 impl Listening {
-    /// Opens a listener per address and worker, unless it is among those inherited: the outer list has an entry for each
-    /// worker.
+    /// Opens a listener per address and worker, unless it is among those inherited: the outer list has an entry for
+    /// each worker.
     ///
     /// # Errors
     /// 77 or 69 with the address and the way out.
@@ -120,8 +120,8 @@ impl Listening {
     }
 }
 
-/// Rows of sockets with one for each worker. Where there are fewer, workers share one; where there are more, workers have
-/// several: none may be left without somebody who accepts from its queue.
+/// Rows of sockets with one for each worker. Where there are fewer, workers share one; where there are more, workers
+/// have several: none may be left without somebody who accepts from its queue.
 fn spread(sockets: Vec<TcpListener>, workers: usize) -> io::Result<Vec<Vec<TcpListener>>> {
     let mut rows = Vec::new();
     let mut sockets = sockets.into_iter().peekable();

@@ -15,6 +15,11 @@ use crate::reactor::request::{CutQuery, LedgerRef, Which};
 
 /// How soon a full mailbox is tried again.
 const MAILBOX_RETRY: Duration = Duration::from_millis(20);
+const NODE: &str = "no other process can take over from a node of a cluster: restart it (systemctl restart \
+    vless-rust); its accounts and totals are with the engine";
+/// It would end every process of the service with this one.
+const DEAF: &str = "systemd does not hear which process serves, and would end the new one, too: bring the unit up to \
+    date (vless-rust service install), and restart the service once";
 
 type Reply = SyncSender<Result<Done, Denied>>;
 
@@ -78,7 +83,8 @@ impl Supervisor {
             _ if self.is_draining => return Err("the server is stopping".to_owned()),
             Stage::UnderWay(_) => return Err("another upgrade is under way".to_owned()),
             // What the engine was not told yet has one owner.
-            _ if self.parts.cluster.is_some() => return Err("a node of a cluster is restarted instead".to_owned()),
+            _ if self.parts.cluster.is_some() => return Err(NODE.to_owned()),
+            _ if self.heart.notifier().is_deaf_service() => return Err(DEAF.to_owned()),
             _ => {}
         }
         let parts = &self.parts;

@@ -1,8 +1,8 @@
 //! Notices that certificate files have changed.
 //!
-//! It looks at what the names lead to, so files that are written anew, renamed into place or reached by another symbolic
-//! link (as certbot makes them) are all seen, whatever the file system. A change counts once the files have been the same
-//! for one look: certificate and key are written one after the other.
+//! It looks at what the names lead to, so files that are written anew, renamed into place or reached by another
+//! symbolic link (as certbot makes them) are all seen, whatever the file system. A change counts once the files have
+//! been the same for one look: certificate and key are written one after the other.
 
 use std::collections::BTreeMap;
 use std::fs;

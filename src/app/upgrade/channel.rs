@@ -93,16 +93,17 @@ impl Channel {
         Ok(())
     }
 
-    /// The next message with its descriptors; `None` when the other end is closed. Waits no longer than until `deadline`.
+    /// The next message with its descriptors; `None` when the other end is closed. Waits no longer than until
+    /// `deadline`.
     pub(super) fn receive(&self, deadline: Option<Instant>) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
         self.wait(PollFlags::IN, deadline)?;
         let mut bytes = vec![0; MESSAGE_BYTES_MAX];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let received = match recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut beside, flags) {
-            // It ended with words of ours unread.
-            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+        let mut receive = || recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut beside, RecvFlags::CMSG_CLOEXEC);
+        let received = match receive() {
+            // It ended with words of ours unread, which is told once; what it had said itself comes behind that.
+            Err(rustix::io::Errno::CONNRESET) => receive()?,
             other => other?,
         };
         let mut descriptors = Vec::new();
@@ -167,6 +168,17 @@ mod tests {
         assert_eq!(listener.local_addr().unwrap(), address);
         drop(ours);
         assert!(next(&theirs).is_none());
+    }
+
+    #[test]
+    fn what_was_said_before_the_end_is_heard_though_our_words_were_not() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let failed = Message::Failed { why: "no file".to_owned() };
+        theirs.send(&failed, &[], SOON).unwrap();
+        ours.send(&Message::AllSockets, &[], SOON).unwrap();
+        drop(theirs);
+        assert_eq!(next(&ours).unwrap().0, failed);
+        assert!(next(&ours).is_none());
     }
 
     #[test]

@@ -79,8 +79,8 @@ impl Predecessor {
         let _ = self.say(&Message::Failed { why: failure.message.clone() });
     }
 
-    /// Takes over what the old process still counts, on a thread of its own, until that process has ended. `lane` is the
-    /// lane of the ledgers that nobody else writes.
+    /// Takes over what the old process still counts, on a thread of its own, until that process has ended. `lane` is
+    /// the lane of the ledgers that nobody else writes.
     pub fn listen(self, ledgers: Arc<Ledgers>, lane: usize, counts: Arc<OldCounts>) -> Teller {
         let channel = Arc::new(self.channel);
         let theirs = Arc::clone(&channel);

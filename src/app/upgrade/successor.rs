@@ -1,6 +1,7 @@
 //! The old process's side: it starts its successor, hands over what it has, and tells what it still counts.
 //!
-//! All of it happens on a thread of its own, so the supervisor goes on meanwhile. What came of it is left in the mailbox.
+//! All of it happens on a thread of its own, so the supervisor goes on meanwhile. What came of it is left in the
+//! mailbox.
 
 use std::collections::HashMap;
 use std::env;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::VARIABLE;
 use super::channel::{Channel, DESCRIPTORS_MAX, Message};
+use crate::app::activation;
 use crate::app::certs::hex;
 use crate::app::notify::WATCHDOG_PID_VARIABLE;
 use crate::app::tally::{Counting, Counts, unhex};
@@ -51,6 +53,9 @@ impl Launch {
     fn start(&self, socket: Channel) -> io::Result<Child> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env(VARIABLE, "1").env_remove(WATCHDOG_PID_VARIABLE);
+        for name in activation::VARIABLES {
+            command.env_remove(name);
+        }
         command.stdin(Stdio::from(socket.into_fd())).spawn()
     }
 }
@@ -171,9 +176,20 @@ impl<F: Fn(News)> Talk<F> {
 
     fn say(&self, message: &Message, descriptors: &[std::os::fd::BorrowedFd<'_>]) -> Result<(), String> {
         self.channel.send(message, descriptors, SEND_TIMEOUT).map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ENDED.to_owned(),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => self.last_words(),
             _ => format!("it does not listen: {error}"),
         })
+    }
+
+    /// Why the new process has ended.
+    fn last_words(&self) -> String {
+        let deadline = Instant::now() + SEND_TIMEOUT;
+        while let Ok(Some((message, _))) = self.channel.receive(Some(deadline)) {
+            if let Message::Failed { why } = message {
+                return why;
+            }
+        }
+        ENDED.to_owned()
     }
 
     fn wait_for(&self, wanted: &Message, deadline: Instant) -> Result<(), String> {
