@@ -1,11 +1,12 @@
 //! The doctor: what is wrong with this machine and configuration, each with the way out.
 //!
 //! Owns the list of findings and the report. It changes nothing and sends nothing but one question to each name server.
-//! The report may be shared: ids, tokens and keys never get into it, and whatever secret of the configuration did would be
-//! replaced at the end.
+//! The report may be shared: ids, tokens and keys never get into it, and whatever secret of the configuration did would
+//! be replaced at the end.
 
 mod cluster;
 mod machine;
+mod unit;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -59,7 +60,7 @@ pub fn examine(place: &Place<'_>) -> Vec<Finding> {
         findings.name_servers(place, &config.outbound.dns.servers);
         findings.cluster(config, place.now);
     }
-    findings.system(place);
+    findings.system(place, config.as_ref());
     let secrets = config.as_ref().map(secrets).unwrap_or_default();
     findings.0.into_iter().map(|finding| without(finding, &secrets)).collect()
 }
@@ -124,7 +125,8 @@ impl Findings {
                 return None;
             }
         };
-        self.good(format!("configuration {path}: {} users", config.users.len()));
+        let count = config.users.len();
+        self.good(format!("configuration {path}: {count} user{}", if count == 1 { "" } else { "s" }));
         for warning in config.warnings() {
             self.add(Weight::Hint, format!("configuration: {warning}"), "see the key in conf/README.md");
         }
@@ -277,6 +279,10 @@ fn without(mut finding: Finding, secrets: &[String]) -> Finding {
         finding.remedy = finding.remedy.replace(secret, "********");
     }
     finding
+}
+
+fn read(root: &Path, path: &str) -> Option<String> {
+    fs::read_to_string(root.join(path)).ok()
 }
 
 #[cfg(test)]

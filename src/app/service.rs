@@ -1,7 +1,7 @@
 //! The server as a service of this machine: systemd's unit, or a script for OpenRC.
 //!
-//! Owns installing and removing it. Every command that is run and every file that is written is told; with a dry run they
-//! are only told. The unit is the one in `conf/`, with the program and the configuration of this call.
+//! Owns installing and removing it. Every command that is run and every file that is written is told; with a dry run
+//! they are only told. The unit is the one in `conf/`, with the program and the configuration of this call.
 
 use std::env;
 use std::fs;
@@ -16,6 +16,8 @@ use crate::app::files::folder_of;
 const UNIT: &str = include_str!("../../conf/vless-rust.service");
 const SCRIPT: &str = include_str!("../../conf/vless-rust.openrc");
 const UNIT_PATH: &str = "/etc/systemd/system/vless-rust.service";
+/// What `ProtectHome=yes` in the unit hides from the service.
+const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 const SCRIPT_PATH: &str = "/etc/init.d/vless-rust";
 /// The user whom it runs as.
 const USER: &str = "vless-rust";
@@ -57,16 +59,29 @@ pub fn change(change: Change, config: &Path, mode: Mode) -> Result<String, Failu
     if mode == Mode::Do && !rustix::process::geteuid().is_root() {
         return Err(Failure::new(exit::NO_PERMISSION, "a service is installed by root: try sudo, or --dry-run"));
     }
+    let mut told = String::new();
     let steps = match change {
         Change::Install => {
             let config = fs::canonicalize(config).map_err(|error| Failure::reading(config, &error))?;
-            Config::load(&config)?;
+            let loaded = Config::load(&config)?;
             let program = env::current_exe().map_err(|error| Failure::new(exit::UNAVAILABLE, error.to_string()))?;
+            let hidden = manager == Manager::Systemd;
+            let hidden = in_a_home([program.clone()].into_iter().chain(files(&loaded))).filter(|_| hidden);
+            if let Some(path) = hidden {
+                let words = format!(
+                    "the service cannot see {}: ProtectHome=yes in its unit hides home folders; move program, \
+                     configuration and certificates elsewhere, such as to /usr/local/bin and /etc/vless-rust",
+                    path.display()
+                );
+                match mode {
+                    Mode::Do => return Err(Failure::new(exit::CONFIG, words)),
+                    Mode::Tell => told.extend(["this would fail: ", &words, "\n"]),
+                }
+            }
             manager.install(&program, &config)
         }
         Change::Uninstall => manager.uninstall(),
     };
-    let mut told = String::new();
     for step in &steps {
         told.push_str(&step.words());
         told.push('\n');
@@ -75,6 +90,33 @@ pub fn change(change: Change, config: &Path, mode: Mode) -> Result<String, Failu
         }
     }
     Ok(told)
+}
+
+/// The files that a server with this configuration reads.
+pub fn files(config: &Config) -> Vec<PathBuf> {
+    let mut files = vec![config.file.clone()];
+    for pair in config.tls.iter().flat_map(|tls| std::iter::once(&tls.main).chain(&tls.more)) {
+        files.extend([pair.cert_file.clone(), pair.key_file.clone()]);
+    }
+    files
+}
+
+/// The first of these that is hidden from a service with `ProtectHome=yes`.
+pub fn in_a_home(files: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+    files.into_iter().find(|file| HOMES.iter().any(|home| file.starts_with(home)))
+}
+
+/// The settings of the present unit that another one lacks, by their names.
+pub fn lacking(unit: &str) -> Vec<&'static str> {
+    let names = |text: &'static str| text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
+    let mut lacking = Vec::new();
+    for name in names(UNIT).filter(|name| !name.starts_with('#')) {
+        let has = unit.lines().any(|line| line.split_once('=').is_some_and(|(known, _)| known.trim() == name));
+        if !has && !lacking.contains(&name) {
+            lacking.push(name);
+        }
+    }
+    lacking
 }
 
 /// Who starts services here.
@@ -207,6 +249,25 @@ mod tests {
         ] {
             assert!(UNIT.lines().any(|known| known == line), "{line}");
         }
+    }
+
+    #[test]
+    fn what_the_unit_hides_is_noticed() {
+        let found = |path: &str| in_a_home([PathBuf::from("/usr/bin/vless-rust"), path.into()]);
+        for path in ["/home/anna/config.json", "/root/config.json", "/run/user/1000/x"] {
+            assert_eq!(found(path), Some(path.into()));
+        }
+        for path in ["/etc/vless-rust/config.json", "/homes/config.json", "/srv/home/config.json"] {
+            assert_eq!(found(path), None, "{path}");
+        }
+        assert!(UNIT.lines().any(|line| line == "ProtectHome=yes"));
+    }
+
+    #[test]
+    fn an_older_unit_lacks_what_came_later() {
+        assert_eq!(lacking(UNIT), Vec::<&str>::new());
+        assert_eq!(lacking(&UNIT.replace("WatchdogSec=30", "")), ["WatchdogSec"]);
+        assert_eq!(lacking(&UNIT.replace("WatchdogSec=30", "WatchdogSec=60")), Vec::<&str>::new());
     }
 
     #[test]

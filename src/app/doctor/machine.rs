@@ -1,11 +1,11 @@
 //! What the doctor reads of the machine itself, below a root that tests can plant.
 
-use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Findings, Place, Weight};
+use super::{Findings, Place, Weight, read};
+use crate::app::config::Config;
 
 /// Fewer descriptors than this are few sessions.
 const DESCRIPTORS_FEW: u64 = 4096;
@@ -18,11 +18,11 @@ const BACKLOG_MIN: u64 = 1024;
 const DNS_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Findings {
-    pub(super) fn system(&mut self, place: &Place<'_>) {
+    pub(super) fn system(&mut self, place: &Place<'_>, config: Option<&Config>) {
         self.clock(place);
         self.descriptors(&place.root);
         self.network_settings(&place.root);
-        self.unit(place);
+        self.unit(place, config);
     }
 
     fn clock(&mut self, place: &Place<'_>) {
@@ -92,26 +92,6 @@ impl Findings {
         }
     }
 
-    fn unit(&mut self, place: &Place<'_>) {
-        let Some(unit) = read(&place.root, "etc/systemd/system/vless-rust.service") else { return };
-        let line = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
-        let program = line("ExecStart=").and_then(|command| command.split_whitespace().next());
-        if program.is_some_and(|program| !place.root.join(program.trim_start_matches('/')).exists()) {
-            self.add(
-                Weight::Fault,
-                format!("the service starts {}, which does not exist", program.unwrap_or_default()),
-                "install it again: vless-rust service install",
-            );
-        }
-        if line("LimitNOFILE=").is_none() {
-            self.add(
-                Weight::Fault,
-                "the service has no LimitNOFILE: systemd allows few descriptors",
-                "install it again: vless-rust service install",
-            );
-        }
-    }
-
     /// Asks each server that would be used.
     pub(super) fn name_servers(&mut self, place: &Place<'_>, configured: &[SocketAddr]) {
         let text = read(&place.root, "etc/resolv.conf").unwrap_or_default();
@@ -148,8 +128,4 @@ fn asked(server: SocketAddr) -> std::io::Result<()> {
     socket.send(b"\x13\x57\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x01")?;
     let mut answer = [0; 512];
     socket.recv(&mut answer).map(drop)
-}
-
-fn read(root: &Path, path: &str) -> Option<String> {
-    fs::read_to_string(root.join(path)).ok()
 }

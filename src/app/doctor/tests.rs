@@ -8,6 +8,8 @@ use crate::app::firewall::Firewall;
 use crate::app::init::init_with_defaults;
 use crate::app::port_holder::Holder;
 
+const UNIT: &str = "etc/systemd/system/vless-rust.service";
+
 /// A machine on which ports are as a test says.
 struct Ports(Result<(), PortProblem>);
 
@@ -30,6 +32,10 @@ impl Machine for Ports {
 
     fn terminal(&self) -> Option<(usize, usize)> {
         None
+    }
+
+    fn program(&self) -> String {
+        "vless-rust".to_owned()
     }
 }
 
@@ -54,7 +60,9 @@ impl Healthy {
             }
         });
         let machine = Self { folder, ports: Ports(Ok(())), now: SystemTime::now() };
-        machine.replace("config.json", "\"server\": {", &format!("\"outbound\": {{ \"dns\": {{ \"servers\": [\"{address}\"] }} }},\n  \"server\": {{ \"public_ip\": \"1.1.1.1\","));
+        let dns = format!("\"outbound\": {{ \"dns\": {{ \"servers\": [\"{address}\"] }} }},\n  ");
+        let server = dns + "\"server\": { \"public_ip\": \"1.1.1.1\",";
+        machine.replace("config.json", "\"server\": {", &server);
         for (path, text) in [
             (
                 "proc/self/limits",
@@ -65,8 +73,8 @@ impl Healthy {
             ("proc/sys/net/ipv4/tcp_wmem", "4096\t16384\t4194304\n"),
             ("proc/sys/net/core/somaxconn", "4096\n"),
             ("proc/sys/net/ipv6/conf/all/disable_ipv6", "0\n"),
-            ("etc/systemd/system/vless-rust.service", "ExecStart=/usr/bin/vless-rust run\nLimitNOFILE=1048576\n"),
-            ("usr/bin/vless-rust", ""),
+            (UNIT, include_str!("../../../conf/vless-rust.service")),
+            ("usr/local/bin/vless-rust", ""),
         ] {
             machine.write(path, text);
         }
@@ -131,8 +139,10 @@ fn every_planted_fault_is_found_with_a_remedy() {
         ("tcp_rmem", |m| m.write("proc/sys/net/ipv4/tcp_rmem", "4096 65536 131072\n")),
         ("tcp_wmem", |m| m.write("proc/sys/net/ipv4/tcp_wmem", "4096 65536 131072\n")),
         ("somaxconn", |m| m.write("proc/sys/net/core/somaxconn", "128\n")),
-        ("which does not exist", |m| fs::remove_file(m.folder.path().join("usr/bin/vless-rust")).unwrap()),
-        ("no LimitNOFILE", |m| m.replace("etc/systemd/system/vless-rust.service", "LimitNOFILE", "#")),
+        ("which does not exist", |m| fs::remove_file(m.folder.path().join("usr/local/bin/vless-rust")).unwrap()),
+        ("no LimitNOFILE", |m| m.replace(UNIT, "LimitNOFILE", "#")),
+        ("not of Type=notify", |m| m.replace(UNIT, "Type=notify", "Type=simple")),
+        ("cannot see /root/config.json", |m| m.replace(UNIT, "run /etc/vless-rust", "run /root")),
         ("is no state file", |m| m.write("state.json", "{ torn")),
     ];
     let mut found = 0;
@@ -145,6 +155,15 @@ fn every_planted_fault_is_found_with_a_remedy() {
         found += 1;
     }
     assert!(found >= 15);
+}
+
+#[test]
+fn a_unit_of_an_earlier_version_is_a_hint() {
+    let machine = Healthy::new();
+    machine.replace(UNIT, "WatchdogSec=30\n", "");
+    let hints = machine.findings();
+    let hint = hints.iter().find(|hint| hint.what.contains("its unit lacks WatchdogSec"));
+    assert!(hint.is_some_and(|hint| hint.weight == Weight::Hint && hint.remedy.contains("service install")));
 }
 
 #[test]
