@@ -4,6 +4,7 @@
 //! stderr. The caller prints.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -186,6 +187,11 @@ fn init(path: &Path) -> Result<Output, Failure> {
 
 fn written(path: &Path, created: Created) -> Output {
     let mut notes = vec![format!("{} is written; `vless-rust {}` serves it", path.display(), start_arguments(path))];
+    let monitoring = &created.config.monitoring;
+    notes.extend(monitoring.admin_token.as_ref().map(|token| {
+        let (ip, port) = (monitoring.listen, monitoring.port);
+        format!("the statistics page: http://{}/#token={}", SocketAddr::new(ip, port), token.reveal())
+    }));
     notes.extend(created.warnings);
     Output { stdout: created.link + "\n", notes, code: exit::OK }
 }
@@ -221,6 +227,7 @@ mod tests {
         let linked = executed(&link_of(config.clone(), Format::Vless)).unwrap();
         assert_eq!(created.stdout, linked.stdout);
         assert!(created.stdout.starts_with("vless://") && created.stdout.ends_with('\n'));
+        assert!(created.notes[1].starts_with("the statistics page: http://127.0.0.1:9090/#token="));
         let checked = executed(&Command::Check { config }).unwrap();
         let shown: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
         assert_eq!(shown["server"]["port"], 8443);
@@ -249,7 +256,8 @@ mod tests {
         let path = folder.path().join("config.json");
         fs::write(
             &path,
-            "{ \"users\": [ { \"uuid\": \"example\" } ], \"tls\": { \"enabled\": true, \"cert_file\": \"c\", \"key_file\": \"k\" } }",
+            "{ \"users\": [ { \"uuid\": \"example\" } ], \"tls\": { \"enabled\": true, \"cert_file\": \"c\", \
+             \"key_file\": \"k\" } }",
         )
         .unwrap();
         fs::write(folder.path().join("c"), "").unwrap();

@@ -10,7 +10,7 @@ use crate::app::config::{Config, DEFAULT_FILE};
 use crate::app::console;
 use crate::app::exit::Failure;
 use crate::app::init;
-use crate::app::wizard::{self, Answers, Echo, Lang, ThisMachine};
+use crate::app::wizard::{self, Answers, Echo, Lang, ThisMachine, tr};
 
 /// Asks, or reads the file of answers, and writes the configuration to `path`; what follows from it is said on stdout.
 ///
@@ -28,15 +28,16 @@ pub fn ask(path: &Path, answers: &Answerer, lang: Option<Lang>) -> Result<Config
     }
 }
 
-/// The default configuration, made because there is none: by asking on a terminal, else from the defaults. The link goes
-/// to stdout.
+/// The default configuration, made because there is none: by asking on a terminal, else from the defaults. The link
+/// goes to stdout.
 ///
 /// # Errors
 /// Those of the wizard, and of `init --yes`.
 pub fn first_run() -> Result<Config, Failure> {
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
-        let config = ask(Path::new(DEFAULT_FILE), &Answerer::Person, None)?;
-        console::note("\nServing now; Ctrl-C ends the server.");
+        let lang = Lang::of_terminal();
+        let config = ask(Path::new(DEFAULT_FILE), &Answerer::Person, Some(lang))?;
+        console::note(&tr!(lang, "\nServing now; Ctrl-C ends the server.", "\n正在运行；Ctrl-C 停止服务器。"));
         return Ok(config);
     }
     let created = init::init_with_defaults(Path::new(DEFAULT_FILE))?;

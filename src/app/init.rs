@@ -35,7 +35,8 @@ pub struct Created {
     pub warnings: Vec<String>,
 }
 
-/// Writes a configuration with one user and a random id to `path`, and users file and self-signed certificate beside it.
+/// Writes a configuration with one user and a random id to `path`, and users file and self-signed certificate beside
+/// it.
 ///
 /// # Errors
 /// As [`create`].
@@ -43,12 +44,13 @@ pub fn init_with_defaults(path: &Path) -> Result<Created, Failure> {
     create(path, &Draft::default())
 }
 
-/// Writes `draft` to `path`, the accounts to the users file beside it, and the certificate that it needs, if there is none
-/// yet.
+/// Writes `draft` to `path`, the accounts to the users file beside it, and the certificate that it needs, if there is
+/// none yet.
 ///
 /// # Errors
-/// 64 or 69 if the cluster does not take this node; 73 if there is something at one of the two paths already, which is never touched, or if files cannot be created; 77 if
-/// that is for lack of permission; 78 for a certificate that does not serve. A failure leaves nothing behind.
+/// 64 or 69 if the cluster does not take this node; 73 if there is something at one of the two paths already, which is
+/// never touched, or if files cannot be created; 77 if that is for lack of permission; 78 for a certificate that does
+/// not serve. A failure leaves nothing behind.
 pub fn create(path: &Path, draft: &Draft) -> Result<Created, Failure> {
     must_be_new(path)?;
     let text = draft.to_json(path);
@@ -74,8 +76,8 @@ pub fn create(path: &Path, draft: &Draft) -> Result<Created, Failure> {
     Ok(Created { config, files: made.keep(), link, host: host.host, certificates, warnings })
 }
 
-/// Where the configuration is that of a node of a cluster: the engine is asked whether that works, and the accounts that it
-/// has are kept for the start.
+/// Where the configuration is that of a node of a cluster: the engine is asked whether that works, and the accounts
+/// that it has are kept for the start.
 fn joined(config: Config, made: &mut Made) -> Result<Config, Failure> {
     let Some(settings) = Settings::of(&config)? else { return Ok(config) };
     let saved = joining::look(&settings)?;
@@ -134,8 +136,9 @@ fn already_there(path: &Path) -> Failure {
     Failure::new(
         exit::CANNOT_CREATE,
         format!(
-            "{path} exists and is not overwritten: `vless-rust link` shows the links of what is there; to begin anew, move \
-             configuration and users file away, or name another configuration, such as `vless-rust init --yes new.json`"
+            "{path} exists and is not overwritten: `vless-rust link` shows the links of what is there; to begin anew, \
+             move configuration and users file away, or name another configuration, such as `vless-rust init --yes \
+             new.json`"
         ),
     )
 }

@@ -67,7 +67,8 @@ fn conduct(path: &Path, machine: &dyn Machine, dialogue: &mut Dialogue<'_>) -> R
     let lang = dialogue.lang;
     dialogue.explain(&tr!(
         lang,
-        "VLESS-Rust: a few questions, then a server that works. Enter takes what stands\nin brackets, ? explains, Ctrl-C ends without writing anything.\n",
+        "VLESS-Rust: a few questions, then a server that works. Enter takes what stands\n\
+         in brackets, ? explains, Ctrl-C ends without writing anything.\n",
         "VLESS-Rust：回答几个问题，服务器即可使用。回车采用方括号中的值，? 显示说明，\nCtrl-C 退出且不写入任何文件。\n"
     ))?;
     // The first user is asked for.

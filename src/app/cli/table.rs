@@ -134,9 +134,9 @@ pub const OPTIONS: &[OptionRow] = &[
 /// What `link --format` takes.
 pub const FORMATS: &[&str] = &["vless", "xray", "sing-box", "mihomo"];
 
-/// Columns of the heading, and of a line of the help.
+/// Columns of the heading, and of a line of the help: a terminal has 80.
 const HEADING_COLUMNS: usize = 24;
-const LINE_COLUMNS: usize = 92;
+const LINE_COLUMNS: usize = 79;
 
 /// One command.
 #[derive(Debug)]
@@ -195,8 +195,9 @@ pub fn help() -> String {
         entry(&mut text, &option_heading(row), row.about);
     }
     text.push_str(
-        "\nexit codes: 0 success, 64 wrong command line, 66 file not found, 69 not available (port in\n\
-         use, server not reachable), 73 cannot create a file, 77 no permission, 78 wrong configuration\n",
+        "\nexit codes: 0 success, 64 wrong command line, 66 file not found, 69 not\n\
+         available (port in use, server not reachable), 73 cannot create a file, 77 no\n\
+         permission, 78 wrong configuration\n",
     );
     text
 }
@@ -272,7 +273,7 @@ mod tests {
     #[test]
     fn the_help_shows_every_word_within_its_columns() {
         let help = help();
-        assert!(help.lines().all(|line| line.chars().count() <= LINE_COLUMNS + 2), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
         let missing = COMMANDS.iter().map(|row| row.name).chain(OPTIONS.iter().map(|row| row.long));
         assert_eq!(missing.filter(|word| !help.contains(word)).collect::<Vec<_>>(), Vec::<&str>::new());
     }

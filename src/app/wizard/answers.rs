@@ -7,7 +7,8 @@ use std::path::Path;
 use crate::app::exit::{self, Failure};
 use crate::app::files::read_limited;
 
-/// The keys, in the order of the questions. `user` may stand several times, each with a name and, behind a blank, an id.
+/// The keys, in the order of the questions. `user` may stand several times, each with a name and, behind a blank, an
+/// id.
 pub(super) const KEYS: &[&str] = &[
     "listen",
     "port",

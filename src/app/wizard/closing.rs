@@ -12,7 +12,9 @@ use crate::app::certs;
 use crate::app::config::DEFAULT_FILE;
 use crate::app::firewall::Firewall;
 use crate::app::init::Created;
+use crate::app::link;
 use crate::app::qr::{Qr, does_not_fit};
+use crate::app::service::in_a_home;
 
 /// Of a line; a terminal has one more.
 const COLUMNS_MAX: usize = 79;
@@ -54,7 +56,7 @@ pub(super) fn summary(lang: Lang, path: &Path, draft: &Draft) -> String {
 /// All that follows from what was written.
 pub(super) fn words(lang: Lang, path: &Path, draft: &Draft, created: &Created, machine: &dyn Machine) -> String {
     let mut parts = vec![tr!(lang, "\nDone. Written:", "\n完成。已写入：")];
-    parts.push(created.files.iter().map(|file| format!("  {}", file.display())).collect::<Vec<_>>().join("\n"));
+    parts.push(created.files.iter().map(|file| format!("  {}", shown(file))).collect::<Vec<_>>().join("\n"));
     parts.push(tr!(lang, "\nImport this link into a client:", "\n将此链接导入客户端："));
     parts.push(created.link.clone());
     parts.push(qr_code(lang, path, &created.link, machine));
@@ -62,35 +64,56 @@ pub(super) fn words(lang: Lang, path: &Path, draft: &Draft, created: &Created, m
         let (hex, base64) = (certs::hex(&certificate.fingerprint), &certificate.public_key_sha256);
         tr!(
             lang,
-            "\nPin of the certificate, where a client asks for it:\n  Xray, v2rayN, v2rayNG (pinnedPeerCertSha256), mihomo (fingerprint):\n    {hex}\n  sing-box (certificate_public_key_sha256):\n    {base64}",
-            "\n证书指纹（客户端需要时填写）：\n  Xray、v2rayN、v2rayNG（pinnedPeerCertSha256）、mihomo（fingerprint）：\n    {hex}\n  sing-box（certificate_public_key_sha256）：\n    {base64}"
+            "\nPin of the certificate, where a client asks for it:\n  \
+             Xray, v2rayN, v2rayNG (pinnedPeerCertSha256), mihomo (fingerprint):\n    {hex}\n  \
+             sing-box (certificate_public_key_sha256):\n    {base64}",
+            "\n证书指纹（客户端需要时填写）：\n  \
+             Xray、v2rayN、v2rayNG（pinnedPeerCertSha256）、mihomo（fingerprint）：\n    {hex}\n  \
+             sing-box（certificate_public_key_sha256）：\n    {base64}"
         )
     }));
-    let option = option(path);
+    let (program, option) = (machine.program(), option(path));
     parts.push(tr!(
         lang,
-        "Whole files with the pin, for xray, sing-box or mihomo:\n  vless-rust link{option} --format xray",
-        "带指纹的完整配置（xray、sing-box 或 mihomo）：\n  vless-rust link{option} --format xray"
+        "Whole files with the pin, for xray, sing-box or mihomo:\n  {program} link{option} --format xray",
+        "带指纹的完整配置（xray、sing-box 或 mihomo）：\n  {program} link{option} --format xray"
     ));
     parts.extend(draft.monitoring.as_ref().map(|page| page_address(lang, page, draft, created)));
     parts.push(firewall(lang, draft.port, machine));
-    parts.extend(created.warnings.iter().map(|warning| wrapped(&tr!(lang, "\nNote: {warning}", "\n注意：{warning}"))));
+    let of_host = link::host(&created.config).warning;
+    parts.extend(created.warnings.iter().map(|warning| match lang {
+        Lang::Zh if of_host.as_ref() == Some(warning) => format!(
+            "\n注意：链接中的地址 {} 不是公网地址。如果客户端在别处，\n请把 server.public_ip 设为客户端访问本机的地址或域名。",
+            created.host
+        ),
+        _ => wrapped(&tr!(lang, "\nNote: {warning}", "\n注意：{warning}")),
+    }));
     let next = if path == Path::new(DEFAULT_FILE) { String::new() } else { format!(" {}", path.display()) };
-    parts.push(tr!(
-        lang,
-        "\nNext: serve with\n  vless-rust run{next}\nor, as root, make it a service that starts with the machine:\n  vless-rust service install{option}",
-        "\n下一步：启动服务\n  vless-rust run{next}\n或以 root 设为开机启动的服务：\n  vless-rust service install{option}"
-    ));
+    parts.push(tr!(lang, "\nTo serve, from now on:\n  {program} run{next}", "\n以后启动服务：\n  {program} run{next}"));
+    // A service could not see it there.
+    parts.push(match in_a_home(std::path::absolute(path)) {
+        None => tr!(
+            lang,
+            "or, as root, make it a service that starts with the machine:\n  {program} service install{option}",
+            "或以 root 设为开机启动的服务：\n  {program} service install{option}"
+        ),
+        Some(_) => tr!(
+            lang,
+            "or make it a service that starts with the machine: conf/README.md, Service.\n\
+             That needs the configuration outside of home folders.",
+            "或设为开机启动的服务：见 conf/README.md 的 Service 一节。\n配置文件不能放在用户主目录中。"
+        ),
+    });
     parts.join("\n")
 }
 
 fn qr_code(lang: Lang, path: &Path, links: &str, machine: &dyn Machine) -> String {
-    let option = option(path);
+    let (program, option) = (machine.program(), option(path));
     let Some(link) = links.lines().next().filter(|_| links.lines().count() == 1) else {
         return tr!(
             lang,
-            "\nQR codes, one user each: vless-rust link{option} --qr NAME",
-            "\n每个用户的二维码：vless-rust link{option} --qr 用户名"
+            "\nQR codes, one user each: {program} link{option} --qr NAME",
+            "\n每个用户的二维码：{program} link{option} --qr 用户名"
         );
     };
     let Some(code) = Qr::new(link) else {
@@ -98,15 +121,19 @@ fn qr_code(lang: Lang, path: &Path, links: &str, machine: &dyn Machine) -> Strin
     };
     // Without a terminal nobody can scan it.
     let Some(terminal) = machine.terminal() else {
-        return tr!(lang, "\nQR code: vless-rust link{option} --qr", "\n二维码：vless-rust link{option} --qr");
+        return tr!(lang, "\nQR code: {program} link{option} --qr", "\n二维码：{program} link{option} --qr");
     };
     match does_not_fit(code.size(), terminal) {
         None => format!("\n{}", code.terminal()),
-        Some(why) => tr!(
-            lang,
-            "\nNo QR code here:\n{why}.\nIn a larger window: vless-rust link{option} --qr",
-            "\n此处无法显示二维码：\n{why}。\n请在更大的窗口中运行：vless-rust link{option} --qr"
-        ),
+        Some(why) => {
+            let ((columns, lines), (has_columns, has_lines)) = (code.size(), terminal);
+            tr!(
+                lang,
+                "\nNo QR code here:\n{why}.\nIn a larger window: {program} link{option} --qr",
+                "\n此处无法显示二维码：\n需要超过 {lines} 行、至少 {columns} 列，本终端为 {has_lines} 行 {has_columns} 列。\n\
+                 请在更大的窗口中运行：{program} link{option} --qr"
+            )
+        }
     }
 }
 
@@ -156,6 +183,11 @@ fn firewall(lang: Lang, port: u16, machine: &dyn Machine) -> String {
         ),
     };
     format!("{own}\n{provider}")
+}
+
+/// A path as people write it.
+fn shown(path: &Path) -> String {
+    path.strip_prefix(".").unwrap_or(path).display().to_string()
 }
 
 /// Columns that a text takes: an ideogram takes two.

@@ -1,7 +1,7 @@
 //! A configuration that is being put together.
 //!
-//! Owns what a newcomer's two files contain and how they are written. Accounts are in the users file, so that commands, API
-//! and page may change them. Of all else only keys that a newcomer needs are there; the others have defaults.
+//! Owns what a newcomer's two files contain and how they are written. Accounts are in the users file, so that commands,
+//! API and page may change them. Of all else only keys that a newcomer needs are there; the others have defaults.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;

@@ -2,8 +2,10 @@
 //!
 //! Owns the questions to the system, so that tests can answer them instead.
 
+use std::env;
 use std::io;
 use std::net::{IpAddr, TcpListener};
+use std::path::{Path, PathBuf};
 
 use rustix::termios::tcgetwinsize;
 
@@ -24,6 +26,8 @@ pub trait Machine {
     fn is_root(&self) -> bool;
     /// Columns and lines of the terminal, if there is one.
     fn terminal(&self) -> Option<(usize, usize)>;
+    /// What to type to call this program.
+    fn program(&self) -> String;
 }
 
 /// Why a port cannot be listened on.
@@ -64,6 +68,16 @@ impl Machine for ThisMachine {
 
     fn terminal(&self) -> Option<(usize, usize)> {
         terminal_size()
+    }
+
+    fn program(&self) -> String {
+        let called = env::args_os().next().map(PathBuf::from).unwrap_or_default();
+        let folders = env::var_os("PATH").unwrap_or_default();
+        let is_found = |folder: &Path| env::split_paths(&folders).any(|known| known == folder);
+        match called.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() && !is_found(folder) => called.display().to_string(),
+            _ => "vless-rust".to_owned(),
+        }
     }
 }
 

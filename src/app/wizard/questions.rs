@@ -138,7 +138,8 @@ pub(super) fn public(
     if !known.is_some_and(is_public) && default.is_none() {
         dialogue.explain(&tr!(
             lang,
-            "This machine only knows its private address. If clients come from the internet,\ntype the public address (your provider's page shows it) or a domain name.",
+            "This machine only knows its private address. If clients come from the internet,\n\
+             type the public address (your provider's page shows it) or a domain name.",
             "本机只知道自己的内网地址。如果客户端来自互联网，请输入公网地址\n（云服务商页面上可以看到）或域名。"
         ))?;
     }
@@ -187,7 +188,8 @@ pub(super) fn monitoring(
     let text = tr!(lang, "Address of the page", "页面地址");
     let help = tr!(
         lang,
-        "127.0.0.1 = reachable from this machine, and through ssh from elsewhere. Any\nother address is readable on its way, as the page itself has no TLS.",
+        "127.0.0.1 = reachable from this machine, and through ssh from elsewhere. Any\n\
+         other address is readable on its way, as the page itself has no TLS.",
         "127.0.0.1 = 仅本机可访问，其他机器可通过 ssh 访问。\n其他地址在途中可被窃听，因为页面本身没有 TLS。"
     );
     let question = Question { key: "monitoring_listen", text: &text, default: &monitoring.listen, help: &help };

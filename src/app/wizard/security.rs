@@ -20,7 +20,9 @@ pub(super) fn tls(
     let text = tr!(lang, "Encrypt with TLS?", "使用 TLS 加密？");
     let help = tr!(
         lang,
-        "Without TLS everybody on the way can read everything, ids included, and\nXray clients refuse to connect to a public address. No only behind another\nTLS server, or inside a tunnel.",
+        "Without TLS everybody on the way can read everything, ids included, and\n\
+         Xray clients refuse to connect to a public address. No only behind another\n\
+         TLS server, or inside a tunnel.",
         "不用 TLS 时，途中任何人都能看到全部内容（包括 ID），而且 Xray 客户端\n拒绝连接公网地址。只有在其他 TLS 服务器之后或隧道内才选 no。"
     );
     dialogue.explain(&help)?;
@@ -36,7 +38,8 @@ pub(super) fn tls(
     );
     let help = tr!(
         lang,
-        "A self-signed one works at once; links carry its fingerprint, so that clients\nrecognise it. Files that exist come from an authority such as Let's Encrypt.",
+        "A self-signed one works at once; links carry its fingerprint, so that clients\n\
+         recognise it. Files that exist come from an authority such as Let's Encrypt.",
         "自签名证书立即可用；链接中带有其指纹，客户端据此识别。\n已有文件来自 Let's Encrypt 等机构。"
     );
     let default = if before.existing { "2" } else { "1" };
@@ -84,7 +87,8 @@ fn flow(dialogue: &mut Dialogue<'_>, before: Flow) -> Result<Flow, Failure> {
     );
     let help = tr!(
         lang,
-        "Vision hides the pattern of a connection and then moves bytes without encrypting\nthem twice. The second one lets clients use QUIC. Without it every client works.",
+        "Vision hides the pattern of a connection and then moves bytes without encrypting\n\
+         them twice. The second one lets clients use QUIC. Without it every client works.",
         "Vision 隐藏连接特征，并避免重复加密。第二项允许客户端使用 QUIC。\n无流控时所有客户端都能用。"
     );
     let default = match before {

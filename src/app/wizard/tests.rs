@@ -71,6 +71,10 @@ impl Machine for Planted {
     fn terminal(&self) -> Option<(usize, usize)> {
         self.terminal
     }
+
+    fn program(&self) -> String {
+        "vless-rust".to_owned()
+    }
 }
 
 struct Told {
@@ -140,6 +144,7 @@ fn the_last_page_has_all_that_comes_next() {
     ] {
         assert!(told.said.contains(wanted), "{wanted}\n{}", told.said);
     }
+    assert!(told.said.contains("\nTo serve, from now on:\n  vless-rust run "), "{}", told.said);
 }
 
 #[test]
@@ -179,6 +184,9 @@ fn the_dialogue_is_chinese_where_that_is_wanted() {
     for wanted in ["监听地址", "TCP 端口", "使用 TLS 加密？", "摘要：", "将此链接导入客户端：", "防火墙"]
     {
         assert!(told.said.contains(wanted), "{wanted}\n{}", told.said);
+    }
+    for english in ["this terminal", "links name", "To serve"] {
+        assert!(!told.said.contains(english), "{english}\n{}", told.said);
     }
 }
 
