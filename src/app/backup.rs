@@ -1,7 +1,8 @@
 //! Backup and restore: everything that makes a server this server, in one file.
 //!
-//! Owns which files these are: the configuration, and what it names of accounts, totals, certificates and keys. The log is
-//! none of them. `archive.rs` is the form of the file, `restore.rs` the way back.
+//! Owns which files these are: the configuration, and what it names of accounts, totals, certificates and keys. The
+//! log is none of them, and neither is what a node of a cluster keeps: the engine has the accounts, and old batches of
+//! traffic could be counted again. `archive.rs` is the form of the file, `restore.rs` the way back.
 
 pub mod archive;
 mod restore;
@@ -21,8 +22,8 @@ use crate::app::files::{create_new, folder_of, read_limited};
 /// each.
 ///
 /// # Errors
-/// 78 for a configuration that does not load; 73 if `file` exists or cannot be written; 66 and 77 for a file of the server
-/// that cannot be read.
+/// 78 for a configuration that does not load; 73 if `file` exists or cannot be written; 66 and 77 for a file of the
+/// server that cannot be read.
 pub fn backup(config: &Path, file: &Path) -> Result<String, Failure> {
     let loaded = Config::load(config)?;
     let mut files = Vec::new();
@@ -35,6 +36,10 @@ pub fn backup(config: &Path, file: &Path) -> Result<String, Failure> {
         };
         told.extend([path.display().to_string().as_str(), "\n"]);
         files.push(Stored { role, path: stored_path(&loaded.file, &path)?, contents });
+    }
+    if loaded.cluster.url.is_some() {
+        let folder = loaded.cluster.folder.display();
+        told.push_str(&format!("left out: {folder}, which this node gets anew from the engine of its cluster\n"));
     }
     let backup =
         Backup { created_at: rfc3339_seconds(unix_time()), program: env!("CARGO_PKG_VERSION").to_owned(), files };

@@ -1,11 +1,13 @@
 //! The file of a backup: a tar archive with a list of contents in front.
 //!
-//! Owns the form and its check. The form is tar because every system can open it: should this program be gone, `tar -xf`
-//! gets the files back. The list (`vless-rust-backup.json`) says which form it is, what each file is for, and its length
-//! and SHA-256. Files of the configuration's folder are under `folder/`, all others under `outside/` with their whole path.
+//! Owns the form and its check. The form is tar because every system can open it: should this program be gone, `tar
+//! -xf` gets the files back. The list (`vless-rust-backup.json`) says which form it is, what each file is for, and its
+//! length and SHA-256. Files of the configuration's folder are under `folder/`, all others under `outside/` with their
+//! whole path.
 //!
-//! Whatever the bytes are, reading them ends in a backup that is whole or in words: lengths are limited, nothing is written,
-//! and a path that leads out of its place is refused. Version 1 stays readable for good; `tests/backup` has one.
+//! Whatever the bytes are, reading them ends in a backup that is whole or in words: lengths are limited, nothing is
+//! written, and a path that leads out of its place is refused. Version 1 stays readable for good; `tests/backup` has
+//! one.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};

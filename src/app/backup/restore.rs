@@ -1,8 +1,8 @@
 //! The way back from a backup: all of it or nothing.
 //!
-//! Everything is checked before the first file is touched: the backup, the configuration in it, what is there already, and
-//! whether a server runs. Then all files are written under other names, and take their places one after the other, the
-//! configuration last. What had to make way is kept beside it; a failure puts it back.
+//! Everything is checked before the first file is touched: the backup, the configuration in it, what is there already,
+//! and whether a server runs. Then all files are written under other names, and take their places one after the other,
+//! the configuration last. What had to make way is kept beside it; a failure puts it back.
 
 use std::ffi::OsString;
 use std::fs;
@@ -28,12 +28,12 @@ pub enum Over {
     Replace,
 }
 
-/// Puts what `file` holds in its place: the configuration at `config`, its folder's files in the folder of `config`, all
-/// others where they were. A line for each file.
+/// Puts what `file` holds in its place: the configuration at `config`, its folder's files in the folder of `config`,
+/// all others where they were. A line for each file.
 ///
 /// # Errors
-/// 66 and 77 for a backup that cannot be read; 78 for one that cannot be used; 69 while a server runs with what would be
-/// replaced; 73 for files that differ or cannot be written. Then everything is as it was.
+/// 66 and 77 for a backup that cannot be read; 78 for one that cannot be used; 69 while a server runs with what would
+/// be replaced; 73 for files that differ or cannot be written. Then everything is as it was.
 pub fn restore(file: &Path, config: &Path, over: Over, mode: Mode) -> Result<String, Failure> {
     let bytes = read_limited(file, BYTES_MAX).map_err(|error| Failure::reading(file, &error))?;
     let wrong = |why: String| Failure::new(exit::CONFIG, format!("{}: {why}", file.display()));
@@ -128,7 +128,8 @@ fn may_begin(config: &Path, steps: &[Step<'_>], over: Over) -> Result<(), Failur
         && socket_client::ask(&present, "GET", "/healthz").is_ok()
     {
         let message = format!(
-            "a server runs with {}: stop it first, such as by `systemctl stop vless-rust`, or name another place with -c",
+            "a server runs with {}: stop it first, such as by `systemctl stop vless-rust`, or name another place with \
+             -c",
             config.display()
         );
         return Err(Failure::new(exit::UNAVAILABLE, message));

@@ -148,6 +148,22 @@ fn a_backup_never_replaces_a_file_and_needs_a_configuration() {
 }
 
 #[test]
+fn what_a_node_keeps_of_its_cluster_stays_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.json");
+    init_with_defaults(&config).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replacen('{', "{ \"cluster\": { \"url\": \"redis://127.0.0.1:6379/0\" },", 1)).unwrap();
+    fs::create_dir(folder.path().join("cluster")).unwrap();
+    fs::write(folder.path().join("cluster/journal.json"), "counted, and not told").unwrap();
+    let file = folder.path().join("backup.tar");
+    let told = backup(&config, &file).unwrap();
+    assert!(told.lines().any(|line| line.starts_with("left out: ") && line.contains("/cluster, ")), "{told}");
+    let files = Backup::decode(&fs::read(&file).unwrap()).unwrap().files;
+    assert!(!files.is_empty() && files.iter().all(|file| !file.path.contains("cluster")));
+}
+
+#[test]
 fn a_configuration_in_the_working_directory_is_in_the_folder() {
     let stored = |path: &str| stored_path(Path::new("config.json"), Path::new(path)).unwrap();
     assert_eq!([stored("config.json"), stored("./certs/a.crt")], ["config.json", "certs/a.crt"]);
