@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import unittest
 
+import yaml
 from harness import origins
 from harness.bodies import sha256_of
 from harness.case import GOOD_UUID, WRONG_UUID, InteropCase, noted
@@ -61,6 +62,21 @@ class ClientFiles(InteropCase):
                 self.assertIn(pin, text)
                 self.assertNotIn("insecure", text.lower())
                 self.assertNotIn("skip-cert-verify", text)
+
+    def test_mihomo_could_read_its_file(self) -> None:
+        # There is no mihomo to ask: another reader of YAML, and the keys that its documentation has.
+        text = yaml.safe_load(self.told("link", "--format", "mihomo"))
+        self.assertLessEqual(set(text), {"mixed-port", "bind-address", "mode", "log-level", "proxies", "rules"})
+        (proxy,) = text["proxies"]
+        types = {
+            **dict.fromkeys(["name", "type", "server", "uuid", "network", "packet-encoding", "servername"], str),
+            **dict.fromkeys(["client-fingerprint", "flow", "fingerprint"], str),
+            **{"port": int, "udp": bool, "tls": bool, "alpn": list},
+        }
+        self.assertEqual({key: type(value) for key, value in proxy.items()}, types)
+        self.assertEqual((proxy["type"], proxy["network"], proxy["packet-encoding"]), ("vless", "tcp", "xudp"))
+        self.assertRegex(proxy["fingerprint"], "^[0-9a-f]{64}$")
+        self.assertEqual(text["rules"], [f"MATCH,{proxy['name']}"])
 
     def fetches(self, client: Child, port: int, config: Json) -> None:
         self.keep(client)
