@@ -1,8 +1,8 @@
 //! The rest of the server as the control plane sees it: a sample of everything once a second, and orders.
 //!
-//! What is alive is reached through shared handles, so nobody is waited for. What changes with the configuration is told
-//! here by [`AppBackend::publish`]. `live.rs` asks the workers; everything else that is ordered is the supervisor's, and
-//! `notes.rs` what accounts want kept.
+//! What is alive is reached through shared handles, so nobody is waited for. What changes with the configuration is
+//! told here by [`AppBackend::publish`]. `live.rs` asks the workers; everything else that is ordered is the
+//! supervisor's, and `notes.rs` what accounts want kept.
 
 mod live;
 pub mod notes;

@@ -1,6 +1,7 @@
 //! How much this process can serve: its workers, and what its descriptors and its memory are enough for.
 //!
-//! Owns the arithmetic of descriptors and of sessions. Everything here is decided once, at the start: a reload works within it.
+//! Owns the arithmetic of descriptors and of sessions. Everything here is decided once, at the start: a reload works
+//! within it.
 
 use std::thread;
 
@@ -24,7 +25,8 @@ const DESCRIPTORS_PER_SESSION: u64 = 2;
 /// Spare connections in the process at the most, and the part of the descriptors that they may take.
 const SPARES_MAX: usize = 1000;
 const SPARES_SHARE: u64 = 8;
-/// The part of the memory that sessions may take when nobody says how many they may be. Buffers have a part of their own.
+/// The part of the memory that sessions may take when nobody says how many they may be. Buffers have a part of their
+/// own.
 const SESSIONS_MEMORY_SHARE: u64 = 2;
 /// What a session costs while nothing moves: 4 KiB of ours, and as much of the kernel's for each of its two sockets.
 const SESSION_BYTES: u64 = 12 << 10;
@@ -60,8 +62,8 @@ impl Capacity {
         usize::try_from((self.descriptors - reserved) / DESCRIPTORS_PER_SESSION).unwrap_or(usize::MAX).max(1)
     }
 
-    /// Look-ups that each worker may have under way. With few descriptors they are fewer, so that name servers that keep
-    /// silent cannot take away everybody's.
+    /// Look-ups that each worker may have under way. With few descriptors they are fewer, so that name servers that
+    /// keep silent cannot take away everybody's.
     pub fn lookups_per_worker(self) -> usize {
         let share = self.descriptors / LOOKUPS_SHARE / self.workers.max(1) as u64;
         usize::try_from(share).unwrap_or(usize::MAX).clamp(LOOKUPS_MIN, Limits::default().lookups_max)
@@ -72,8 +74,8 @@ impl Capacity {
         usize::try_from(self.descriptors / SPARES_SHARE).unwrap_or(usize::MAX).min(SPARES_MAX)
     }
 
-    /// Sessions at the same time: `wanted` if the descriptors are enough for so many, because more would only mean clients
-    /// whose targets cannot be connected. 0 stands for as many as descriptors and memory are enough for.
+    /// Sessions at the same time: `wanted` if the descriptors are enough for so many, because more would only mean
+    /// clients whose targets cannot be connected. 0 stands for as many as descriptors and memory are enough for.
     pub fn sessions_max(self, wanted: usize) -> usize {
         let possible = self.sessions();
         if wanted == 0 { possible.min(self.sessions_in_memory()) } else { wanted.min(possible) }

@@ -217,8 +217,8 @@ fn load(files: &CertificateFiles, now: SystemTime, roots: &Roots) -> Result<Load
     })
 }
 
-/// The certificate of `key` and behind it, each the issuer of the one before, the rest of the chain as far as the file has
-/// it. Files are joined in any order; clients expect this one.
+/// The certificate of `key` and behind it, each the issuer of the one before, the rest of the chain as far as the file
+/// has it. Files are joined in any order; clients expect this one.
 fn sorted_chain(
     files: &CertificateFiles,
     chain: Vec<CertificateDer<'static>>,

@@ -1,7 +1,7 @@
 //! The configuration file: read, checked, and turned into settings the program can use as they are.
 //!
-//! `keys.rs` has every key once, in the form of `section.rs` and with the kinds of `kinds.rs` and `oddities.rs`; from it
-//! follow schema, defaults, checks, types and reference (`reference.rs`). `check.rs` has the rules between keys.
+//! `keys.rs` has every key once, in the form of `section.rs` and with the kinds of `kinds.rs` and `oddities.rs`; from
+//! it follow schema, defaults, checks, types and reference (`reference.rs`). `check.rs` has the rules between keys.
 //! `text.rs` blanks comments; `locate.rs` finds the line of a complaint and `error.rs` words it; `print.rs` shows the
 //! effective configuration. Nothing here opens any file but the configuration, or changes it.
 
@@ -141,8 +141,8 @@ impl Config {
         Ok(self)
     }
 
-    /// The same configuration with these accounts of the cluster. Those that have the email or id of an account in a file
-    /// of this node are left out; each of them is told in words.
+    /// The same configuration with these accounts of the cluster. Those that have the email or id of an account in a
+    /// file of this node are left out; each of them is told in words.
     pub fn with_cluster(mut self, version: u64, accounts: &[User]) -> (Self, Vec<String>) {
         self.cluster_version = version;
         self.users.retain(|user| user.origin != Origin::Cluster);

@@ -32,8 +32,8 @@ pub fn result(text: &str) -> io::Result<()> {
     }
 }
 
-/// Standard error for the threads that write whole lines to it: what one of them gives to `write_all` is not interrupted
-/// by what another does, however slowly it goes.
+/// Standard error for the threads that write whole lines to it: what one of them gives to `write_all` is not
+/// interrupted by what another does, however slowly it goes.
 ///
 /// It is a descriptor of our own, because the lock that std keeps around its own must not be held by a stalled write.
 pub struct StderrLines(File);

@@ -1,8 +1,8 @@
-//! What fallbacks really speak, asked by `check`: a stranger who agreed on HTTP/2 and is answered in HTTP/1.1, or the other
-//! way round, knows that no web server of one piece is behind this address.
+//! What fallbacks really speak, asked by `check`: a stranger who agreed on HTTP/2 and is answered in HTTP/1.1, or the
+//! other way round, knows that no web server of one piece is behind this address.
 //!
-//! Each fallback is asked twice: once in HTTP/2 without TLS, as a stranger would go on after agreeing on `h2`, and once in
-//! HTTP/1.1. A fallback that is down or says nothing gives no warning about its protocol; it may be started later.
+//! Each fallback is asked twice: once in HTTP/2 without TLS, as a stranger would go on after agreeing on `h2`, and once
+//! in HTTP/1.1. A fallback that is down or says nothing gives no warning about its protocol; it may be started later.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -136,8 +136,8 @@ fn answer(mut stream: impl Read + Write, said: &[u8]) -> Spoken {
     spoken(heard.get(..length).unwrap_or_default())
 }
 
-/// HTTP/2 begins with a SETTINGS frame (type 4, stream 0), HTTP/1 with its name; an error page without a head is what old
-/// servers say to what they take for HTTP/0.9.
+/// HTTP/2 begins with a SETTINGS frame (type 4, stream 0), HTTP/1 with its name; an error page without a head is what
+/// old servers say to what they take for HTTP/0.9.
 fn spoken(heard: &[u8]) -> Spoken {
     match heard {
         [_, _, _, 4 | 7, _, 0, 0, 0, 0] => Spoken::Http2,

@@ -1,7 +1,8 @@
 //! Creating or replacing a file whole or not at all, and reading one within bounds.
 //!
 //! Owns the one way this program makes a new file that must never replace an existing one (configuration, key,
-//! certificate), and the one way it replaces its own. A reader sees either no file or all of it, also after a crash in between.
+//! certificate), and the one way it replaces its own. A reader sees either no file or all of it, also after a crash in
+//! between.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -30,7 +31,8 @@ pub fn create_new(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts `contents` in the place of what is at `path`, if anything: a reader sees the old or the new, also after a crash.
+/// Puts `contents` in the place of what is at `path`, if anything: a reader sees the old or the new, also after a
+/// crash.
 ///
 /// # Errors
 /// What the system said; then `path` is as it was, and no temporary file is left behind.

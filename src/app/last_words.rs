@@ -1,5 +1,5 @@
-//! The end of a process that has found a bug of its own: what it was doing goes to the log, the totals to the state file,
-//! and then it ends, because half a server is worse than one that is started anew.
+//! The end of a process that has found a bug of its own: what it was doing goes to the log, the totals to the state
+//! file, and then it ends, because half a server is worse than one that is started anew.
 
 use std::panic::{self, PanicHookInfo};
 use std::process;

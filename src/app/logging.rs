@@ -2,8 +2,8 @@
 //!
 //! Owns the bounded queue between everybody who has something to say and the one thread that writes. Invariant: a
 //! caller never waits, neither for a stalled terminal nor for a full disk. What does not fit into the queue, or cannot
-//! be written, is dropped and counted, and the count is told as soon as writing works again. `loggers.rs` makes lines of
-//! records, `queue.rs` has the queue and the thread.
+//! be written, is dropped and counted, and the count is told as soon as writing works again. `loggers.rs` makes lines
+//! of records, `queue.rs` has the queue and the thread.
 
 mod choice;
 mod loggers;

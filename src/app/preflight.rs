@@ -13,8 +13,8 @@ use crate::outbound::resolve::ResolverSettings;
 use crate::outbound::resolve::hosts_file::HostsFile;
 
 /// # Errors
-/// 69 if `outbound.bind` is not an address of this machine or the hosts file too long, 73 or 77 for a log file that cannot be opened, and those of
-/// [`certs::may_generate`].
+/// 69 if `outbound.bind` is not an address of this machine or the hosts file too long, 73 or 77 for a log file that
+/// cannot be opened, and those of [`certs::may_generate`].
 pub fn check(config: &Config) -> Result<(), Failure> {
     if let Some(path) = &config.log.file {
         may_write(path).map_err(|error| Failure::writing(path, &error))?;

@@ -1,8 +1,8 @@
 //! The probe: a client of our own that goes through a link step by step and says which side is at fault.
 //!
 //! Owns the order of the steps and the judgement. It compares what different questions are answered with: a server that
-//! does not know an id closes at once, one that knows it waits for the first frame of a Mux request; with another flow the
-//! same request may pass. Blocking; every wait has a deadline.
+//! does not know an id closes at once, one that knows it waits for the first frame of a Mux request; with another flow
+//! the same request may pass. Blocking; every wait has a deadline.
 
 mod fetch;
 mod link;
@@ -311,7 +311,8 @@ impl Probe {
         fault(
             Side::Link,
             "the server does not know the user id, or not with this flow",
-            "print the link again with `vless-rust link`; the account may be removed, disabled, expired or over its quota",
+            "print the link again with `vless-rust link`; the account may be removed, disabled, expired or over its \
+             quota",
         )
     }
 

@@ -1,8 +1,8 @@
 //! From a configuration to the rules that workers obey.
 //!
 //! A pure function: it opens no file, asks no clock and starts nothing, so a configuration that cannot be served fails
-//! here, before any worker hears of it. What is alive (ledgers) and what the process can do (capacity) come from outside
-//! and are only referred to.
+//! here, before any worker hears of it. What is alive (ledgers) and what the process can do (capacity) come from
+//! outside and are only referred to.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,8 +35,8 @@ const ABSTRACT_NAME_BYTES_MAX: usize = 107;
 
 /// What rules need beside the configuration.
 pub struct Surroundings<'a> {
-    /// Made by [`acceptor`]. It may be older than the configuration, where nothing of TLS has changed: its keys for tickets
-    /// are what clients come back with.
+    /// Made by [`acceptor`]. It may be older than the configuration, where nothing of TLS has changed: its keys for
+    /// tickets are what clients come back with.
     pub tls: Option<TlsAcceptor>,
     /// Those that the fallbacks lead to.
     pub sites: &'a Sites,
@@ -224,8 +224,8 @@ fn dial(config: &Config, capacity: Capacity) -> DialRules {
     }
 }
 
-/// Where clients would reach this server itself. The public address may be somebody else's translation of ours, which only
-/// the operator knows.
+/// Where clients would reach this server itself. The public address may be somebody else's translation of ours, which
+/// only the operator knows.
 fn own_listeners(config: &Config) -> Vec<SocketAddr> {
     let public = config.server.public_ip.as_ref().and_then(|host| host.parse().ok());
     let public = public.map(|ip| SocketAddr::new(ip, config.server.port));

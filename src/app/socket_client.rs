@@ -68,8 +68,8 @@ pub fn put(socket: &Path, question: &Question<'_>) -> Result<Answer, Failure> {
     })
 }
 
-/// A connection to the server at `socket`. `UnixStream::connect` would wait for ever while a server that is stuck has no room
-/// for one more.
+/// A connection to the server at `socket`. `UnixStream::connect` would wait for ever while a server that is stuck has
+/// no room for one more.
 ///
 /// # Errors
 /// What the system says; `TimedOut` for a server without room.

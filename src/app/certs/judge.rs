@@ -142,9 +142,9 @@ fn not_vouched(facts: &[Facts]) -> String {
         );
     }
     format!(
-        "the issuer of the last certificate in the file, {issuer}, is neither in the file nor a public authority of this \
-         system: if it is an intermediate one, add its certificate behind yours (\"fullchain\"); meanwhile links pin the \
-         certificate"
+        "the issuer of the last certificate in the file, {issuer}, is neither in the file nor a public authority of \
+         this system: if it is an intermediate one, add its certificate behind yours (\"fullchain\"); meanwhile links \
+         pin the certificate"
     )
 }
 
@@ -171,8 +171,8 @@ fn key(leaf: &Facts) -> Option<String> {
         KeyKind::Other => "a key of a rare kind".to_owned(),
     };
     Some(format!(
-        "{what}: clients that look like a browser (fp=chrome in links) refuse it; use ECDSA on P-256, P-384, or RSA of 2048 \
-         bits or more"
+        "{what}: clients that look like a browser (fp=chrome in links) refuse it; use ECDSA on P-256, P-384, or RSA \
+         of 2048 bits or more"
     ))
 }
 

@@ -172,16 +172,16 @@ impl Check<'_> {
         }
     }
 
-    /// A stranger who agreed on HTTP/2 speaks it to the fallback, and a web server that does not understand it gives the
-    /// server away.
+    /// A stranger who agreed on HTTP/2 speaks it to the fallback, and a web server that does not understand it gives
+    /// the server away.
     fn warn_about_protocols(&mut self, config: &Config) {
         let Some(tls) = &config.tls else { return };
         let offers_h2 = tls.alpn.iter().any(|protocol| protocol == "h2");
         let names_h2 = config.fallbacks.iter().any(|fallback| fallback.alpn == "h2");
         if !config.fallbacks.is_empty() && offers_h2 && !names_h2 {
             self.warnings.push(
-                "tls.alpn offers h2 and no fallback has \"alpn\": \"h2\": the fallback must understand HTTP/2 without TLS, \
-                 else set tls.alpn to [\"http/1.1\"]"
+                "tls.alpn offers h2 and no fallback has \"alpn\": \"h2\": the fallback must understand HTTP/2 without \
+                 TLS, else set tls.alpn to [\"http/1.1\"]"
                     .to_owned(),
             );
         }

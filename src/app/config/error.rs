@@ -1,7 +1,7 @@
 //! What is wrong with a configuration, said so that a stranger can mend it.
 //!
-//! Owns the error types, the translation of the JSON parser's words, and suggestions for misspelt words. Credentials are
-//! never repeated, wherever they were put by mistake.
+//! Owns the error types, the translation of the JSON parser's words, and suggestions for misspelt words. Credentials
+//! are never repeated, wherever they were put by mistake.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Kinds that only one key has: the list of listeners, the destination of a fallback, Vision's seed, receivers of alerts.
+//! Kinds that only one key has: the list of listeners, the destination of a fallback, Vision's seed, receivers of
+//! alerts.
 
 use std::fmt;
 use std::net::IpAddr;

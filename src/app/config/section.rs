@@ -1,8 +1,8 @@
 //! How a configuration key is written once: its name, kind, default, range and meaning in one line of `keys.rs`.
 //!
-//! Owns the two traits behind those lines. A [`Section`] is an object of the file, a [`Kind`] is what one of its keys may
-//! hold. From them follow the parser's schema, the defaults, the checks, the types that the program works with, and the
-//! operator's reference.
+//! Owns the two traits behind those lines. A [`Section`] is an object of the file, a [`Kind`] is what one of its keys
+//! may hold. From them follow the parser's schema, the defaults, the checks, the types that the program works with, and
+//! the operator's reference.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

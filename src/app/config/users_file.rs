@@ -1,7 +1,7 @@
 //! The users file: accounts that commands, the API and the page may change.
 //!
-//! Owns its form. It has the same keys for a user as the configuration, and the same checks; who writes it, and when, is
-//! not known here.
+//! Owns its form. It has the same keys for a user as the configuration, and the same checks; who writes it, and when,
+//! is not known here.
 
 use std::path::Path;
 

@@ -11,8 +11,8 @@ use super::choice::{Choice, OUR_TARGET, json_line};
 use super::queue::{LINE_BYTES_MAX, Queue};
 use crate::app::config::LogFormat;
 
-/// The process's logger. It lets our own records pass, and of other crates only what they warn about: rustls says much at
-/// debug.
+/// The process's logger. It lets our own records pass, and of other crates only what they warn about: rustls says much
+/// at debug.
 pub(super) struct Logger {
     choice: Choice,
     text: Box<WriteLogger<LineWriter>>,

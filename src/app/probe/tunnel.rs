@@ -1,7 +1,7 @@
 //! One connection to a VLESS server, as a client makes it: TCP, TLS, request, Vision.
 //!
-//! Owns the order of bytes. Records are given to TLS one by one, so that what follows the switch to direct mode is never
-//! decrypted. Blocking, with a timeout on every wait.
+//! Owns the order of bytes. Records are given to TLS one by one, so that what follows the switch to direct mode is
+//! never decrypted. Blocking, with a timeout on every wait.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
