@@ -38,8 +38,8 @@ pub fn backup(config: &Path, file: &Path) -> Result<String, Failure> {
         files.push(Stored { role, path: stored_path(&loaded.file, &path)?, contents });
     }
     if loaded.cluster.url.is_some() {
-        let folder = loaded.cluster.folder.display();
-        told.push_str(&format!("left out: {folder}, which this node gets anew from the engine of its cluster\n"));
+        let folder = loaded.cluster.folder.display().to_string();
+        told.extend(["left out: ", &folder, ", which this node gets anew from the engine of its cluster\n"]);
     }
     let backup =
         Backup { created_at: rfc3339_seconds(unix_time()), program: env!("CARGO_PKG_VERSION").to_owned(), files };
