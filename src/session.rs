@@ -52,6 +52,7 @@ use self::opening::Opening;
 use self::party::Party;
 pub use self::party::{address_of, source_of};
 use self::pause::Pause;
+pub use self::progress::Undelivered;
 use self::relay::Relay;
 pub use self::settings::{SessionSettings, Timeouts, UdpSettings};
 use self::transfer::Transfer;

@@ -122,6 +122,56 @@ fn a_quota_is_not_passed_by_more_than_a_mebibyte_whatever_the_number_of_sessions
     }
 }
 
+/// Uploads on each of `sessions` connections until it is cut.
+fn upload(server: &Server, target: SocketAddr, sessions: usize) -> Vec<thread::JoinHandle<()>> {
+    let open = |_| {
+        let client = Client::open(server, &ALICE, target, b"");
+        thread::spawn(move || {
+            let chunk = vec![1; 64 << 10];
+            while client.send(&chunk).is_ok() {}
+        })
+    };
+    (0..sessions).map(open).collect()
+}
+
+#[test]
+fn sessions_that_hold_the_beginnings_of_records_use_all_of_a_quota() {
+    let target = target(false);
+    let server = Server::start(Options { workers: 2, ..Options::tls() });
+    for round in 1..=4 {
+        // Another end each time, so that other parts of records are left over.
+        let quota = round * ((4 << 20) + 7777);
+        server.limit(&ALICE, Limits { quota_bytes: quota, slice_bytes: 64 << 10, ..Limits::default() });
+        let uploads = upload(&server, target, 8);
+        wait_until("the quota is used up", || server.user(&ALICE).uplink_bytes >= quota);
+        // Nobody refuses those who come late here, as the supervisor would.
+        wait_until("all have come", || server.user(&ALICE).sessions_active == 8);
+        let used = server.user(&ALICE).uplink_bytes;
+        assert!(used <= quota + (1 << 20), "{} bytes over", used - quota);
+        server.cut(&ALICE, CloseReason::QuotaUsed);
+        uploads.into_iter().for_each(|upload| upload.join().unwrap());
+        server.wait_until_empty();
+    }
+}
+
+#[test]
+fn a_client_that_never_finishes_its_record_does_not_keep_the_last_bytes_of_a_quota() {
+    let target = target(false);
+    let server = Server::start(Options::tls());
+    server.limit(&ALICE, Limits { quota_bytes: 4 << 20, ..Limits::default() });
+    let silent = Client::open(&server, &ALICE, target, b"x");
+    wait_until("it is served", || server.user(&ALICE).uplink_bytes == 1);
+    // A record of 16 KiB, of which the last byte is missing.
+    let mut record = vec![7; 5 + (16 << 10) - 1];
+    record[..5].copy_from_slice(&[23, 3, 3, 0x40, 0]);
+    silent.send_raw(&record).unwrap();
+    let uploads = upload(&server, target, 2);
+    wait_until("the quota is used up", || server.user(&ALICE).uplink_bytes >= 4 << 20);
+    wait_until("all have come", || server.user(&ALICE).sessions_active == 3);
+    server.cut(&ALICE, CloseReason::QuotaUsed);
+    uploads.into_iter().for_each(|upload| upload.join().unwrap());
+}
+
 #[test]
 fn uploads_count_against_the_quota_too() {
     let target = target(false);
@@ -132,7 +182,7 @@ fn uploads_count_against_the_quota_too() {
     let chunk = vec![1; 64 << 10];
     while client.send(&chunk).is_ok() {}
     let used = server.user(&ALICE).uplink_bytes;
-    assert!(((4 << 20) - (64 << 10)..(5 << 20)).contains(&used), "{used}");
+    assert!((4 << 20..5 << 20).contains(&used), "{used}");
     // The supervisor does that within a second.
     server.cut(&ALICE, CloseReason::QuotaUsed);
     server.closed_for(CloseReason::QuotaUsed);

@@ -43,6 +43,8 @@ pub(crate) enum Mode {
     Source(u64),
     /// Take this many bytes of the [`Pattern`], then answer with [`ACK_GOOD`] or [`ACK_BAD`].
     Sink(u64),
+    /// Send pieces of so many bytes of the [`Pattern`], with a pause of so many microseconds behind each.
+    Trickle { piece_bytes: u32, pause_us: u32 },
 }
 
 /// The request record: 5 bytes of record header, one of mode, eight of count, zeros.
@@ -51,6 +53,7 @@ pub(crate) fn request(mode: Mode) -> [u8; REQUEST_BYTES] {
         Mode::Echo => (0, 0),
         Mode::Source(count) => (1, count),
         Mode::Sink(count) => (2, count),
+        Mode::Trickle { piece_bytes, pause_us } => (3, u64::from(piece_bytes) << 32 | u64::from(pause_us)),
     };
     let mut record = [0; REQUEST_BYTES];
     record[..5].copy_from_slice(&[0x17, 3, 3, 0, 64]);
@@ -68,6 +71,7 @@ pub(crate) fn parse_request(record: &[u8; REQUEST_BYTES]) -> io::Result<Mode> {
         ([0x17, 3, 3, 0, 64], 0) => Ok(Mode::Echo),
         ([0x17, 3, 3, 0, 64], 1) => Ok(Mode::Source(count)),
         ([0x17, 3, 3, 0, 64], 2) => Ok(Mode::Sink(count)),
+        ([0x17, 3, 3, 0, 64], 3) => Ok(Mode::Trickle { piece_bytes: (count >> 32) as u32, pause_us: count as u32 }),
         _ => Err(io::Error::other("the origin received a damaged request record")),
     }
 }

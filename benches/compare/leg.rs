@@ -54,8 +54,8 @@ pub(crate) struct PlainLeg {
 }
 
 impl PlainLeg {
-    pub(crate) fn open(port: u16, header: Header) -> io::Result<Self> {
-        Ok(Self { socket: connect(port)?, header })
+    pub(crate) fn new(socket: TcpStream, header: Header) -> Self {
+        Self { socket, header }
     }
 }
 
@@ -83,7 +83,11 @@ impl Leg for PlainLeg {
 
 /// A socket to the server under test. A server that stalls ends the load with an error instead of holding it for ever.
 pub(crate) fn connect(port: u16) -> io::Result<TcpStream> {
-    let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    bounded(TcpStream::connect((Ipv4Addr::LOCALHOST, port))?)
+}
+
+/// The same for a socket that is connected.
+pub(crate) fn bounded(socket: TcpStream) -> io::Result<TcpStream> {
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(STALL_TIMEOUT))?;
     socket.set_write_timeout(Some(STALL_TIMEOUT))?;

@@ -49,13 +49,12 @@ pub(crate) struct Outcome {
 impl Route<'_> {
     /// A connection on which the inner handshake, if the protocol is about one, is done.
     fn open(&self) -> io::Result<Box<dyn Leg>> {
+        let socket = leg::connect(self.server_port)?;
         let mut leg: Box<dyn Leg> = match (self.peer, self.protocol) {
-            (Peer::Relay, _) => Box::new(PlainLeg::open(self.server_port, Header::none())?),
-            (_, Protocol::Plain) => Box::new(PlainLeg::open(self.server_port, Header::plain(self.origin_port))?),
-            (_, Protocol::Tls) => Box::new(TlsLeg::open(self.server_port, self.tls, Header::plain(self.origin_port))?),
-            (_, Protocol::Vision) => {
-                Box::new(VisionLeg::open(self.server_port, self.tls, Header::vision(self.origin_port))?)
-            }
+            (Peer::Relay, _) => Box::new(PlainLeg::new(socket, Header::none())),
+            (_, Protocol::Plain) => Box::new(PlainLeg::new(socket, Header::plain(self.origin_port))),
+            (_, Protocol::Tls) => Box::new(TlsLeg::open(socket, self.tls, Header::plain(self.origin_port))?),
+            (_, Protocol::Vision) => Box::new(VisionLeg::open(socket, self.tls, Header::vision(self.origin_port))?),
         };
         if self.protocol == Protocol::Vision {
             inner::client_handshake(leg.as_mut())?;
@@ -65,10 +64,11 @@ impl Route<'_> {
 
     /// A connection whose body is datagrams.
     fn open_datagrams(&self, framing: Framing) -> io::Result<Box<dyn Leg>> {
+        let socket = leg::connect(self.server_port)?;
         Ok(match framing {
-            Framing::Packets => Box::new(TlsLeg::open(self.server_port, self.tls, Header::udp(self.origin_port))?),
+            Framing::Packets => Box::new(TlsLeg::open(socket, self.tls, Header::udp(self.origin_port))?),
             Framing::Xudp => {
-                let leg = VisionLeg::open(self.server_port, self.tls, Header::vision_mux())?;
+                let leg = VisionLeg::open(socket, self.tls, Header::vision_mux())?;
                 Box::new(leg.with_blocks_max(PADDED_BLOCKS))
             }
         })

@@ -34,6 +34,7 @@ mod servers;
 mod tls;
 mod udp;
 mod vision;
+#[allow(dead_code, reason = "shared with another program, which uses all of it")]
 mod vless;
 
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crate::inner::{self, ACK_BAD, ACK_GOOD, Mode, Pattern, REQUEST_BYTES};
 use crate::leg::discard;
@@ -48,6 +49,7 @@ fn serve(mut socket: TcpStream, pattern: &Pattern) -> io::Result<()> {
         Mode::Echo => echo(&mut socket, &request),
         Mode::Source(count) => source(&mut socket, count, pattern),
         Mode::Sink(count) => sink(&mut socket, count, pattern),
+        Mode::Trickle { piece_bytes, pause_us } => trickle(&mut socket, piece_bytes as usize, pause_us, pattern),
     }
 }
 
@@ -88,6 +90,18 @@ fn source(socket: &mut TcpStream, count: u64, pattern: &Pattern) -> io::Result<(
         sent += part as u64;
     }
     await_end(socket)
+}
+
+/// Until the client has had enough, which shows when a piece cannot be sent.
+fn trickle(socket: &mut TcpStream, piece_bytes: usize, pause_us: u32, pattern: &Pattern) -> io::Result<()> {
+    let mut sent = 0;
+    loop {
+        let bytes = pattern.at(sent);
+        let part = bytes.len().min(piece_bytes);
+        socket.write_all(&bytes[..part])?;
+        sent += part as u64;
+        thread::sleep(Duration::from_micros(u64::from(pause_us)));
+    }
 }
 
 fn sink(socket: &mut TcpStream, count: u64, pattern: &Pattern) -> io::Result<()> {

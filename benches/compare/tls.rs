@@ -14,7 +14,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 
-use crate::leg::{Leg, connect};
+use crate::leg::Leg;
 use crate::vless::Header;
 
 /// RFC 8446 section 5.2: header, 2^14 bytes, 256 bytes of expansion.
@@ -49,13 +49,13 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Connects and completes the handshake.
-    pub(crate) fn open(port: u16, config: &Arc<ClientConfig>) -> io::Result<Self> {
+    /// Completes the handshake on a connected socket.
+    pub(crate) fn open(socket: TcpStream, config: &Arc<ClientConfig>) -> io::Result<Self> {
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
         let mut connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
         // Otherwise rustls takes only part of a large write.
         connection.set_buffer_limit(None);
-        let mut tls = Self { connection, socket: connect(port)?, wire: vec![0; WIRE_BYTES], head: 0, tail: 0 };
+        let mut tls = Self { connection, socket, wire: vec![0; WIRE_BYTES], head: 0, tail: 0 };
         tls.flush()?;
         while tls.connection.is_handshaking() {
             if !tls.feed_record()? {
@@ -156,8 +156,8 @@ pub(crate) struct TlsLeg {
 }
 
 impl TlsLeg {
-    pub(crate) fn open(port: u16, config: &Arc<ClientConfig>, header: Header) -> io::Result<Self> {
-        Ok(Self { tls: Tls::open(port, config)?, header, payload: Vec::new(), payload_head: 0 })
+    pub(crate) fn open(socket: TcpStream, config: &Arc<ClientConfig>, header: Header) -> io::Result<Self> {
+        Ok(Self { tls: Tls::open(socket, config)?, header, payload: Vec::new(), payload_head: 0 })
     }
 }
 

@@ -5,13 +5,14 @@
 //! follows bypasses TLS.
 
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use rustls::client::ClientConfig;
 
 use crate::leg::{Leg, discard};
 use crate::tls::Tls;
-use crate::vless::{Header, USER};
+use crate::vless::Header;
 
 const COMMAND_CONTINUE: u8 = 0;
 const COMMAND_END: u8 = 1;
@@ -51,14 +52,14 @@ enum Downlink {
 }
 
 impl VisionLeg {
-    pub(crate) fn open(port: u16, config: &Arc<ClientConfig>, header: Header) -> io::Result<Self> {
+    pub(crate) fn open(socket: TcpStream, config: &Arc<ClientConfig>, header: Header) -> io::Result<Self> {
         Ok(Self {
-            tls: Tls::open(port, config)?,
+            tls: Tls::open(socket, config)?,
+            unpad: Unpad { user: header.user(), state: UnpadState::User(0) },
             header,
             uplink: Uplink::FirstBlock,
             blocks_left: usize::MAX,
             downlink: Downlink::Padded,
-            unpad: Unpad { state: UnpadState::User(0) },
             random: 0x2545_f491_4f6c_dd1d,
             record: Vec::new(),
             content: Vec::new(),
@@ -112,7 +113,7 @@ impl Leg for VisionLeg {
         let padding_bytes = self.padding_bytes(payload.len());
         let mut block = self.header.take_request().unwrap_or_default();
         if self.uplink == Uplink::FirstBlock {
-            block.extend(USER);
+            block.extend(self.header.user());
         }
         let (command, uplink) = match (is_direct, self.blocks_left) {
             (true, _) => (COMMAND_DIRECT, Uplink::Direct),
@@ -166,6 +167,7 @@ impl Leg for VisionLeg {
 
 /// Takes blocks apart, whatever way they are cut.
 struct Unpad {
+    user: [u8; 16],
     state: UnpadState,
 }
 
@@ -204,7 +206,7 @@ impl Unpad {
                 },
                 _ if bytes.is_empty() => return Ok(Downlink::Padded),
                 UnpadState::User(compared) => {
-                    if bytes[0] != USER[compared] {
+                    if bytes[0] != self.user[compared] {
                         return Err(io::Error::other("the downlink does not start with the user's id"));
                     }
                     bytes = &bytes[1..];

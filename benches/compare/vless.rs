@@ -3,7 +3,7 @@
 
 use std::io;
 
-/// The user of every scenario.
+/// The user of every scenario, and of every header that names no other.
 pub(crate) const USER: [u8; 16] =
     [0x57, 0x83, 0xa3, 0xe7, 0xe3, 0x73, 0x51, 0xcd, 0x86, 0x42, 0xc8, 0x37, 0x82, 0xb8, 0x07, 0xc5];
 /// The same in the form configurations want.
@@ -15,6 +15,7 @@ const VISION: &[u8] = b"\x0a\x10xtls-rprx-vision";
 /// What a connection still has to do about the two headers: send the one before its first payload, in the same write,
 /// and take the other off in front of the first payload it receives.
 pub(crate) struct Header {
+    user: [u8; 16],
     request: Option<Vec<u8>>,
     response_bytes_left: usize,
 }
@@ -22,7 +23,7 @@ pub(crate) struct Header {
 impl Header {
     /// No VLESS at all: the bare relay.
     pub(crate) fn none() -> Self {
-        Self { request: None, response_bytes_left: 0 }
+        Self { user: USER, request: None, response_bytes_left: 0 }
     }
 
     /// A TCP request for 127.0.0.1 without flow.
@@ -33,6 +34,11 @@ impl Header {
     /// A UDP request for 127.0.0.1 without flow.
     pub(crate) fn udp(target_port: u16) -> Self {
         Self::new(&[], 2, Some(target_port))
+    }
+
+    /// A Mux request without flow; its targets follow in the body.
+    pub(crate) fn mux() -> Self {
+        Self::new(&[], 3, None)
     }
 
     /// A Mux request with the flow `xtls-rprx-vision`; its targets follow in the body.
@@ -55,7 +61,20 @@ impl Header {
             request.extend(port.to_be_bytes());
             request.extend([1, 127, 0, 0, 1]);
         }
-        Self { request: Some(request), response_bytes_left: 2 }
+        Self { user: USER, request: Some(request), response_bytes_left: 2 }
+    }
+
+    /// The same for another user.
+    pub(crate) fn of(mut self, user: [u8; 16]) -> Self {
+        self.user = user;
+        if let Some(request) = &mut self.request {
+            request[1..17].copy_from_slice(&user);
+        }
+        self
+    }
+
+    pub(crate) fn user(&self) -> [u8; 16] {
+        self.user
     }
 
     /// The request header, the first time.

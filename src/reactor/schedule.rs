@@ -274,7 +274,7 @@ impl<S: Socket, D: DatagramSocket, B: Baggage> Schedule<S, D, B> {
         let work = spent(allowed.uplink.work_bytes, left.uplink.work_bytes)
             + spent(allowed.downlink.work_bytes, left.downlink.work_bytes);
         self.wish_list = cx.wishes;
-        slot.baggage.settle(&left, || slot.session.undelivered_bytes(), lent.now);
+        slot.baggage.settle(&left, || slot.session.undelivered(), lent.now);
         self.wishes.extend(self.wish_list.drain(..).map(|wish| (token, wish)));
         self.obey(token, next, work, lent);
         lent.pool.let_wait(self.starved.since());

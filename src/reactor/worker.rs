@@ -48,7 +48,7 @@ use crate::outbound::dial::DialId;
 use crate::outbound::udp::OutboundUdp;
 use crate::session::allowance::Allowance;
 use crate::session::close::CloseReason;
-use crate::session::{Leg, Target, User};
+use crate::session::{Leg, Target, Undelivered, User};
 use crate::stats::Counters;
 
 /// Events taken from the kernel per poll.
@@ -145,9 +145,9 @@ impl Baggage for Errands {
         self.visit.admit();
     }
 
-    fn settle(&mut self, left: &Allowance, undelivered_bytes: impl FnOnce() -> u64, now: Instant) {
+    fn settle(&mut self, left: &Allowance, undelivered: impl FnOnce() -> Undelivered, now: Instant) {
         if let Some(meter) = &mut self.meter {
-            meter.settle(left, undelivered_bytes(), now);
+            meter.settle(left, undelivered(), now);
         }
     }
 }

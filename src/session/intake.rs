@@ -232,6 +232,17 @@ impl Intake {
         self.kept.as_ref().map_or(0, Held::len) + undigested
     }
 
+    /// Of these, the beginnings of what cannot be used before more has come.
+    pub(super) fn beginning_bytes(&self) -> usize {
+        let undigested = match self.undigested.as_deref() {
+            None | Some(Undigested::Waits(_)) => 0,
+            Some(Undigested::Stub(stub)) => stub.len(),
+            Some(Undigested::Part(held)) => held.len(),
+        };
+        let kept = self.kept.as_ref().filter(|_| !self.kept_waits);
+        kept.map_or(0, Held::len) + undigested
+    }
+
     /// The client is admitted: from here on what is kept counts as a relay's.
     pub(super) fn admit(&mut self, is_wrapped: bool) {
         self.is_opening = false;

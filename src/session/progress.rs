@@ -16,6 +16,14 @@ pub(super) struct Progress {
     is_downlink_direct: bool,
 }
 
+/// Bytes that a session has received and not delivered, framing included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Undelivered {
+    pub bytes: u64,
+    /// Of these, the beginnings of what is of no use before more has come: of a TLS record, of a packet.
+    pub beginning_bytes: u64,
+}
+
 impl<S: Socket, D: DatagramSocket> Session<S, D> {
     /// Counts what happened since `before`. Packets are counted since they were last counted.
     pub(super) fn count(&mut self, mut before: Progress, cx: &Context<'_>) {
@@ -74,13 +82,16 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
     }
 
-    /// How many bytes were received and not delivered, framing included.
-    pub fn undelivered_bytes(&self) -> u64 {
+    /// What was received and not delivered.
+    pub fn undelivered(&self) -> Undelivered {
         let held = match &self.phase {
             Phase::Relaying(relay) => relay.held_bytes(),
             _ => 0,
         };
-        (self.uplink.undelivered_bytes() + self.downlink.undelivered_bytes() + held) as u64
+        Undelivered {
+            bytes: (self.uplink.undelivered_bytes() + self.downlink.undelivered_bytes() + held) as u64,
+            beginning_bytes: (self.uplink.intake.beginning_bytes() + self.downlink.intake.beginning_bytes()) as u64,
+        }
     }
 
     pub(super) fn traffic(&self) -> Traffic {

@@ -12,6 +12,7 @@ mod alerts;
 mod answers;
 mod documents;
 mod feed;
+mod harmful;
 mod harness;
 mod limits;
 mod rights;

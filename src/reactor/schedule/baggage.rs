@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::session::User;
 use crate::session::allowance::Allowance;
+use crate::session::{Undelivered, User};
 
 /// Kept beside a session. It may know of limits beyond the share of a turn.
 pub trait Baggage {
@@ -15,7 +15,6 @@ pub trait Baggage {
     /// The session is no client any more that is not admitted.
     fn admit(&mut self) {}
 
-    /// What that call has left of it. `undelivered_bytes` says how many bytes the session has received and not
-    /// delivered.
-    fn settle(&mut self, _left: &Allowance, _undelivered_bytes: impl FnOnce() -> u64, _now: Instant) {}
+    /// What that call has left of it. `undelivered` says what the session has received and not delivered.
+    fn settle(&mut self, _left: &Allowance, _undelivered: impl FnOnce() -> Undelivered, _now: Instant) {}
 }

@@ -44,8 +44,8 @@ class Bytes(ServiceCase):
     modes = {"tcp": vless.echo_tcp, "udp": vless.echo_udp, "mux": vless.echo_mux}
     sessions = int(os.environ.get("CONTROL_SESSIONS", "200"))
 
-    def exchange(self, rng: random.Random, number: int) -> tuple[str, int]:
-        """One session; returns whose it was and what it moved each way."""
+    def exchange(self, rng: random.Random, number: int) -> tuple[str, str, int]:
+        """One session; returns whose it was, how, and what it moved each way."""
         mode = rng.choice(list(self.modes))
         user = "ben" if mode == "vision" else "ann@example.com"
         size = rng.choice([2, 100, 5000, 70_000] if mode == "udp" else [2, 100, 5000, 70_000, 300_000])
@@ -55,24 +55,27 @@ class Bytes(ServiceCase):
             if number % 20 == 0:
                 address = stream.getsockname()
                 self.cut(f"{address[0]}:{address[1]}", stream)
-        return user, size
+        return user, mode, size
 
     def test_all_places_tell_the_bytes_that_clients_moved(self) -> None:
         type(self).udp_echo = UdpEcho()
         moved = {user: 0 for user in USERS}
+        moved_by_udp = 0
         lock, failures = threading.Lock(), []
         sessions = self.sessions // 4 * 4
 
         def work(seed: int) -> None:
+            nonlocal moved_by_udp
             rng = random.Random(seed)
             for number in range(sessions // 4):
                 try:
-                    user, size = self.exchange(rng, number)
+                    user, mode, size = self.exchange(rng, number)
                 except Exception as error:
                     failures.append(f"{seed}.{number}: {error!r}")
                     return
                 with lock:
                     moved[user] += size
+                    moved_by_udp += size if mode == "udp" else 0
 
         threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
         for thread in threads:
@@ -93,14 +96,17 @@ class Bytes(ServiceCase):
             for user, expected in moved.items():
                 points = self.api(f"/api/history?range={window}&user={user}")["points"]
                 self.assertEqual(sum(point["download_bytes"] for point in points), expected, window)
-        self.assertEqual(self.metric_bytes(), {"uplink": total, "downlink": total})
-        self.check_access_log(total)
-        self.check_state(total)
+        self.check_metrics(moved, moved_by_udp)
+        self.check_access_log(moved)
+        self.check_state(moved)
         url = f"ws://127.0.0.1:{self.monitor_port}/ws"
         with connect(url, additional_headers={"Authorization": f"Bearer {VIEW_TOKEN}"}, max_size=None) as feed:
             feed.recv(timeout=10)
             snapshot = json.loads(feed.recv(timeout=10))["payload"]
         self.assertEqual((snapshot["total_upload_bytes"], snapshot["total_download_bytes"]), (total, total))
+        for user in snapshot["users"]:
+            expected = moved[user["email"]]
+            self.assertEqual((user["total_upload_bytes"], user["total_download_bytes"]), (expected, expected))
 
     def cut(self, address: str, client: object) -> None:
         listed = wait_until("the session is listed", lambda: [
@@ -125,27 +131,41 @@ class Bytes(ServiceCase):
         stats = self.api("/api/stats")
         return stats if sum(stats["closed"].values()) == sessions and stats["active_connections"] == 0 else None
 
-    def metric_bytes(self) -> dict[str, int]:
+    def check_metrics(self, moved: dict[str, int], moved_by_udp: int) -> None:
         _, _, body = monitor.get(self.url("/metrics"), VIEW_TOKEN)
-        sums: dict[str, int] = {}
+        directions, methods, users = {}, {}, {}
         for family in text_string_to_metric_families(body.decode()):
             for sample in family.samples:
+                direction, bytes_moved = sample.labels.get("direction"), int(sample.value)
                 if sample.name == "vless_payload_bytes_total":
-                    direction = sample.labels["direction"]
-                    sums[direction] = sums.get(direction, 0) + int(sample.value)
-        return sums
+                    directions[direction] = directions.get(direction, 0) + bytes_moved
+                    methods[sample.labels["method"], direction] = bytes_moved
+                elif sample.name == "vless_user_payload_bytes_total":
+                    users[sample.labels["user"], direction] = bytes_moved
+        for direction in ["uplink", "downlink"]:
+            self.assertEqual(directions[direction], sum(moved.values()))
+            self.assertEqual(methods["udp", direction], moved_by_udp)
+            self.assertEqual({user: users[user, direction] for user in moved}, moved)
+        self.assertGreater(moved_by_udp, 0)
 
-    def check_access_log(self, total: int) -> None:
+    def check_access_log(self, moved: dict[str, int]) -> None:
         lines = [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
         sessions = [line for line in lines if "uplink_bytes" in line]
-        self.assertEqual(sum(line["uplink_bytes"] for line in sessions), total)
-        self.assertEqual(sum(line["downlink_bytes"] for line in sessions), total)
+        for key in ["uplink_bytes", "downlink_bytes"]:
+            logged = {user: sum(line[key] for line in sessions if line["user"] == user) for user in moved}
+            self.assertEqual(logged, moved, key)
 
-    def check_state(self, total: int) -> None:
+    def check_state(self, moved: dict[str, int]) -> None:
+        total = sum(moved.values())
+        # The file does not say ids, so users are told apart by what they moved.
+        expected = sorted((count, count) for count in moved.values() if count)
+
         def saved() -> bool:
             _, body = (self.folder / "state.json").read_text().split("\n", 1)
             state = json.loads(body)
-            return (state["upload_bytes"], state["download_bytes"]) == (total, total)
+            users = sorted((user["upload_bytes"], user["download_bytes"]) for user in state["users"])
+            is_total = (state["upload_bytes"], state["download_bytes"]) == (total, total)
+            return is_total and [user for user in users if user != (0, 0)] == expected
 
         wait_until("the state file has all bytes", saved)
 

@@ -9,7 +9,7 @@ use vless_rust::io::token::Token;
 use vless_rust::reactor::schedule::Baggage;
 use vless_rust::session::allowance::{Allowance, Limit};
 use vless_rust::session::close::CloseReason;
-use vless_rust::session::{DialFailure, Leg, SessionRecord, Target, User};
+use vless_rust::session::{DialFailure, Leg, SessionRecord, Target, Undelivered, User};
 
 use super::outlet::Outlet;
 use super::peer::{Op, Peer};
@@ -73,7 +73,7 @@ impl Baggage for Luggage {
         [allowance.uplink.limit, allowance.downlink.limit] = self.limits.map(Some);
     }
 
-    fn settle(&mut self, left: &Allowance, _: impl FnOnce() -> u64, _: Instant) {
+    fn settle(&mut self, left: &Allowance, _: impl FnOnce() -> Undelivered, _: Instant) {
         for (limit, share) in self.limits.iter_mut().zip([left.uplink, left.downlink]) {
             *limit = share.limit.unwrap_or(*limit);
         }
