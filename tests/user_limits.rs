@@ -149,7 +149,9 @@ fn sessions_that_hold_the_beginnings_of_records_use_all_of_a_quota() {
         let used = server.user(&ALICE).uplink_bytes;
         assert!(used <= quota + (1 << 20), "{} bytes over", used - quota);
         server.cut(&ALICE, CloseReason::QuotaUsed);
-        uploads.into_iter().for_each(|upload| upload.join().unwrap());
+        for upload in uploads {
+            upload.join().unwrap();
+        }
         server.wait_until_empty();
     }
 }
@@ -169,7 +171,9 @@ fn a_client_that_never_finishes_its_record_does_not_keep_the_last_bytes_of_a_quo
     wait_until("the quota is used up", || server.user(&ALICE).uplink_bytes >= 4 << 20);
     wait_until("all have come", || server.user(&ALICE).sessions_active == 3);
     server.cut(&ALICE, CloseReason::QuotaUsed);
-    uploads.into_iter().for_each(|upload| upload.join().unwrap());
+    for upload in uploads {
+        upload.join().unwrap();
+    }
 }
 
 #[test]
