@@ -62,8 +62,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::ground::Ground;
 
-type Table = fn(&Ground, &Options) -> io::Result<()>;
-
 const TABLES: [(&str, Table); 7] = [
     ("cuts", cuts::run),
     ("quota", quota::run),
@@ -75,6 +73,8 @@ const TABLES: [(&str, Table); 7] = [
 ];
 const USAGE: &str = "cargo bench --bench control -- [cuts] [quota] [speed] [churn] [feeds] [idle] [abuse]
     [--rounds 100] [--seconds 10] [--sessions 10000] [--only NAME] [--ours BINARY]";
+
+type Table = fn(&Ground, &Options) -> io::Result<()>;
 
 /// How large the tables are made.
 struct Options {
