@@ -2,13 +2,14 @@
 
 import { get, loadSession, logIn } from './api.js';
 import { attribute, button, fill, h } from './dom.js';
+import { loadEvents } from './events.js';
 import { followVisibility, keepPace, onFeedBack, start, stop } from './feed.js';
 import { t } from './i18n.js';
 import { followRoute, takeToken } from './route.js';
 import { loadSettings } from './settings.js';
 import { onChange, state } from './store.js';
 import { noticesRoot, notify } from './ui.js';
-import { eventsView, loadEvents } from './views/events.js';
+import { eventsView } from './views/events.js';
 import { loginView } from './views/login.js';
 import { overviewView } from './views/overview.js';
 import { empty } from './views/parts.js';

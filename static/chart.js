@@ -23,6 +23,9 @@ export function createChart({ label }) {
   /** @type {Plot | null} */
   let plot = null;
   let drawnAs = '';
+  // Asked for in every tick it would have the whole page laid out.
+  let width = 0;
+  let seen = true;
   let asTable = false;
   /** @type {number | null} the moment that the keys have marked; it stays marked while the chart moves on */
   let marked = null;
@@ -58,9 +61,16 @@ export function createChart({ label }) {
     write(said, '');
   });
   const resized = new ResizeObserver(() => {
-    if (plot && canvas.clientWidth) plot.setSize({ width: canvas.clientWidth, height: HEIGHT });
+    width = canvas.clientWidth;
+    if (plot && width && width !== plot.width) plot.setSize({ width, height: HEIGHT });
+    if (points.length) draw();
   });
   resized.observe(canvas);
+  const scrolled = new IntersectionObserver((entries) => {
+    seen = entries[entries.length - 1].isIntersecting;
+    if (seen && points.length) draw();
+  });
+  scrolled.observe(canvas);
 
   /** Where the marked moment is among the points. @param {number} otherwise */
   const markedPlace = (otherwise) => (marked === null ? otherwise : points.findIndex((one) => one.at >= /** @type {number} */ (marked)));
@@ -116,12 +126,13 @@ export function createChart({ label }) {
     const { default: uPlot } = await library;
     const { theme } = document.documentElement.dataset;
     const look = `${theme} ${state.settings.rates} ${state.settings.lang} ${step} ${span}`;
-    if (!canvas.clientWidth) return;
+    if (!width) return;
     if (!plot || look !== drawnAs) {
       plot?.destroy();
       drawnAs = look;
-      plot = new uPlot(options(canvas.clientWidth, { step, span }, onCursor), data(points), canvas);
-    } else {
+      plot = new uPlot(options(width, { step, span }, onCursor), data(points), canvas);
+    } else if (seen) {
+      // Out of sight nothing is drawn; the newest are drawn as soon as it comes into sight.
       plot.setData(data(points));
     }
     keepMarked();
@@ -146,6 +157,7 @@ export function createChart({ label }) {
     root, render,
     close() {
       resized.disconnect();
+      scrolled.disconnect();
       plot?.destroy();
     },
   };

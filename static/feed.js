@@ -2,11 +2,11 @@
 // with growing, scattered pauses, noticing silence, and standing still while the page is hidden.
 
 import { get } from './api.js';
+import { hearEvent } from './events.js';
 import { change, state } from './store.js';
 
 const PAUSE_FIRST_MS = 1000;
 const PAUSE_MAX_MS = 30_000;
-const EVENTS_MAX = 200;
 // After so many ticks figures are old.
 const TICKS_MISSED = 2;
 
@@ -121,7 +121,7 @@ function onMessage(text) {
   clearTimeout(pollTimer);
   if (type === 'stats') onStats(payload);
   if (type === 'history') onHistory(payload);
-  if (type === 'event') change({ events: withEvent(state.events, payload) });
+  if (type === 'event') hearEvent(payload);
 }
 
 /**
@@ -142,14 +142,6 @@ export function onStats(stats) {
 function onHistory(past) {
   const points = past.history.map((one) => ({ at: one.at, up: one.upload_bps, down: one.download_bps }));
   change({ live: points, liveSeconds: past.duration_seconds });
-}
-
-/**
- * @param {import('./types.d.ts').Event[]} events newest first
- * @param {import('./types.d.ts').Event} event
- */
-function withEvent(events, event) {
-  return [event, ...events.filter((old) => old.id !== event.id)].slice(0, EVENTS_MAX);
 }
 
 /**

@@ -2,7 +2,7 @@
 // viewer, and dropped on narrow screens. Rows keep their places while somebody points at them, so that a click never
 // meets another row than the one it was meant for.
 
-import { attribute, h, icon, write } from './dom.js';
+import { attribute, h, write } from './dom.js';
 import { compare, t } from './i18n.js';
 import { changeSettings } from './settings.js';
 import { state } from './store.js';
@@ -57,8 +57,18 @@ export function createTable({ name, label, columns, keyOf, first }) {
   /** @param {Column<T>} column */
   function sortBy(column) {
     const { column: key, descending } = sort();
-    const turned = key === column.key ? !descending : Boolean(column.numeric);
-    changeSettings({ sorts: { ...state.settings.sorts, [name]: { column: column.key, descending: turned } } });
+    setSort(column.key, key === column.key ? !descending : Boolean(column.numeric));
+  }
+
+  /** @param {string} column @param {boolean} descending */
+  function setSort(column, descending) {
+    changeSettings({ sorts: { ...state.settings.sorts, [name]: { column, descending } } });
+  }
+
+  /** Whether the screen has no room for a column. @param {Column<T>} column */
+  function isDropped(column) {
+    const head = heads.find((one) => one.column === column)?.node;
+    return Boolean(head && !head.hidden) && getComputedStyle(/** @type {Element} */ (head)).display === 'none';
   }
 
   /** @param {T[]} next */
@@ -156,7 +166,7 @@ export function createTable({ name, label, columns, keyOf, first }) {
   });
   resized.observe(root);
 
-  return { root, render, close: () => resized.disconnect(), columns, isHidden };
+  return { root, render, close: () => resized.disconnect(), name, columns, isHidden, isDropped, sort, setSort };
 }
 
 /** @param {HTMLElement} row @param {number} height */
@@ -189,7 +199,7 @@ function sorted(rows, column, descending) {
 function makeHead(column, onClick) {
   const arrow = h('span', { class: 'arrow', 'aria-hidden': 'true' });
   const content = column.label
-    ? h('button', { type: 'button', class: 'head', on: { click: onClick } }, h('span', { text: column.label }), arrow)
+    ? h('button', { type: 'button', class: 'head', title: column.hint, on: { click: onClick } }, h('span', { text: column.label }), arrow)
     : h('span', { class: 'visually-hidden', text: t('table.actions') });
   const node = h('th', { scope: 'col', class: cellClass(column) }, content);
   return {
@@ -236,27 +246,6 @@ function makeRow(columns) {
  */
 function cellClass(column) {
   return `c-${column.key} p${column.priority}${column.numeric ? ' numeric' : ''}`;
-}
-
-/**
- * The menu that shows and hides columns.
- * @template T
- * @param {string} name
- * @param {Column<T>[]} columns
- */
-export function columnsMenu(name, columns) {
-  const boxes = columns.filter((column) => !column.fixed && column.label).map((column) => {
-    const box = h('input', { type: 'checkbox', checked: !(state.settings.hidden[name] ?? []).includes(column.key) });
-    box.addEventListener('change', () => {
-      const others = (state.settings.hidden[name] ?? []).filter((key) => key !== column.key);
-      const hidden = box.checked ? others : [...others, column.key];
-      changeSettings({ hidden: { ...state.settings.hidden, [name]: hidden } });
-    });
-    return h('label', { class: 'check' }, box, column.label);
-  });
-  return h('details', { class: 'menu' },
-    h('summary', { class: 'button', title: t('table.columns') }, icon('columns'), h('span', { text: t('table.columns') })),
-    h('div', { class: 'popup' }, boxes));
 }
 
 /**

@@ -268,6 +268,8 @@ export interface View {
 export interface Column<T> {
   key: string;
   label: string;
+  /** What the label means, on asking. */
+  hint?: string;
   /** Sorting value; numbers sort from big to small at first. */
   sort: (row: T) => number | string;
   /** Makes the cell once, and writes a row into it as often as wanted. */

@@ -2,9 +2,10 @@
 
 import { get } from '../api.js';
 import { button, h, icon, list, show, write } from '../dom.js';
+import { PAGE, loadEvents } from '../events.js';
 import * as format from '../format.js';
 import { lookUp, t } from '../i18n.js';
-import { change, state } from '../store.js';
+import { state } from '../store.js';
 import { eventText } from '../words.js';
 import { empty, panel } from './parts.js';
 
@@ -12,14 +13,9 @@ import { empty, panel } from './parts.js';
 /** @typedef {import('../types.d.ts').State} State */
 
 const LATEST = 6;
-const PAGE = 100;
+// How many are kept that nobody asked for by `older`.
+const KEPT_MAX = 300;
 const KINDS = ['start', 'reload', 'certificate', 'limit', 'alert', 'user', 'cut', 'auth', 'state', 'cluster'];
-
-/** Fetches the newest events; further ones come by the feed. */
-export async function loadEvents() {
-  const { events } = await get(`/api/events?limit=${PAGE}`);
-  change({ events });
-}
 
 export function latestEventsView() {
   const rows = h('ul', { class: 'list events' });
@@ -39,9 +35,15 @@ export function latestEventsView() {
 /** @returns {import('../types.d.ts').View} */
 export function eventsView() {
   let kind = state.route.query.kind ?? '';
-  /** @type {Event[]} */
-  let older = [];
+  /**
+   * All events of the chosen kind from one id to another, newest first, without a gap.
+   * @type {{ from: number, to: number, events: Event[] } | null}
+   */
+  let held = null;
+  let keptMax = KEPT_MAX;
+  let loaded = false;
   let complete = false;
+  let asking = false;
   let failure = '';
   let closed = false;
 
@@ -49,8 +51,8 @@ export function eventsView() {
     KINDS.map((one) => h('option', { value: one, text: kindName(one), selected: one === kind })));
   select.addEventListener('change', () => {
     kind = select.value;
-    older = [];
-    complete = false;
+    held = null;
+    render();
     more();
   });
   const search = h('input', { type: 'search', placeholder: t('events.search'), 'aria-label': t('events.search') });
@@ -64,42 +66,75 @@ export function eventsView() {
     h('div', { class: 'page-head' }, h('h1', { tabindex: '-1', text: t('nav.events') }), h('div', { class: 'tools' }, h('label', { class: 'search' }, icon('search'), search), select)),
     h('section', { class: 'panel', 'aria-label': t('nav.events') }, none, unfound, rows, message, h('div', { class: 'center' }, next)));
 
-  /** Those of the feed first, then what was fetched. */
-  function all() {
-    const fresh = state.events.filter((event) => !kind || event.kind === kind);
-    const known = new Set(fresh.map((event) => event.id));
-    return [...fresh, ...older.filter((event) => !known.has(event.id))].sort((a, b) => b.id - a.id);
+  /** Takes over what is new. Where the new does not reach what is held, everything older is fetched again on asking. */
+  function keepUp() {
+    const { events } = state;
+    if (!events.length) return;
+    const [newest, oldest] = [events[0].id, events[events.length - 1].id];
+    if (!held || oldest > held.to + 1 || newest < held.to) {
+      held = { from: oldest, to: newest, events: events.filter(isWanted) };
+      failure = '';
+      keptMax = KEPT_MAX;
+      complete = events.length < PAGE;
+    } else if (newest > held.to) {
+      const { to } = held;
+      held.events = [...events.filter((event) => event.id > to && isWanted(event)), ...held.events];
+      held.to = newest;
+    }
+    // The oldest go, and `older` has them again; not while it is under way.
+    if (asking || held.events.length <= keptMax) return;
+    held.events.length = keptMax;
+    held.from = held.events[keptMax - 1].id;
+    complete = false;
   }
 
+  /** @param {Event} event */
+  const isWanted = (event) => !kind || event.kind === kind;
+
   async function more() {
-    const asked = kind;
-    const last = older.at(-1)?.id;
-    const query = new URLSearchParams({ limit: String(PAGE), ...(kind ? { kind } : {}), ...(last ? { before: String(last) } : {}) });
+    const asked = held;
+    if (!asked || complete) return;
+    const { from } = asked;
+    const query = new URLSearchParams({ limit: String(PAGE), ...(kind ? { kind } : {}), before: String(from) });
+    asking = true;
     try {
       const { events } = await get(`/api/events?${query}`);
-      if (closed || asked !== kind) return;
-      older = [...older, ...events];
+      // Two clicks ask for the same.
+      if (closed || asked !== held || asked.from !== from) return;
+      asked.events.push(...events);
+      asked.from = events.at(-1)?.id ?? asked.from;
+      keptMax = Math.max(KEPT_MAX, asked.events.length);
       complete = events.length < PAGE;
       failure = '';
     } catch (error) {
       failure = error instanceof Error ? error.message : String(error);
+    } finally {
+      asking = false;
     }
     render();
   }
 
   function render() {
-    const events = all();
+    keepUp();
+    const events = held?.events ?? [];
     const wanted = search.value.trim().toLowerCase();
     const shown = wanted ? events.filter((event) => `${eventText(event)} ${event.by}`.toLowerCase().includes(wanted)) : events;
-    show(none, events.length === 0 && complete);
+    show(none, events.length === 0 && (held ? complete : loaded));
     show(unfound, events.length > 0 && shown.length === 0);
     list(rows, shown, (event) => String(event.id), eventRow);
-    show(next, !complete);
+    show(next, Boolean(held) && !complete);
     show(message, failure !== '');
     write(message, failure);
   }
 
-  more();
+  loadEvents().then(() => {
+    loaded = true;
+    if (closed) return;
+    render();
+    if (kind) more();
+  }, (error) => {
+    failure = error.message;
+  });
   return {
     root, render,
     close: () => {

@@ -3,8 +3,9 @@
 import { request } from '../api.js';
 import { attribute, button, h, list, show, write } from '../dom.js';
 import * as format from '../format.js';
-import { list as words, t } from '../i18n.js';
+import { t } from '../i18n.js';
 import { mayChange } from '../accounts.js';
+import { state } from '../store.js';
 import { attempt, notify } from '../ui.js';
 import { changesText, reasonName, reasonRemedy, reloadText } from '../words.js';
 import { bothWays, empty, figure, line, meter, panel, serverNow } from './parts.js';
@@ -12,11 +13,11 @@ import { bothWays, empty, figure, line, meter, panel, serverNow } from './parts.
 /** @typedef {import('../types.d.ts').State} State */
 /** @typedef {import('../types.d.ts').Certificate} Certificate */
 
-const REASONS_MAX = 6;
+const REASONS_FIRST = 6;
 
 /** Totals in a row: today, this month, overall, sessions, uptime. */
 export function totalsView() {
-  const sums = { today: sum(t('today')), month: sum(t('month')), total: sum(t('total')) };
+  const sums = { today: sum(t('today.utc'), t('today.hint')), month: sum(t('month.utc'), t('month.hint')), total: sum(t('total')) };
   const sessions = figure(t('sessions.now'));
   const uptime = figure(t('uptime'));
   const root = h('dl', { class: 'totals', 'aria-label': t('totals.title') },
@@ -36,12 +37,12 @@ export function totalsView() {
   };
 }
 
-/** @param {string} label */
-function sum(label) {
+/** @param {string} label @param {string} [hint] */
+function sum(label, hint) {
   const total = h('dd', { class: 'value' });
   const ways = bothWays();
   return {
-    node: h('div', { class: 'figure' }, h('dt', { text: label }), total, h('dd', { class: 'more' }, ways.node)),
+    node: h('div', { class: 'figure' }, h('dt', { text: label, title: hint }), total, h('dd', { class: 'more' }, ways.node)),
     /** @param {import('../types.d.ts').Both} both */
     write(both) {
       const all = both.upload_bytes + both.download_bytes;
@@ -81,29 +82,33 @@ export function machineView() {
   };
 }
 
-/** Who was not served, why, and what can be done about it. */
+/** Who was not served, why, and what can be done about it: the most frequent reasons, and all of them on asking. */
 export function refusalsView() {
   const { root, count } = panel(t('rejected.title'), 'refusals');
   const rows = h('ul', { class: 'list reasons' });
   const none = h('div', {}, empty(t('rejected.none'), t('rejected.none.text')));
-  const more = h('p', { class: 'more-text' });
+  let all = false;
+  const more = button('', () => {
+    all = !all;
+    render(state);
+  }, { class: 'button quiet more-reasons', 'aria-expanded': 'false' });
   const ends = endsView();
   root.append(none, rows, more, ends.root);
-  return {
-    root,
-    /** @param {State} state */
-    render({ stats }) {
-      if (!stats) return;
-      const reasons = Object.entries(stats.rejected).filter(([, n]) => n > 0).sort(([, a], [, b]) => b - a);
-      write(count, format.number(reasons.reduce((all, [, n]) => all + n, 0)));
-      show(none, reasons.length === 0);
-      list(rows, reasons.slice(0, REASONS_MAX), ([reason]) => reason, reasonRow);
-      const rest = reasons.slice(REASONS_MAX);
-      show(more, rest.length > 0);
-      write(more, words(rest.map(([reason, n]) => `${reasonName(reason)} ${format.number(n)}`)));
-      ends.render(stats.closed);
-    },
-  };
+
+  /** @param {State} now */
+  function render({ stats }) {
+    if (!stats) return;
+    const reasons = Object.entries(stats.rejected).filter(([, n]) => n > 0).sort(([, a], [, b]) => b - a);
+    write(count, format.number(reasons.reduce((sum, [, n]) => sum + n, 0)));
+    show(none, reasons.length === 0);
+    list(rows, all ? reasons : reasons.slice(0, REASONS_FIRST), ([reason]) => reason, reasonRow);
+    show(more, reasons.length > REASONS_FIRST);
+    write(more, all ? t('rejected.fewer') : t('rejected.all', { n: reasons.length }));
+    attribute(more, 'aria-expanded', String(all));
+    ends.render(stats.closed);
+  }
+
+  return { root, render };
 }
 
 /** How sessions ended, on asking: what is not among the refused is there. */

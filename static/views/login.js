@@ -3,6 +3,7 @@
 import { logIn } from '../api.js';
 import { h, write } from '../dom.js';
 import { t } from '../i18n.js';
+import { inOwnWords } from '../validity.js';
 
 /**
  * @param {() => void} [onDone]
@@ -10,6 +11,7 @@ import { t } from '../i18n.js';
  */
 export function loginForm(onDone) {
   const token = h('input', { type: 'password', required: true, autocomplete: 'current-password', name: 'token', 'aria-label': t('login.token') });
+  inOwnWords(token);
   const message = h('p', { class: 'form-error', role: 'alert' });
   const send = h('button', { type: 'submit', class: 'button primary', text: t('login.send') });
   const form = h('form', { class: 'form login' },

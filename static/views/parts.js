@@ -27,11 +27,12 @@ let panels = 0;
 /**
  * A label, a figure and a line beneath it.
  * @param {string} label
+ * @param {string} [hint] what the label means
  */
-export function figure(label) {
+export function figure(label, hint) {
   const value = h('dd', { class: 'value' });
   const more = h('dd', { class: 'more' });
-  const node = h('div', { class: 'figure' }, h('dt', { text: label }), value, more);
+  const node = h('div', { class: 'figure' }, h('dt', { text: label, title: hint }), value, more);
   return {
     node,
     /** @param {string} text @param {string} [beneath] @param {string} [title] */

@@ -1,6 +1,7 @@
 // Live sessions: a table that refreshes itself as often as its length allows, filters, and cutting.
 
 import { mayChange } from '../accounts.js';
+import { columnsMenu } from '../columns.js';
 import { attribute, button, h, icon, show, write } from '../dom.js';
 import * as format from '../format.js';
 import { lookUp, t } from '../i18n.js';
@@ -8,7 +9,7 @@ import { sessionsHash, userHash } from '../route.js';
 import { cutAll, cutOne, loadSessions } from '../sessions.js';
 import { changeSettings } from '../settings.js';
 import { state } from '../store.js';
-import { columnsMenu, createTable, textCell } from '../table.js';
+import { createTable, textCell } from '../table.js';
 import { empty } from './parts.js';
 
 /** @typedef {import('../types.d.ts').Connection} Connection */
@@ -87,7 +88,7 @@ export function sessionsTable(fixed) {
   let onRendered = () => {};
 
   return {
-    root, cut, columns,
+    root, cut, table,
     render: (/** @type {unknown} */ _) => render(),
     /** @param {Filter} wanted */
     setFilter(wanted) {
@@ -135,7 +136,7 @@ export function sessionsView() {
   table.setFilter(Object.fromEntries(Object.entries(filters).filter(([, value]) => value)));
   const root = h('div', { class: 'page' },
     h('div', { class: 'page-head' }, h('h1', { tabindex: '-1' }, t('nav.sessions'), count),
-      h('div', { class: 'tools' }, inputs, names, h('label', { class: 'check' }, mask, t('addresses.mask')), columnsMenu('sessions', table.columns), table.cut)),
+      h('div', { class: 'tools' }, inputs, names, h('label', { class: 'check' }, mask, t('addresses.mask')), columnsMenu(table.table), table.cut)),
     h('div', { class: 'panel flush' }, table.root));
   let named = 0;
   return {

@@ -7,6 +7,7 @@ import { t } from '../i18n.js';
 import { userHash } from '../route.js';
 import { state } from '../store.js';
 import { notify, openDialog } from '../ui.js';
+import { inOwnWords } from '../validity.js';
 import { unixSeconds } from './fields.js';
 
 /** @typedef {import('../accounts.js').Base} Base */
@@ -91,6 +92,7 @@ function field(key, inputs, read) {
 function textField(key, value, more) {
   const input = h('input', { type: 'text', autocomplete: 'off', name: key, ...more });
   input.value = value;
+  inOwnWords(input);
   return field(key, [input], () => input.value.trim());
 }
 
@@ -100,28 +102,19 @@ function textField(key, value, more) {
  * @param {Record<string, any>} [more]
  */
 function numberField(key, value, more = {}) {
-  const input = h('input', { type: 'number', min: '0', step: '1', inputmode: 'numeric', name: key, ...more });
+  const input = h('input', { type: 'number', required: true, min: '0', step: '1', inputmode: 'numeric', name: key, ...more });
   input.value = String(value);
-  mustBeGiven(input);
+  inOwnWords(input);
   return field(key, [input], () => Number(input.value));
-}
-
-/**
- * A field that was emptied is not a zero: it is said, in the page's language, before anything is sent.
- * @param {HTMLInputElement} input
- */
-function mustBeGiven(input) {
-  const check = () => input.setCustomValidity(input.value === '' ? t('form.empty') : '');
-  input.addEventListener('input', check);
 }
 
 /** @param {string} key @param {number | undefined} value @param {number} unit @param {string} name */
 function scaledField(key, value, unit, name) {
-  const input = h('input', { type: 'number', min: '0', step: 'any', inputmode: 'decimal', name: key, 'aria-label': `${t(`field.${/** @type {'note'} */ (key)}`)} (${name})` });
+  const input = h('input', { type: 'number', required: true, min: '0', step: 'any', inputmode: 'decimal', name: key, 'aria-label': `${t(`field.${/** @type {'note'} */ (key)}`)} (${name})` });
   // A figure that is not altered must not be altered by rounding.
   const shown = value ? String(Number((value / unit).toFixed(3))) : '0';
   input.value = shown;
-  mustBeGiven(input);
+  inOwnWords(input);
   return field(key, [input, h('span', { class: 'unit', 'aria-hidden': 'true', text: name })],
     () => (input.value === shown ? value ?? 0 : Math.round(Number(input.value) * unit)));
 }
@@ -167,6 +160,7 @@ function dateField(key, value) {
   const input = h('input', { type: 'datetime-local', name: key });
   const shown = value ? localText(unixSeconds(value)) : '';
   input.value = shown;
+  inOwnWords(input);
   return field(key, [input], () => {
     if (input.value === shown) return value ?? null;
     return input.value ? new Date(input.value).toISOString().replace('.000Z', 'Z') : null;

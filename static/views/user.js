@@ -110,7 +110,7 @@ async function setEnabled(email, enabled) {
 function useView() {
   const speed = bothWays(format.rate);
   const total = bothWays();
-  const sums = { today: figure(t('today')), month: figure(t('month')), total: figure(t('total')), sessions: figure(t('sessions.now')) };
+  const sums = { today: figure(t('today.utc'), t('today.hint')), month: figure(t('month.utc'), t('month.hint')), total: figure(t('total')), sessions: figure(t('sessions.now')) };
   const rows = { from: line(t('column.addresses')), first: line(t('user.first')), seen: line(t('column.seen')) };
   const { root } = panel(t('user.use'), 'use',
     h('dl', { class: 'figures-row' }, Object.values(sums).map((one) => one.node)),

@@ -1,14 +1,16 @@
 // All accounts in one table: searched, sorted, with the columns the viewer wants, and what may be done to each.
 
 import { addUser, mayChange } from '../accounts.js';
+import { columnsMenu } from '../columns.js';
 import { attribute, button, h, icon, show, write } from '../dom.js';
 import * as format from '../format.js';
 import { t } from '../i18n.js';
 import { sessionsHash, userHash } from '../route.js';
 import { changeSettings } from '../settings.js';
 import { state } from '../store.js';
-import { columnsMenu, createTable, textCell } from '../table.js';
+import { createTable, textCell } from '../table.js';
 import { openDialog } from '../ui.js';
+import { inOwnWords } from '../validity.js';
 import { addressesText, bar, empty, quotaText, serverNow, stateName, userLink, userState } from './parts.js';
 
 /** @typedef {import('../types.d.ts').User} User */
@@ -35,7 +37,7 @@ export function usersView() {
     h('div', { class: 'page-head' }, h('h1', { tabindex: '-1' }, t('nav.users'), count),
       h('div', { class: 'tools' },
         h('label', { class: 'search' }, icon('search'), search),
-        h('label', { class: 'check' }, mask, t('addresses.mask')), columnsMenu('users', columns), add)),
+        h('label', { class: 'check' }, mask, t('addresses.mask')), columnsMenu(table), add)),
     h('div', { class: 'panel flush' }, table.root, none));
 
   /** @param {import('../types.d.ts').State} now */
@@ -69,6 +71,7 @@ export function usersView() {
 /** A name is all it takes; the new account's page opens with link and QR code. */
 export function openAdd() {
   const name = h('input', { type: 'text', required: true, maxlength: '255', autocomplete: 'off', name: 'email' });
+  inOwnWords(name);
   const note = h('input', { type: 'text', maxlength: '1000', autocomplete: 'off', name: 'note' });
   const message = h('p', { class: 'form-error', role: 'alert' });
   const form = h('form', { class: 'form' },
@@ -103,8 +106,8 @@ function userColumns() {
     },
     number('down', t('column.down'), (user) => user.download_bps, rateText, 2),
     number('up', t('column.up'), (user) => user.upload_bps, rateText, 2),
-    number('today', t('today'), (user) => user.today_bytes, format.bytes, 2, format.exactBytes),
-    number('month', t('month'), (user) => user.month_bytes, format.bytes, 3, format.exactBytes),
+    { ...number('today', t('today'), (user) => user.today_bytes, format.bytes, 2, format.exactBytes), hint: t('today.hint') },
+    { ...number('month', t('month'), (user) => user.month_bytes, format.bytes, 3, format.exactBytes), hint: t('month.hint') },
     number('total', t('total'), (user) => user.total_upload_bytes + user.total_download_bytes, format.bytes, 2, format.exactBytes),
     { key: 'quota', label: t('field.quota_bytes'), sort: quotaShare, cell: quotaCell, numeric: true, priority: 1 },
     {

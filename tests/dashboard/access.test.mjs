@@ -92,13 +92,15 @@ describe('accessibility', { timeout: 400_000 }, () => {
     }
   });
 
-  test('nothing is cut off at 320 px, nor at 200 % zoom', async () => {
+  test('nothing is cut off at 320 px, nor at 200 % zoom, and no page goes on empty below its end', async () => {
     for (const look of [{ width: 320 }, { width: 720, more: { deviceScaleFactor: 2 } }]) {
       const page = await browser.page(look);
       for (const hash of PAGES) {
         await shown(page, hash);
         const [inner, whole] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);
         assert.ok(whole <= inner, `${hash} is ${whole} wide in ${inner}`);
+        const [below, end] = await page.evaluate(() => [document.documentElement.scrollHeight, document.querySelector('main').getBoundingClientRect().bottom + scrollY]);
+        assert.ok(below <= Math.max(end + 1, page.viewportSize().height), `${hash} ends at ${end} and goes on empty to ${below}`);
       }
       await finish(page);
     }

@@ -2,10 +2,12 @@
 // gone, what is announced, what is said when something fails half-way, and in which language.
 
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
 import { Browser, finish } from './support/browser.mjs';
 import { StandIn } from './support/stand-in.mjs';
+import { ROOT } from './support/tools.mjs';
 import { until } from './support/wait.mjs';
 import { World } from './support/world.mjs';
 
@@ -50,6 +52,98 @@ describe('details', { timeout: 240_000 }, () => {
     await page.locator('dialog [name=addresses_max]').fill('7');
     await page.locator('dialog [type=submit]').click();
     await until('the one that was changed', () => ben.limits.addresses_max === 7);
+  });
+
+  test('what is wrong with an input is said in the page\'s language, whatever the browser\'s is', async (t) => {
+    const { page } = await open(t, { hash: '#/users/ben', look: { lang: 'zh-CN' } });
+    const said = (name) => page.locator(`dialog [name=${name}]`).evaluate((node) => node.validationMessage);
+    await page.locator('.page-head .primary').click();
+    for (const [name, wrong] of [['email', ''], ['quota_day', '29'], ['quota_day', '0'], ['quota_day', ''], ['sessions_max', '-1'], ['sessions_max', '1.5'], ['quota_bytes', '-1']]) {
+      await page.locator(`dialog [name=${name}]`).fill(wrong);
+      assert.match(await said(name), /[\u4e00-\u9fff]/, `${name} ${wrong}: ${await said(name)}`);
+      await page.locator(`dialog [name=${name}]`).fill('5');
+      assert.equal(await said(name), '', name);
+    }
+    await page.keyboard.press('Escape');
+    await page.goto(`${new URL(page.url()).origin}/#/users`);
+    await page.locator('.page-head .primary').click();
+    await page.locator('dialog [type=submit]').click();
+    assert.match(await said('email'), /此处不能为空/);
+  });
+
+  test('every reason of refusals can be reached, each with its remedy', async (t) => {
+    const { page, server } = await open(t);
+    const { default: en } = await import(join(ROOT, 'static/lang/en.js'));
+    const reasons = Object.keys(en).filter((key) => /^reason\.\w+$/.test(key)).slice(0, 23);
+    server.world.rejected = Object.fromEntries(reasons.map((key, at) => [key.replace('reason.', ''), 100 - at]));
+    await page.getByRole('button', { name: 'Show all 23 reasons' }).click();
+    const rows = page.locator('.refusals > .reasons > .reason');
+    assert.deepEqual(await rows.locator('.reason-name').allTextContents(), reasons.map((key) => en[key]));
+    assert.deepEqual(await rows.locator('.remedy').allTextContents(), reasons.map((key) => en[`${key}.remedy`]));
+    await page.getByRole('button', { name: 'Show fewer' }).click();
+    assert.equal(await rows.count(), 6);
+  });
+
+  test('columns that a narrow screen has no room for are named as such, and sorted by all the same', async (t) => {
+    for (const [width, hash, dropped, column] of [[320, '#/sessions', ['Target', 'Source', 'Way', 'State', 'Upload', 'Age'], 'target'], [768, '#/users', ['Note', 'Sessions', 'From', 'Down now', 'Up now', 'Today', 'This month', 'Total', 'Expiry', 'Last seen'], 'total']]) {
+      const { page } = await open(t, { hash, look: { width } });
+      await page.locator('tbody tr:not(.spacer)').first().waitFor();
+      await page.locator('.columns summary').click();
+      await page.locator('.columns .dropped').filter({ visible: true }).first().waitFor();
+      const named = await page.locator('.columns .check', { has: page.locator('.dropped:not([hidden])') }).allInnerTexts();
+      assert.deepEqual(named.map((text) => text.replace(/\s*no room/, '').trim()), dropped, `${width} px`);
+      await page.getByRole('combobox', { name: 'Sort by' }).selectOption(column);
+      await until('sorted', async () => ['ascending', 'descending'].includes(await page.locator(`thead .c-${column}`).getAttribute('aria-sort')));
+      const first = () => page.locator('tbody tr:not(.spacer)').first().textContent();
+      await page.mouse.move(1, 1);
+      const was = await first();
+      await page.locator('.columns .setting .button').click();
+      await page.mouse.move(1, 1);
+      await until('turned round', async () => await first() !== was);
+      const box = await page.locator('.columns .popup').boundingBox();
+      assert.ok(box.x >= 0 && box.x + box.width <= width, `the menu is on the screen: ${JSON.stringify(box)}`);
+    }
+  });
+
+  test('a day is said to be the server\'s, in UTC, in both languages', async (t) => {
+    for (const [lang, label, hint] of [['en-GB', 'Today (UTC)', 'The server\'s day: since 00:00 UTC'], ['zh-CN', '今天（UTC）', '服务器的日期：自 00:00 UTC 起']]) {
+      const { page, url } = await open(t, { look: { lang } });
+      const name = page.locator('.totals dt').first();
+      assert.equal(await name.innerText(), label);
+      assert.equal(await name.getAttribute('title'), hint);
+      await page.goto(`${url}/#/users`);
+      assert.equal(await page.locator('thead .c-today .head').getAttribute('title'), hint);
+    }
+  });
+
+  test('a chart that nobody sees is not drawn, and is up to date when it comes into sight', async (t) => {
+    const { page, server } = await open(t, { look: { height: 240 } });
+    await page.locator('.plot canvas').waitFor();
+    await page.evaluate(() => {
+      globalThis.strokes = 0;
+      const { stroke } = CanvasRenderingContext2D.prototype;
+      CanvasRenderingContext2D.prototype.stroke = function count(...path) {
+        globalThis.strokes += 1;
+        return stroke.apply(this, path);
+      };
+    });
+    const strokes = () => page.evaluate(() => globalThis.strokes);
+    const shown = () => page.locator('.totals .figure').last().locator('.value').textContent();
+    const ticks = async (count) => {
+      for (let tick = 0; tick < count; tick += 1) {
+        const was = await shown();
+        await until('a tick', async () => await shown() !== was);
+      }
+    };
+    server.world.startedAt = server.world.now;
+    await ticks(2);
+    const before = await strokes();
+    await ticks(3);
+    assert.equal(await strokes(), before, 'out of sight');
+    await page.locator('.plot').scrollIntoViewIfNeeded();
+    await until('it is drawn', async () => await strokes() > before);
+    const seen = await strokes();
+    await until('it goes on', async () => await strokes() > seen);
   });
 
   test('the marked moment stays marked while the chart moves on; keys are announced, ticks and the pointer are not', async (t) => {

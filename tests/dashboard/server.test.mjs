@@ -103,6 +103,22 @@ describe('the page before the real server', { timeout: 300_000 }, () => {
       assert.equal(digits(await line('pool', 2).innerText()), pool.total_created);
       assert.equal(await exact(line('vision', 2)), vision.spliced_bytes);
       assert.equal(await exact(line('vision', 4)), vision.tls_bytes);
+      const tiers = page.locator('.memory-pool tbody tr');
+      for (const [at, key] of ['small_pool', 'medium_pool', 'large_pool'].entries()) {
+        const shown = async () => (await tiers.nth(at).locator('td').allInnerTexts()).slice(0, 3).map(digits);
+        // The page's own connections borrow buffers, too; at some moment both say the same.
+        await until(`the memory pool's ${key}`, async () => {
+          const { memory_pool: { [key]: tier } } = await server.stats();
+          return String(await shown()) === String([tier.current_size, tier.idle, tier.peak_size]);
+        });
+        const { memory_pool: { [key]: tier } } = await server.stats();
+        assert.equal(await tiers.nth(at).locator('th').innerText(), `${tier.buffer_size / KB}\u00a0KB`);
+        const lent = tier.hits + tier.misses;
+        const hits = await tiers.nth(at).locator('td').nth(3).innerText();
+        assert.ok(lent ? Math.abs(parseFloat(hits) - (tier.hits / lent) * 100) < 1 : hits === '–', `${hits}: ${tier.hits} of ${lent}`);
+      }
+      const { memory_pool: held } = await server.stats();
+      assert.equal(digits(await page.locator('.memory-pool .line dd').nth(1).innerText()), held.waits);
       assert.ok((await page.locator('.identity .line dd').first().innerText()).includes(stats.version));
       await page.goto(`${server.url}/#/users`);
       const row = page.locator('tbody tr', { hasText: LOCKED.email });

@@ -275,6 +275,49 @@ describe('states of the page', { timeout: 240_000 }, () => {
     await page.getByText('user unheard added').waitFor();
   });
 
+  test('no event is missing between what came by the feed and what is older, and not all are kept', async (t) => {
+    const { page, server } = await open(t, { hash: '#/events' });
+    await page.locator('[data-link=live]').waitFor();
+    await page.getByText('Version 0.1.0 started.').waitFor();
+    for (let n = 1; n <= 450; n += 1) server.event('user', `storm ${n}`);
+    await page.getByText('storm 450', { exact: true }).waitFor();
+    await until('the oldest are let go', async () => await page.locator('.event').count() <= 300);
+    assert.deepEqual(await allEvents(page), server.world.events.length);
+  });
+
+  test('more events than one answer has, while the page was hidden, are all there afterwards', async (t) => {
+    const { page, server } = await open(t, { hash: '#/events' });
+    await page.locator('[data-link=live]').waitFor();
+    await page.getByText('Version 0.1.0 started.').waitFor();
+    const hide = (hidden) => page.evaluate((value) => {
+      Object.defineProperty(document, 'hidden', { value, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, hidden);
+    await hide(true);
+    await until('the feed is given up', () => server.sockets.size === 0);
+    for (let n = 1; n <= 150; n += 1) server.event(n % 2 ? 'user' : 'cut', `unheard ${n}`);
+    await hide(false);
+    await page.getByText('unheard 150', { exact: true }).waitFor();
+    assert.deepEqual(await allEvents(page), server.world.events.length);
+    await page.getByRole('combobox', { name: 'Kind of event' }).selectOption('cut');
+    await page.getByText('unheard 149', { exact: true }).waitFor({ state: 'detached' });
+    assert.deepEqual(await allEvents(page), server.world.events.filter((one) => one.kind === 'cut').length);
+  });
+
+  /** Asks for older events up to the end, and says how many different ones there are; none is there twice. */
+  async function allEvents(page) {
+    const older = page.getByRole('button', { name: 'Show older' });
+    const rows = page.locator('.event');
+    while (await older.isVisible()) {
+      const was = await rows.count();
+      await older.click();
+      await until('more, or the end', async () => await rows.count() > was || !await older.isVisible());
+    }
+    const texts = await rows.allInnerTexts();
+    assert.equal(new Set(texts).size, texts.length);
+    return texts.length;
+  }
+
   test('language, theme, columns and order are remembered', async (t) => {
     const { page, url } = await open(t, { hash: '#/users', look: { lang: 'zh-CN', theme: 'dark' } });
     await page.getByRole('heading', { name: '用户' }).waitFor();
