@@ -59,7 +59,7 @@ export async function addUser(email, note) {
 export async function patchUser(base, patch) {
   const send = (/** @type {number} */ revision) => request('PATCH', userPath(base.user.email), { body: patch, revision });
   return carryOut(base, send, {
-    fields: Object.keys(flat(patch)), mine: (field) => fieldText(field, flat(patch)[field]), again: (now) => patchUser(now, patch),
+    fields: Object.keys(flat(patch)), mine: (field) => fieldText(field, flat(patch)[field]), wanted: (field) => flat(patch)[field], again: (now) => patchUser(now, patch),
     // What nobody else had touched is done all the same.
     otherwise: async (now, changed) => {
       const rest = without(patch, changed);
@@ -83,7 +83,7 @@ function rotateId(base) {
 /**
  * What to do when somebody else was faster.
  * @typedef {{
- *   fields: string[], mine?: (field: string) => string,
+ *   fields: string[], mine?: (field: string) => string, wanted?: (field: string) => any,
  *   again: (now: Base) => Promise<boolean>, otherwise?: (now: Base, changed: string[]) => Promise<boolean>,
  * }} Conflict `fields` are those that the viewer judged by, flat; `mine` says what becomes of one by the viewer's will
  */
@@ -106,7 +106,10 @@ async function carryOut(base, send, conflict) {
       if (!(error instanceof ApiError && error.status === 412)) throw error;
     }
     const now = await baseOf(base.user.email);
-    const changed = conflict.fields.filter((field) => differ(valueOf(now.user, field), valueOf(base.user, field)));
+    const { wanted } = conflict;
+    // What the other one made of it is what is wanted here: nobody has to choose.
+    const changed = conflict.fields.filter((field) => differ(valueOf(now.user, field), valueOf(base.user, field))
+      && !(wanted && !differ(valueOf(now.user, field), wanted(field))));
     if (changed.length) return settle(now, changed, conflict);
     revision = now.revision;
   }
