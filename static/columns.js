@@ -13,7 +13,7 @@ import { state } from './store.js';
 export function columnsMenu({ name, columns, isHidden, isDropped, sort, setSort }) {
   const named = columns.filter((column) => column.label);
   const boxes = named.filter((column) => !column.fixed).map((column) => {
-    const box = h('input', { type: 'checkbox' });
+    const box = h('input', { type: 'checkbox', checked: !isHidden(column) });
     box.addEventListener('change', () => {
       const others = (state.settings.hidden[name] ?? []).filter((key) => key !== column.key);
       const hidden = box.checked ? others : [...others, column.key];
