@@ -55,6 +55,7 @@ class Served:
         self.child: Child = start_vless_rust(name, self.config(), self.folder)
         self.file = self.folder / f"{name}.json"
         self.child.wait_until(lambda: _accepts(FAR, port), "it accepts")
+        self.child.wait_until(lambda: _accepts("127.0.0.1", self.metrics_port), "its metrics can be read")
 
     def config(self) -> Json:
         """The configuration of this round; it is another one in the next."""
