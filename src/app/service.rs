@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::app::config::Config;
+use crate::app::config::{Config, FallbackDest};
 use crate::app::exit::{self, Failure};
 use crate::app::files::folder_of;
 
@@ -24,6 +24,9 @@ const USER: &str = "vless-rust";
 /// The program and the configuration that the files in `conf/` name.
 const PROGRAM: &str = "/usr/local/bin/vless-rust";
 const CONFIG: &str = "/etc/vless-rust/config.json";
+
+/// Names of strange files in a message.
+const STRANGE_NAMED_MAX: usize = 3;
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,12 +70,14 @@ pub fn change(change: Change, config: &Path, mode: Mode) -> Result<String, Failu
             let program = env::current_exe().map_err(|error| Failure::new(exit::UNAVAILABLE, error.to_string()))?;
             let hidden = manager == Manager::Systemd;
             let hidden = in_a_home([program.clone()].into_iter().chain(files(&loaded))).filter(|_| hidden);
-            if let Some(path) = hidden {
-                let words = format!(
+            let hidden = hidden.map(|path| {
+                format!(
                     "the service cannot see {}: ProtectHome=yes in its unit hides home folders; move program, \
                      configuration and certificates elsewhere, such as to /usr/local/bin and /etc/vless-rust",
                     path.display()
-                );
+                )
+            });
+            if let Some(words) = hidden.or_else(|| why_not_given_away(&loaded)) {
                 match mode {
                     Mode::Do => return Err(Failure::new(exit::CONFIG, words)),
                     Mode::Tell => told.extend(["this would fail: ", &words, "\n"]),
@@ -104,6 +109,58 @@ pub fn files(config: &Config) -> Vec<PathBuf> {
 /// The first of these that is hidden from a service with `ProtectHome=yes`.
 pub fn in_a_home(files: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
     files.into_iter().find(|file| HOMES.iter().any(|home| file.starts_with(home)))
+}
+
+/// Why the folder of the configuration must not be given to the user of the service with everything in it; `None`: all
+/// of it is the server's.
+fn why_not_given_away(config: &Config) -> Option<String> {
+    let folder = folder_of(&config.file);
+    let why = match strange_entries(folder, config) {
+        Ok(strange) if strange.is_empty() => return None,
+        Ok(strange) => format!("holds what is not the server's ({})", strange.join(", ")),
+        Err(error) => format!("cannot be listed ({error})"),
+    };
+    Some(format!(
+        "{} {why}, and the user of the service gets the folder of the configuration with everything in it; move the \
+         configuration and its files into a folder of their own, such as /etc/vless-rust",
+        folder.display()
+    ))
+}
+
+/// A few names of what is in `folder` and is neither named by the configuration nor made by the server beside that.
+fn strange_entries(folder: &Path, config: &Config) -> io::Result<Vec<String>> {
+    let own = [
+        Some(&config.monitoring.state_file),
+        config.users_file.as_ref(),
+        config.monitoring.socket.as_ref(),
+        config.log.file.as_ref(),
+        config.cluster.ca_file.as_ref(),
+        Some(&config.cluster.folder),
+    ];
+    let sites = config.fallbacks.iter().filter_map(|fallback| match &fallback.dest {
+        FallbackDest::BuiltIn(root) => root.clone(),
+        _ => None,
+    });
+    let own = files(config).into_iter().chain(own.into_iter().flatten().cloned()).chain(sites);
+    // Of what lies deeper, the first folder on the way.
+    let own: Vec<_> = own
+        .filter_map(|path| Some(path.strip_prefix(folder).ok()?.components().next()?.as_os_str().to_owned()))
+        .collect();
+    let mut strange = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        // Locks, earlier versions, rotated logs and backups are named after what they belong to, with something behind.
+        let is_own = own.iter().any(|own| name.as_encoded_bytes().starts_with(own.as_encoded_bytes()));
+        let is_backup = Path::new(&name).extension().is_some_and(|ending| ending == "tar");
+        if !is_own && !is_backup {
+            strange.push(name.to_string_lossy().into_owned());
+        }
+        if strange.len() == STRANGE_NAMED_MAX {
+            break;
+        }
+    }
+    strange.sort();
+    Ok(strange)
 }
 
 /// The settings of the present unit that another one lacks, by their names.
@@ -249,6 +306,28 @@ mod tests {
         ] {
             assert!(UNIT.lines().any(|known| known == line), "{line}");
         }
+    }
+
+    #[test]
+    fn only_a_folder_that_is_the_servers_own_is_given_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let text =
+            r#"{ "users": [ { "uuid": "example" } ], "log": { "file": "proxy.log" }, "tls": { "enabled": true } }"#;
+        let names = ["config.json", "users.json", "users.json.lock", "state.json.previous", "proxy.log.1", "old.tar"];
+        for name in names {
+            fs::write(folder.join(name), text).unwrap();
+        }
+        fs::create_dir(folder.join("certs")).unwrap();
+        let config = Config::parse(text, &folder.join("config.json")).unwrap();
+        assert_eq!(why_not_given_away(&config), None);
+        for name in ["passwd", "vless-rust", "ssh", "shadow"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        let words = why_not_given_away(&config).unwrap();
+        assert_eq!(words.matches(", ").count(), 4, "three are named: {words}");
+        let etc = Config::parse(text, Path::new("/etc/config.json")).unwrap();
+        assert!(why_not_given_away(&etc).unwrap().starts_with("/etc holds what is not the server's"));
     }
 
     #[test]
