@@ -38,6 +38,9 @@ pub enum Weight {
     Fault,
 }
 
+/// Nobody should have a shorter secret, and much that is shorter is none.
+const SECRET_BYTES_MIN: usize = 6;
+
 /// Where the doctor looks.
 pub struct Place<'a> {
     pub config: &'a Path,
@@ -61,7 +64,7 @@ pub fn examine(place: &Place<'_>) -> Vec<Finding> {
         findings.cluster(config, place.now);
     }
     findings.system(place, config.as_ref());
-    let secrets = config.as_ref().map(secrets).unwrap_or_default();
+    let secrets = config.as_ref().map_or_else(|| perhaps_secrets(place.config), secrets);
     findings.0.into_iter().map(|finding| without(finding, &secrets)).collect()
 }
 
@@ -271,6 +274,17 @@ fn secrets(config: &Config) -> Vec<String> {
         .extend(config.cluster.url.iter().filter_map(|url| url.password.as_ref()).map(|one| one.reveal().to_owned()));
     secrets.extend(tokens.into_iter().flatten().map(|token| token.reveal().to_owned()));
     secrets
+}
+
+/// What is in quotes in a configuration that cannot be read: where a secret stands in a wrong place, nothing tells that it
+/// is one. Names of keys and what is short stay legible.
+fn perhaps_secrets(config: &Path) -> Vec<String> {
+    let text = fs::read_to_string(config).unwrap_or_default();
+    let example = Config::parse(r#"{ "users": [ { "uuid": "example" } ] }"#, config);
+    let known = example.map(|example| example.effective_json()).unwrap_or_default();
+    // Also what is between two texts, since one quote too many swaps them.
+    let quoted = text.split(['"', '\n']).filter(|quoted| quoted.len() >= SECRET_BYTES_MIN);
+    quoted.filter(|quoted| !known.contains(&format!("\"{quoted}\""))).map(str::to_owned).collect()
 }
 
 fn without(mut finding: Finding, secrets: &[String]) -> Finding {

@@ -191,6 +191,12 @@ fn the_report_has_no_secret_in_it() {
     for report in [words(&machine.findings()), words(&Healthy::new().findings())] {
         assert!(secrets.iter().all(|secret| !report.contains(secret.as_str())), "{report}");
     }
+    for wrong in ["\"workers\": \"t0ken-of-ours\"", "\"t0ken-of-ours\": 1"] {
+        let machine = Healthy::new();
+        machine.replace("config.json", "\"listen\": \"0.0.0.0\"", &format!("\"listen\": \"0.0.0.0\", {wrong}"));
+        let report = words(&machine.findings());
+        assert!(report.contains("config.json:") && !report.contains("t0ken-of-ours"), "{report}");
+    }
     let id = &secrets[0];
     let said = without(Finding { weight: Weight::Fault, what: format!("a {id} b"), remedy: id.clone() }, &secrets);
     assert_eq!((said.what.as_str(), said.remedy.as_str()), ("a ******** b", "********"));
