@@ -18,6 +18,7 @@ use crate::app::exit::{self, Failure};
 use crate::app::init::Created;
 use crate::app::probe::{self, Wishes};
 use crate::app::qr::{Qr, does_not_fit};
+use crate::app::socket_client::config_to_ask;
 use crate::app::wizard::draft::{Draft, DraftCluster};
 use crate::app::wizard::{ThisMachine, terminal_size};
 use crate::app::{backup, certs, completions, fallback_probe, first_run, init, link, preflight, service, user};
@@ -161,7 +162,7 @@ fn backed_up(path: &Path, file: &Path) -> Result<Output, Failure> {
 }
 
 fn asked(path: &Path, what: &Ask, shape: Shape) -> Result<Output, Failure> {
-    ask::ask(&Config::load(path)?, what, shape).map(plain)
+    ask::ask(&config_to_ask(path)?, what, shape).map(plain)
 }
 
 /// A configuration for a node of the cluster with the engine at `url`.

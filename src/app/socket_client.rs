@@ -4,12 +4,14 @@
 //! no path and no meaning. Every wait has a deadline.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::app::config::Config;
@@ -41,6 +43,26 @@ pub struct Question<'a> {
     pub revision: Option<u64>,
     /// JSON, or nothing.
     pub body: &'a str,
+}
+
+/// The configuration at `path`. Where it has become wrong while its server runs, what reaches that server, with defaults
+/// for everything else: who has made a mistake in the file can look, cut and be told what is wrong all the same.
+///
+/// # Errors
+/// Those of [`Config::load`].
+pub fn config_to_ask(path: &Path) -> Result<Config, Failure> {
+    let wrong = match Config::load(path) {
+        Err(wrong) if wrong.code == exit::CONFIG => wrong,
+        other => return other,
+    };
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let socket = serde_json::from_str(&text).map_or(Value::Null, |mut file: Value| file["monitoring"]["socket"].take());
+    let stand_in = match &socket {
+        Value::String(socket) => json!({ "users": [{ "uuid": "example" }], "monitoring": { "socket": socket } }),
+        _ => json!({ "users": [{ "uuid": "example" }] }),
+    };
+    let stand_in = Config::parse(&stand_in.to_string(), path);
+    stand_in.ok().filter(|config| ask(config, "GET", "/healthz").is_ok()).ok_or(wrong)
 }
 
 /// Asks the server of `config`.

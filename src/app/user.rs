@@ -20,6 +20,7 @@ use crate::app::clock::unix_time;
 use crate::app::cluster::offline::with_list_on_disk;
 use crate::app::config::{Config, Origin, User, user_json};
 use crate::app::exit::{self, Failure};
+use crate::app::socket_client::config_to_ask;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +86,7 @@ impl Action {
 /// # Errors
 /// 64 for what cannot be done to this account, 69 if the server does not answer, those of the files otherwise.
 pub fn execute(path: &Path, action: &Action, shape: Shape) -> Result<Said, Failure> {
-    let config = Config::load(path)?;
+    let config = config_to_ask(path)?;
     let (place, mut notes) = match Running::find(&config)? {
         Some(running) => (Place::Server(running), Vec::new()),
         None => without_server(config, action)?,

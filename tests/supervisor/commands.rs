@@ -70,6 +70,30 @@ fn check(config: &Path) {
 }
 
 #[test]
+fn a_running_server_is_reached_although_its_file_has_become_wrong() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = Process::start(&CONFIG.replace("MONITOR", &free.to_string()), |_| {});
+    let config = server.file("config.json");
+    let right = fs::read_to_string(&config).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vless-rust"));
+        command.args(arguments).arg("-c").arg(&config).output().unwrap()
+    };
+    for wrong in [format!("{right}{{"), right.replacen("\"server\"", "\"sevrer\"", 1)] {
+        fs::write(&config, wrong).unwrap();
+        for arguments in [&["status"][..], &["connections"], &["user", "list"]] {
+            let output = run(arguments);
+            assert!(output.status.success(), "{arguments:?}: {output:?}");
+        }
+        let reload = run(&["reload"]);
+        let why = String::from_utf8_lossy(&reload.stderr).into_owned();
+        assert!(reload.status.code() == Some(78) && why.contains("config.json:"), "{why}");
+    }
+    fs::write(&config, right).unwrap();
+    assert!(run(&["reload"]).status.success());
+}
+
+#[test]
 fn without_a_server_the_file_is_changed() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.json");
