@@ -90,6 +90,8 @@ pub struct Parts {
 /// See the module.
 pub struct Supervisor {
     parts: Parts,
+    /// What the server was started with, without accounts.
+    started: Config,
     roll: Roll,
     heart: Heart,
     upgrading: Upgrading,
@@ -123,8 +125,11 @@ impl Supervisor {
         let listen = |old: Predecessor| old.listen(Arc::clone(&parts.ledgers), lane, parts.backend.old_counts());
         let teller = predecessor.map(listen);
         let upgrading = Upgrading::default();
+        let mut started = parts.config.clone();
+        started.users = Vec::new();
         Self {
             parts,
+            started,
             roll,
             heart,
             upgrading,

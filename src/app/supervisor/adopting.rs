@@ -62,7 +62,7 @@ impl Supervisor {
         preflight::source_address(&config)?;
         let watch = Watch::certificates(&config);
         let certificates = certs::load_or_generate(&config, &link::host(&config).host, SystemTime::now())?;
-        let found = changes((&self.parts.config, &self.parts.certificates), (&config, &certificates));
+        let found = changes((&self.parts.config, &self.parts.certificates), (&config, &certificates), &self.started);
         let tls = self.acceptor(&config, &certificates)?;
         let rules = Arc::new(self.rules(&config, tls)?);
         let options = rules::socket_options(&config);
@@ -87,8 +87,8 @@ impl Supervisor {
         self.parts.watch.tried(certificates.is_ok(), Instant::now());
         match certificates {
             Ok((tls, certificates)) => {
-                let found =
-                    changes((&self.parts.config, &self.parts.certificates), (&self.parts.config, &certificates));
+                let config = &self.parts.config;
+                let found = changes((config, &self.parts.certificates), (config, &certificates), &self.started);
                 if found.said.is_empty() {
                     return;
                 }

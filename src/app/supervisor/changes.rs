@@ -103,15 +103,19 @@ impl Changes {
     }
 }
 
-/// The changes from one configuration to another.
-pub(super) fn changes(old: (&Config, &[LoadedCertificate]), new: (&Config, &[LoadedCertificate])) -> Changes {
+/// The changes from one configuration to another. What is read at the start only is compared with `started`, the
+/// configuration of the start: it needs a restart as long as it differs from that.
+pub(super) fn changes(
+    old: (&Config, &[LoadedCertificate]),
+    new: (&Config, &[LoadedCertificate]),
+    started: &Config,
+) -> Changes {
+    let is_of_start = |key: &String| START_ONLY.contains(&key.as_str());
     let mut said = Vec::new();
     said.extend(users(&old.0.users, &new.0.users));
     said.extend(certificates(old.1, new.1));
-    let (needs_restart, now): (Vec<_>, Vec<_>) =
-        old.0.changed_keys(new.0).into_iter().partition(|key| START_ONLY.contains(&key.as_str()));
-    said.extend(now.into_iter().map(Said::Key));
-    Changes { said, needs_restart }
+    said.extend(old.0.changed_keys(new.0).into_iter().filter(|key| !is_of_start(key)).map(Said::Key));
+    Changes { said, needs_restart: started.changed_keys(new.0).into_iter().filter(is_of_start).collect() }
 }
 
 /// Accounts by id: who changes the name stays the same account.
@@ -149,15 +153,15 @@ mod tests {
     fn users_are_counted_by_id() {
         let old = config(&[("a", "a"), ("b", "b"), ("c", "c")], "");
         let new = config(&[("a", "renamed"), ("b", "b"), ("d", "d")], "");
-        assert_eq!(changes((&old, &[]), (&new, &[])).words(), ["users +1 -1, 1 changed"]);
-        assert_eq!(changes((&old, &[]), (&old, &[])).line(), "nothing changed");
+        assert_eq!(changes((&old, &[]), (&new, &[]), &old).words(), ["users +1 -1, 1 changed"]);
+        assert_eq!(changes((&old, &[]), (&old, &[]), &old).line(), "nothing changed");
     }
 
     #[test]
     fn programs_are_told_the_same_by_codes() {
         let (old, new) =
             (config(&[("a", "a")], ""), config(&[("a", "a"), ("b", "b")], r#", "timeouts": { "idle": 5 }"#));
-        let data = changes((&old, &[]), (&new, &[])).data();
+        let data = changes((&old, &[]), (&new, &[]), &old).data();
         let users = json!({ "code": "users", "added": 1, "removed": 0, "changed": 0 });
         assert_eq!(data["changed"], json!([users, { "code": "key", "key": "timeouts.idle" }]));
         assert_eq!(data["changes"], json!(["users +1 -0", "timeouts.idle"]));
@@ -173,9 +177,13 @@ mod tests {
             &[("a", "a")],
             r#", "timeouts": { "idle": 5 }, "server": { "workers": 3 }, "monitoring": { "port": 1 }"#,
         );
-        let found = changes((&old, &[]), (&new, &[]));
+        let found = changes((&old, &[]), (&new, &[]), &old);
         assert_eq!(found.words(), ["timeouts.idle"]);
         assert_eq!(found.needs_restart, ["monitoring.port", "server.workers"]);
         assert_eq!(found.line(), "timeouts.idle; after a restart only: monitoring.port, server.workers");
+        // The next reload says it again, unless what the server was started with is back.
+        let again = changes((&new, &[]), (&new, &[]), &old);
+        assert_eq!(again.line(), "nothing changed; after a restart only: monitoring.port, server.workers");
+        assert_eq!(changes((&new, &[]), (&old, &[]), &old).line(), "timeouts.idle");
     }
 }
