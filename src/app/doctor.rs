@@ -20,6 +20,9 @@ use crate::app::link;
 use crate::app::socket_client;
 use crate::app::wizard::{Machine, PortProblem};
 
+/// Nobody should have a shorter secret, and much that is shorter is none.
+const SECRET_BYTES_MIN: usize = 6;
+
 /// Something that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -37,9 +40,6 @@ pub enum Weight {
     Hint,
     Fault,
 }
-
-/// Nobody should have a shorter secret, and much that is shorter is none.
-const SECRET_BYTES_MIN: usize = 6;
 
 /// Where the doctor looks.
 pub struct Place<'a> {
