@@ -68,15 +68,19 @@ impl Clients {
         self.count() - self.readers() >= HTTP_MAX
     }
 
-    /// Removes the client that has owed us a request the longest, rather one that never sent any; false if all are being
-    /// served.
+    /// Removes the client that has owed us a request the longest, rather one that never sent any. Where nobody owes one,
+    /// guessers of tokens and clients that do not take their answers hold all places, and the oldest of them goes: whoever
+    /// comes now is answered long before it is the oldest. False if all are being served.
     pub fn evict(&mut self) -> bool {
-        let owes = |client: &Client, served: bool| match client {
-            Client::Http { connection, was_served } => connection.owes_request() && *was_served == served,
-            Client::Feed(_) => false,
+        let http = self.by_number.iter().filter_map(|(number, client)| match client {
+            Client::Http { connection, was_served } => Some((*number, connection, *was_served)),
+            Client::Feed(_) => None,
+        });
+        let oldest = |served| {
+            http.clone().find(|(_, connection, was_served)| connection.owes_request() && *was_served == served)
         };
-        let oldest = |served| self.by_number.iter().find(|(_, client)| owes(client, served)).map(|(number, _)| *number);
-        let Some(number) = oldest(false).or_else(|| oldest(true)) else { return false };
+        let holder = || http.clone().find(|(_, connection, _)| connection.holds_its_place());
+        let Some((number, ..)) = oldest(false).or_else(|| oldest(true)).or_else(holder) else { return false };
         self.by_number.remove(&number);
         true
     }

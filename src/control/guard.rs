@@ -69,6 +69,14 @@ pub struct Access {
     pub is_private: bool,
 }
 
+impl Access {
+    /// Whether secrets may be in the answer: they go to the admin right alone, and not over the open network in plain
+    /// text.
+    pub fn may_see_secrets(&self) -> bool {
+        self.right == Right::Admin && self.is_private
+    }
+}
+
 /// A request that goes no further.
 #[derive(Debug)]
 pub struct Refused {

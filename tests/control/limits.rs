@@ -120,6 +120,27 @@ fn two_thousand_silent_connections_do_not_keep_the_operator_waiting() {
 }
 
 #[test]
+fn neither_guessers_nor_who_takes_no_answer_keep_all_places() {
+    let plane = Plane::start(settings());
+    let wrong = request(&plane, "/api/stats").replace(ADMIN, "wrong");
+    let large = request(&plane, "/static/vendor/uplot/uPlot.esm.js").repeat(40);
+    for requests in [wrong, large] {
+        let holders: Vec<_> = (0..CLIENTS_MAX + 40)
+            .map(|_| {
+                let mut holder = plane.connect();
+                // Whoever had to go may be reset already.
+                let _ = holder.write_all(requests.as_bytes());
+                holder
+            })
+            .collect();
+        for _ in 0..10 {
+            assert_eq!(plane.get("/api/stats").status, 200);
+        }
+        drop(holders);
+    }
+}
+
+#[test]
 fn a_client_that_is_being_served_is_not_closed_for_a_new_one() {
     let plane = Plane::start(settings());
     let (go, wait) = std::sync::mpsc::channel::<()>();

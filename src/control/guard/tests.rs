@@ -112,9 +112,13 @@ fn pages_of_others_may_not_ask() {
 fn only_what_stays_on_the_machine_or_goes_through_tls_is_private() {
     let mut guard = Guard::new(Keys { origin: Some("https://panel.example".to_owned()), ..keys() });
     let mut is_private = |host: &str, peer: [u8; 4]| {
-        let mut request = request(|head| head.host = Some(host.to_owned()));
-        request.peer = Peer::Ip(IpAddr::from(peer));
-        guard.check(&request, Instant::now()).unwrap().is_private
+        let mut request = Request { peer: Peer::Ip(IpAddr::from(peer)), ..with_bearer("admin-token") };
+        request.head.host = Some(host.to_owned());
+        let access = guard.check(&request, Instant::now()).unwrap();
+        assert_eq!(access.may_see_secrets(), access.is_private, "of an administrator");
+        request.head.bearer = Some("view-token".to_owned());
+        assert!(!guard.check(&request, Instant::now()).unwrap().may_see_secrets());
+        access.is_private
     };
     assert!(is_private("127.0.0.1:9090", [127, 0, 0, 1]));
     assert!(!is_private("203.0.113.7:9090", [198, 51, 100, 1]));

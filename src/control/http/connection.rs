@@ -101,6 +101,12 @@ impl Connection {
         matches!(self.phase, Phase::Head | Phase::Body(_) | Phase::Lingering(_))
     }
 
+    /// Whether the client waits for an answer that was put off, or takes its answer in its own time. Such a connection may
+    /// be closed where all places are taken by its like.
+    pub fn holds_its_place(&self) -> bool {
+        matches!(self.phase, Phase::Delayed(..) | Phase::Writing(_))
+    }
+
     pub fn on_ready(&mut self, readable: bool, now: Instant) -> Progress {
         self.readable |= readable;
         self.advance(now)
