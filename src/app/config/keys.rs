@@ -165,8 +165,8 @@ section! {
     Alert from RawAlert, "an object { \"name\": ..., \"metric\": ... }" {
         name: Required<String> = Required("traffic", Meaning { read: values::anything, expected: "" }), "how messages call it";
         metric: Required<String> = Required("sessions_percent", Meaning { read: values::metric, expected: "" }), "what is watched; `conf/monitoring.md` lists the names";
-        above: OptionalNumber = OptionalNumber(Some("80")), "fires from there on upwards";
-        below: OptionalNumber = OptionalNumber(None), "or from there on downwards; one of the two";
+        above: OptionalNumber = OptionalNumber(Some("80")), "fires while the figure is greater";
+        below: OptionalNumber = OptionalNumber(None), "or while it is smaller; one of the two";
         r#for: Seconds = Seconds(0, 0..=DAY), "only if it lasts so long";
         to: Receivers = Receivers, "who is told: `\"log\"`, `{ \"webhook\": URL }`, `{ \"command\": [...] }`";
     }
