@@ -79,6 +79,7 @@ fn a_running_server_is_reached_although_its_file_has_become_wrong() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vless-rust"));
         command.args(arguments).arg("-c").arg(&config).output().unwrap()
     };
+    wait_until("commands are answered", || run(&["status"]).status.success());
     for wrong in [format!("{right}{{"), right.replacen("\"server\"", "\"sevrer\"", 1)] {
         fs::write(&config, wrong).unwrap();
         for arguments in [&["status"][..], &["connections"], &["user", "list"]] {
