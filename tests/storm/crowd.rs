@@ -28,8 +28,6 @@ const SESSIONS: usize = STREAMS + ASSOCIATIONS + CONNECTIONS * INSIDE;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Everybody takes no byte for up to so long after the first answer, so that what comes back fills the memory there is.
 const PAUSE_MS_MAX: usize = 500;
-/// Clients in their handshake at the same time.
-const OPENING_MAX: usize = 256;
 /// How often everybody is looked at, whatever their sockets say.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -88,6 +86,11 @@ fn run(tls: bool, users: usize, memory: usize) {
     server.wait_until_empty();
 }
 
+/// Clients in their handshake at the same time. They have a quarter of the memory, so there are fewer where that is small.
+fn opening_max() -> usize {
+    scaled(16, 256)
+}
+
 /// An id of nobody else.
 fn id(number: usize) -> [u8; 16] {
     let mut id = *b"user of crowd...";
@@ -129,7 +132,7 @@ impl Crowd {
         while done < all {
             assert!(begin.elapsed() < PATIENCE, "{done} of {all} are done: {}", self.undone());
             let opening = self.members.iter().filter(|member| member.is_opening()).count();
-            for talk in waiting.by_ref().take(OPENING_MAX.saturating_sub(opening).min(64)) {
+            for talk in waiting.by_ref().take(opening_max().saturating_sub(opening).min(64)) {
                 let pause = Duration::from_millis((self.members.len() * 37 % PAUSE_MS_MAX) as u64);
                 self.admit(server, tls, talk, pause);
             }

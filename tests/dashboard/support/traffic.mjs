@@ -22,7 +22,8 @@ export class Target {
         }
       });
     });
-    await new Promise((listening) => target.server.listen(0, '127.0.0.1', listening));
+    // Thousands may connect at once, and on a busy machine wait longer than a dial may take.
+    await new Promise((listening) => target.server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }, listening));
     target.port = target.server.address().port;
     return target;
   }
