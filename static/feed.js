@@ -18,6 +18,8 @@ let polling = false;
 let retryTimer = 0;
 let pollTimer = 0;
 let silenceTimer = 0;
+/** When something was last heard, or began to be waited for: `performance.now()`. */
+let heardAt = 0;
 /** @type {() => void} */
 let onBack = () => {};
 
@@ -53,6 +55,7 @@ export function stop() {
   clearTimeout(retryTimer);
   clearTimeout(pollTimer);
   clearTimeout(silenceTimer);
+  silenceTimer = 0;
   polling = false;
   change({ link: 'paused', stale: true, lost: false });
 }
@@ -152,18 +155,33 @@ export function keepPace(seconds) {
   const tickMs = seconds * 1000;
   if (!(tickMs > 0) || tickMs === state.tickMs) return;
   change({ tickMs });
+  // The one that runs may be for a slower pace.
+  clearTimeout(silenceTimer);
+  silenceTimer = 0;
   listenForSilence();
 }
 
-/** Counts down to the moment at which what is shown is old. A socket that says nothing for so long is given up. */
+/** From now on counts the time in which nothing may be heard before what is shown is old. */
 function listenForSilence() {
-  clearTimeout(silenceTimer);
+  heardAt = performance.now();
+  // A timer set anew with every tick would cost more than one that finds, now and then, that it came too early.
+  if (running && !silenceTimer) silenceTimer = setTimeout(judgeSilence, silenceMax());
+}
+
+const silenceMax = () => TICKS_MISSED * state.tickMs + 500;
+
+/** What has been shown for too long is old, and a socket that says nothing for so long is given up. */
+function judgeSilence() {
+  silenceTimer = 0;
   if (!running) return;
-  silenceTimer = setTimeout(() => {
-    change({ stale: true, lost: true });
-    if (socket?.readyState === WebSocket.OPEN) {
-      drop();
-      retryLater();
-    }
-  }, TICKS_MISSED * state.tickMs + 500);
+  const left = heardAt + silenceMax() - performance.now();
+  if (left > 0) {
+    silenceTimer = setTimeout(judgeSilence, left);
+    return;
+  }
+  change({ stale: true, lost: true });
+  if (socket?.readyState === WebSocket.OPEN) {
+    drop();
+    retryLater();
+  }
 }

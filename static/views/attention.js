@@ -121,11 +121,12 @@ export function onlineView() {
   };
 }
 
-/** @param {User} _ */
-function onlineRow(_) {
+/** @param {User} of whom, for as long as the row is there */
+function onlineRow({ email }) {
   const name = userLink();
+  name.write(email);
   const note = h('span', { class: 'note' });
-  const sessions = h('a', { class: 'sessions-link' });
+  const sessions = h('a', { class: 'sessions-link', href: sessionsHash({ user: email }) });
   const from = h('span', { class: 'from' });
   const speed = bothWays(format.rate);
   const node = h('li', { class: 'online-row' },
@@ -134,11 +135,9 @@ function onlineRow(_) {
     node,
     /** @param {User} user */
     write(user) {
-      name.write(user.email);
       write(note, user.note);
       attribute(note, 'title', user.note || null);
       write(sessions, t('sessions.count', { n: user.active_connections }));
-      attribute(sessions, 'href', sessionsHash({ user: user.email }));
       write(from, addressesText(user.addresses));
       attribute(from, 'title', addressesText(user.addresses) || null);
       speed.write(user.upload_bps, user.download_bps);

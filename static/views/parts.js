@@ -146,10 +146,13 @@ export const stateName = (user) => t(`state.${stateOf(user)}`);
 /** A user's name as a link to his page. */
 export function userLink() {
   const node = h('a', { class: 'user-link' });
+  let shown = '';
   return {
     node,
     /** @param {string} email */
     write(email) {
+      if (email === shown) return;
+      shown = email;
       write(node, email);
       attribute(node, 'href', userHash(email));
       attribute(node, 'title', email);
