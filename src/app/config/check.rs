@@ -11,9 +11,12 @@ use super::keys::{CertificateFiles, FallbackKeys, File, Monitoring, RawFile, Tls
 use super::merged::{Fallback, Origin, Tls, User};
 use super::rules::{Check, Problem};
 use super::section::Section;
-use super::settings::{FallbackDest, Flow};
+use super::settings::{FallbackDest, Flow, Secret};
 use crate::outbound::policy::is_public;
 use crate::protocol::user_id;
+
+/// Tokens shorter than this are warned about: with 16 letters and digits there is nothing to guess.
+const TOKEN_CHARACTERS_MIN: usize = 16;
 
 /// The settings that `raw` means, and everything that is wrong with it.
 pub(super) fn check(raw: RawFile, path: &Path) -> (Config, Vec<Problem>) {
@@ -169,6 +172,26 @@ impl Check<'_> {
                     monitoring.listen
                 ),
             );
+        }
+        self.tokens(monitoring);
+    }
+
+    fn tokens(&mut self, monitoring: &Monitoring) {
+        let reveal = |token: &Option<Secret>| token.as_ref().map(|token| token.reveal().to_owned());
+        let (look, change) = (reveal(&monitoring.token), reveal(&monitoring.admin_token));
+        if look.is_some() && look == change {
+            self.problem(
+                "monitoring.admin_token",
+                "is the same as monitoring.token, so whoever may look could change things: make one of them another",
+            );
+        }
+        for (key, token) in [("monitoring.token", look), ("monitoring.admin_token", change)] {
+            if token.is_some_and(|token| token.len() < TOKEN_CHARACTERS_MIN) {
+                self.warnings.push(format!(
+                    "{key} can be guessed: it has fewer than {TOKEN_CHARACTERS_MIN} characters; \
+                     `openssl rand -hex 16` makes a good one"
+                ));
+            }
         }
     }
 

@@ -145,8 +145,8 @@ section! {
         enabled: Switch = Switch(true), "serve statistics and the dashboard";
         listen: Address = Address("127.0.0.1"), "anything but loopback needs a token";
         port: Port = Port(9090), "TCP port for them";
-        token: Token = Token, "what callers must know to look; printable ASCII without spaces; `null`: on loopback everybody may look";
-        admin_token: Token = Token, "what callers must know to change something; `null`: only the socket may";
+        token: Token = Token, "what callers must know to look; printable ASCII without spaces, 16 characters or more; `null`: on loopback everybody may look";
+        admin_token: Token = Token, "what callers must know to change something, another text than `token`; `null`: only the socket may";
         socket: OptionalPath = OptionalPath(Some("vless-rust.sock")), "Unix socket with the same API for commands on this machine, mode 0600; `null`: none";
         speed_history_duration: Seconds = Seconds(60, 1..=DAY), "seconds of history kept";
         broadcast_interval: Seconds = Seconds(1, 1..=3600), "seconds between two messages of the live feed";

@@ -174,6 +174,26 @@ fn plain_vless_on_a_public_address_is_warned_about() {
 }
 
 #[test]
+fn tokens_that_can_be_guessed_are_warned_about_and_equal_ones_refused() {
+    let tokens = |look: &str, change: &str| {
+        with(&format!("\"monitoring\": {{ \"token\": \"{look}\", \"admin_token\": \"{change}\" }}"))
+    };
+    let (long, other, short) = ("0123456789abcdef", "fedcba9876543210", "0123456789abcde");
+    let warned = |look: &str, change: &str| {
+        let config = accepted(&tokens(look, change));
+        let keys = config.warnings().iter().filter_map(|line| line.split_once(" can be guessed")).map(|(key, _)| key);
+        keys.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(warned(long, other).is_empty() && warned("", "").is_empty());
+    assert_eq!(warned(short, other), ["monitoring.token"]);
+    assert_eq!(warned("", "x"), ["monitoring.admin_token"]);
+    assert_eq!(warned("y", "x"), ["monitoring.token", "monitoring.admin_token"]);
+    let message = refused(&tokens(long, long));
+    assert!(message.contains("monitoring.admin_token: is the same as monitoring.token"), "{message}");
+    assert!(!message.contains(long), "{message}");
+}
+
+#[test]
 fn secrets_are_masked_where_the_configuration_is_shown() {
     let config = accepted(&with(r#""monitoring": { "token": "very-secret" }"#));
     let shown = config.effective_json();
