@@ -1,10 +1,13 @@
 //! What is answered: a pure function of the request, the client's right and the view.
 //!
-//! `routes.rs` knows the paths, their methods and the right they need; `orders.rs` reads what clients want done, and
-//! words what came of it. Nothing here touches a socket, a clock or a lock.
+//! `routes.rs` knows the paths, their methods and the right they need; `lists.rs` which part of a list is wanted;
+//! `orders.rs` reads what clients want done, and words what came of it. Nothing here touches a socket, a clock or a lock.
 
+pub mod lists;
 pub mod orders;
 pub mod routes;
+
+use std::ops::Range;
 
 use serde::Serialize;
 use serde_json::json;
@@ -13,12 +16,13 @@ use self::routes::{Need, Route};
 use super::assets;
 use super::backend::Order;
 use super::events::Kind;
-use super::guard::{Access, Right};
+use super::guard::{Access, Exposure, Right};
 use super::history::book::Key;
 use super::history::csv::csv;
-use super::history::series::Range;
+use super::history::series;
+use super::http::accept;
 use super::http::connection::Request;
-use super::http::head::{Method, Upgrade};
+use super::http::head::{Head, Method, Upgrade};
 use super::http::response::{JSON, Reply};
 use super::metrics::text::{Format, exposition};
 use super::report::overview::overview;
@@ -28,7 +32,8 @@ use super::view::View;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Events on one page at the most.
+/// Events on one page, unless the client wants fewer or more.
+const EVENTS_PAGE_DEFAULT: usize = 100;
 const EVENTS_PAGE_MAX: usize = 500;
 
 /// What to do with a request.
@@ -44,6 +49,11 @@ pub enum Answer {
     /// Log in with this token.
     Login(String),
     Logout,
+}
+
+/// What is at the path of `request`, for the guard.
+pub fn exposure(request: &Request) -> Exposure {
+    routes::find(&request.head.segments).map_or(Exposure::Figures, |route| route.exposure())
 }
 
 /// The answer to `request`.
@@ -98,20 +108,19 @@ fn serve(route: Route<'_>, method: Method, request: &Request, access: &Access, v
         Route::Login => orders::login(&request.body).map_or_else(reply, Answer::Login),
         Route::Logout => Answer::Logout,
         Route::Overview => Answer::Overview,
-        Route::UserStats => json(&users::users(view)),
+        Route::UserStats => reply(part(head, view).map_or_else(
+            |refused| refused,
+            |part| Reply::json(200, &users::shown_all(view, &view.sample.users[part], users::Ids::Masked)),
+        )),
         Route::SpeedHistory => json(&parts::speed_history(view)),
         Route::Config => json(&parts::limits(view)),
         Route::Performance => json(&parts::performance(view)),
         Route::ConnectionPool => json(&parts::ConnectionPool::of(&view.sample)),
         Route::MemoryPool => json(&view.sample.memory_pool),
         Route::History => reply(history(request, view)),
-        Route::Events => reply(events(request, view)),
+        Route::Events => reply(events(request, view).unwrap_or_else(|refused| refused)),
         Route::Nodes => reply(nodes(view)),
-        Route::Users if method == Method::Get => {
-            let ids = if access.may_see_secrets() { users::Ids::Whole } else { users::Ids::Masked };
-            let revision = format!("\"{}\"", view.sample.users_revision);
-            reply(Reply::json(200, &users::list(view, ids)).with("ETag", revision))
-        }
+        Route::Users if method == Method::Get => reply(accounts(head, access, view).unwrap_or_else(|refused| refused)),
         Route::Connections
         | Route::Connection(_)
         | Route::Users
@@ -142,8 +151,8 @@ fn refused(need: Need, access: &Access) -> Option<Reply> {
         return Some(Reply::error(403, "admin_needed", message));
     }
     // Secrets and changes do not go over the open network in plain text.
-    let message =
-        "over the network this needs TLS in front: put a proxy there and set VLESS_MONITOR_ORIGIN to its address";
+    let message = "over the network, or under a name that is not the server's own, this needs TLS in front: put a proxy \
+                   there and set VLESS_MONITOR_ORIGIN to its address";
     (need != Need::View && !access.is_private).then(|| Reply::error(403, "tls_needed", message))
 }
 
@@ -170,6 +179,25 @@ fn ready(view: &View) -> Reply {
     }
 }
 
+/// The list of accounts, or that it is still the one that the client has seen.
+fn accounts(head: &Head, access: &Access, view: &View) -> Result<Reply, Reply> {
+    let part = part(head, view)?;
+    let tag = format!("\"{}\"", view.sample.users_revision);
+    if accept::has_tag(head.if_none_match.as_deref(), &tag) {
+        return Ok(Reply::empty(304).with("ETag", tag));
+    }
+    let ids = if access.may_see_secrets() { users::Ids::Whole } else { users::Ids::Masked };
+    Ok(Reply::json(200, &users::list(view, part, ids)).with("ETag", tag))
+}
+
+/// Which accounts are wanted: all unless the query says otherwise.
+fn part(head: &Head, view: &View) -> Result<Range<usize>, Reply> {
+    let count = view.sample.users.len();
+    let limit = lists::limit(head, usize::MAX, usize::MAX)?;
+    let offset = usize::try_from(lists::number(head, "offset")?.unwrap_or(0)).unwrap_or(usize::MAX).min(count);
+    Ok(offset..offset.saturating_add(limit).min(count))
+}
+
 /// How the cluster stands.
 fn nodes(view: &View) -> Reply {
     match &view.sample.cluster {
@@ -182,7 +210,7 @@ fn nodes(view: &View) -> Reply {
 
 fn history(request: &Request, view: &View) -> Reply {
     let head = &request.head;
-    let Some(range) = Range::named(head.parameter("range").unwrap_or("1h")) else {
+    let Some(range) = series::Range::named(head.parameter("range").unwrap_or("1h")) else {
         return Reply::error(400, "bad_request", "range is one of 1h, 24h, 30d, 1y");
     };
     let series = match head.parameter("user") {
@@ -193,7 +221,7 @@ fn history(request: &Request, view: &View) -> Reply {
             None => return Reply::error(404, "not_found", "there is no such user"),
         },
     };
-    let empty = super::history::series::Series::new(super::history::series::Subject::User);
+    let empty = series::Series::new(series::Subject::User);
     let extract = series.unwrap_or(&empty).extract(range, view.clock.unix_time);
     match head.parameter("format").unwrap_or("json") {
         "json" => Reply::json(200, &extract),
@@ -203,19 +231,16 @@ fn history(request: &Request, view: &View) -> Reply {
     }
 }
 
-fn events(request: &Request, view: &View) -> Reply {
+fn events(request: &Request, view: &View) -> Result<Reply, Reply> {
     let head = &request.head;
-    let number = |name: &str| head.parameter(name).map(str::parse::<u64>).transpose();
-    let (Ok(limit), Ok(before)) = (number("limit"), number("before")) else {
-        return Reply::error(400, "bad_request", "limit and before are numbers");
-    };
-    let kind = match head.parameter("kind").map(Kind::named) {
+    let limit = lists::limit(head, EVENTS_PAGE_DEFAULT, EVENTS_PAGE_MAX)?;
+    let before = lists::number(head, "before")?;
+    let kind = match head.parameter("kind").filter(|kind| !kind.is_empty()).map(Kind::named) {
         None => None,
         Some(Some(kind)) => Some(kind),
-        Some(None) => return Reply::error(400, "bad_request", "there is no such kind of event"),
+        Some(None) => return Err(lists::bad_request("there is no such kind of event")),
     };
-    let limit = usize::try_from(limit.unwrap_or(100)).unwrap_or(usize::MAX).min(EVENTS_PAGE_MAX);
-    Reply::json(200, &json!({ "events": view.events.list(kind, before, limit) }))
+    Ok(Reply::json(200, &json!({ "events": view.events.list(kind, before, limit) })))
 }
 
 /// The body of `/api/stats`, for everybody who wants it until the next tick.

@@ -3,6 +3,7 @@
 //! Under `/static/VERSION/` a file never changes, so browsers may keep it for good; without the version, and for the page
 //! itself, they ask each time whether it changed.
 
+use super::http::accept;
 use super::http::response::Reply;
 
 /// One file.
@@ -26,8 +27,7 @@ pub fn reply(segments: &[String], if_none_match: Option<&str>, accepts_gzip: boo
         return Reply::error(404, "not_found", "there is no such file");
     };
     let caching = if is_versioned { "public, max-age=31536000, immutable" } else { "no-cache" };
-    let is_known =
-        if_none_match.is_some_and(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == file.tag));
+    let is_known = accept::has_tag(if_none_match, file.tag);
     // A compressed file of a few bytes may be longer.
     let gzip = accepts_gzip && file.gzip.len() < file.plain.len();
     let reply = if is_known {

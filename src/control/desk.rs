@@ -12,7 +12,7 @@ use super::api::{self, Answer, orders};
 use super::backend::{Backend, CutQuery, Denied, Done, Order};
 use super::events::{Event, Kind, Level};
 use super::feed::{self, Shared};
-use super::guard::{Guard, Refused};
+use super::guard::{Grant, Guard, Refused};
 use super::http::connection::Request;
 use super::http::response::{JSON, Reply};
 use super::http::stream::Peer;
@@ -30,13 +30,15 @@ pub enum Verdict {
     /// Send this, after a while.
     Reply(Reply, Duration),
     Order(Order),
-    /// Go over to the feed, with this key of the handshake.
-    Feed(String),
+    /// Go over to the feed, with this key of the handshake, for as long as the grant holds.
+    Feed(String, Grant),
 }
 
 pub struct Desk {
     pub view: View,
     guard: Guard,
+    /// A token or a login may have gone since [`Desk::take_rights_changed`].
+    rights_changed: bool,
     backend: Arc<dyn Backend>,
     process: ProcessReader,
     deliverer: Deliverer,
@@ -75,6 +77,7 @@ impl Desk {
         Self {
             view: parts.view,
             guard,
+            rights_changed: false,
             backend: parts.backend,
             process: ProcessReader::new(),
             deliverer: parts.deliverer,
@@ -213,14 +216,25 @@ impl Desk {
 
     pub fn adopt(&mut self, settings: Settings) {
         self.guard.adopt(settings.keys.clone());
+        self.rights_changed = true;
         self.view.adopt(settings);
         self.overview = None;
+    }
+
+    /// Whether a token or a login may have gone since the last time this was asked.
+    pub fn take_rights_changed(&mut self) -> bool {
+        std::mem::take(&mut self.rights_changed)
+    }
+
+    /// Whether what somebody was let in with still opens the door.
+    pub fn holds(&self, grant: Grant, now: Instant) -> bool {
+        self.guard.holds(grant, now)
     }
 
     /// The answer to a request, or what has to be done first.
     pub fn answer(&mut self, request: &Request, now: Instant) -> Verdict {
         self.view.own.requests_total += 1;
-        let access = match self.guard.check(request, now) {
+        let access = match self.guard.check(request, api::exposure(request), now) {
             Ok(access) => access,
             Err(refused) => return self.refuse(refused),
         };
@@ -228,12 +242,19 @@ impl Desk {
             Answer::Reply(reply) => at_once(reply),
             Answer::Overview => at_once(Reply::new(200, JSON, self.overview().0.to_vec())),
             Answer::Order(order) => Verdict::Order(order),
-            Answer::Feed(key) => Verdict::Feed(key),
+            Answer::Feed(key) => Verdict::Feed(key, access.grant()),
             Answer::Login(token) => match self.guard.login(&token, request, now) {
-                Ok(cookie) => at_once(Reply::empty(204).with("Set-Cookie", cookie)),
+                Ok(cookie) => {
+                    // It may have taken the place of the oldest login.
+                    self.rights_changed = true;
+                    at_once(Reply::empty(204).with("Set-Cookie", cookie))
+                }
                 Err(refused) => self.refuse(refused),
             },
-            Answer::Logout => at_once(Reply::empty(204).with("Set-Cookie", self.guard.logout(request))),
+            Answer::Logout => {
+                self.rights_changed = true;
+                at_once(Reply::empty(204).with("Set-Cookie", self.guard.logout(request)))
+            }
         }
     }
 

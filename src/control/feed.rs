@@ -127,6 +127,13 @@ impl Reader {
         }
     }
 
+    /// Says goodbye to one who may not look any more: of what waits, only the message under way goes out.
+    pub fn turn_out(&mut self, code: CloseCode, reason: &'static str, now: Instant) {
+        let is_under_way = self.sent > 0 || !self.handshake_is_out();
+        self.messages.truncate(usize::from(is_under_way));
+        self.close(code, reason, now);
+    }
+
     /// Reads and writes what can be.
     ///
     /// # Errors

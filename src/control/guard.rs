@@ -2,7 +2,8 @@
 //!
 //! Two rights. `token` looks, `admin_token` changes; whoever can open the Unix socket may change. On loopback everybody on
 //! the machine may look unless a `token` is set. Tokens are compared in constant time, failed attempts are answered late
-//! and counted by source. The clock comes as an argument.
+//! and counted by source. A reader of the feed stays as long as what it was let in with still opens the door: its
+//! [`Grant`] is looked at again whenever that may have changed. The clock comes as an argument.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 use super::format;
 use super::http::connection::Request;
+use super::http::head::{Head, Method};
 use super::http::response::Reply;
 use super::http::stream::Peer;
 
@@ -57,10 +59,42 @@ impl Right {
     }
 }
 
+/// What a client has shown to be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// It could open the Unix socket.
+    Socket,
+    /// Nothing: what it gets is free.
+    Nothing,
+    /// A token, by its hash.
+    Token([u8; 32]),
+    /// The cookie of a login, by its hash.
+    Login([u8; 32]),
+}
+
+/// A right, and what it was given for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub pass: Pass,
+    pub right: Right,
+}
+
+/// What is at the path that somebody asks for, as far as it decides who may come from where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposure {
+    /// Says only whether the server works. Load balancers ask for it by whatever name they know.
+    Probe,
+    /// A file of the page, which is the same for everybody. A link on any other page may lead to it.
+    Page,
+    /// Everything else.
+    Figures,
+}
+
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
     pub right: Right,
+    pub pass: Pass,
     /// For events: `command`, `page` or the address.
     pub by: String,
     /// Whether looking needs a login here.
@@ -70,6 +104,10 @@ pub struct Access {
 }
 
 impl Access {
+    pub fn grant(&self) -> Grant {
+        Grant { pass: self.pass, right: self.right }
+    }
+
     /// Whether secrets may be in the answer: they go to the admin right alone, and not over the open network in plain
     /// text.
     pub fn may_see_secrets(&self) -> bool {
@@ -124,34 +162,59 @@ impl Guard {
         self.failures_total
     }
 
-    /// Who sends this request.
+    /// Who sends this request for something of this exposure.
     ///
     /// # Errors
     /// When it must not be served, whatever it asks for.
-    pub fn check(&mut self, request: &Request, now: Instant) -> Result<Access, Refused> {
+    pub fn check(&mut self, request: &Request, exposure: Exposure, now: Instant) -> Result<Access, Refused> {
         let Peer::Ip(address) = request.peer else {
-            return Ok(self.access(Right::Admin, "command".to_owned(), true));
+            return Ok(self.access(self.grant(Pass::Socket, now), "command".to_owned(), true));
         };
-        self.check_names(request).map_err(|reply| Refused { reply, delay: Duration::ZERO, failure: None })?;
-        let is_private = self.is_private(request, address);
-        if let Some(token) = &request.head.bearer {
-            let right = self.right_of(token);
-            if right == Right::None {
-                return Err(self.wrong_token(request.peer, now));
-            }
-            return Ok(self.access(right, address.to_string(), is_private));
+        if exposure == Exposure::Probe {
+            return Ok(self.access(self.grant(Pass::Nothing, now), address.to_string(), false));
         }
-        let login = request.head.session.as_ref().and_then(|cookie| self.logins.get(&hash(cookie)));
-        if let Some(login) = login.filter(|login| login.expires > now) {
-            let right = login.right;
-            return Ok(self.access(right, "page".to_owned(), is_private));
-        }
-        let right = if self.looking_is_free() { Right::View } else { Right::None };
-        Ok(self.access(right, address.to_string(), is_private))
+        let grant = self.grant_of(request, now)?;
+        self.check_names(request, exposure, grant).map_err(|reply| Refused {
+            reply,
+            delay: Duration::ZERO,
+            failure: None,
+        })?;
+        let by = if matches!(grant.pass, Pass::Login(_)) { "page".to_owned() } else { address.to_string() };
+        Ok(self.access(grant, by, self.is_private(&request.head, address)))
     }
 
-    fn access(&self, right: Right, by: String, is_private: bool) -> Access {
-        Access { right, by, login_required: !self.looking_is_free(), is_private }
+    /// The right that the request has by its token, by its cookie, or without either.
+    fn grant_of(&mut self, request: &Request, now: Instant) -> Result<Grant, Refused> {
+        if let Some(token) = &request.head.bearer {
+            let grant = self.grant(Pass::Token(hash(token)), now);
+            return if grant.right == Right::None { Err(self.wrong_token(request.peer, now)) } else { Ok(grant) };
+        }
+        let login = request.head.session.as_ref().map(|cookie| self.grant(Pass::Login(hash(cookie)), now));
+        Ok(login.filter(|login| login.right > Right::None).unwrap_or_else(|| self.grant(Pass::Nothing, now)))
+    }
+
+    /// The right that `pass` gives at this moment.
+    fn grant(&self, pass: Pass, now: Instant) -> Grant {
+        let right = match pass {
+            Pass::Socket => Right::Admin,
+            Pass::Nothing if self.looking_is_free() => Right::View,
+            Pass::Nothing => Right::None,
+            Pass::Token(given) => self.right_of(&given),
+            Pass::Login(secret) => {
+                self.logins.get(&secret).filter(|login| login.expires > now).map_or(Right::None, |login| login.right)
+            }
+        };
+        Grant { pass, right }
+    }
+
+    /// Whether what was granted would be granted again, no more and no less.
+    pub fn holds(&self, grant: Grant, now: Instant) -> bool {
+        self.grant(grant.pass, now) == grant
+    }
+
+    fn access(&self, grant: Grant, by: String, is_private: bool) -> Access {
+        let Grant { pass, right } = grant;
+        Access { right, pass, by, login_required: !self.looking_is_free(), is_private }
     }
 
     fn looking_is_free(&self) -> bool {
@@ -159,38 +222,50 @@ impl Guard {
     }
 
     /// A page of another site can make a browser send requests here, also under a name that the site's owner lets point
-    /// to this machine. Such a name is not ours, and such a page's origin is not ours.
-    fn check_names(&self, request: &Request) -> Result<(), Reply> {
+    /// to this machine. Such a name is not ours, and such a page's origin is not ours. Whoever shows a token in the field
+    /// `Authorization` is no such browser, which would have a cookie at best: a monitoring system may use any name.
+    fn check_names(&self, request: &Request, exposure: Exposure, grant: Grant) -> Result<(), Reply> {
         let head = &request.head;
-        let host = head.host.as_deref().unwrap_or_default();
-        let own = self.keys.origin.as_deref().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
-        let is_ours = own.is_some_and(|own| own.eq_ignore_ascii_case(host)) || is_address_or_localhost(host);
-        if !(is_ours || host.is_empty() && head.minor_version == 0) {
-            let message =
-                "this server does not go by that name; set VLESS_MONITOR_ORIGIN if a proxy shows it under one";
+        if !self.is_own_name(head) && !matches!(grant.pass, Pass::Token(_)) {
+            let message = "this server does not go by that name; send a token in the field Authorization, or set \
+                           VLESS_MONITOR_ORIGIN if a proxy shows it under one";
             return Err(Reply::error(421, "wrong_host", message));
         }
+        let host = head.host.as_deref().unwrap_or_default();
         let is_ours = |origin: &str| {
             self.keys.origin.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(origin))
                 || origin.strip_prefix("http://").is_some_and(|origin| origin.eq_ignore_ascii_case(host))
         };
-        if head.origin.as_deref().is_some_and(|origin| !is_ours(origin)) || head.fetched_cross_site {
+        // Whoever follows a link or a bookmark to the page leaves the other page, which sees nothing of the answer.
+        let is_arrival =
+            exposure == Exposure::Page && head.is_navigation && matches!(head.method, Method::Get | Method::Head);
+        let is_foreign = head.origin.as_deref().is_some_and(|origin| !is_ours(origin));
+        if is_foreign || head.fetched_cross_site && !is_arrival {
             return Err(Reply::error(403, "wrong_origin", "pages of other sites may not ask here"));
         }
         Ok(())
     }
 
-    /// Whether what passes between us stays on this machine or, by the operator's word, inside somebody's TLS.
-    fn is_private(&self, request: &Request, address: IpAddr) -> bool {
-        let over_tls = self.keys.origin.as_deref().and_then(|origin| origin.strip_prefix("https://"));
-        let host = request.head.host.as_deref().unwrap_or_default();
-        address.is_loopback() || over_tls.is_some_and(|own| own.eq_ignore_ascii_case(host))
+    /// Whether the request calls us by a name that nobody can make point elsewhere, or that the operator told us.
+    fn is_own_name(&self, head: &Head) -> bool {
+        let host = head.host.as_deref().unwrap_or_default();
+        let own = self.keys.origin.as_deref().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+        own.is_some_and(|own| own.eq_ignore_ascii_case(host))
+            || is_address_or_localhost(host)
+            || host.is_empty() && head.minor_version == 0
     }
 
-    fn right_of(&self, token: &str) -> Right {
-        let given = hash(token);
+    /// Whether what passes between us stays on this machine or, by the operator's word, inside somebody's TLS. A name that
+    /// is not ours is a sign of a proxy in front, of which nobody has told us whether it speaks TLS.
+    fn is_private(&self, head: &Head, address: IpAddr) -> bool {
+        let over_tls = self.keys.origin.as_deref().and_then(|origin| origin.strip_prefix("https://"));
+        let host = head.host.as_deref().unwrap_or_default();
+        address.is_loopback() && self.is_own_name(head) || over_tls.is_some_and(|own| own.eq_ignore_ascii_case(host))
+    }
+
+    fn right_of(&self, given: &[u8; 32]) -> Right {
         let is =
-            |key: &Option<String>| key.as_ref().is_some_and(|key| verify_slices_are_equal(&hash(key), &given).is_ok());
+            |key: &Option<String>| key.as_ref().is_some_and(|key| verify_slices_are_equal(&hash(key), given).is_ok());
         // Both are compared always: the time must not say which one was close.
         let (admin, view) = (is(&self.keys.admin_token), is(&self.keys.token));
         match (admin, view) {
@@ -205,7 +280,7 @@ impl Guard {
     /// # Errors
     /// When it is not one of ours.
     pub fn login(&mut self, token: &str, request: &Request, now: Instant) -> Result<String, Refused> {
-        let right = self.right_of(token);
+        let right = self.right_of(&hash(token));
         if right == Right::None {
             return Err(self.wrong_token(request.peer, now));
         }
@@ -241,7 +316,7 @@ impl Guard {
 
     fn wrong_token(&mut self, peer: Peer, now: Instant) -> Refused {
         self.failures_total += 1;
-        let source = source_of(peer);
+        let source = peer.source();
         self.failures.retain(|_, failures| now.saturating_duration_since(failures.last) < FAILURES_LIFETIME);
         if self.failures.len() >= SOURCES_MAX && !self.failures.contains_key(&source) {
             let oldest = self.failures.iter().min_by_key(|(_, failures)| failures.last).map(|(source, _)| *source);
@@ -254,14 +329,6 @@ impl Guard {
         let reply =
             Reply::error(401, "wrong_token", "this token opens nothing here").with("WWW-Authenticate", "Bearer");
         Refused { reply, delay, failure: Some((source, failures.count)) }
-    }
-}
-
-/// One customer of a provider: an IPv4 address, or an IPv6 network of 64 bits.
-fn source_of(peer: Peer) -> Peer {
-    match peer {
-        Peer::Ip(IpAddr::V6(address)) => Peer::Ip(IpAddr::from((u128::from(address) >> 64 << 64).to_be_bytes())),
-        other => other,
     }
 }
 

@@ -1,8 +1,10 @@
 //! HTTP/1.1 as the control plane speaks it: one request at a time, everything bounded.
 //!
-//! `head.rs` reads request heads from bytes; `connection.rs` is one client from accept to close; `response.rs` turns
-//! answers into bytes; `stream.rs` is the socket, TCP or Unix. Nothing here knows what is being asked for.
+//! `head.rs` reads request heads from bytes, `accept.rs` the lists of wishes in them; `connection.rs` is one client from
+//! accept to close; `response.rs` turns answers into bytes; `stream.rs` is the socket, TCP or Unix. Nothing here knows what
+//! is being asked for.
 
+pub mod accept;
 pub mod connection;
 pub mod head;
 pub mod response;

@@ -1,10 +1,11 @@
 //! The loop of the control thread: listeners, clients, deadlines, ticks.
 //!
 //! One thread serves everybody and never waits for anybody: sockets do not block, orders and deliveries and the state file
-//! have threads of their own. The number of clients is bounded; a new one takes the place of the one that has been silent
-//! the longest.
+//! have threads of their own. The number of clients is bounded, in all and for each source; a new one takes the place of
+//! the one that has been silent the longest.
 
 mod leaving;
+mod readers;
 
 use std::io;
 use std::sync::Arc;
@@ -14,22 +15,18 @@ use std::time::{Duration, Instant};
 use mio::event::Event as Readiness;
 use mio::{Events, Poll, Token, Waker};
 use serde_json::json;
-use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::clients::{Client, Clients};
+use super::clients::{Client, Clients, Limit, Room};
 use super::desk::{Desk, Verdict};
 use super::errands::Errands;
 use super::events::{Event, Kind, Level};
-use super::feed::{Gone, Reader};
-use super::handshake;
+use super::feed::Reader;
 use super::http::connection::{Connection, Progress, Request};
 use super::http::response::Reply;
 use super::http::stream::{Peer, Stream};
 use super::listeners::{self, Listeners};
 use super::settings::Settings;
 
-/// Readers of the feed beyond their limit that are being told so.
-const SURPLUS_READERS_MAX: usize = 64;
 /// Clients accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
@@ -125,6 +122,9 @@ impl Plane {
             self.take_messages();
             self.take_finished(now);
             self.accept(now);
+            if self.desk.take_rights_changed() {
+                self.close_unwelcome(now);
+            }
             self.on_time(now);
         }
         self.say_goodbye(&mut events);
@@ -160,7 +160,7 @@ impl Plane {
                 let progress = connection.on_ready(readable, now);
                 self.proceed(number, progress, now);
             }
-            Some(Client::Feed(reader)) => {
+            Some(Client::Feed(reader, _)) => {
                 let result = reader.on_ready(readable, now);
                 self.keep_reader(number, result);
             }
@@ -195,40 +195,9 @@ impl Plane {
                 let busy = || Reply::error(503, "busy", "too many orders wait; try again").with("Retry-After", "1");
                 (!self.errands.leave(number, order)).then(|| (busy(), Duration::ZERO))
             }
-            Verdict::Feed(key)
-                if self.clients.readers() < self.desk.view.settings.feed_clients_max + SURPLUS_READERS_MAX =>
-            {
-                self.subscribe(number, &key, now);
-                None
+            Verdict::Feed(key, grant) => {
+                self.subscribe(number, &key, grant, now).err().map(|refused| (refused, Duration::ZERO))
             }
-            Verdict::Feed(_) => {
-                let reply = Reply::error(503, "busy", "too many readers of the feed").with("Retry-After", "10");
-                Some((reply, Duration::ZERO))
-            }
-        }
-    }
-
-    fn subscribe(&mut self, number: usize, key: &str, now: Instant) {
-        let is_surplus = self.clients.readers() >= self.desk.view.settings.feed_clients_max;
-        let Some(Client::Http { connection, .. }) = self.clients.remove(number) else { return };
-        let (stream, early) = connection.into_upgraded();
-        let mut reader = Reader::new(stream, handshake::accept(key), early, now);
-        if is_surplus {
-            reader.close(CloseCode::Again, "too many readers", now);
-        } else {
-            reader.offer(&self.desk.history());
-            reader.offer_snapshot(&self.desk.snapshot());
-        }
-        let result = reader.on_ready(true, now);
-        self.clients.insert(number, Client::Feed(Box::new(reader)));
-        self.keep_reader(number, result);
-    }
-
-    fn keep_reader(&mut self, number: usize, result: Result<(), Gone>) {
-        if let Err(gone) = result {
-            self.clients.remove(number);
-            self.listeners.refill_reserve();
-            self.desk.view.own.feed_clients_dropped_total += u64::from(gone == Gone::Silent);
         }
     }
 
@@ -244,24 +213,6 @@ impl Plane {
         }
         self.desk.take_reported();
         self.tell_news(Instant::now());
-    }
-
-    fn tell_news(&mut self, now: Instant) {
-        for message in self.desk.take_news() {
-            self.tell_readers(now, |reader| {
-                reader.offer(&message);
-            });
-        }
-    }
-
-    fn tell_readers(&mut self, now: Instant, mut tell: impl FnMut(&mut Reader)) {
-        for number in self.clients.reader_numbers() {
-            if let Some(Client::Feed(reader)) = self.clients.get(number) {
-                tell(reader);
-                let result = reader.on_ready(false, now);
-                self.keep_reader(number, result);
-            }
-        }
     }
 
     fn take_finished(&mut self, now: Instant) {
@@ -290,11 +241,13 @@ impl Plane {
     }
 
     fn admit(&mut self, mut stream: Stream, peer: Peer, now: Instant) {
-        if self.clients.is_full() {
-            if !self.clients.evict() {
-                return;
-            }
-            self.desk.view.own.clients_evicted_total += 1;
+        let room = self.clients.make_room(peer);
+        let own = &mut self.desk.view.own;
+        own.clients_evicted_total += u64::from(matches!(room, Room::Made(_)));
+        own.clients_over_share_total +=
+            u64::from(matches!(room, Room::Made(Limit::Share) | Room::Lacking(Limit::Share)));
+        if matches!(room, Room::Lacking(_)) {
+            return;
         }
         let number = self.clients.number();
         if stream.register(self.poll.registry(), Token(number)).is_err() {
@@ -320,6 +273,8 @@ impl Plane {
         self.desk.view.own.feed_clients = readers as u64;
         self.desk.tick(now);
         self.tell_news(now);
+        // Logins end by themselves, too.
+        self.close_unwelcome(now);
         self.listeners.refill_reserve();
         // What a lack of descriptors left in the queue.
         self.times.accept = [true; 2];
@@ -350,7 +305,7 @@ impl Plane {
                     let progress = connection.on_deadline(now);
                     self.proceed(number, progress, now);
                 }
-                Some(Client::Feed(reader)) => {
+                Some(Client::Feed(reader, _)) => {
                     let result = reader.check(heartbeat, now);
                     self.keep_reader(number, result);
                 }

@@ -62,6 +62,8 @@ pub struct OwnCounters {
     pub clients: u64,
     pub requests_total: u64,
     pub clients_evicted_total: u64,
+    /// Clients that came when their source had its share of the places.
+    pub clients_over_share_total: u64,
     pub auth_failures_total: u64,
     pub state_writes_total: u64,
     pub state_write_errors_total: u64,

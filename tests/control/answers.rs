@@ -1,11 +1,13 @@
 //! Every endpoint with its keys, for a server in a known state.
 
+use std::io::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use vless_rust::control::backend::{CutQuery, Denied, Done, Order, SessionLine, SessionPage, SessionQuery};
+use vless_rust::control::sample::UserSample;
 
-use super::harness::{Plane, settings};
+use super::harness::{Plane, read_answer, read_to_end, settings};
 
 /// The types of all members instead of their values: the shape that scripts rely on.
 fn shape(value: &Value) -> Value {
@@ -133,7 +135,22 @@ fn head_options_and_wrong_methods_are_answered_everywhere() {
     }
     assert_eq!(plane.ask("OPTIONS", "*", "", "").status, 204);
     assert_eq!(plane.ask("OPTIONS", "/api/connections", "", "").field("Allow"), Some("GET, HEAD, DELETE, OPTIONS"));
-    for path in ["/api", "/api/", "/api/stats/", "/x", "/static", "/static/none.js", "/api/users/a/b"] {
+    for path in [
+        "/api",
+        "/api/",
+        "/api/stats/",
+        "/x",
+        "/static",
+        "/static/",
+        "/static/none.js",
+        "/api/users/a/b",
+        "/api/users/",
+        "/api/users//link",
+        "/api/connections/",
+        "//",
+        "//api/stats",
+        "/healthz/",
+    ] {
         let answer = plane.get(path);
         assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (404, Some("not_found")), "{path}");
     }
@@ -180,6 +197,18 @@ fn live_sessions_are_listed_with_their_filters_and_cut() {
     assert_eq!(plane.get("/api/connections?limit=99999").status, 200);
     for wrong in ["limit=0", "limit=x", "source=x"] {
         assert_eq!(plane.get(&format!("/api/connections?{wrong}")).status, 400, "{wrong}");
+    }
+    for list in ["/api/events", "/api/users"] {
+        assert_eq!(
+            ["0", "x", "-1"].map(|limit| plane.get(&format!("{list}?limit={limit}")).status),
+            [400; 3],
+            "{list}"
+        );
+        assert_eq!(
+            ["", "1", "99999"].map(|limit| plane.get(&format!("{list}?limit={limit}")).status),
+            [200; 3],
+            "{list}"
+        );
     }
     assert_eq!(plane.ask("DELETE", "/api/connections/0-1-2", "", "").json(), json!({ "cut": 3, "took_ms": 12 }));
     assert_eq!(plane.ask("DELETE", "/api/connections?user=ann", "", "").status, 200);
@@ -246,6 +275,96 @@ fn changes_need_the_revision_and_come_back_with_the_next() {
         by: "127.0.0.1".to_owned(),
     };
     assert_eq!(orders[2], patched);
+}
+
+#[test]
+fn accounts_come_in_parts_and_not_again_while_none_changed() {
+    let plane = Plane::start(settings());
+    {
+        let mut sample = plane.backend.sample.lock().unwrap();
+        let one = sample.users[0].clone();
+        sample.users = (0..5).map(|n| UserSample { email: format!("user-{n}").into(), ..one.clone() }).collect();
+    }
+    plane.wait_for("/api/users", |body| body["total"] == 5);
+    let part = |query: &str| {
+        let body = plane.get(&format!("/api/users?{query}")).json();
+        let users: Vec<_> = body["users"].as_array().unwrap().iter().map(|user| user["email"].clone()).collect();
+        assert_eq!((&body["revision"], &body["total"]), (&json!(7), &json!(5)), "{query}");
+        (json!(users), body["next"].clone())
+    };
+    assert_eq!(part("limit=2"), (json!(["user-0", "user-1"]), json!(2)));
+    assert_eq!(part("limit=2&offset=2"), (json!(["user-2", "user-3"]), json!(4)));
+    assert_eq!(part("limit=2&offset=4"), (json!(["user-4"]), Value::Null));
+    assert_eq!(part("offset=9"), (json!([]), Value::Null));
+    assert_eq!(part("").1, Value::Null);
+    let two = plane.get("/api/user-stats?limit=2&offset=3").json();
+    assert_eq!(
+        (&two[0]["email"], &two[1]["email"], two.as_array().unwrap().len()),
+        (&json!("user-3"), &json!("user-4"), 2)
+    );
+    assert_eq!(plane.get("/api/users?offset=x").status, 400);
+    let same = plane.ask("GET", "/api/users", "If-None-Match: \"7\"\r\n", "");
+    assert_eq!(same.field("Content-Length"), None, "it would be that of the list");
+    assert_eq!((same.status, same.field("ETag"), same.body.len()), (304, Some("\"7\""), 0));
+    assert_eq!(plane.ask("GET", "/api/users", "If-None-Match: \"6\"\r\n", "").status, 200);
+}
+
+#[test]
+fn head_says_what_get_says() {
+    let plane = with_traffic();
+    let fields = |method: &str, path: &str, more: &str| {
+        let answer = plane.ask(method, path, more, "");
+        let lines = answer.head.lines().filter(|line| !line.starts_with("Date:")).map(str::to_owned);
+        (answer.status, lines.collect::<Vec<_>>())
+    };
+    let tag = format!("If-None-Match: {}\r\n", plane.get("/").field("ETag").unwrap());
+    for path in
+        ["/", "/static/app.js", "/api/users", "/api/config", "/api/nodes", "/readyz", "/nothing", "/api/login", "/ws"]
+    {
+        for more in [
+            "",
+            "Accept-Encoding: gzip\r\n",
+            "If-None-Match: \"7\"\r\n",
+            &tag,
+            "Expect: x\r\n",
+            "Content-Length: 99999\r\n",
+        ] {
+            assert_eq!(fields("HEAD", path, more), fields("GET", path, more), "{path} {more}");
+        }
+    }
+}
+
+#[test]
+fn head_is_refused_without_a_body_too() {
+    let plane = Plane::start(settings());
+    for (fields, status) in [("Expect: x\r\n\r\n", 417), ("Content-Length: 9\r\n\r\n", 408), ("X Y: z\r\n\r\n", 400)] {
+        let mut stream = plane.connect();
+        stream.write_all(format!("HEAD / HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}").as_bytes()).unwrap();
+        let answer = String::from_utf8(read_to_end(&mut stream)).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+}
+
+#[test]
+fn refusals_have_words_of_their_own() {
+    let plane = Plane::start(settings());
+    let long = "a".repeat(16 << 10);
+    for (status, code, bytes) in [
+        (411, "length_required", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned()),
+        (413, "body_too_large", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 65537\r\n\r\n".to_owned()),
+        (414, "target_too_long", format!("GET /{long}")),
+        (417, "expectation_unknown", "GET / HTTP/1.1\r\nHost: x\r\nExpect: x\r\n\r\n".to_owned()),
+        (431, "head_too_large", format!("GET / HTTP/1.1\r\nX: {long}")),
+        (501, "method_unknown", "BREW / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()),
+        (505, "version_unsupported", "GET / HTTP/2.0\r\nHost: x\r\n\r\n".to_owned()),
+        (400, "bad_request", "GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()),
+    ] {
+        let mut stream = plane.connect();
+        stream.write_all(bytes.as_bytes()).unwrap();
+        let answer = read_answer(&mut stream, false);
+        assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (status, Some(code)), "{answer:?}");
+        assert_eq!(answer.field("Content-Type"), Some("application/json"));
+    }
 }
 
 #[test]

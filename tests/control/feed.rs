@@ -6,15 +6,18 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use vless_rust::control::events::{Event, Kind, Level};
+use vless_rust::control::guard::Keys;
 use vless_rust::control::settings::Settings;
 
-use super::harness::{Plane, VIEW, read_answer, settings};
+use super::harness::{ADMIN, Plane, VIEW, read_answer, settings};
 use super::support::{PATIENCE, wait_until};
 
 const TEXT: u8 = 0x1;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
+/// Whoever may not look any more is closed with this code.
+const POLICY: u16 = 1008;
 
 struct Reader {
     stream: TcpStream,
@@ -28,10 +31,15 @@ struct Frame {
 
 impl Reader {
     fn connect(plane: &Plane, path: &str) -> Self {
+        Self::connect_with(plane, path, &format!("Authorization: Bearer {VIEW}\r\n"))
+    }
+
+    /// With these fields of the request.
+    fn connect_with(plane: &Plane, path: &str, fields: &str) -> Self {
         let mut stream = plane.connect();
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {VIEW}\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            "GET {path} HTTP/1.1\r\nHost: {}\r\n{fields}Upgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
             plane.address
         );
         stream.write_all(request.as_bytes()).unwrap();
@@ -92,7 +100,9 @@ impl Reader {
     /// The code with which the server closes; 0 without a close frame.
     #[track_caller]
     fn close_code(&mut self) -> u16 {
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < deadline, "no close comes");
             match self.read() {
                 Some(Frame { opcode: CLOSE, payload }) => {
                     return payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]]));
@@ -302,6 +312,49 @@ fn a_slow_reader_misses_snapshots_and_gets_whole_messages_all_the_same() {
         uptimes.push(message["payload"]["uptime_seconds"].as_u64().unwrap());
     }
     assert!(uptimes.is_sorted(), "{uptimes:?}");
+}
+
+#[test]
+fn a_reader_goes_with_the_token_it_came_with_and_the_others_stay() {
+    let plane = Plane::start(settings());
+    let mut viewer = Reader::connect(&plane, "/ws");
+    let mut admin = Reader::connect_with(&plane, "/ws", &format!("Authorization: Bearer {ADMIN}\r\n"));
+    let keys = Keys { token: Some("another-token-to-look".to_owned()), ..settings().keys };
+    plane.control.handle().adopt(Settings { keys, ..settings() });
+    assert_eq!(viewer.close_code(), POLICY);
+    admin.message();
+    admin.message();
+    // The token stays, and may do less.
+    let keys = Keys { token: Some(ADMIN.to_owned()), admin_token: None, ..settings().keys };
+    plane.control.handle().adopt(Settings { keys, ..settings() });
+    assert_eq!(admin.close_code(), POLICY);
+    plane.wait_for("/api/stats", |body| body["feed_clients"] == 0);
+}
+
+#[test]
+fn a_reader_goes_with_the_logout_of_its_login() {
+    let plane = Plane::start(settings());
+    let log_in = || {
+        let answer = plane.ask_as(None, "POST", "/api/login", "", &format!("{{\"token\":\"{ADMIN}\"}}"));
+        format!("Cookie: {}\r\n", answer.field("Set-Cookie").unwrap().split(';').next().unwrap())
+    };
+    let (cookie, other) = (log_in(), log_in());
+    let mut gone = Reader::connect_with(&plane, "/ws", &cookie);
+    let mut stays = Reader::connect_with(&plane, "/ws", &other);
+    assert_eq!(plane.ask_as(None, "POST", "/api/logout", &cookie, "").status, 204);
+    assert_eq!(gone.close_code(), POLICY);
+    stays.message();
+    stays.message();
+}
+
+#[test]
+fn a_reader_without_a_token_goes_when_one_is_needed() {
+    let open = Settings { keys: Keys { token: None, ..settings().keys }, ..settings() };
+    let plane = Plane::start(open);
+    let mut reader = Reader::connect_with(&plane, "/ws", "");
+    reader.message();
+    plane.control.handle().adopt(settings());
+    assert_eq!(reader.close_code(), POLICY);
 }
 
 #[test]

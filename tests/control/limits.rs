@@ -1,14 +1,18 @@
 //! Each limit of the front.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use super::harness::{ADMIN, Plane, read_answer, read_to_end, settings};
 use super::support::{PATIENCE, bounded, wait_until};
 
 /// As many connections as there may be at the same time.
 const CLIENTS_MAX: usize = 512;
+/// Of these, places that one source on this machine may have.
+const SHARE_LOCAL: usize = 384;
 
 fn request(plane: &Plane, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {ADMIN}\r\n\r\n", plane.address)
@@ -70,7 +74,8 @@ fn a_head_that_trickles_in_is_refused_after_ten_seconds_whatever_comes() {
             break;
         }
     }
-    assert!(answer.starts_with(b"HTTP/1.1 408 "), "{:?}", String::from_utf8_lossy(&answer));
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains(r#""code":"request_timeout""#), "{answer}");
     assert!(start.elapsed() >= Duration::from_millis(9500), "{:?}", start.elapsed());
 }
 
@@ -116,6 +121,29 @@ fn two_thousand_silent_connections_do_not_keep_the_operator_waiting() {
         body["counters"]["vless_monitor_clients_evicted_total"].as_u64().unwrap() >= 2000 - CLIENTS_MAX as u64
     });
     assert!(evicted["counters"]["vless_monitor_clients"].as_u64().unwrap() <= CLIENTS_MAX as u64);
+    drop(silent);
+}
+
+#[test]
+fn one_source_does_not_take_the_places_of_others() {
+    let plane = Plane::start(settings());
+    // On a slow line: whoever is connected and has not asked yet is the first to go when places are short.
+    let mut slow = plane.connect();
+    let from_elsewhere = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+        socket.connect(&plane.address.into()).unwrap();
+        TcpStream::from(socket)
+    };
+    let silent: Vec<_> = (0..600).map(|_| from_elsewhere()).collect();
+    let counters = plane.wait_for("/api/performance", |body| {
+        body["counters"]["vless_monitor_clients_over_share_total"].as_u64().unwrap() >= (600 - SHARE_LOCAL) as u64
+    });
+    let evicted = &counters["counters"]["vless_monitor_clients_evicted_total"];
+    assert_eq!(*evicted, counters["counters"]["vless_monitor_clients_over_share_total"], "nobody else had to go");
+    slow.write_all(request(&plane, "/api/stats").as_bytes()).unwrap();
+    assert_eq!(read_answer(&mut slow, false).status, 200);
+    assert_eq!(plane.get("/api/stats").status, 200);
     drop(silent);
 }
 

@@ -166,6 +166,43 @@ fn other_names_and_other_pages_are_refused() {
 }
 
 #[test]
+fn a_link_in_a_mail_leads_to_the_page() {
+    let plane = Plane::start(settings());
+    let followed = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
+    for path in ["/", "/index.html", "/static/app.js"] {
+        assert_eq!(plane.ask_as(None, "GET", path, followed, "").status, 200, "{path}");
+    }
+    let embedded = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: script\r\n";
+    assert_eq!(plane.ask_as(None, "GET", "/static/app.js", embedded, "").status, 403);
+    for path in LOOKING {
+        assert_eq!(plane.ask("GET", path, followed, "").status, 403, "{path}");
+    }
+    for (method, path) in CHANGING {
+        assert_eq!(plane.ask(method, path, followed, "").status, 403, "{method} {path}");
+    }
+}
+
+#[test]
+fn monitoring_systems_and_load_balancers_may_use_any_name() {
+    let plane = Plane::start(settings());
+    let status = |method: &str, path: &str, fields: &str| {
+        let mut stream = plane.connect();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: vpn.example.com:9090\r\n{fields}\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        read_answer(&mut stream, false).status
+    };
+    assert_eq!([status("GET", "/healthz", ""), status("GET", "/readyz", "")], [200, 200]);
+    let bearer = format!("Authorization: Bearer {ADMIN}\r\n");
+    for path in ["/metrics", "/api/stats", "/api/users"] {
+        assert_eq!([status("GET", path, &bearer), status("GET", path, "")], [200, 421], "{path}");
+    }
+    assert_eq!(status("POST", "/api/reload", &bearer), 403, "nobody said that there is TLS");
+    assert_eq!(status("GET", "/metrics", "Authorization: Bearer wrong\r\n"), 401);
+    assert_eq!(status("GET", "/", ""), 421);
+    assert_eq!(status("GET", "/api/session", ""), 421);
+}
+
+#[test]
 fn other_settings_hold_from_the_next_request_on() {
     let plane = Plane::start(settings());
     let open = Keys { token: None, ..settings().keys };

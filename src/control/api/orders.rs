@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::lists::{self, bad_request};
 use super::routes::{Route, User};
 use crate::control::backend::{CutQuery, Denied, Done, Order, SessionQuery};
 use crate::control::http::connection::Request;
@@ -63,11 +64,7 @@ fn user(email: &str, what: User, method: Method, request: &Request, by: String) 
 
 fn sessions(request: &Request) -> Result<SessionQuery, Reply> {
     let parameter = |name: &str| request.head.parameter(name).filter(|value| !value.is_empty()).map(str::to_owned);
-    let limit = match parameter("limit").map(|limit| limit.parse::<usize>()) {
-        None => PAGE_DEFAULT,
-        Some(Ok(limit)) if limit > 0 => limit.min(PAGE_MAX),
-        Some(_) => return Err(bad_request("limit is a number from 1 to 1000")),
-    };
+    let limit = lists::limit(&request.head, PAGE_DEFAULT, PAGE_MAX)?;
     let source = source(parameter("source").as_deref())?;
     Ok(SessionQuery { after: parameter("after"), user: parameter("user"), source, target: parameter("target"), limit })
 }
@@ -112,10 +109,6 @@ fn object(body: &[u8]) -> Result<Value, Reply> {
         Ok(_) => Err(bad_request("the body must be a JSON object")),
         Err(error) => Err(bad_request(&format!("the body is not JSON: {error}"))),
     }
-}
-
-fn bad_request(message: &str) -> Reply {
-    Reply::error(400, "bad_request", message)
 }
 
 /// The answer to what came of an order.

@@ -1,5 +1,6 @@
 //! The paths: what each is, which methods it knows, and who may use them.
 
+use crate::control::guard::Exposure;
 use crate::control::http::head::Method;
 
 /// A place that can be asked.
@@ -56,8 +57,11 @@ pub enum Need {
     Change,
 }
 
-/// The place at this path.
+/// The place at this path. None has an empty name: behind a slash at the end, or between two of them, there is nothing.
 pub fn find(segments: &[String]) -> Option<Route<'_>> {
+    if segments.len() > 1 && segments.iter().any(String::is_empty) {
+        return None;
+    }
     if let [first, rest @ ..] = segments
         && first == "static"
         && !rest.is_empty()
@@ -130,6 +134,14 @@ impl Route<'_> {
         }
     }
 
+    pub fn exposure(&self) -> Exposure {
+        match self {
+            Self::Health | Self::Ready => Exposure::Probe,
+            Self::Asset(_) => Exposure::Page,
+            _ => Exposure::Figures,
+        }
+    }
+
     pub fn need(&self, method: Method) -> Need {
         match self {
             Self::Asset(_) | Self::Health | Self::Ready | Self::Session | Self::Login | Self::Logout => Need::Nothing,
@@ -156,8 +168,25 @@ mod tests {
         assert_eq!(found("api/stats").unwrap(), "Overview");
         assert_eq!(found("api/users/ann").unwrap(), "User(\"ann\", Itself)");
         assert_eq!(found("api/users/ann/qr.svg").unwrap(), "User(\"ann\", QrCode)");
-        for nothing in ["api", "api/", "api/stats/", "static", "api/users/a/b/c", "metrics/x", "api/users/ann/x", "x"] {
+        for nothing in ["api", "static", "api/users/a/b/c", "metrics/x", "api/users/ann/x", "x"] {
             assert_eq!(found(nothing), None, "{nothing}");
+        }
+        for empty in [
+            "/",
+            "api/",
+            "api/stats/",
+            "/api/stats",
+            "api//stats",
+            "api/users/",
+            "api/users//link",
+            "api/users/ann/",
+            "api/connections/",
+            "healthz/",
+            "static/",
+            "static//app.js",
+            "static/js/",
+        ] {
+            assert_eq!(found(empty), None, "{empty}");
         }
     }
 

@@ -88,6 +88,10 @@ impl Connection {
         }
     }
 
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
     /// When [`Connection::on_deadline`] is due.
     pub fn deadline(&self) -> Instant {
         match self.phase {
@@ -243,8 +247,12 @@ impl Connection {
     }
 
     fn refuse(&mut self, refusal: Refusal, now: Instant) {
-        let reply = Reply::error(refusal.status(), "bad_request", refusal.message());
-        self.write(&reply, Framing { minor_version: 1, keep_alive: false, is_head: false }, now);
+        let is_head = match &self.phase {
+            Phase::Body(head) => head.method == Method::Head,
+            _ => self.input.starts_with(b"HEAD "),
+        };
+        let framing = Framing { minor_version: 1, keep_alive: false, is_head };
+        self.write(&Reply::error(refusal.status(), refusal.code(), refusal.message()), framing, now);
     }
 
     fn write(&mut self, reply: &Reply, framing: Framing, now: Instant) {

@@ -5,6 +5,8 @@
 
 use httparse::{EMPTY_HEADER, Status};
 
+use super::accept;
+
 /// A head may have so many bytes, the empty line included.
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
 /// And so many fields.
@@ -39,7 +41,10 @@ pub struct Head {
     pub if_none_match: Option<String>,
     pub accept: String,
     pub accepts_gzip: bool,
+    /// By the browser's word, a page of another site asks.
     pub fetched_cross_site: bool,
+    /// By the browser's word, the answer replaces the page in its window: somebody follows a link or a bookmark.
+    pub is_navigation: bool,
     pub upgrade: Upgrade,
 }
 
@@ -52,7 +57,7 @@ pub enum Method {
     Patch,
     Delete,
     Options,
-    /// Any other token.
+    /// One that HTTP knows and no path here.
     Other,
 }
 
@@ -83,9 +88,12 @@ pub enum Refusal {
     /// Not HTTP, or HTTP that can be read in two ways.
     Malformed(&'static str),
     HeadTooLarge,
+    /// The first line alone is longer than a head may be.
+    TargetTooLong,
     BodyTooLarge,
     /// A body without a length we accept.
     LengthRequired,
+    MethodUnknown,
     VersionUnsupported,
     ExpectationUnknown,
     /// The head or the body did not come in time.
@@ -94,14 +102,25 @@ pub enum Refusal {
 
 impl Refusal {
     pub fn status(self) -> u16 {
+        self.answer().0
+    }
+
+    /// The word for programs.
+    pub fn code(self) -> &'static str {
+        self.answer().1
+    }
+
+    fn answer(self) -> (u16, &'static str) {
         match self {
-            Self::Malformed(_) => 400,
-            Self::TooSlow => 408,
-            Self::LengthRequired => 411,
-            Self::BodyTooLarge => 413,
-            Self::ExpectationUnknown => 417,
-            Self::HeadTooLarge => 431,
-            Self::VersionUnsupported => 505,
+            Self::Malformed(_) => (400, "bad_request"),
+            Self::TooSlow => (408, "request_timeout"),
+            Self::LengthRequired => (411, "length_required"),
+            Self::BodyTooLarge => (413, "body_too_large"),
+            Self::TargetTooLong => (414, "target_too_long"),
+            Self::ExpectationUnknown => (417, "expectation_unknown"),
+            Self::HeadTooLarge => (431, "head_too_large"),
+            Self::MethodUnknown => (501, "method_unknown"),
+            Self::VersionUnsupported => (505, "version_unsupported"),
         }
     }
 
@@ -111,8 +130,10 @@ impl Refusal {
             Self::TooSlow => "the request was not complete in time",
             Self::LengthRequired => "a body needs one Content-Length and no Transfer-Encoding",
             Self::BodyTooLarge => "the body is longer than 65536 bytes",
+            Self::TargetTooLong => "the first line is longer than 16384 bytes",
             Self::ExpectationUnknown => "only the expectation 100-continue is known",
             Self::HeadTooLarge => "the head is longer than 16384 bytes or has more than 64 fields",
+            Self::MethodUnknown => "this is no method of HTTP",
             Self::VersionUnsupported => "only HTTP/1.0 and HTTP/1.1 are spoken here",
         }
     }
@@ -122,6 +143,9 @@ impl Refusal {
 pub fn parse(bytes: &[u8]) -> Parsed {
     match try_parse(bytes) {
         Ok(Some((head, length))) => Parsed::Complete(Box::new(head), length),
+        Ok(None) if bytes.len() >= HEAD_BYTES_MAX && !bytes[..HEAD_BYTES_MAX].contains(&b'\n') => {
+            Parsed::Refused(Refusal::TargetTooLong)
+        }
         Ok(None) if bytes.len() >= HEAD_BYTES_MAX => Parsed::Refused(Refusal::HeadTooLarge),
         Ok(None) => Parsed::Partial,
         Err(refusal) => Parsed::Refused(refusal),
@@ -175,7 +199,8 @@ fn request_line(request: &httparse::Request<'_, '_>) -> Result<Head, Refusal> {
         "PATCH" => Method::Patch,
         "DELETE" => Method::Delete,
         "OPTIONS" => Method::Options,
-        _ => Method::Other,
+        "CONNECT" | "PUT" | "TRACE" => Method::Other,
+        _ => return Err(Refusal::MethodUnknown),
     };
     let target = request.path.unwrap_or_default();
     // Of CONNECT and `OPTIONS *` only the method matters.
@@ -232,6 +257,9 @@ struct Seen {
     connection_upgrades: bool,
     key: Option<String>,
     version_13: bool,
+    navigates: bool,
+    replaces_no_page: bool,
+    accept_encoding: String,
     cookies: Vec<String>,
 }
 
@@ -268,10 +296,13 @@ impl Head {
             "authorization" => self.bearer = bearer(value),
             "cookie" => seen.cookies.push(value.to_owned()),
             "if-match" => self.if_match = Some(value.to_owned()),
-            "if-none-match" => self.if_none_match = Some(value.to_owned()),
-            "accept" => value.clone_into(&mut self.accept),
-            "accept-encoding" => self.accepts_gzip = accepts_gzip(value),
+            "if-none-match" => add_to_list(self.if_none_match.get_or_insert_default(), value),
+            "accept" => add_to_list(&mut self.accept, value),
+            "accept-encoding" => add_to_list(&mut seen.accept_encoding, value),
             "sec-fetch-site" => self.fetched_cross_site = value.eq_ignore_ascii_case("cross-site"),
+            "sec-fetch-mode" => seen.navigates = value.eq_ignore_ascii_case("navigate"),
+            // A frame navigates, too, but stays in the other page.
+            "sec-fetch-dest" => seen.replaces_no_page = !value.eq_ignore_ascii_case("document"),
             _ => {}
         }
         Ok(())
@@ -288,6 +319,8 @@ impl Head {
             return Err(Refusal::Malformed("the field Host is missing"));
         }
         self.expects_continue &= self.minor_version == 1;
+        self.accepts_gzip = accept::takes_gzip(&seen.accept_encoding);
+        self.is_navigation = seen.navigates && !seen.replaces_no_page;
         let name = self.session_cookie();
         self.session = seen.cookies.iter().find_map(|pairs| cookie(pairs, &name));
         if seen.upgrades_to_web_socket {
@@ -329,6 +362,14 @@ fn content_length(value: &str, seen: &mut bool) -> Result<usize, Refusal> {
     value.parse().map_err(|_| Refusal::BodyTooLarge)
 }
 
+/// A list may come in several fields of one name (RFC 9110 5.3).
+fn add_to_list(list: &mut String, value: &str) {
+    if !list.is_empty() {
+        list.push(',');
+    }
+    list.push_str(value);
+}
+
 fn bearer(value: &str) -> Option<String> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
@@ -337,15 +378,6 @@ fn bearer(value: &str) -> Option<String> {
 fn cookie(pairs: &str, wanted: &str) -> Option<String> {
     let mut pairs = pairs.split(';').filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned())
-}
-
-fn accepts_gzip(value: &str) -> bool {
-    value.split(',').any(|part| {
-        let mut pieces = part.split(';').map(str::trim);
-        let is_gzip = pieces.next().is_some_and(|coding| coding.eq_ignore_ascii_case("gzip") || coding == "*");
-        let is_refused = pieces.any(|piece| matches!(piece.replace(' ', "").as_str(), "q=0" | "q=0.0" | "q=0.00"));
-        is_gzip && !is_refused
-    })
 }
 
 #[cfg(test)]

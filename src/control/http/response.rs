@@ -91,14 +91,15 @@ pub fn encode(reply: &Reply, framing: Framing) -> Vec<u8> {
     let version = HTTPVersion(1, framing.minor_version);
     // Writing into memory does not fail.
     let _ = response.raw_print(&mut bytes, version, &[], framing.is_head, None);
-    if reply.status == 204 {
+    if matches!(reply.status, 204 | 304) {
         remove_length(&mut bytes);
     }
     insert_connection(&mut bytes, framing);
     bytes
 }
 
-/// Where there can be no body, there must be no length of one (RFC 9110 8.6).
+/// Where there can be no body, there must be no length of one (RFC 9110 8.6); behind 304 it would be that of the body
+/// which the client has.
 fn remove_length(bytes: &mut Vec<u8>) {
     const FIELD: &[u8] = b"\r\nContent-Length: 0";
     if let Some(at) = bytes.windows(FIELD.len()).position(|window| window == FIELD) {

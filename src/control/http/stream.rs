@@ -22,6 +22,25 @@ pub enum Peer {
     Unix,
 }
 
+impl Peer {
+    /// Whom limits by source take this client for: one customer of a provider has an IPv4 address or an IPv6 network of
+    /// 64 bits.
+    pub fn source(self) -> Self {
+        match self {
+            Self::Ip(IpAddr::V6(address)) => Self::Ip(IpAddr::from((u128::from(address) >> 64 << 64).to_be_bytes())),
+            other => other,
+        }
+    }
+
+    /// Whether the client is on this machine.
+    pub fn is_local(self) -> bool {
+        match self {
+            Self::Ip(address) => address.is_loopback(),
+            Self::Unix => true,
+        }
+    }
+}
+
 impl Stream {
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;

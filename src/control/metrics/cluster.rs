@@ -9,9 +9,13 @@ pub const TABLE: &[Row] = &[
     row("vless_cluster_up", Gauge, "The engine of the cluster answers.", |view| {
         one(view, |cluster| u64::from(cluster.is_connected))
     }),
-    row("vless_cluster_away", Gauge, "Seconds since the engine last answered; 0 while it does.", |view| {
-        one(view, |cluster| cluster.away_seconds)
-    }),
+    Row {
+        name: "vless_cluster_away_seconds",
+        kind: Gauge,
+        unit: "seconds",
+        help: "Seconds since the engine last answered; 0 while it does.",
+        source: Source::Many(|view| one(view, |cluster| cluster.away_seconds)),
+    },
     row("vless_cluster_accounts", Gauge, "Accounts of the cluster.", |view| one(view, |cluster| cluster.accounts)),
     row("vless_cluster_accounts_version", Gauge, "Version of the list of accounts that is served here.", |view| {
         one(view, |cluster| cluster.accounts_version)

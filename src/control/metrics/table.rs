@@ -235,6 +235,13 @@ pub const TABLE: &[Row] = &[
     row("vless_monitor_clients_evicted_total", Counter, "", "Connections closed to make room for others.", |view| {
         view.own.clients_evicted_total.into()
     }),
+    row(
+        "vless_monitor_clients_over_share_total",
+        Counter,
+        "",
+        "Connections from a source that had its share of the places: another of its connections was closed, or this one.",
+        |view| view.own.clients_over_share_total.into(),
+    ),
     row("vless_monitor_requests_total", Counter, "", "Requests to the monitoring interface.", |view| {
         view.own.requests_total.into()
     }),

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Kind, Number, Row, Source, rows};
+use crate::control::http::accept::{Wish, wishes};
 use crate::control::view::View;
 use crate::stats::histogram::{BOUNDS_US, Durations};
 
@@ -13,9 +14,36 @@ pub enum Format {
 }
 
 impl Format {
-    /// What the client wants, by its field `Accept`.
+    /// What the client likes better, by its field `Accept`; the older format where it does not say. A client that takes
+    /// neither gets that, too: it may know more than it says.
     pub fn wanted(accept: &str) -> Self {
-        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
+        let liking = |format: Self| {
+            let fitting = wishes(accept).filter_map(|wish| Some((format.precision(&wish)?, wish.weight)));
+            // What was said about this format counts, not what was said about all.
+            fitting.max_by_key(|(precision, _)| *precision).map_or((0.0, 0), |(precision, weight)| (weight, precision))
+        };
+        let (open, plain) = (liking(Self::OpenMetrics), liking(Self::Prometheus));
+        // Of two that it likes as much, whoever names OpenMetrics knows the newer one.
+        let is_open = open.0 > 0.0 && (open > plain || open == plain && open.1 == Self::NAMED);
+        if is_open { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    /// The precision of a wish that names a format itself.
+    const NAMED: u8 = 2;
+
+    /// How precisely `wish` means this format; `None`: not at all.
+    fn precision(self, wish: &Wish<'_>) -> Option<u8> {
+        let (kind, name, version) = match self {
+            Self::Prometheus => ("text/*", "text/plain", "0.0.4"),
+            Self::OpenMetrics => ("application/*", "application/openmetrics-text", "1.0.0"),
+        };
+        let is_other_version = wish.parameter("version").is_some_and(|wanted| wanted != version);
+        match wish.name.to_ascii_lowercase() {
+            wished if wished == name => (!is_other_version).then_some(Self::NAMED),
+            wished if wished == kind => Some(1),
+            wished if wished == "*/*" => Some(0),
+            _ => None,
+        }
     }
 
     pub fn content_type(self) -> &'static str {
@@ -153,10 +181,53 @@ mod tests {
     }
 
     #[test]
+    fn the_format_is_the_one_that_the_client_likes_better() {
+        let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+                          text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        for open in [
+            prometheus,
+            "application/openmetrics-text",
+            "text/plain;q=0.2, application/openmetrics-text;q=0.9",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8, text/plain;version=0.0.4",
+            "text/html, application/openmetrics-text;q=0.5, */*;q=0.1",
+            "application/*",
+            "text/plain;q=0, */*",
+        ] {
+            assert_eq!(Format::wanted(open), Format::OpenMetrics, "{open}");
+        }
+        for plain in [
+            "",
+            "*/*",
+            "text/plain",
+            "text/*, application/openmetrics-text;q=0.9",
+            "application/openmetrics-text;q=0.2, text/plain;q=0.9",
+            "application/openmetrics-text;q=0, */*",
+            "application/openmetrics-text;q=0",
+            "application/openmetrics-text;version=0.0.1",
+            "application/json",
+        ] {
+            assert_eq!(Format::wanted(plain), Format::Prometheus, "{plain}");
+        }
+    }
+
+    /// What `promtool check metrics` complains about, too.
+    #[test]
     fn names_say_their_unit_and_kind() {
+        const UNITS: [&str; 2] = ["bytes", "seconds"];
+        const NOT_BASE: [&str; 9] =
+            ["milliseconds", "ms", "minutes", "hours", "days", "kilobytes", "megabytes", "bits", "percent"];
         for row in rows() {
             let name = row.name.trim_end_matches("_total");
             assert!(name.ends_with(row.unit), "{name}");
+            let words: Vec<_> = name.split('_').collect();
+            assert!(row.unit.is_empty() || UNITS.contains(&row.unit), "{name}");
+            assert_eq!(words.last().is_some_and(|last| UNITS.contains(last)), !row.unit.is_empty(), "{name}");
+            assert!(!words.iter().any(|word| NOT_BASE.contains(word)), "{name}");
+            assert!(!words.iter().any(|word| ["gauge", "counter", "histogram"].contains(word)), "{name}");
+            assert!(["vless", "process"].contains(&words[0]), "{name}");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            let says_unit = ["Seconds since", "seconds since"].iter().any(|words| row.help.contains(words));
+            assert!(!says_unit || row.unit == "seconds", "{name}");
             assert_eq!(row.kind == Kind::Counter, row.name.ends_with("_total"), "{name}");
             assert!(row.help.ends_with('.') && !row.help.contains('\n'), "{name}");
             assert_eq!(rows().filter(|other| other.name == row.name).count(), 1, "{name}");

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Pairs;
 use super::parts::{Certificate, ConnectionPool, Turn, Vision};
-use super::users::{UserShown, users};
+use super::users::{Ids, UserShown, shown_all};
 use crate::control::alerts::Firing;
 use crate::control::format;
 use crate::control::history::ring::Moved;
@@ -120,7 +120,7 @@ pub fn overview(view: &View) -> Overview<'_> {
         rejected: Pairs(&sample.rejected),
         closed: Pairs(&sample.closes),
         users_online: sample.users.iter().filter(|user| user.totals.sessions_active > 0).count(),
-        users: users(view),
+        users: shown_all(view, &sample.users, Ids::Masked),
         connection_pool: ConnectionPool::of(sample),
         memory_pool: &sample.memory_pool,
         xtls_vision: Vision::of(&sample.totals),

@@ -1,6 +1,7 @@
 //! The accounts as they are shown.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use serde::Serialize;
 
@@ -41,10 +42,13 @@ pub struct UserShown<'a> {
     limits: &'a UserLimits,
 }
 
-/// `/api/users`.
+/// `/api/users`, or a part of it.
 #[derive(Serialize)]
 pub struct UserList<'a> {
     revision: u64,
+    total: usize,
+    /// The `offset` at which the next part begins; `None`: this is the last one.
+    next: Option<usize>,
     users: Vec<UserShown<'a>>,
 }
 
@@ -55,14 +59,20 @@ pub enum Ids {
     Whole,
 }
 
-/// All accounts with masked ids.
-pub fn users(view: &View) -> Vec<UserShown<'_>> {
-    view.sample.users.iter().map(|user| shown(view, user, Ids::Masked)).collect()
+/// These accounts of the view.
+pub fn shown_all<'a>(view: &View, users: &'a [UserSample], ids: Ids) -> Vec<UserShown<'a>> {
+    users.iter().map(|user| shown(view, user, ids)).collect()
 }
 
-pub fn list(view: &View, ids: Ids) -> UserList<'_> {
-    let users = view.sample.users.iter().map(|user| shown(view, user, ids)).collect();
-    UserList { revision: view.sample.users_revision, users }
+/// The accounts in `part`, which must lie within the view's.
+pub fn list(view: &View, part: Range<usize>, ids: Ids) -> UserList<'_> {
+    let all = &view.sample.users;
+    UserList {
+        revision: view.sample.users_revision,
+        total: all.len(),
+        next: Some(part.end).filter(|end| *end < all.len()),
+        users: shown_all(view, &all[part], ids),
+    }
 }
 
 pub fn shown<'a>(view: &View, user: &'a UserSample, ids: Ids) -> UserShown<'a> {

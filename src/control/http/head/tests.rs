@@ -60,6 +60,17 @@ fn servers_on_other_ports_of_one_host_have_cookies_of_their_own() {
 }
 
 #[test]
+fn a_navigation_fills_a_window_and_not_a_frame() {
+    let is_navigation =
+        |fields: &str| head(&format!("GET / HTTP/1.1\r\nHost: x\r\nSec-Fetch-{fields}\r\n\r\n")).is_navigation;
+    assert!(is_navigation("Mode: navigate"));
+    assert!(is_navigation("Mode: navigate\r\nSec-Fetch-Dest: document"));
+    assert!(!is_navigation("Mode: navigate\r\nSec-Fetch-Dest: iframe"));
+    assert!(!is_navigation("Mode: no-cors\r\nSec-Fetch-Dest: document"));
+    assert!(!is_navigation("Dest: document"));
+}
+
+#[test]
 fn an_upgrade_needs_all_of_its_fields() {
     let with = |fields: &str| head(&format!("GET /ws HTTP/1.1\r\nHost: x\r\n{fields}\r\n")).upgrade;
     let whole = "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n";
@@ -108,6 +119,23 @@ fn heads_have_a_limit() {
     assert_eq!(refused(long.as_bytes()), 431);
     let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X: y\r\n".repeat(FIELDS_MAX));
     assert_eq!(refused(many.as_bytes()), 431);
+    assert_eq!(refused(format!("GET /{}", "a".repeat(HEAD_BYTES_MAX)).as_bytes()), 414);
+}
+
+#[test]
+fn a_list_may_come_in_several_fields() {
+    let head = head(
+        "GET / HTTP/1.1\r\nHost: x\r\nAccept: a/b\r\nAccept: c/d\r\nAccept-Encoding: br\r\nAccept-Encoding: gzip\r\n\
+         If-None-Match: \"1\"\r\nIf-None-Match: \"2\"\r\n\r\n",
+    );
+    assert_eq!((head.accept.as_str(), head.if_none_match.as_deref()), ("a/b,c/d", Some("\"1\",\"2\"")));
+    assert!(head.accepts_gzip);
+}
+
+#[test]
+fn a_method_that_http_does_not_know_is_refused() {
+    assert_eq!(refused(b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n"), 501);
+    assert_eq!(refused(b"get / HTTP/1.1\r\nHost: x\r\n\r\n"), 501);
 }
 
 #[test]
