@@ -30,6 +30,11 @@ describe('states of the page', { timeout: 240_000 }, () => {
     return { page, server, url };
   }
   const text = (page, selector) => page.locator(selector).innerText();
+  /** Nobody looks at the page, or somebody does again. */
+  const hide = (page, hidden) => page.evaluate((value) => {
+    Object.defineProperty(document, 'hidden', { value, configurable: true });
+    document.dispatchEvent(new Event('visibilitychange'));
+  }, hidden);
 
   test('without a right there is a login, and a wrong token is refused', async (t) => {
     const { page } = await open(t, { right: 'none', token: 'right' });
@@ -125,17 +130,13 @@ describe('states of the page', { timeout: 240_000 }, () => {
   test('nothing is fetched while the page is hidden', async (t) => {
     const { page, server } = await open(t, { hash: '#/sessions' });
     await page.locator('tbody tr:not(.spacer)').first().waitFor();
-    const hide = (hidden) => page.evaluate((value) => {
-      Object.defineProperty(document, 'hidden', { value, configurable: true });
-      document.dispatchEvent(new Event('visibilitychange'));
-    }, hidden);
-    await hide(true);
+    await hide(page, true);
     await until('the feed is given up', () => server.sockets.size === 0);
     const asked = server.requests.length;
     // Time in which an attentive page would have asked again and again.
     await page.waitForTimeout(4000);
     assert.deepEqual(server.requests.slice(asked), []);
-    await hide(false);
+    await hide(page, false);
     await page.locator('[data-link=live]').waitFor();
   });
 
@@ -263,15 +264,11 @@ describe('states of the page', { timeout: 240_000 }, () => {
 
   test('events that came while the page was hidden are there afterwards', async (t) => {
     const { page, server } = await open(t, { hash: '#/events' });
-    const hide = (hidden) => page.evaluate((value) => {
-      Object.defineProperty(document, 'hidden', { value, configurable: true });
-      document.dispatchEvent(new Event('visibilitychange'));
-    }, hidden);
     await page.locator('[data-link=live]').waitFor();
-    await hide(true);
+    await hide(page, true);
     await until('the feed is given up', () => server.sockets.size === 0);
     server.event('user', 'user unheard added');
-    await hide(false);
+    await hide(page, false);
     await page.getByText('user unheard added').waitFor();
   });
 
@@ -289,14 +286,10 @@ describe('states of the page', { timeout: 240_000 }, () => {
     const { page, server } = await open(t, { hash: '#/events' });
     await page.locator('[data-link=live]').waitFor();
     await page.getByText('Version 0.1.0 started.').waitFor();
-    const hide = (hidden) => page.evaluate((value) => {
-      Object.defineProperty(document, 'hidden', { value, configurable: true });
-      document.dispatchEvent(new Event('visibilitychange'));
-    }, hidden);
-    await hide(true);
+    await hide(page, true);
     await until('the feed is given up', () => server.sockets.size === 0);
     for (let n = 1; n <= 150; n += 1) server.event(n % 2 ? 'user' : 'cut', `unheard ${n}`);
-    await hide(false);
+    await hide(page, false);
     await page.getByText('unheard 150', { exact: true }).waitFor();
     assert.deepEqual(await allEvents(page), server.world.events.length);
     await page.getByRole('combobox', { name: 'Kind of event' }).selectOption('cut');

@@ -1,12 +1,14 @@
 //! Each deadline at its time and not before, with its reason.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use vless_rust::session::close::CloseReason;
 
 use super::sim::peer::{Op, SeenEnd};
 use super::sim::plan::request;
-use super::sim::socket::{Closed, Manners};
+use super::sim::socket::{Closed, Link, Manners};
 use super::sim::tls::ClientTls;
 use super::sim::world::{Plan, TIMEOUTS, World};
 use super::{KINDS, relaying, say, world_of};
@@ -22,6 +24,17 @@ fn assert_ends(world: &mut World, after: Duration, reason: CloseReason) {
     assert_eq!(world.ended(0), Some(reason), "{}", world.describe());
     world.runs[0].reasons = vec![reason];
     world.verify();
+}
+
+/// A client that reads nothing has left, and the kernel holds the whole answer for it and tells how much of it is taken.
+fn answered(kind: Option<ClientTls>) -> (World, Rc<RefCell<Link>>) {
+    let mut world = relaying(kind);
+    let answer = world.rng.bytes(100_000);
+    world.client(0, [say(b"question"), Op::StopReading, Op::Fin]);
+    world.target(0, [Op::Say(answer)]);
+    let client = world.runs[0].client.link.clone();
+    client.borrow_mut().tells = true;
+    (world, client)
 }
 
 /// The client does something, or the target.
@@ -200,12 +213,7 @@ fn a_refused_client_that_does_not_close_is_dropped() {
 #[test]
 fn what_the_peer_takes_slowly_from_the_kernel_is_progress() {
     for kind in KINDS {
-        let mut world = relaying(kind);
-        let answer = world.rng.bytes(100_000);
-        world.client(0, [say(b"question"), Op::StopReading, Op::Fin]);
-        world.target(0, [Op::Say(answer)]);
-        let client = world.runs[0].client.link.clone();
-        client.borrow_mut().tells = true;
+        let (mut world, client) = answered(kind);
         for _ in 0..20 {
             let wire = client.borrow_mut().peer_takes(1000);
             assert_eq!(wire.len(), 1000, "the kernel took more than that");
@@ -224,12 +232,7 @@ fn what_the_peer_takes_slowly_from_the_kernel_is_progress() {
 #[test]
 fn a_slow_reader_of_whom_nobody_can_say_anything_has_the_time_once_more() {
     for kind in KINDS {
-        let mut world = relaying(kind);
-        let answer = world.rng.bytes(100_000);
-        world.client(0, [say(b"question"), Op::StopReading, Op::Fin]);
-        world.target(0, [Op::Say(answer)]);
-        let client = world.runs[0].client.link.clone();
-        client.borrow_mut().tells = true;
+        let (mut world, client) = answered(kind);
         for _ in 0..3 {
             client.borrow_mut().is_short = true;
             world.pass(TIMEOUTS.half_close);
