@@ -287,13 +287,11 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }));
         // The first block came with the request.
         self.count(before, cx);
-        self.enter(Phase::Dialling(Dialling::Stream), cx.means.now);
+        let dialling = if request.command == Command::Udp { Dialling::Address } else { Dialling::Stream };
+        self.enter(Phase::Dialling(dialling), cx.means.now);
         match (request.command, request.target) {
             (Command::Tcp, Some(target)) => cx.wishes.push(Wish::Dial { leg: Leg::Target, target }),
-            (Command::Udp, Some(target)) => {
-                self.phase = Phase::Dialling(Dialling::Address);
-                cx.wishes.push(Wish::Resolve { leg: Leg::Target, target });
-            }
+            (Command::Udp, Some(target)) => cx.wishes.push(Wish::Resolve { leg: Leg::Target, target }),
             (_, _) => {
                 let is_only_xudp = user.flow == Flow::Vision && request.flow == Flow::None;
                 let first_frame = if is_only_xudp { FirstFrame::Xudp } else { FirstFrame::Any };
