@@ -7,6 +7,7 @@ mod api;
 mod backup;
 mod certificates;
 mod commands;
+mod full_disk;
 mod harness;
 mod notices;
 mod reload;
