@@ -43,8 +43,13 @@ impl Member {
         Self { socket, tls, talk, owed: Vec::new(), response_bytes: 2, pause, reads_from: None, is_done: false }
     }
 
-    pub(crate) fn is_opening(&self) -> bool {
+    fn is_opening(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// It has heard nothing of its target yet: it may not even be admitted.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.response_bytes > 0
     }
 
     /// Its pause has been over for less than `time`.

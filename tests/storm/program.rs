@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::api::ask;
+use crate::support::server::VISION;
 use crate::support::wait_until;
 
 /// How often memory is looked at.
@@ -49,7 +50,8 @@ impl Program {
         let folder = tempfile::tempdir().unwrap();
         // Free when we looked; should somebody else take it, the start fails loudly.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let users: Vec<_> = users.iter().map(|id| json!({ "uuid": uuid(id), "flow": "" })).collect();
+        let flow = |id: &[u8; 16]| if tls && *id == VISION { "xtls-rprx-vision" } else { "" };
+        let users: Vec<_> = users.iter().map(|id| json!({ "uuid": uuid(id), "flow": flow(id) })).collect();
         let mut config = json!({
             "server": { "listen": "127.0.0.1", "port": address.port() },
             "users": users,

@@ -140,6 +140,21 @@ impl Origin {
         })
     }
 
+    /// Answers so many bytes with these, one after the other, and says the last of the answers again and again.
+    pub fn repeater(answers: Vec<(usize, Vec<u8>)>) -> Self {
+        Self::local(move |mut socket, shared| {
+            let mut last = &[][..];
+            for (question_bytes, answer) in &answers {
+                socket.read_exact(&mut vec![0; *question_bytes])?;
+                shared.send(socket, answer)?;
+                last = answer;
+            }
+            loop {
+                shared.send(socket, last)?;
+            }
+        })
+    }
+
     /// Checks the pattern to its end, and says nothing.
     pub fn sink() -> Self {
         Self::local(|socket, shared| shared.drain(socket))

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConnection, SupportedProtocolVersion, version};
 use socket2::{Domain, Socket, Type};
 
@@ -101,13 +102,16 @@ pub fn request(user: &[u8; 16], addons: &[u8], command: u8, target: SocketAddr) 
 
 impl VisionClient {
     pub fn connect(server: &Server, how: How) -> Self {
+        Self::connect_to(server.address, server.certificate.as_ref().expect("a server with TLS"), how)
+    }
+
+    pub fn connect_to(address: SocketAddr, certificate: &CertificateDer<'static>, how: How) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         if how.recv_buffer_bytes > 0 {
             socket.set_recv_buffer_size(how.recv_buffer_bytes).unwrap();
         }
-        socket.connect(&server.address.into()).unwrap();
+        socket.connect(&address.into()).unwrap();
         let tcp = bounded(socket.into());
-        let certificate = server.certificate.as_ref().expect("a server with TLS");
         let settings = config(certificate, &[how.version]);
         let tls = ClientConnection::new(settings, "localhost".try_into().unwrap()).unwrap();
         let tls = Arc::new(Mutex::new(tls));
@@ -136,9 +140,14 @@ impl VisionClient {
     /// Asks for `target`; the request goes out together with the first block, which carries `first`.
     pub fn open(server: &Server, how: How, target: SocketAddr, first: &[u8]) -> Self {
         let mut client = Self::connect(server, how);
-        let block = client.up.block(CONTINUE, first, 100);
-        client.up.send_tls(&[request(&how.user, ADDONS, 1, target), block].concat());
+        client.ask(how.user, target, first);
         client
+    }
+
+    /// As [`VisionClient::open`], on a connection that is there.
+    pub fn ask(&mut self, user: [u8; 16], target: SocketAddr, first: &[u8]) {
+        let block = self.up.block(CONTINUE, first, 100);
+        self.up.send_tls(&[request(&user, ADDONS, 1, target), block].concat());
     }
 }
 
