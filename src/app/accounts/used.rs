@@ -10,9 +10,10 @@ use serde_json::{Map, Value};
 
 use super::store::lock;
 use crate::app::certs::hex;
+use crate::app::clock::unix_time;
 use crate::app::config::Config;
 use crate::app::exit::{self, Failure};
-use crate::control::state::{Saved, file};
+use crate::control::state::file;
 use crate::protocol::user_id::mask;
 use crate::stats::Notes;
 
@@ -48,7 +49,8 @@ fn change(config: &Config, change: impl FnOnce(&mut Map<String, Value>)) -> Resu
     };
     let mut saved = match fs::read(path).and_then(|bytes| file::decode(&bytes)) {
         Ok(saved) => saved,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Saved::default(),
+        // A crash may have left nothing but a copy beside it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => file::load(path, unix_time()).saved,
         Err(error) => {
             let path = path.display();
             return Err(Failure::new(exit::CONFIG, format!("{path}: what was used is in there, and {error}")));
@@ -113,6 +115,19 @@ mod tests {
         carry_over(&config, [8; 16], [9; 16]).unwrap();
         assert_eq!(used(&config, [9; 16]), 7);
         assert_eq!(file::load(&config.monitoring.state_file, 0).saved.upload_bytes, 99);
+    }
+
+    #[test]
+    fn a_crash_that_left_only_a_copy_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let path = &config.monitoring.state_file;
+        set(&config, &[([8; 16], 7)]).unwrap();
+        for ending in [".previous", ".new"] {
+            fs::rename(path, path.with_file_name(format!("state.json{ending}"))).unwrap();
+            set(&config, &[(ID, 500)]).unwrap();
+            assert_eq!((used(&config, ID), used(&config, [8; 16])), (500, 7), "{ending}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The state file: a line that says what it is, with length and checksum, and the content as JSON.
 //!
-//! A new file replaces the old one in one step, and the old one stays as `NAME.previous`. A file that is torn, foreign or
-//! of a later version is renamed and told about, never overwritten.
+//! A new file replaces the old one in one step, and the old one stays as `NAME.previous`. Whenever the process is killed,
+//! a whole copy is left: what [`STEPS`] do is done in an order that sees to it. A file that is torn, foreign or of a later
+//! version is renamed and told about, never overwritten.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -20,6 +21,15 @@ const VERSION: u32 = 1;
 /// No state is larger; what is was not written by us.
 const BYTES_MAX: u64 = 256 << 20;
 
+/// Names that are tried for a file that is set aside.
+const ASIDES_MAX: u32 = 100;
+
+/// What a write does, in this order. A kill may come between any two steps, and within the first.
+const STEPS: [Step; 5] = [write_new, link_present, keep_previous, replace, sync_folder];
+
+/// One step of a write: what it works on, and the bytes to write.
+type Step = fn(&Names, &[u8]) -> io::Result<()>;
+
 #[derive(Serialize, Deserialize)]
 struct Header {
     format: String,
@@ -36,24 +46,54 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// The state in `path`, or in the copy before it, or an empty one. Never fails: without a state the server starts at
+/// The files of one state.
+struct Names {
+    present: PathBuf,
+    /// What is being written.
+    new: PathBuf,
+    previous: PathBuf,
+    /// A second name of the present file, on its way to be the previous one.
+    second: PathBuf,
+}
+
+impl Names {
+    fn of(path: &Path) -> Self {
+        Self {
+            present: path.to_owned(),
+            new: beside(path, ".new"),
+            previous: beside(path, ".previous"),
+            second: beside(path, ".second"),
+        }
+    }
+}
+
+/// The state in `path`, else in a copy beside it, else an empty one. Never fails: without a state the server starts at
 /// zero and says so.
 pub fn load(path: &Path, unix_time: u64) -> Loaded {
+    let names = Names::of(path);
     let mut warnings = Vec::new();
     match read(path) {
         Ok(saved) => return Loaded { saved, warnings },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => warnings.push(set_aside(path, &error, unix_time)),
     }
-    let previous = beside(path, ".previous");
-    match read(&previous) {
+    // A new file that is whole is later than the previous one. It is often torn, which is no news.
+    if let Ok(saved) = read(&names.new) {
+        warnings.push(format!("state: going on with the copy that was just written, {}", names.new.display()));
+        // The next write begins by making that file empty.
+        if let Err(error) = fs::rename(&names.new, path) {
+            warnings.push(format!("state: it could not be renamed to {}: {error}", path.display()));
+        }
+        return Loaded { saved, warnings };
+    }
+    match read(&names.previous) {
         Ok(saved) => {
-            warnings.push(format!("state: going on with the copy before, {}", previous.display()));
+            warnings.push(format!("state: going on with the copy before, {}", names.previous.display()));
             Loaded { saved, warnings }
         }
         Err(error) => {
             if error.kind() != io::ErrorKind::NotFound {
-                warnings.push(format!("state: {} cannot be used either: {error}", previous.display()));
+                warnings.push(format!("state: {} cannot be used either: {error}", names.previous.display()));
             }
             if !warnings.is_empty() {
                 warnings.push("state: totals begin at zero".to_owned());
@@ -64,10 +104,17 @@ pub fn load(path: &Path, unix_time: u64) -> Loaded {
 }
 
 fn set_aside(path: &Path, error: &io::Error, unix_time: u64) -> String {
-    let aside = beside(path, &format!(".unreadable-{unix_time}"));
-    let outcome = match fs::rename(path, &aside) {
-        Ok(()) => format!("it was set aside as {}", aside.display()),
-        Err(failure) => format!("and it could not be set aside: {failure}"),
+    // What was set aside earlier in the same second stays.
+    let aside = (0..ASIDES_MAX).map(|number| match number {
+        0 => beside(path, &format!(".unreadable-{unix_time}")),
+        _ => beside(path, &format!(".unreadable-{unix_time}-{number}")),
+    });
+    let outcome = match aside.into_iter().find(|aside| fs::symlink_metadata(aside).is_err()) {
+        None => "and there are too many beside it to set it aside".to_owned(),
+        Some(aside) => match fs::rename(path, &aside) {
+            Ok(()) => format!("it was set aside as {}", aside.display()),
+            Err(failure) => format!("and it could not be set aside: {failure}"),
+        },
     };
     format!("state: {} cannot be used: {error}; {outcome}", path.display())
 }
@@ -117,33 +164,46 @@ pub fn encode(saved: &Saved) -> io::Result<Vec<u8>> {
 /// # Errors
 /// What the system says; the old file is untouched then.
 pub fn write(path: &Path, saved: &Saved) -> io::Result<()> {
-    let bytes = encode(saved)?;
-    let temporary = beside(path, ".new");
-    let result = write_synced(&temporary, &bytes).and_then(|()| {
-        keep_previous(path);
-        fs::rename(&temporary, path)
-    });
+    let (names, bytes) = (Names::of(path), encode(saved)?);
+    let result = STEPS.iter().try_for_each(|step| step(&names, &bytes));
     if result.is_err() {
-        let _ = fs::remove_file(&temporary);
-        return result;
+        let _ = fs::remove_file(&names.new);
     }
-    // The new name must survive a loss of power, too. Some file systems cannot sync a folder.
-    let _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
-    Ok(())
+    result
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+fn write_new(names: &Names, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&names.new)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// The present file gets a second name, so that there is one at every moment. Where links are not to be had, the copy is
-/// left out: the present file matters more.
-fn keep_previous(path: &Path) {
-    let previous = beside(path, ".previous");
-    let _ = fs::remove_file(&previous);
-    let _ = fs::hard_link(path, &previous);
+/// Gives the present file a second name, so that it has one at every moment. Where there is no file, or links are not to
+/// be had, the previous file stays what it was: it may be the only copy.
+#[expect(clippy::unnecessary_wraps, reason = "a step like the others")]
+fn link_present(names: &Names, _: &[u8]) -> io::Result<()> {
+    let _ = fs::remove_file(&names.second);
+    let _ = fs::hard_link(&names.present, &names.second);
+    Ok(())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a step like the others")]
+fn keep_previous(names: &Names, _: &[u8]) -> io::Result<()> {
+    let _ = fs::rename(&names.second, &names.previous);
+    // Two names of the same file are left as they are by that.
+    let _ = fs::remove_file(&names.second);
+    Ok(())
+}
+
+fn replace(names: &Names, _: &[u8]) -> io::Result<()> {
+    fs::rename(&names.new, &names.present)
+}
+
+/// The new name must survive a loss of power, too. Some file systems cannot sync a folder.
+#[expect(clippy::unnecessary_wraps, reason = "a step like the others")]
+fn sync_folder(names: &Names, _: &[u8]) -> io::Result<()> {
+    let _ = File::open(folder_of(&names.present)).and_then(|folder| folder.sync_all());
+    Ok(())
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {
@@ -164,82 +224,4 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn saved(upload_bytes: u64) -> Saved {
-        Saved { upload_bytes, ..Saved::default() }
-    }
-
-    fn folder() -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state.json");
-        (folder, path)
-    }
-
-    #[test]
-    fn what_was_written_is_read_and_the_copy_before_is_kept() {
-        let (_folder, path) = folder();
-        write(&path, &saved(1)).unwrap();
-        write(&path, &saved(2)).unwrap();
-        let loaded = load(&path, 0);
-        assert_eq!((loaded.saved.upload_bytes, loaded.warnings.len()), (2, 0));
-        assert_eq!(read(&beside(&path, ".previous")).unwrap().upload_bytes, 1);
-        assert!(!beside(&path, ".new").exists());
-    }
-
-    #[test]
-    fn without_a_file_everything_begins_at_zero_and_nobody_is_alarmed() {
-        let (_folder, path) = folder();
-        let loaded = load(&path, 0);
-        assert_eq!((loaded.saved.upload_bytes, loaded.warnings.len()), (0, 0));
-    }
-
-    #[test]
-    fn a_torn_file_is_set_aside_and_the_copy_before_serves() {
-        let (_folder, path) = folder();
-        write(&path, &saved(1)).unwrap();
-        write(&path, &saved(2)).unwrap();
-        let whole = fs::read(&path).unwrap();
-        for length in (0..whole.len()).step_by(7) {
-            fs::write(&path, &whole[..length]).unwrap();
-            let loaded = load(&path, 5);
-            assert_eq!(loaded.saved.upload_bytes, 1, "{length} of {} bytes", whole.len());
-            assert_eq!(fs::read(beside(&path, ".unreadable-5")).unwrap(), &whole[..length]);
-            assert!(loaded.warnings[0].contains("set aside"), "{:?}", loaded.warnings);
-        }
-    }
-
-    #[test]
-    fn a_changed_byte_is_noticed() {
-        let (_folder, path) = folder();
-        write(&path, &saved(12345)).unwrap();
-        let text = fs::read_to_string(&path).unwrap().replace("12345", "12346");
-        fs::write(&path, text).unwrap();
-        let loaded = load(&path, 0);
-        assert_eq!(loaded.saved.upload_bytes, 0);
-        assert!(loaded.warnings[0].contains("damaged") && loaded.warnings.len() == 2, "{:?}", loaded.warnings);
-    }
-
-    #[test]
-    fn foreign_and_later_files_are_not_touched() {
-        for (text, says) in [
-            ("{\"users\": []}\n", "not a state file"),
-            ("hello", "not a state file"),
-            ("{\"format\":\"vless-rust state\",\"version\":2,\"bytes\":0,\"sha256\":\"\"}\n", "later version"),
-        ] {
-            let (_folder, path) = folder();
-            fs::write(&path, text).unwrap();
-            let loaded = load(&path, 9);
-            assert!(loaded.warnings[0].contains(says), "{:?}", loaded.warnings);
-            assert_eq!(fs::read_to_string(beside(&path, ".unreadable-9")).unwrap(), text);
-        }
-    }
-
-    #[test]
-    fn a_folder_that_is_not_there_is_an_error_and_nothing_else() {
-        let (_folder, path) = folder();
-        assert!(write(&path.join("x"), &saved(1)).is_err());
-        assert!(load(&path.join("x"), 0).warnings.is_empty());
-    }
-}
+mod tests;
