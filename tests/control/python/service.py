@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import monitor
+import vless
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = str(Path(os.environ.get("VLESS_RUST", ROOT / "target/release/vless-rust")).resolve())
@@ -66,6 +67,18 @@ class Echo(socketserver.ThreadingTCPServer):
     @property
     def port(self) -> int:
         return self.server_address[1]
+
+
+class InnerTls(Echo):
+    """Answers a ClientHello as a server with TLS 1.3 does, and then sends back what it gets."""
+
+    class Handler(Echo.Handler):
+        def handle(self) -> None:
+            # A spare connection of the server's ends without a word.
+            with contextlib.suppress(OSError, AssertionError):
+                receive(self.request, len(vless.CLIENT_HELLO))
+                self.request.sendall(vless.SERVER_FLIGHT)
+                super().handle()
 
 
 def open_session(server_port: int, user: str, target_port: int) -> socket.socket:
