@@ -5,8 +5,8 @@
 //! never waited for.
 //!
 //! `adopting.rs` makes changes, `clustered.rs` has those of the cluster's accounts made, `changes.rs` says them in
-//! words, `cuts.rs` says whose sessions end by them, `roll.rs` keeps the clock of the accounts, `watch.rs` that of
-//! certificate files, `listening.rs` where clients are accepted, `heart.rs` what the service manager hears,
+//! words, `cuts.rs` says whose sessions end by them, `roll.rs` keeps the accounts by the clock, `hours.rs` says what time
+//! it is for them, `watch.rs` looks at certificate files, `listening.rs` where clients are accepted, `heart.rs` what the service manager hears,
 //! `upgrading.rs` has another process take over.
 
 mod adopting;
@@ -16,6 +16,7 @@ pub mod clustered;
 mod cuts;
 mod gates;
 mod heart;
+mod hours;
 mod listening;
 pub mod orders;
 mod roll;
@@ -30,6 +31,7 @@ use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 
 use self::heart::Heart;
+use self::hours::Hours;
 pub use self::listening::{Inherited, Listening};
 use self::orders::{Order, Orders};
 use self::roll::Roll;
@@ -38,7 +40,6 @@ use self::watch::Watch;
 use crate::app::backend::AppBackend;
 use crate::app::capacity::Capacity;
 use crate::app::certs::LoadedCertificate;
-use crate::app::clock::unix_time;
 use crate::app::cluster::Cluster;
 use crate::app::config::Config;
 use crate::app::console::Reporter;
@@ -93,6 +94,7 @@ pub struct Supervisor {
     /// What the server was started with, without accounts.
     started: Config,
     roll: Roll,
+    hours: Hours,
     heart: Heart,
     upgrading: Upgrading,
     /// The way to the process before this one.
@@ -118,7 +120,8 @@ impl Supervisor {
     /// Nothing happens before [`Supervisor::run`].
     pub fn new(mut parts: Parts, predecessor: Option<Predecessor>) -> Self {
         let now = Instant::now();
-        let roll = Roll::new(&parts.config.users, &parts.ledgers, unix_time());
+        let hours = Hours::new(now);
+        let roll = Roll::new(&parts.config.users, &parts.ledgers, hours.unix_time());
         let heart = Heart::new(std::mem::take(&mut parts.notifier), parts.capacity.workers, now);
         gates::adopt(&parts.config, &parts.ledgers);
         let lane = parts.capacity.workers;
@@ -131,6 +134,7 @@ impl Supervisor {
             parts,
             started,
             roll,
+            hours,
             heart,
             upgrading,
             teller,
@@ -226,7 +230,7 @@ impl Supervisor {
         if self.is_draining {
             return;
         }
-        let now = unix_time();
+        let now = self.hours.look(Instant::now());
         let found = self.roll.tick(&self.parts.config.users, now);
         for warning in found.warnings {
             log::warn!("{}", warning.text);

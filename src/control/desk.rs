@@ -111,7 +111,8 @@ impl Desk {
     }
 
     fn report(&mut self, event: Event) {
-        let event = self.view.events.push(event, unix_time());
+        let at = self.view.unix_time(Instant::now());
+        let event = self.view.events.push(event, at);
         let message = json!({ "type": "event", "payload": event }).to_string();
         self.news.push(feed::encode(message.into_bytes()));
     }

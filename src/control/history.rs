@@ -1,10 +1,12 @@
 //! Traffic over time: the last seconds, and minutes to a year, overall and for each user, in bounded memory.
 //!
 //! `ring.rs` is one resolution, `series.rs` the resolutions of one subject, `book.rs` what is remembered of each user,
-//! `csv.rs` a spreadsheet's form. Everything is counted in bytes that moved between two samples; speeds are those bytes
-//! over the time that really passed. Wall-clock time only chooses the bucket, so a jump of the clock leaves a gap.
+//! `csv.rs` a spreadsheet's form, `clock.rs` the time that all of them go by. Everything is counted in bytes that moved
+//! between two samples; speeds are those bytes over the time that really passed. Wall-clock time only chooses the bucket,
+//! so a jump of the clock leaves a gap.
 
 pub mod book;
+pub mod clock;
 pub mod csv;
 pub mod ring;
 pub mod series;

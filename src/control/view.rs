@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::alerts::{Figure, Metric, Watch};
 use super::events::Events;
 use super::history::book::Book;
+use super::history::clock::SteadyClock;
 use super::history::ring::Moved;
 use super::history::series::{Series, Subject};
 use super::history::{SpeedPoint, Speeds, speeds};
@@ -30,6 +31,7 @@ pub struct View {
     pub events: Events,
     pub watch: Watch,
     pub clock: Clock,
+    steady: SteadyClock,
     /// Payload that former processes counted.
     base: Moved,
     counted: Moved,
@@ -43,8 +45,9 @@ pub struct View {
 pub struct Clock {
     pub started: Instant,
     pub now: Instant,
-    /// Unix times.
+    /// Unix time.
     pub started_at: u64,
+    /// Unix time as [`SteadyClock`] has it.
     pub unix_time: u64,
 }
 
@@ -82,6 +85,7 @@ impl View {
             settings,
             sample: Sample::default(),
             process: ProcessFigures::default(),
+            steady: SteadyClock::new(clock.now, clock.unix_time),
             clock,
             base: Moved { up_bytes: saved.upload_bytes, down_bytes: saved.download_bytes },
             counted: Moved::default(),
@@ -91,10 +95,11 @@ impl View {
         }
     }
 
-    /// Takes a new sample.
+    /// Takes a new sample; the wall clock says `unix_time`.
     pub fn tick(&mut self, sample: Sample, process: ProcessFigures, now: Instant, unix_time: u64) {
         let passed = now.saturating_duration_since(self.clock.now);
-        (self.clock.now, self.clock.unix_time) = (now, unix_time);
+        let moment = self.steady.tick(now, unix_time);
+        (self.clock.now, self.clock.unix_time) = (now, moment.at);
         let counted = Moved { up_bytes: sample.totals.uplink_bytes, down_bytes: sample.totals.downlink_bytes };
         let moved = Moved {
             up_bytes: counted.up_bytes.saturating_sub(self.counted.up_bytes),
@@ -106,12 +111,17 @@ impl View {
         self.counted = counted;
         let speeds = speeds(moved, passed);
         let uptime_s = self.clock.uptime().as_secs();
-        self.speeds.push(SpeedPoint { uptime_s, at: unix_time, up_bps: speeds.0, down_bps: speeds.1 });
-        self.series.add(unix_time, moved, speeds);
-        self.book.update(&sample.users, unix_time, passed);
+        self.speeds.push(SpeedPoint { uptime_s, at: moment.at, up_bps: speeds.0, down_bps: speeds.1 });
+        self.series.add(moment, moved, speeds);
+        self.book.update(&sample.users, moment, passed);
         self.recent.push(now, rejected(&sample), sample.timings.turn);
         self.sample = sample;
         self.process = process;
+    }
+
+    /// Unix time at `now`, as of the last tick.
+    pub fn unix_time(&self, now: Instant) -> u64 {
+        self.steady.unix_time(now)
     }
 
     /// A new look between two ticks, after something was changed: speeds and history are left to the next tick.
@@ -233,5 +243,94 @@ impl Recent {
         let Some(oldest) = self.marks.front() else { return 0.0 };
         let passed = now.saturating_duration_since(oldest.at).as_secs_f64().max(60.0);
         (self.rejected - oldest.rejected.min(self.rejected)) as f64 * 60.0 / passed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::control::history::book::Key;
+    use crate::control::history::series::Range;
+
+    const START: u64 = 1_790_000_000;
+
+    /// A server with one user, who moves a byte each second.
+    struct Course {
+        view: View,
+        started: Instant,
+        second: u64,
+    }
+
+    impl Course {
+        fn new(saved: Saved, unix_time: u64) -> Self {
+            let started = Instant::now();
+            let clock = Clock { started, now: started, started_at: unix_time, unix_time };
+            Self { view: View::new(Settings::default(), saved, clock), started, second: 0 }
+        }
+
+        fn second(&mut self, unix_time: u64) {
+            self.second += 1;
+            let mut sample = Sample { users: vec![UserSample::default()], ..Sample::default() };
+            sample.totals.uplink_bytes = self.second;
+            sample.users[0].totals.uplink_bytes = self.second;
+            let now = self.started + Duration::from_secs(self.second);
+            self.view.tick(sample, ProcessFigures::default(), now, unix_time);
+        }
+
+        /// The series of the server and of its user.
+        fn series(&self) -> [&Series; 2] {
+            let user = self.view.book.entry(Key::of(&[0; 16])).unwrap();
+            [&self.view.series, &user.series]
+        }
+
+        /// What is shown of all that moved, by range and for today and the month, the same for the server and its user.
+        fn shown(&self) -> [u64; 6] {
+            let now = self.view.clock.unix_time;
+            let [server, user] = self.series().map(|series| {
+                let sum = |range| series.extract(range, now).points.iter().map(|point| point.upload_bytes).sum::<u64>();
+                let [hour, day, month, year] = Range::ALL.map(|(range, _)| sum(range));
+                let (today, this_month) = series.today_and_month(now);
+                [hour, day, month, year, today.up_bytes, this_month.up_bytes]
+            });
+            assert_eq!(server, user);
+            server
+        }
+    }
+
+    #[test]
+    fn one_wrong_second_loses_nothing_of_the_history() {
+        for wrong in [START + 5 * 366 * 86_400, START + 86_400, START - 86_400, 0] {
+            let mut course = Course::new(Saved::default(), START);
+            for second in 1..=2000 {
+                course.second(if second == 1000 { wrong } else { START + second });
+                assert_eq!(course.shown(), [second; 6], "{wrong}");
+            }
+            let peak = course.series()[0].extract(Range::Hour, START + 2000).peak;
+            assert_eq!((peak.upload_bps, peak.download_bps), (1, 0));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_at_the_start_and_is_set_right_leaves_a_gap_in_what_was_saved() {
+        let mut former = Course::new(Saved::default(), START);
+        for second in 1..=100 {
+            former.second(START + second);
+        }
+        let saved = former.view.save(serde_json::Value::Null);
+        // As after a start without a battery, and with one that is years ahead.
+        for wrong in [1000, START + 5 * 366 * 86_400] {
+            let mut course = Course::new(saved.clone(), wrong);
+            for second in 1..=30 {
+                course.second(wrong + second);
+            }
+            for second in 31..=300 {
+                course.second(START + 100 + second);
+            }
+            // A clock that jumps is believed a minute later.
+            assert_eq!(course.shown(), [100 + 300 - 90; 6], "{wrong}");
+            assert_eq!(course.view.clock.unix_time, START + 400);
+            assert_eq!(course.view.lifetime().up_bytes, 400);
+        }
     }
 }

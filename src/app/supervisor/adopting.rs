@@ -114,7 +114,7 @@ impl Supervisor {
         by: &str,
     ) -> Result<Changed, StoreError> {
         let old_id = self.id_of(change);
-        let changed = store::make(&self.parts.config, change, revision, unix_time())?;
+        let changed = store::make(&self.parts.config, change, revision, self.hours.unix_time())?;
         let Some(file) = &changed.file else { return Ok(changed) };
         if let (Change::Rotate { .. }, Some(old), Some(user)) = (change, old_id, &changed.user) {
             let notes = self.parts.ledgers.of(mask(old)).notes();
@@ -149,7 +149,7 @@ impl Supervisor {
     }
 
     pub(super) fn adopt_accounts(&mut self, config: Config) -> Result<(), Failure> {
-        let users = rules::users(&config.users, &self.parts.ledgers, unix_time())?;
+        let users = rules::users(&config.users, &self.parts.ledgers, self.hours.unix_time())?;
         let rules = Arc::new(with_users(&self.parts.rules, users));
         self.adopt(config, &rules);
         Ok(())
@@ -161,7 +161,7 @@ impl Supervisor {
         self.tell_cluster(&config);
         let before = std::mem::replace(&mut self.parts.rules, Arc::clone(rules));
         self.parts.reactor.handle().adopt(rules);
-        let now = unix_time();
+        let now = self.hours.unix_time();
         for Cut { id, ledger, reason, .. } in cuts(&before.session.users, &config.users, now) {
             if let Some(teller) = &self.teller {
                 teller.cut(id, reason);
@@ -211,7 +211,7 @@ impl Supervisor {
             tls,
             sites: &sites,
             ledgers: &self.parts.ledgers,
-            now: unix_time(),
+            now: self.hours.unix_time(),
             capacity: self.parts.capacity,
             observer,
         };

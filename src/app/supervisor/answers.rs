@@ -7,7 +7,6 @@ use crate::app::accounts::change::{Change, Changed, Refusal};
 use crate::app::accounts::standing::standing;
 use crate::app::accounts::store::StoreError;
 use crate::app::client_configs::{self, Format};
-use crate::app::clock::unix_time;
 use crate::app::config::{Config, Origin, User, user_json};
 use crate::app::exit::Failure;
 use crate::app::link;
@@ -77,7 +76,7 @@ impl Supervisor {
         };
         log::info!("{text} (by {by})");
         self.tell(Event::new(Kind::User, Level::Info, text).by(by).coded("user_reset", json!({ "user": email })));
-        self.adopt_standing(unix_time());
+        self.adopt_standing(self.hours.unix_time());
         Ok(self.user(200, Some(user)))
     }
 
@@ -121,7 +120,7 @@ impl Supervisor {
     pub(super) fn user(&self, status: u16, user: Option<User>) -> Done {
         let body = user.map_or(Value::Null, |user| {
             let mut body = user_json(&user);
-            let stands = standing(&user, &self.parts.ledgers.of(mask(user.id)), unix_time());
+            let stands = standing(&user, &self.parts.ledgers.of(mask(user.id)), self.hours.unix_time());
             body["flow"] = user.flow.as_str().into();
             body["created_at"] = user.created_at.into();
             body["state"] = stands.name().into();

@@ -11,7 +11,6 @@ use super::Supervisor;
 use super::answers::{denied, stale};
 use crate::app::accounts::change::{Change, Refusal};
 use crate::app::accounts::store::StoreError;
-use crate::app::clock::unix_time;
 use crate::app::cluster::call::Call;
 use crate::app::cluster::change::{Prepared, prepare, prepare_reset};
 use crate::app::cluster::counting::Served;
@@ -89,7 +88,7 @@ impl Supervisor {
             return Err(stale(config.revision(), config));
         }
         let prepared: Result<Prepared, Refusal> = match wish {
-            Wish::Change(change) => prepare(config, &listed, change, unix_time(), Uuid::new_v4()),
+            Wish::Change(change) => prepare(config, &listed, change, self.hours.unix_time(), Uuid::new_v4()),
             Wish::Reset(email) => prepare_reset(&listed, email),
         };
         let prepared = prepared.map_err(|refusal| denied(StoreError::Refused(refusal), config))?;
@@ -115,7 +114,7 @@ impl Supervisor {
                     ledger.gate().quota.set_spent(false);
                     ledger.set_used_bytes(0);
                 }
-                self.adopt_standing(unix_time());
+                self.adopt_standing(self.hours.unix_time());
             }
         }
     }

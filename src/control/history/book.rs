@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+use super::clock::Moment;
 use super::ring::Moved;
 use super::series::{SavedSeries, Series, Subject};
 use super::speeds;
@@ -109,8 +110,8 @@ impl Book {
         self.entries.get(&key)
     }
 
-    /// Takes the counters of all accounts at `now` (Unix seconds), `passed` after the last time.
-    pub fn update(&mut self, users: &[UserSample], now: u64, passed: Duration) {
+    /// Takes the counters of all accounts at `now`, `passed` after the last time.
+    pub fn update(&mut self, users: &[UserSample], now: Moment, passed: Duration) {
         for entry in self.entries.values_mut() {
             entry.is_present = false;
             (entry.up_bps, entry.down_bps) = (0, 0);
@@ -132,12 +133,13 @@ impl Book {
             (entry.up_bps, entry.down_bps) = speeds(moved, passed);
             entry.series.add(now, moved, (entry.up_bps, entry.down_bps));
             if moved.total() > 0 || user.totals.sessions_active > 0 {
-                entry.first_seen_at.get_or_insert(now);
-                entry.last_seen_at = Some(now);
+                // A first time that is yet to come was told by a clock that was ahead.
+                entry.first_seen_at = Some(entry.first_seen_at.map_or(now.at, |first| first.min(now.at)));
+                entry.last_seen_at = Some(now.at);
             }
         }
         self.forget_absent();
-        self.coarsen_unseen();
+        self.make_room(now);
     }
 
     fn forget_absent(&mut self) {
@@ -153,8 +155,14 @@ impl Book {
         }
     }
 
-    fn coarsen_unseen(&mut self) {
-        let mut points: usize = self.entries.values().map(|entry| entry.series.points()).sum();
+    /// Forgets what is the least missed when there are too many buckets: the old ones first.
+    fn make_room(&mut self, now: Moment) {
+        let count = |entries: &HashMap<Key, Entry>| entries.values().map(|entry| entry.series.points()).sum::<usize>();
+        // A clock that may yet be set right must not say what is old.
+        if now.is_settled && count(&self.entries) > POINTS_MAX {
+            self.entries.values_mut().for_each(|entry| entry.series.forget_old(now.at));
+        }
+        let mut points = count(&self.entries);
         if points <= POINTS_MAX {
             return;
         }
@@ -226,8 +234,8 @@ mod tests {
     #[test]
     fn bytes_become_speeds_and_totals() {
         let mut book = Book::default();
-        book.update(&[user(1, 100, 0)], 1000, SECOND);
-        book.update(&[user(1, 250, 0)], 1001, SECOND);
+        book.update(&[user(1, 100, 0)], Moment::first(1000), SECOND);
+        book.update(&[user(1, 250, 0)], Moment::first(1001), SECOND);
         let entry = book.entry(key(1)).unwrap();
         assert_eq!((entry.up_bps, entry.lifetime().up_bytes), (150, 250));
         assert_eq!((entry.first_seen_at, entry.last_seen_at), (Some(1000), Some(1001)));
@@ -236,23 +244,23 @@ mod tests {
     #[test]
     fn totals_go_on_after_a_restart_a_return_and_a_new_ledger() {
         let mut book = Book::default();
-        book.update(&[user(1, 100, 0)], 1000, SECOND);
+        book.update(&[user(1, 100, 0)], Moment::first(1000), SECOND);
         let saved = serde_json::to_string(&book.save()).unwrap();
         assert!(!saved.contains("01010101"));
         let mut book = Book::restore(serde_json::from_str(&saved).unwrap());
-        book.update(&[user(1, 7, 0)], 2000, SECOND);
-        book.update(&[], 2001, SECOND);
+        book.update(&[user(1, 7, 0)], Moment::first(2000), SECOND);
+        book.update(&[], Moment::first(2001), SECOND);
         assert_eq!(book.entry(key(1)).unwrap().up_bps, 0);
-        book.update(&[user(1, 8, 0)], 2002, SECOND);
+        book.update(&[user(1, 8, 0)], Moment::first(2002), SECOND);
         assert_eq!(book.entry(key(1)).unwrap().lifetime().up_bytes, 108);
-        book.update(&[user(1, 2, 0)], 2003, SECOND);
+        book.update(&[user(1, 2, 0)], Moment::first(2003), SECOND);
         assert_eq!(book.entry(key(1)).unwrap().lifetime().up_bytes, 110);
     }
 
     #[test]
     fn an_idle_session_is_a_sign_of_life() {
         let mut book = Book::default();
-        book.update(&[user(1, 0, 1), user(2, 0, 0)], 1000, SECOND);
+        book.update(&[user(1, 0, 1), user(2, 0, 0)], Moment::first(1000), SECOND);
         assert_eq!(book.entry(key(1)).unwrap().last_seen_at, Some(1000));
         assert_eq!(book.entry(key(2)).unwrap().last_seen_at, None);
     }
@@ -268,7 +276,7 @@ mod tests {
             })
             .collect();
         let first = Key::of(&users[0].ledger_id);
-        book.update(&users[..1], 0, SECOND);
+        book.update(&users[..1], Moment::first(0), SECOND);
         // More days and hours than fit for all of them.
         for day in 1..400_u64 {
             let now: Vec<_> = users[1..]
@@ -279,7 +287,7 @@ mod tests {
                     user
                 })
                 .collect();
-            book.update(&now, day * 86_400, SECOND);
+            book.update(&now, Moment::first(day * 86_400), SECOND);
         }
         assert!(book.entries.values().map(|entry| entry.series.points()).sum::<usize>() <= POINTS_MAX + 600 * 366);
         let first = book.entry(first).unwrap();

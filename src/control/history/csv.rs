@@ -21,13 +21,14 @@ pub fn csv(extract: &Extract) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::history::clock::Moment;
     use crate::control::history::ring::Moved;
     use crate::control::history::series::{Range, Series, Subject};
 
     #[test]
     fn each_bucket_is_a_line() {
         let mut series = Series::new(Subject::Overall);
-        series.add(600, Moved { up_bytes: 1, down_bytes: 2 }, (3, 4));
+        series.add(Moment::first(600), Moved { up_bytes: 1, down_bytes: 2 }, (3, 4));
         assert_eq!(
             csv(&series.extract(Range::Hour, 600)),
             "at,upload_bytes,download_bytes,upload_peak_bps,download_peak_bps\r\n600,1,2,3,4\r\n"

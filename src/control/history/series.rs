@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::Moment;
 use super::ring::{Moved, Point, Resolution, Ring};
 use super::{Average, Peak};
 
@@ -92,9 +93,9 @@ impl Series {
         Self { subject, rings: Default::default() }
     }
 
-    /// Adds what moved until `now` (Unix seconds). The whole server has a bucket for every moment it ran, a user only
-    /// where something moved.
-    pub fn add(&mut self, now: u64, moved: Moved, speeds: (u64, u64)) {
+    /// Adds what moved until `now`. The whole server has a bucket for every moment it ran, a user only where something
+    /// moved.
+    pub fn add(&mut self, now: Moment, moved: Moved, speeds: (u64, u64)) {
         if self.subject == Subject::User && moved.total() == 0 {
             return;
         }
@@ -110,7 +111,7 @@ impl Series {
         let [.., shape] = self.subject.shape();
         let [.., days] = &self.rings;
         let sum = |from: u64| {
-            days.range(*shape, from * DAY_S, now).fold(Moved::default(), |sum, point| Moved {
+            days.range(*shape, from * DAY_S, now).into_iter().fold(Moved::default(), |sum, point| Moved {
                 up_bytes: sum.up_bytes + point.up_bytes,
                 down_bytes: sum.down_bytes + point.down_bytes,
             })
@@ -122,7 +123,7 @@ impl Series {
         let index = range as usize;
         let (ring, shape) = (&self.rings[index], self.subject.shape()[index]);
         let from = now.saturating_sub(shape.step_s * (shape.points - 1));
-        let points: Vec<_> = ring.range(shape, from, now).map(|point| shown(point, shape)).collect();
+        let points: Vec<_> = ring.range(shape, from, now).into_iter().map(|point| shown(point, shape)).collect();
         let highest = points.iter().max_by_key(|point| point.upload_peak_bps + point.download_peak_bps);
         let seconds = (points.len() as u64 * shape.step_s).max(1);
         Extract {
@@ -146,6 +147,13 @@ impl Series {
     /// Buckets held.
     pub fn points(&self) -> usize {
         self.rings.iter().map(Ring::len).sum()
+    }
+
+    /// Forgets what is too old to be shown at `now` (Unix seconds).
+    pub fn forget_old(&mut self, now: u64) {
+        for (ring, shape) in self.rings.iter_mut().zip(self.subject.shape()) {
+            ring.forget_old(*shape, now);
+        }
     }
 
     /// Gives up the finest resolution that has anything; false if there is none but the days.
@@ -208,9 +216,9 @@ mod tests {
         let mut series = Series::new(Subject::User);
         let at = |day: u64, seconds: u64| day * DAY_S + seconds;
         // 2024-02-29, 2024-03-01 and 2024-03-02.
-        series.add(at(19_782, 86_399), moved(1), (0, 0));
-        series.add(at(19_783, 0), moved(10), (0, 0));
-        series.add(at(19_784, 5), moved(100), (0, 0));
+        series.add(Moment::first(at(19_782, 86_399)), moved(1), (0, 0));
+        series.add(Moment::first(at(19_783, 0)), moved(10), (0, 0));
+        series.add(Moment::first(at(19_784, 5)), moved(100), (0, 0));
         let (today, month) = series.today_and_month(at(19_784, 6));
         assert_eq!((today.up_bytes, month.up_bytes), (100, 110));
     }
@@ -221,7 +229,7 @@ mod tests {
             let mut series = Series::new(subject);
             let start = 20_000 * DAY_S;
             for second in 0..3000 {
-                series.add(start + second, moved(second), (second, 0));
+                series.add(Moment::first(start + second), moved(second), (second, 0));
             }
             for (range, name) in Range::ALL {
                 let extract = series.extract(range, start + 2999);
@@ -234,15 +242,15 @@ mod tests {
     #[test]
     fn silence_is_a_bucket_of_the_server_and_none_of_a_user() {
         let (mut overall, mut user) = (Series::new(Subject::Overall), Series::new(Subject::User));
-        overall.add(1000, moved(0), (0, 0));
-        user.add(1000, moved(0), (0, 0));
+        overall.add(Moment::first(1000), moved(0), (0, 0));
+        user.add(Moment::first(1000), moved(0), (0, 0));
         assert_eq!((overall.points(), user.points()), (4, 0));
     }
 
     #[test]
     fn what_was_saved_comes_back() {
         let mut series = Series::new(Subject::User);
-        series.add(20_000 * DAY_S, moved(7), (3, 0));
+        series.add(Moment::first(20_000 * DAY_S), moved(7), (3, 0));
         let saved = serde_json::to_string(&series.save()).unwrap();
         let restored = Series::restore(Subject::User, serde_json::from_str(&saved).unwrap());
         assert_eq!(restored.extract(Range::Year, 20_000 * DAY_S), series.extract(Range::Year, 20_000 * DAY_S));
@@ -251,7 +259,7 @@ mod tests {
     #[test]
     fn coarsening_leaves_the_days() {
         let mut series = Series::new(Subject::User);
-        series.add(20_000 * DAY_S, moved(7), (3, 0));
+        series.add(Moment::first(20_000 * DAY_S), moved(7), (3, 0));
         assert!(series.coarsen() && series.coarsen() && series.coarsen() && !series.coarsen());
         assert_eq!(series.extract(Range::Year, 20_000 * DAY_S).points.len(), 1);
     }
