@@ -87,7 +87,7 @@ impl Control {
         let clock = Clock { started, now, started_at, unix_time: unix_time() };
         let desk = Desk::new(Parts {
             backend: Arc::clone(&backend),
-            deliverer: Deliverer::start(system_roots())?,
+            deliverer: Deliverer::start(system_roots(), &events, started_at)?,
             writer: settings.state_file.clone().map(Writer::start).transpose()?,
             reported,
             view: View::new(settings.clone(), saved, clock),

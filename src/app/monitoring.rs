@@ -21,6 +21,7 @@ pub fn settings(config: &Config) -> Settings {
     let origin = env::var(ORIGIN_VARIABLE).ok().filter(|origin| !origin.is_empty());
     let served = monitoring.enabled;
     Settings {
+        server: server_name(config),
         places: Places {
             tcp: served.then(|| SocketAddr::new(monitoring.listen, monitoring.port)),
             unix: monitoring.socket.clone().filter(|_| served),
@@ -43,6 +44,17 @@ pub fn settings(config: &Config) -> Settings {
         tls: config.tls.is_some(),
         performance: performance(config),
     }
+}
+
+/// What tells this server from others in messages: the first that the file has of the node's name, the public address
+/// and the name in links; else the name of the machine.
+fn server_name(config: &Config) -> String {
+    let of_machine = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if config.cluster.url.is_some() {
+        return config.cluster.node.clone().unwrap_or_else(of_machine);
+    }
+    let in_links = || config.tls.as_ref().map(|tls| tls.server_name.clone()).filter(|name| name != "localhost");
+    config.server.public_ip.clone().or_else(in_links).unwrap_or_else(of_machine)
 }
 
 /// The section as it is in effect.
@@ -110,6 +122,23 @@ mod tests {
         assert_eq!(settings.state_interval, Duration::from_secs(3));
         assert_eq!(settings.state_file.as_deref(), Some(Path::new("/etc/vless/s.json")));
         assert_eq!(settings.performance["splice"], true);
+    }
+
+    #[test]
+    fn messages_name_the_server_by_what_the_file_has() {
+        let named = |rest: &str| {
+            let text = format!(r#"{{ "users": [ {{ "uuid": "example" }} ] {rest} }}"#);
+            settings(&Config::parse(&text, Path::new("/etc/vless/config.json")).unwrap()).server
+        };
+        let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        assert_eq!(named(""), machine);
+        assert_eq!(named(r#", "tls": { "enabled": true }"#), machine);
+        let tls = r#", "tls": { "enabled": true, "server_name": "vpn.example.com" }"#;
+        assert_eq!(named(tls), "vpn.example.com");
+        let public = format!(r#", "server": {{ "public_ip": "192.0.2.7" }} {tls}"#);
+        assert_eq!(named(&public), "192.0.2.7");
+        let cluster = r#", "cluster": { "url": "redis://127.0.0.1/0", "node": "fra-1" }"#;
+        assert_eq!(named(&format!("{public} {cluster}")), "fra-1");
     }
 
     #[test]

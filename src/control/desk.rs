@@ -24,6 +24,8 @@ use super::view::View;
 
 /// How long the last state may take to be written before another process takes over.
 const LAST_STATE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A state that is urgent is written so long after the one before.
+const URGENT_STATE_PAUSE: Duration = Duration::from_secs(2);
 
 /// What to do with a request.
 pub enum Verdict {
@@ -60,6 +62,10 @@ struct StateWatch {
     offered_at: Option<Instant>,
     fingerprint: Option<(u64, u64, usize, Value)>,
     failing: bool,
+    /// Something in it should not wait for the interval.
+    is_urgent: bool,
+    /// When the file was last found to need no writing.
+    current_at: Option<Instant>,
 }
 
 /// Everything a desk needs.
@@ -126,8 +132,13 @@ impl Desk {
         let mut watch = std::mem::take(&mut self.view.watch);
         let notices = watch.judge(|metric| self.view.figures(metric), now, self.view.clock.unix_time);
         self.view.watch = watch;
+        if !notices.is_empty() {
+            // What is told must not be told again by another process, so it is written soon.
+            self.state.is_urgent = true;
+        }
         for (notice, recipients) in notices {
-            self.deliverer.tell(&notice, &recipients);
+            let (server, unix_time) = (&self.view.settings.server, self.view.clock.unix_time);
+            self.deliverer.tell(&notice, &recipients, server, unix_time);
             let level = if notice.state == "fired" { Level::Warn } else { Level::Info };
             let data = serde_json::to_value(&notice).unwrap_or_default();
             let code = if notice.state == "fired" { "alert_fired" } else { "alert_resolved" };
@@ -142,6 +153,8 @@ impl Desk {
         own.state_writes_total = writer.writes_total();
         own.state_write_errors_total = writer.errors_total();
         own.state_write_errors_in_a_row = writer.errors_in_a_row();
+        let current_at = writer.written_at().max(self.state.current_at).unwrap_or(self.view.clock.started);
+        own.state_age_seconds = now.saturating_duration_since(current_at).as_secs();
         let failing = own.state_write_errors_in_a_row > 0;
         if failing != self.state.failing {
             self.state.failing = failing;
@@ -158,14 +171,16 @@ impl Desk {
             self.report(event);
         }
         let interval = self.view.settings.state_interval;
+        let interval = if self.state.is_urgent { interval.min(URGENT_STATE_PAUSE) } else { interval };
         if self.state.offered_at.is_none_or(|at| now.saturating_duration_since(at) >= interval) {
             self.state.offered_at = Some(now);
-            self.offer_state();
+            self.state.is_urgent = false;
+            self.offer_state(now);
         }
     }
 
     /// Has the state written, if something changed or the last attempt failed.
-    fn offer_state(&mut self) {
+    fn offer_state(&mut self, now: Instant) {
         let Some(writer) = self.writer.as_ref().filter(|_| !self.is_resting) else { return };
         let accounts = self.backend.accounts_state();
         let lifetime = self.view.lifetime();
@@ -177,6 +192,8 @@ impl Desk {
         if is_changed || online > 0 || self.state.failing {
             writer.offer(self.view.save(fingerprint.3.clone()));
             self.state.fingerprint = Some(fingerprint);
+        } else if writer.is_settled() {
+            self.state.current_at = Some(now);
         }
     }
 
@@ -189,7 +206,7 @@ impl Desk {
         let process = self.process.read(now);
         self.view.tick(self.backend.last_sample(), process, now, unix_time());
         self.state.fingerprint = None;
-        self.offer_state();
+        self.offer_state(now);
     }
 
     /// Writes the last state and leaves the file to another process.

@@ -11,6 +11,8 @@ use super::listeners::Places;
 
 #[derive(Clone)]
 pub struct Settings {
+    /// How messages call this server.
+    pub server: String,
     /// Where to listen; read at the start only.
     pub places: Places,
     pub keys: Keys,
@@ -38,6 +40,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            server: "vless-rust".to_owned(),
             places: Places::default(),
             keys: Keys::default(),
             speed_history_s: 60,

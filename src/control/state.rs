@@ -9,6 +9,7 @@ pub mod writer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::alerts::watch::SavedFiring;
 use super::events::Event;
 use super::history::book::SavedEntry;
 use super::history::series::SavedSeries;
@@ -25,6 +26,8 @@ pub struct Saved {
     pub history: SavedSeries,
     pub users: Vec<SavedEntry>,
     pub events: Vec<Event>,
+    /// Alerts that somebody was told of and that are not over.
+    pub alerts: Vec<SavedFiring>,
     /// Belongs to the accounts: handed back to them at the start.
     pub accounts: Value,
 }

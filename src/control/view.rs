@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::alerts::{Figure, Metric, Watch};
+use super::alerts::Metric;
+use super::alerts::watch::{Figure, Watch};
 use super::events::Events;
 use super::history::book::Book;
 use super::history::clock::SteadyClock;
@@ -71,6 +72,7 @@ pub struct OwnCounters {
     pub state_writes_total: u64,
     pub state_write_errors_total: u64,
     pub state_write_errors_in_a_row: u64,
+    pub state_age_seconds: u64,
     pub alert_failures_total: u64,
 }
 
@@ -81,7 +83,7 @@ impl View {
             series: Series::restore(Subject::Overall, saved.history),
             book: Book::restore(saved.users),
             events: Events::restore(saved.events),
-            watch: Watch::new(settings.rules.clone()),
+            watch: Watch::restore(settings.rules.clone(), saved.alerts, clock.now),
             settings,
             sample: Sample::default(),
             process: ProcessFigures::default(),
@@ -155,6 +157,7 @@ impl View {
             history: self.series.save(),
             users: self.book.save(),
             events: self.events.save(),
+            alerts: self.watch.save(),
             accounts,
         }
     }

@@ -62,6 +62,7 @@ export default {
   'event.accounts_gone': 'The engine has no accounts any more; this node goes on with the {n} it has.',
   'event.accounts_older': 'The engine has version {version} of the accounts, this node has had {known}: changes are lost there.',
   'event.alert_fired': '{metric}: {value}, limit {limit}.', 'event.alert_resolved': 'Over: {metric}, now {value}.',
+  'event.alert_not_delivered': 'The alert {rule} was not delivered to {to}: {error}',
   'event.batches_lost': 'The engine has lost {n} batch of traffic for good.|The engine has lost {n} batches of traffic for good.',
   'event.batches_resent': 'The engine has lost {n} batch of traffic that it had confirmed; it is sent again.|The engine has lost {n} batches of traffic that it had confirmed; they are sent again.',
   'event.certificate_files_changed': 'Certificate files have changed: {changes}.', 'event.cut_by_cluster': 'Sessions of {user} cut by another node.',

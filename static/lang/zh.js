@@ -43,6 +43,7 @@ export default {
   'event.account_clash': '{text}；本节点不为其服务。', 'event.account_ends_soon': '{user} 的账户将于{date}到期。', 'event.accounts_followed': '集群：{text}',
   'event.accounts_gone': '集群引擎中已没有账户；本节点继续使用现有的 {n} 个。', 'event.accounts_older': '集群引擎的账户版本为 {version}，本节点已有 {known}：那里的修改已丢失。',
   'event.alert_fired': '{metric}：当前 {value}，限值 {limit}。', 'event.alert_resolved': '已恢复：{metric}，当前 {value}。',
+  'event.alert_not_delivered': '告警 {rule} 未能送达 {to}：{error}',
   'event.batches_lost': '集群引擎永久丢失了 {n} 批流量数据。', 'event.batches_resent': '集群引擎丢失了已确认的 {n} 批流量数据，正在重新发送。',
   'event.certificate_files_changed': '证书文件已更新：{changes}。', 'event.cut_by_cluster': '{user} 的会话被其他节点断开。',
   'event.cut_session': '已断开会话 {session}，用时 {ms} 毫秒。', 'event.cut_source': '已断开来自 {source} 的 {n} 个会话，用时 {ms} 毫秒。',

@@ -13,6 +13,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use vless_rust::control::alerts::{Condition, Metric, Recipient, Rule};
 use vless_rust::control::settings::Settings;
+use vless_rust::control::state::file::load;
 use vless_rust::control::webhook::{Roots, Url, post};
 
 use super::harness::{Plane, settings};
@@ -34,6 +35,14 @@ fn with_rule(to: Recipient) -> Plane {
 
 fn set_sessions(plane: &Plane, sessions: u64) {
     plane.backend.sample.lock().unwrap().sessions = sessions;
+}
+
+/// Events about alerts, newest first: what happened, and of which rule.
+fn alerts(plane: &Plane) -> Vec<(String, String)> {
+    let events = plane.get("/api/events?kind=alert").json();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let alert = |event: &Value| (text(&event["code"]), text(&event["data"]["name"]));
+    events["events"].as_array().unwrap().iter().map(alert).collect()
 }
 
 /// The head and the JSON of a request; answers it with `status`.
@@ -96,6 +105,82 @@ fn a_webhook_that_fails_is_tried_again() {
     let second = received.recv_timeout(PATIENCE).unwrap().1;
     assert_eq!(first, second);
     assert!(start.elapsed() >= Duration::from_millis(1900), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_message_says_who_sends_it_when_and_in_which_order() {
+    let (url, received) = receiver(vec![200, 200]);
+    let server = "fra-1".to_owned();
+    let rules = vec![rule(Recipient::Webhook(url))];
+    let plane = Plane::start(Settings { server, rules, ..settings() });
+    let now = plane.get("/api/stats").json()["now"].as_u64().unwrap();
+    set_sessions(&plane, 80);
+    let fired = received.recv_timeout(PATIENCE).unwrap().1;
+    set_sessions(&plane, 10);
+    let resolved = received.recv_timeout(PATIENCE).unwrap().1;
+    for (body, number) in [(&fired, 1), (&resolved, 2)] {
+        assert_eq!((&body["server"], &body["number"]), (&"fra-1".into(), &number.into()), "{body}");
+        assert!(body["sent_at"].as_u64().unwrap() >= now, "{body}");
+    }
+    assert!(fired["process"].as_str().unwrap().ends_with(&format!("-{}", std::process::id())), "{fired}");
+    assert_eq!(fired["process"], resolved["process"]);
+}
+
+#[test]
+fn nobody_hears_of_a_beginning_after_the_end() {
+    let (url, received) = receiver(vec![500, 200, 200]);
+    let plane = with_rule(Recipient::Webhook(url));
+    set_sessions(&plane, 80);
+    assert_eq!(received.recv_timeout(PATIENCE).unwrap().1["state"], "fired");
+    // Its second attempt is due in two seconds, and it is over by then.
+    set_sessions(&plane, 10);
+    assert_eq!(received.recv_timeout(PATIENCE).unwrap().1["state"], "resolved");
+    assert!(received.recv_timeout(Duration::from_secs(4)).is_err(), "the first message came again");
+}
+
+#[test]
+fn an_alert_ends_when_its_rule_is_changed_or_removed() {
+    let changed = |to: &Url| vec![Rule { condition: Condition::Above(90.0), ..rule(Recipient::Webhook(to.clone())) }];
+    for is_removed in [false, true] {
+        let (url, received) = receiver(vec![200, 200]);
+        let plane = with_rule(Recipient::Webhook(url.clone()));
+        set_sessions(&plane, 80);
+        assert_eq!(received.recv_timeout(PATIENCE).unwrap().1["state"], "fired");
+        let rules = if is_removed { Vec::new() } else { changed(&url) };
+        plane.control.handle().adopt(Settings { rules, ..settings() });
+        assert_eq!(received.recv_timeout(PATIENCE).unwrap().1["state"], "resolved");
+        wait_until("the event is there", || alerts(&plane).len() == 2);
+        assert_eq!(alerts(&plane)[0], ("alert_resolved".to_owned(), "sessions_short".to_owned()));
+        assert_eq!(plane.get("/api/stats").json()["alerts"].as_array().unwrap().len(), 0);
+    }
+}
+
+#[test]
+fn an_alert_that_was_told_is_not_told_again_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let (url, received) = receiver(vec![200, 200]);
+    let with = |state_file| Settings {
+        state_file: Some(state_file),
+        state_interval: Duration::from_hours(1),
+        rules: vec![rule(Recipient::Webhook(url.clone()))],
+        ..settings()
+    };
+    let plane = Plane::start(with(path.clone()));
+    set_sessions(&plane, 80);
+    let fired = received.recv_timeout(PATIENCE).unwrap().1;
+    // Long before the interval is over.
+    wait_until("it is kept", || !load(&path, 0).saved.alerts.is_empty());
+    // As a kill leaves it.
+    let saved = load(&path, 0).saved;
+    let again = Plane::with_state(with(folder.path().join("later.json")), saved);
+    set_sessions(&again, 80);
+    let stats = again.wait_for("/api/stats", |body| body["uptime_seconds"].as_u64().unwrap() >= 3);
+    assert_eq!(stats["alerts"][0]["since"], fired["since"]);
+    assert_eq!(alerts(&again).len(), 1, "{:?}", alerts(&again));
+    assert!(received.try_recv().is_err());
+    set_sessions(&again, 10);
+    assert_eq!(received.recv_timeout(PATIENCE).unwrap().1["state"], "resolved");
 }
 
 #[test]

@@ -71,10 +71,18 @@ fn state_is_written_while_the_server_runs_and_only_when_something_changed() {
     move_bytes(&plane, 5, 6);
     wait_until("it is written", || load(&path, 0).saved.download_bytes == 6);
     let writes = |plane: &Plane| plane.get("/api/performance").json()["counters"]["vless_state_writes_total"].clone();
-    thread::sleep(Duration::from_millis(1500));
-    let before = writes(&plane);
-    thread::sleep(Duration::from_millis(2500));
-    assert_eq!(writes(&plane), before);
+    wait_until("it is not written any more", || {
+        let before = writes(&plane);
+        thread::sleep(Duration::from_millis(2500));
+        writes(&plane) == before
+    });
+    // A file that needs no writing does not grow old.
+    wait_until("the file is up to date", || age(&plane) <= 2);
+}
+
+/// Seconds since the file last had everything.
+fn age(plane: &Plane) -> u64 {
+    plane.get("/api/performance").json()["counters"]["vless_state_age_seconds"].as_u64().unwrap()
 }
 
 #[test]
@@ -102,9 +110,12 @@ fn a_disk_that_refuses_stops_nothing_and_is_told_about() {
     let events = plane.get("/api/events?kind=state").json();
     assert_eq!(events["events"].as_array().unwrap().len(), 1, "{events}");
     assert_eq!(events["events"][0]["level"], "error");
+    wait_until("the file has become old", || age(&plane) >= 3);
+    assert!(plane.get("/metrics").text().lines().any(|line| line.starts_with("vless_state_age_seconds ")));
     fs::create_dir(&missing).unwrap();
     wait_until("it is written", || load(&path, 0).saved.download_bytes == 6);
     plane.wait_for("/api/events?kind=state", |body| body["events"].as_array().unwrap().len() == 2);
+    wait_until("the file is new again", || age(&plane) < 3);
 }
 
 #[test]

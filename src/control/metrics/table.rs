@@ -218,6 +218,13 @@ pub const TABLE: &[Row] = &[
     row("vless_state_write_errors_total", Counter, "", "Times the state file could not be written.", |view| {
         view.own.state_write_errors_total.into()
     }),
+    row(
+        "vless_state_age_seconds",
+        Gauge,
+        "seconds",
+        "Seconds since the state file last had everything: what a crash now would lose.",
+        |view| view.own.state_age_seconds.into(),
+    ),
     row("vless_alert_failures_total", Counter, "", "Alerts that could not be delivered.", |view| {
         view.own.alert_failures_total.into()
     }),

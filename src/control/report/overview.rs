@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Pairs;
 use super::parts::{Certificate, ConnectionPool, Turn, Vision};
 use super::users::{Ids, UserShown, shown_all};
-use crate::control::alerts::Firing;
+use crate::control::alerts::watch::Firing;
 use crate::control::format;
 use crate::control::history::ring::Moved;
 use crate::control::history::{Average, Peak};

@@ -27,12 +27,20 @@ struct Shared {
     errors_in_a_row: AtomicU64,
 }
 
+/// A state, and when it was as it says.
+struct Offered {
+    saved: Box<Saved>,
+    at: Instant,
+}
+
 #[derive(Default)]
 struct Desk {
-    next: Option<Box<Saved>>,
+    next: Option<Offered>,
     is_busy: bool,
     is_closed: bool,
     last_error: Option<String>,
+    /// When the newest state that is in the file was offered.
+    written_at: Option<Instant>,
 }
 
 impl Writer {
@@ -45,7 +53,7 @@ impl Writer {
 
     /// Leaves a state to be written. Never blocks for longer than another thread needs to take one.
     pub fn offer(&self, saved: Saved) {
-        self.shared.lock().next = Some(Box::new(saved));
+        self.shared.lock().next = Some(Offered { saved: Box::new(saved), at: Instant::now() });
         self.shared.changed.notify_all();
     }
 
@@ -61,6 +69,17 @@ impl Writer {
             desk = self.shared.changed.wait_timeout(desk, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
+    }
+
+    /// Nothing waits or is being written.
+    pub fn is_settled(&self) -> bool {
+        let desk = self.shared.lock();
+        desk.next.is_none() && !desk.is_busy
+    }
+
+    /// When the state that was written last was offered; `None`: none was written yet.
+    pub fn written_at(&self) -> Option<Instant> {
+        self.shared.lock().written_at
     }
 
     pub fn writes_total(&self) -> u64 {
@@ -99,8 +118,8 @@ impl Shared {
     }
 
     fn serve(&self, path: &std::path::Path) {
-        while let Some(saved) = self.take() {
-            let result = write(path, &saved);
+        while let Some(offered) = self.take() {
+            let result = write(path, &offered.saved);
             let mut desk = self.lock();
             desk.is_busy = false;
             match result {
@@ -108,6 +127,7 @@ impl Shared {
                     self.writes_total.fetch_add(1, Ordering::Relaxed);
                     self.errors_in_a_row.store(0, Ordering::Relaxed);
                     desk.last_error = None;
+                    desk.written_at = Some(offered.at);
                 }
                 Err(error) => {
                     self.errors_total.fetch_add(1, Ordering::Relaxed);
@@ -121,12 +141,12 @@ impl Shared {
     }
 
     /// Waits for a state; `None` at the end, once everything is written.
-    fn take(&self) -> Option<Box<Saved>> {
+    fn take(&self) -> Option<Offered> {
         let mut desk = self.lock();
         loop {
-            if let Some(saved) = desk.next.take() {
+            if let Some(offered) = desk.next.take() {
                 desk.is_busy = true;
-                return Some(saved);
+                return Some(offered);
             }
             if desk.is_closed {
                 return None;
