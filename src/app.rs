@@ -5,6 +5,7 @@
 pub mod access;
 pub mod accounts;
 pub mod activation;
+mod alert_commands;
 pub mod ask;
 pub mod backend;
 pub mod backup;

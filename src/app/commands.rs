@@ -21,7 +21,9 @@ use crate::app::qr::{Qr, does_not_fit};
 use crate::app::socket_client::config_to_ask;
 use crate::app::wizard::draft::{Draft, DraftCluster};
 use crate::app::wizard::{ThisMachine, terminal_size};
-use crate::app::{backup, certs, completions, fallback_probe, first_run, init, link, preflight, service, user};
+use crate::app::{
+    alert_commands, backup, certs, completions, fallback_probe, first_run, init, link, preflight, service, user,
+};
 
 /// What a command has to say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -87,6 +89,7 @@ fn check(path: &Path) -> Result<Output, Failure> {
         notes.extend(certificate.warnings);
     }
     notes.extend(fallback_probe::warnings(&config));
+    notes.extend(alert_commands::warnings(&config));
     if certs::would_generate(&config) {
         notes.push(
             "tls.cert_file and tls.key_file do not exist; a self-signed pair is made at the first start".to_owned(),

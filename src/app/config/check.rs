@@ -162,6 +162,12 @@ impl Check<'_> {
                 let message = "an alert needs either \"above\" or \"below\", and not both";
                 self.problem(&format!("monitoring.alerts[{position}]"), message);
             }
+            // Messages, metrics and what is remembered over a restart go by it.
+            if let Some(first) = monitoring.alerts[..position].iter().position(|other| other.name == alert.name) {
+                let key = format!("monitoring.alerts[{position}].name");
+                let message = format!("\"{}\" is the name of monitoring.alerts[{first}], too", alert.name);
+                self.problem(&key, message + "; give each rule a name of its own");
+            }
         }
         if monitoring.enabled && monitoring.token.is_none() && !monitoring.listen.is_loopback() {
             self.problem(

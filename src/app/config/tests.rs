@@ -288,6 +288,15 @@ fn protocols_that_are_offered_and_fallbacks_for_them_go_together() {
 }
 
 #[test]
+fn rules_have_names_of_their_own() {
+    let rule = |name: &str| format!(r#"{{ "name": "{name}", "metric": "sessions_percent", "above": 1 }}"#);
+    let alerts = |names: [&str; 3]| with(&format!(r#""monitoring": {{ "alerts": [{}] }}"#, names.map(rule).join(", ")));
+    accepted(&alerts(["a", "b", "c"]));
+    let said = refused(&alerts(["a", "b", "a"]));
+    assert!(said.contains(r#"monitoring.alerts[2].name: "a" is the name of monitoring.alerts[0], too"#), "{said}");
+}
+
+#[test]
 fn a_flood_of_problems_is_cut() {
     let users = vec!["{ \"uuid\": \"\" }"; 2000].join(",");
     assert_eq!(refused(&format!("{{ \"users\": [{users}] }}")).lines().count(), PROBLEMS_MAX);
