@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// Events kept.
 const EVENTS_MAX: usize = 1000;
-/// Events of other threads that wait at the most; beyond, they are dropped and counted.
+/// Events of other threads that wait at the most; more are dropped.
 const WAITING_MAX: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +43,7 @@ pub enum Level {
 /// Something worth knowing. The text is for people and has no secret in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Given by the list; they never repeat, also not after a restart.
+    /// A running number that the list gives. None is given again, not even after a restart.
     pub id: u64,
     /// Unix time.
     pub at: u64,

@@ -28,6 +28,6 @@ pub struct Saved {
     pub events: Vec<Event>,
     /// Alerts that somebody was told of and that are not over.
     pub alerts: Vec<SavedFiring>,
-    /// Belongs to the accounts: handed back to them at the start.
+    /// What the accounts keep here. The control plane does not read it; a start hands it back to them.
     pub accounts: Value,
 }

@@ -1,6 +1,7 @@
 //! A small HTTP client for webhooks: one POST, TLS by rustls with the system's certificates.
 //!
-//! It blocks, within [`TIMEOUT`], and is used on a thread that has nothing else to do.
+//! It blocks and is used on a thread that has nothing else to do. The system looks the name up, by its own timeouts;
+//! everything else ends within [`TIMEOUT`].
 
 use std::fmt;
 use std::fs;
@@ -13,10 +14,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-/// For one attempt, from the look-up of the name to the answer's first line.
+/// An attempt may take so long, from the look-up of the name to the answer's first line.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the systems we know keep the authorities they trust; the first that is there counts.
+/// Files in which systems keep the authorities they trust; the first that is there counts.
 const BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -25,7 +26,7 @@ const BUNDLES: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// `http://` or `https://`, host, port and path. Its text may hold a secret, so it is not shown.
+/// The address of a webhook: `http://` or `https://`, host, port and path. The path may hold a secret, so it is not shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
     tls: bool,
@@ -35,7 +36,8 @@ pub struct Url {
 }
 
 impl Url {
-    /// `None` for what is not such a URL.
+    /// Reads a URL. `None` for other schemes, a port that is none, a name or password in front of the host, and characters
+    /// that do not belong there.
     pub fn parse(text: &str) -> Option<Self> {
         let (tls, rest) = match text.split_once("://")? {
             ("https", rest) => (true, rest),

@@ -15,17 +15,21 @@ use std::sync::{Mutex, PoisonError};
 
 use super::quota::Quota;
 
-/// So much time's worth of bytes may be used at once after a pause. The timers that end a wait are coarser than 16 ms.
+/// A pause saves up the bytes of so much time at the most, in nanoseconds. The timers that end a wait are coarser than
+/// 16 ms, so it must be a good deal more than that.
 const BURST: u64 = NANOSECONDS / 4;
-/// So much time's worth of bytes is booked at a time, shared by the sessions that are there. It is longer than timers are
-/// late, or whoever wakes first would find what belongs to the others.
+/// A booking is for the bytes of so much time, in nanoseconds, divided by the sessions that share the bucket. It is longer
+/// than timers are late, or whoever wakes first would find what belongs to the others.
 const BOOKING: u64 = NANOSECONDS / 20;
+/// A booking has so many bytes at least and at most, whatever the speed.
 const BOOKING_BYTES: std::ops::RangeInclusive<u64> = 2048..=4 << 20;
-/// How long a guest may stay, and how long it takes until the next one may come, in looks at the clock of one second.
+/// A guest may stay for so many looks at the clock, of which there is one a second.
 const GUEST_LOOKS: u32 = 60;
+/// After a guest nobody is let in beyond the limit for so many looks.
 const CLOSED_LOOKS: u32 = 600;
-/// How long a source stays refused, and how many sources of one user are.
+/// A source that has too many others on other nodes stays refused for so many looks.
 const REFUSED_LOOKS: u32 = 30;
+/// Sources of one user that are refused at the same time; of more the first ones are let in again.
 const REFUSED_MAX: usize = 64;
 const NANOSECONDS: u64 = 1_000_000_000;
 
@@ -87,9 +91,9 @@ struct Sessions {
 enum Guest {
     #[default]
     None,
-    /// Since so many looks at the clock.
+    /// It has been there for `age` looks at the clock.
     Present { source: Source, age: u32 },
-    /// Nobody is let in before so many looks more.
+    /// Nobody is let in beyond the limit for `looks` looks more.
     Closed { looks: u32 },
 }
 
@@ -98,7 +102,7 @@ enum Guest {
 pub struct Bucket {
     /// 0: no limit.
     bytes_per_second: AtomicU64,
-    /// Up to here its bytes are given out.
+    /// The instant up to which its bytes are given out, in nanoseconds.
     given_until: AtomicU64,
 }
 
@@ -106,7 +110,7 @@ pub struct Bucket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
     pub bytes: u64,
-    /// When they may be used; not before.
+    /// The instant from which they may be used, in nanoseconds.
     pub due: u64,
 }
 
@@ -166,7 +170,7 @@ impl Gate {
         }
     }
 
-    /// So many sessions of the user are on other nodes.
+    /// Notes how many sessions of the user are on other nodes.
     pub fn set_sessions_elsewhere(&self, count: usize) {
         self.sessions_elsewhere.store(count, Ordering::Relaxed);
     }
@@ -191,7 +195,7 @@ impl Gate {
         self.sessions().by_source.len()
     }
 
-    /// Of these the `count` smallest, in order: a list that is shown must not jump.
+    /// The `count` smallest of the distinct sources, in order: a list that is shown must not jump.
     pub fn sources(&self, count: usize) -> Vec<Source> {
         let mut sources: Vec<_> = self.sessions().by_source.keys().copied().collect();
         sources.sort_unstable();

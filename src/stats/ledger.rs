@@ -21,8 +21,8 @@ use super::quota::{Lease, Used};
 /// who come and go must not add up.
 const LEDGERS_UNUSED_MAX: usize = 4096;
 
-/// A time noted by the clock that is by more seconds ahead of it now was noted by a clock that was wrong. A clock that is
-/// set back by less, as somebody might to get a quota anew, gains nothing.
+/// A noted time that is more than so many seconds ahead of the clock was noted while the clock was wrong, and is given up.
+/// Whoever sets the clock back by less, in order to get a quota anew, gains nothing.
 const CLOCK_AHEAD_MAX: u64 = 86_400;
 
 /// One user's counters.
@@ -111,14 +111,15 @@ impl Ledger {
         Ok(SessionPermit { ledger: Arc::clone(self), worker, source })
     }
 
-    /// Up to `wanted` bytes of the quota for a session that `worker` serves. 0: nothing is left for now.
+    /// Takes up to `wanted` bytes of the quota for a session that `worker` serves. Returns how many it got; 0: nothing is
+    /// left for now.
     pub fn take_quota(&self, worker: usize, wanted: u64) -> u64 {
         let leases = self.lanes.iter().map(|lane| &lane.lease);
         self.gate.quota.take(wanted, &self.lane(worker).lease, leases, || self.used())
     }
 
-    /// A session that `worker` serves took `taken` bytes of the quota for a call. It has delivered so many of all that it
-    /// ever took, and leaves so many.
+    /// Ends a call for which a session that `worker` serves had taken `taken` bytes of the quota: `delivered` of all that
+    /// it ever took were delivered, and `left` are left over.
     pub fn settle_quota(&self, worker: usize, taken: u64, delivered: u64, left: u64) {
         self.gate.quota.settle(&self.lane(worker).lease, taken, delivered, left);
     }
@@ -144,7 +145,7 @@ impl Ledger {
         take_one(&self.mux_sockets, sockets_max)
     }
 
-    /// Counts one of them less.
+    /// Counts one socket of a session inside a Mux connection less.
     pub fn give_mux_socket(&self) {
         self.mux_sockets.fetch_sub(1, Ordering::Relaxed);
     }
@@ -175,7 +176,7 @@ impl Ledger {
         Used { in_period: ever.wrapping_sub(self.used_since.load(Ordering::Relaxed)), ever }
     }
 
-    /// Says how many bytes counted as used when this process had counted `ever`: what other nodes have counted is in it.
+    /// Says that `used` bytes counted as used, those of other nodes included, when this process had counted `ever` bytes.
     pub fn set_used_at(&self, ever: u64, used: u64) {
         self.used_since.store(ever.wrapping_sub(used), Ordering::Relaxed);
     }
@@ -207,9 +208,9 @@ impl Ledger {
         Some(self.last_seen.load(Ordering::Relaxed)).filter(|&at| at > 0)
     }
 
-    /// Begins a period of the quota at `start`, as the clock says at `now`: nothing is used, unless this or a later period
-    /// has begun already. A clock that is set back renews nothing. After a clock that was far ahead, periods begin again as
-    /// if it had not been. Says whether it did.
+    /// Begins the period of the quota that began at `start`, at `now`: nothing is used any more. Does nothing if this or a
+    /// later period has begun already, so a clock that is set back renews nothing. A period that is far in the future was
+    /// begun by a clock that was wrong, and is forgotten. Returns whether the quota was renewed.
     pub fn begin_period(&self, start: u64, now: u64) -> bool {
         let known = self.period_start.load(Ordering::Relaxed);
         if known > now.saturating_add(CLOCK_AHEAD_MAX) {

@@ -33,8 +33,9 @@ pub struct Quota {
     reserved_bytes: AtomicU64,
     /// What a worker takes in advance; 0: nothing.
     slice_bytes: AtomicU64,
-    /// The same, or 0 near the end.
+    /// What a worker takes in advance now: `slice_bytes`, or 0 near the end of the quota.
     slice_now_bytes: AtomicU64,
+    /// Several nodes share the quota.
     is_shared: AtomicBool,
     /// Of a shared quota: [`Used::ever`] may become so much.
     lent_until: AtomicU64,
@@ -63,7 +64,7 @@ impl Quota {
         }
     }
 
-    /// Of a shared quota so much may be used on this node: until [`Used::ever`] is `until`.
+    /// Lends this node a part of a shared quota: what may be used until [`Used::ever`] is `until`.
     pub fn lend(&self, until: u64) {
         self.lent_until.store(until, Ordering::Relaxed);
     }
@@ -73,23 +74,23 @@ impl Quota {
         self.lent_until.load(Ordering::Relaxed)
     }
 
-    /// Says whether anything of a shared quota is to be had.
+    /// Says whether a shared quota is spent: nothing of it is to be had any more.
     pub fn set_spent(&self, is_spent: bool) {
         self.is_spent.store(is_spent && self.is_shared.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Nothing of the quota, which is shared, is to be had any more.
+    /// Whether the quota is shared and spent.
     pub fn is_spent(&self) -> bool {
         self.is_spent.load(Ordering::Relaxed)
     }
 
-    /// There is one.
+    /// Whether there is a quota at all.
     pub fn is_set(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) > 0
     }
 
-    /// Up to `wanted` bytes for a session of the worker with `lease`; `leases` are those of all workers, and `used` says how
-    /// much of the quota is gone. 0: nothing is left for now.
+    /// Takes up to `wanted` bytes for a session of the worker with `lease`; `leases` are those of all workers, and `used`
+    /// says how much of the quota is gone. Returns how many it got; 0: nothing is left for now.
     pub fn take<'a>(
         &self,
         wanted: u64,
@@ -115,8 +116,8 @@ impl Quota {
         got - slice
     }
 
-    /// A session of the worker with `lease` was given `taken` bytes for a call. It has delivered so many of all that was
-    /// reserved for it, and leaves so many.
+    /// Ends a call for which a session of the worker with `lease` had taken `taken` bytes: `delivered` of all that was
+    /// reserved for it were delivered, and `left` are left over.
     pub fn settle(&self, lease: &Lease, taken: u64, delivered: u64, left: u64) {
         let slice = self.slice_now_bytes.load(Ordering::Relaxed);
         // What is left makes up for the next call, which wants as much; what is beyond that and a slice others may want.

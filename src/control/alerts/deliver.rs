@@ -251,7 +251,7 @@ fn run(command: &[String], body: &[u8]) -> io::Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    // A pipe holds more than a notice has, so this does not block; a program that does not read it is none of our business.
+    // A pipe holds more than a message has, so this does not block. A program need not read it.
     let _ = child.stdin.take().map(|mut stdin| stdin.write_all(body));
     wait(&mut child)
 }

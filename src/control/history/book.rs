@@ -1,7 +1,7 @@
 //! What is remembered of each user, also of those who are not there any more.
 //!
-//! An entry goes by a digest of the user's id, so that a state file opens nothing. Counters of the process begin at 0;
-//! what former processes counted is the entry's base.
+//! An entry goes by a digest of the user's id, so that nobody can connect with what is in a state file. Counters of the
+//! process begin at 0; what former processes counted is the entry's base.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use super::speeds;
 use crate::control::format::hex;
 use crate::control::sample::UserSample;
 
-/// Entries at the most; beyond, the absent users longest unseen are forgotten.
+/// Users remembered at the most. Where there are more, those are forgotten who have no account, the longest unseen first.
 const ENTRIES_MAX: usize = 20_000;
-/// Buckets of all users' histories together; beyond, the users longest unseen lose their finest resolution.
+/// Buckets of all users' histories together. Where there are more, the users longest unseen lose their finest resolution.
 const POINTS_MAX: usize = 200_000;
 
 /// A user's name in the book: half of a SHA-256 digest of the id.

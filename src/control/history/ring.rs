@@ -22,7 +22,7 @@ impl Moved {
     }
 }
 
-/// What moved in one bucket. In the state file it is a list of these numbers.
+/// A bucket: what moved in it, and how fast. In the state file it is a list of its five numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "[u64; 5]", into = "[u64; 5]")]
 pub struct Point {

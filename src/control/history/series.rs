@@ -6,9 +6,9 @@ use super::clock::Moment;
 use super::ring::{Moved, Point, Resolution, Ring};
 use super::{Average, Peak};
 
-/// Minutes of an hour, five minutes of a day, hours of 30 days, days of a year.
+/// The server's: minutes of an hour, five minutes of a day, hours of 30 days, days of a year.
 const OVERALL: Shape = [resolution(60, 60), resolution(300, 288), resolution(3600, 720), resolution(86_400, 366)];
-/// Coarser, as there may be many users.
+/// A user's: coarser, as there may be many users.
 const USER: Shape = [resolution(60, 60), resolution(900, 96), resolution(14_400, 180), resolution(86_400, 366)];
 
 const DAY_S: u64 = 86_400;
@@ -156,7 +156,7 @@ impl Series {
         }
     }
 
-    /// Gives up the finest resolution that has anything; false if there is none but the days.
+    /// Forgets the finest resolution that has buckets. The days stay; false if there is nothing else.
     pub fn coarsen(&mut self) -> bool {
         let [finer @ .., _] = &mut self.rings;
         let finest = finer.iter_mut().find(|ring| !ring.is_empty());

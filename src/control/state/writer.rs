@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use super::Saved;
 use super::file::write;
 
+/// How long the end of the process waits for the last state.
 const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The way to the thread. Dropping it has the last state written.
 pub struct Writer {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -44,6 +46,10 @@ struct Desk {
 }
 
 impl Writer {
+    /// Starts the thread, which writes to `path`.
+    ///
+    /// # Errors
+    /// When the kernel refuses a thread.
     pub fn start(path: PathBuf) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let theirs = Arc::clone(&shared);
@@ -57,7 +63,7 @@ impl Writer {
         self.shared.changed.notify_all();
     }
 
-    /// Waits until what was offered is written or has failed, at most so long; false if it still is not.
+    /// Waits until what was offered is written or has failed, at most `timeout`; false if neither has happened by then.
     pub fn settle(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let mut desk = self.shared.lock();
