@@ -1,40 +1,22 @@
 //! Quotas: how much of each may be used on this node, told to the gates of the accounts.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::member::Member;
-use crate::app::accounts::standing::period_start;
 use crate::app::clock::unix_time;
 use crate::cluster::journal::AccountKey;
 use crate::cluster::lease::WhenAway;
-
-/// What was lent for an account is kept for so long after its last session, for the next one not to wait.
-const KEPT_FOR: Duration = Duration::from_secs(60);
 
 impl Member {
     /// The accounts with a quota that are used here, each with the start of its period. Those whose quota is spent are
     /// asked for, too: something may come back.
     pub(super) fn wanting(&mut self) -> BTreeMap<AccountKey, u64> {
-        let (now, seconds) = (Instant::now(), unix_time());
-        let mut wanting = BTreeMap::new();
-        for (key, borrower) in &mut self.borrowers.accounts {
-            let totals = borrower.served.ledger.totals();
-            if totals.sessions_active > 0 || totals.sessions_total > borrower.sessions_total {
-                borrower.sessions_total = totals.sessions_total;
-                borrower.active_at = Some(now);
-            }
-            let start = period_start(&borrower.served.limits, seconds).unwrap_or(0);
-            if start != borrower.period_start {
-                borrower.period_start = start;
-                self.books.lock().node.forget(key);
-            }
-            let is_kept = borrower.active_at.is_some_and(|at| now < at + KEPT_FOR);
-            if is_kept || borrower.served.ledger.gate().quota.is_spent() {
-                wanting.insert(key.clone(), start);
-            }
+        let wanting = self.borrowers.wanting(Instant::now(), unix_time());
+        for key in wanting.renewed {
+            self.books.lock().node.forget(&key);
         }
-        wanting
+        wanting.accounts
     }
 
     /// Tells the gates what was lent.

@@ -4,6 +4,7 @@
 //! any size asks the same of the engine.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use super::counting::Served;
 use super::engine::EngineError;
@@ -27,7 +28,7 @@ impl Member {
         let calls: Vec<_> = turn.iter().map(key).collect();
         let Some(engine) = self.engine.as_mut().filter(|_| !calls.is_empty()) else { return Ok(()) };
         let answers = engine.call_all(&calls)?;
-        let now = unix_time();
+        let now = self.borrowers.unix_time(Instant::now(), unix_time());
         let mut books = self.books.lock();
         for (one, answer) in turn.into_iter().zip(answers) {
             let used_bytes = used_bytes(&answer, period_start(&one.limits, now).unwrap_or(0));
