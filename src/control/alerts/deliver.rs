@@ -20,7 +20,7 @@ use super::watch::{Firing, Notice};
 use crate::control::events::{Event, EventSink, Kind, Level};
 use crate::control::webhook::{Roots, Url, post};
 
-/// Deliveries of one kind that wait at the most, those to be repeated included.
+/// Deliveries of one kind that the thread has at the most, those to be repeated included; as many more wait for the thread.
 const WAITING_MAX: usize = 64;
 /// Pauses before the second, third and fourth attempt.
 const PAUSES: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(60)];
