@@ -17,6 +17,7 @@ mod sock_diag;
 pub mod socket;
 pub mod sockopt;
 pub mod splice;
+pub mod taker;
 pub mod tally;
 pub mod tiers;
 #[expect(clippy::indexing_slicing, reason = "a slot is a number of our own, below SLOTS")]

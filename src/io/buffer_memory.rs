@@ -22,8 +22,9 @@
 //!   them, in the order in which they began to wait; between workers within [`DEFERENCE`].
 //! - From a peer that is gone everything is received, bit by bit. Only beyond [`FAREWELL_BYTES_MAX`] it waits like the
 //!   others.
-//! - The less is left, the shorter are the reads. So a reader that stalls in the middle of one holds less, and many
-//!   stalled readers slow the others down a little instead of making them wait.
+//! - The less is left, the shorter are the reads. So a taker that stalls in the middle of one holds less, and many
+//!   stalled ones leave enough for the others. Reads become short for takers of whom nothing is known long before they
+//!   do for those that have taken much without a pause, so that these go on as if nobody stalled.
 //!
 //! What a relay of packets writes down of the frames that its client's socket has not taken does not count. It is 4 KiB
 //! at the most, beside the frames themselves.
@@ -37,12 +38,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use self::waits::DEFERENCE;
 use self::waits::Waits;
+use super::taker::Taker;
 use super::tiers::{BUFFER_BYTES_MAX, TIER_BYTES};
 
 /// A read that fits a buffer of the middle size with what TLS adds to it. It holds whole records.
 const SHORTER_READ_BYTES: usize = 48 << 10;
 /// A read that fits a buffer of the smallest size with what TLS adds to it.
 const SHORTEST_READ_BYTES: usize = TIER_BYTES[0] - 256;
+
+/// So many eighths of the memory are lent when reads become shorter, and when they become as short as they get. Stalled
+/// takers of whom nothing is known have then filled half of it, and more than a thousand fit a quarter of 32 MiB until
+/// the reads of steady ones are shortened. The rest is for steady ones that stall all together.
+const UNKNOWN_TAKER_EIGHTHS: (usize, usize) = (2, 4);
+const STEADY_TAKER_EIGHTHS: (usize, usize) = (6, 7);
 
 /// The longest TLS record, with its header, in buffers of the smallest size (RFC 5246 6.2.3: 5 + 2^14 + 2048 bytes).
 pub const RECORD_HOLD_BYTES: usize = 5 * TIER_BYTES[0];
@@ -136,12 +144,17 @@ impl BufferMemory {
         self.lent_bytes_max
     }
 
-    /// The most to receive at a time, in bytes. It is no more than may be kept, and the less the more is lent.
-    pub fn read_bytes_max(&self) -> usize {
-        let quarter = self.lent_bytes_max / 4;
+    /// The most to receive at a time for this taker, in bytes. It is no more than may be kept, and the less the more is
+    /// lent.
+    pub fn read_bytes_max(&self, taker: Taker) -> usize {
+        let (shorter, shortest) = match taker {
+            Taker::Unknown => UNKNOWN_TAKER_EIGHTHS,
+            Taker::Steady => STEADY_TAKER_EIGHTHS,
+        };
+        let eighth = self.lent_bytes_max / 8;
         match self.lent_bytes() {
-            lent if lent >= quarter * 3 || !self.has_room(2 * TIER_BYTES[1]) => SHORTEST_READ_BYTES,
-            lent if lent >= quarter * 2 || !self.has_room(2 * BUFFER_BYTES_MAX) => SHORTER_READ_BYTES,
+            lent if lent >= eighth * shortest || !self.has_room(2 * TIER_BYTES[1]) => SHORTEST_READ_BYTES,
+            lent if lent >= eighth * shorter || !self.has_room(2 * BUFFER_BYTES_MAX) => SHORTER_READ_BYTES,
             _ => BUFFER_BYTES_MAX,
         }
     }
@@ -221,18 +234,23 @@ mod tests {
     #[test]
     fn however_little_there_is_one_step_is_possible() {
         assert!(BufferMemory::new(0, 4).may_begin());
-        assert!(BufferMemory::new(0, 4).read_bytes_max() <= SHORTER_READ_BYTES);
+        assert!(BufferMemory::new(0, 4).read_bytes_max(Taker::Steady) <= SHORTER_READ_BYTES);
     }
 
     #[test]
-    fn the_less_is_left_the_shorter_are_the_reads() {
-        let memory = BufferMemory::new(8 << 20, 1);
-        let mut reads = Vec::new();
-        for _ in 0..5 {
-            reads.push(memory.read_bytes_max());
-            memory.lend(5 << 18);
+    fn the_less_is_left_the_shorter_are_the_reads_and_first_for_unknown_takers() {
+        let (longest, shorter, shortest) = (BUFFER_BYTES_MAX, SHORTER_READ_BYTES, SHORTEST_READ_BYTES);
+        for (taker, expected) in [
+            (Taker::Unknown, [longest, longest, shorter, shorter, shortest, shortest, shortest, shortest, shortest]),
+            (Taker::Steady, [longest, longest, longest, longest, longest, longest, shorter, shortest, shortest]),
+        ] {
+            let memory = BufferMemory::new(64 << 20, 1);
+            let reads = expected.map(|_| {
+                let bytes = memory.read_bytes_max(taker);
+                memory.lend(memory.lent_bytes_max() / 8);
+                bytes
+            });
+            assert_eq!(reads, expected, "{taker:?}");
         }
-        let longest = BUFFER_BYTES_MAX;
-        assert_eq!(reads, [longest, longest, SHORTER_READ_BYTES, SHORTEST_READ_BYTES, SHORTEST_READ_BYTES]);
     }
 }

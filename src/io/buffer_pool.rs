@@ -22,6 +22,7 @@ pub use self::names::NamesCharge;
 use crate::io::buf::Buf;
 use crate::io::buffer_memory::BufferMemory;
 use crate::io::moment::Moment;
+use crate::io::taker::Taker;
 pub use crate::io::tiers::{BUFFER_BYTES_MAX, TIER_BYTES, TIERS};
 
 /// The most free buffers that are kept, per tier (5 MiB in all). What comes back beyond is freed.
@@ -232,10 +233,10 @@ impl BufferPool {
         OpeningCharge { bytes, shelves }
     }
 
-    /// The most to receive at a time, in bytes, so that what may be left over fits the memory that is left. It also
-    /// holds for a direction that goes on although [`BufferPool::may_begin`] says no.
-    pub fn read_bytes_max(&self) -> usize {
-        self.shelves.memory.read_bytes_max()
+    /// The most to receive at a time for this taker, in bytes, so that what may be left over fits the memory that is
+    /// left. It also holds for a direction that goes on although [`BufferPool::may_begin`] says no.
+    pub fn read_bytes_max(&self, taker: Taker) -> usize {
+        self.shelves.memory.read_bytes_max(taker)
     }
 
     /// Bytes lent to clients that are no users yet, and the most that this should be.

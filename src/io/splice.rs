@@ -2,8 +2,8 @@
 //!
 //! A transfer holds a pipe only while the pipe holds bytes. Each worker keeps a few empty ones. Without privileges the
 //! kernel grants a user 16,384 pipe pages in all (fs.pipe-user-pages-soft), which a pair per session would soon use up.
-//! Hence also two sizes: the first pipes in use at a time are large. Further ones, which stalled readers need, are
-//! smaller.
+//! Hence also two sizes: the first pipes in use at a time are large. Further ones, which stalled takers need, are
+//! smaller. The last ones of either size are for takers that are known not to stall.
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -14,6 +14,7 @@ use rustix::io::{Errno, read, write};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
 
 use super::outcome::{Recv, Sent};
+use super::taker::Taker;
 
 /// The size of a large pipe, in bytes: what the kernel grants without privileges (fs.pipe-max-size). With 256 KiB the
 /// server spends 1.7 times as much CPU time per byte (measured on loopback with four bulk downloads), because each turn
@@ -27,11 +28,15 @@ const SMALLER_PIPE_BYTES: usize = 256 << 10;
 /// smaller ones as there may be.
 const LARGE_IN_USE_MAX: usize = 16;
 
+/// Of the large pipes and of all pipes, so many are not for unknown takers.
+const LARGE_FOR_STEADY: usize = 4;
+const PIPES_FOR_STEADY: usize = 16;
+
 /// A smaller pipe is not worth having, because copying moves twice as much per call. Beyond the user's share the kernel
 /// grants two pages.
 const PIPE_BYTES_MIN: usize = 64 << 10;
 
-/// Pipes in use at the same time, per worker. A stalled reader holds one. Beyond this number it costs a copy instead.
+/// Pipes in use at the same time, per worker. A stalled taker holds one. Beyond this number it costs a copy instead.
 const PIPES_MAX: usize = 64;
 
 /// Empty pipes kept for the next burst, per worker.
@@ -55,6 +60,8 @@ struct Ends {
     write: OwnedFd,
     /// What the kernel granted.
     capacity_bytes: u32,
+    /// It was made to be a large one, whatever was granted.
+    is_large: bool,
     /// Pipes are far smaller than 4 GiB.
     held_bytes: u32,
     /// The last drain took only some, and the next one has not said why.
@@ -71,6 +78,8 @@ struct Shelf {
     #[expect(clippy::vec_box, reason = "a pipe is lent in the box that it is kept in")]
     empty: RefCell<Vec<Box<Ends>>>,
     in_use: Cell<usize>,
+    /// Of these, the large ones.
+    large_in_use: Cell<usize>,
     /// Capacity of the largest pipe so far. Smaller ones are not kept.
     largest_bytes: Cell<u32>,
     /// Requests for a new pipe that are still turned down since the kernel refused one.
@@ -83,21 +92,31 @@ impl PipePool {
         let shelf = Shelf {
             empty: RefCell::new(Vec::new()),
             in_use: Cell::new(0),
+            large_in_use: Cell::new(0),
             largest_bytes: Cell::new(0),
             turn_down: Cell::new(0),
         };
         Self { shelf: Rc::new(shelf) }
     }
 
-    /// An empty pipe. `None` when too many are in use or the kernel grants no more. The caller then copies instead.
-    pub fn take(&self) -> Option<KernelPipe> {
-        if self.shelf.in_use.get() >= PIPES_MAX {
+    /// An empty pipe for bytes that this taker gets. `None` when too many are in use or the kernel grants no more. The
+    /// caller then copies instead.
+    pub fn take(&self, taker: Taker) -> Option<KernelPipe> {
+        let shelf = &self.shelf;
+        let (in_use_max, large_in_use_max) = match taker {
+            Taker::Unknown => (PIPES_MAX - PIPES_FOR_STEADY, LARGE_IN_USE_MAX - LARGE_FOR_STEADY),
+            Taker::Steady => (PIPES_MAX, LARGE_IN_USE_MAX),
+        };
+        if shelf.in_use.get() >= in_use_max {
             return None;
         }
-        let kept = self.shelf.empty.borrow_mut().pop();
-        let ends = kept.or_else(|| self.shelf.open())?;
-        self.shelf.in_use.set(self.shelf.in_use.get() + 1);
-        Some(KernelPipe { ends: Some(ends), shelf: Rc::clone(&self.shelf) })
+        let is_large = shelf.large_in_use.get() < large_in_use_max;
+        // Only large ones are kept, or what the kernel grants instead.
+        let kept = is_large.then(|| shelf.empty.borrow_mut().pop()).flatten();
+        let ends = kept.or_else(|| shelf.open(is_large))?;
+        shelf.in_use.set(shelf.in_use.get() + 1);
+        shelf.large_in_use.set(shelf.large_in_use.get() + usize::from(ends.is_large));
+        Some(KernelPipe { ends: Some(ends), shelf: Rc::clone(shelf) })
     }
 
     /// Pipes taken and not yet returned.
@@ -108,14 +127,13 @@ impl PipePool {
 
 impl Shelf {
     /// A new pipe, unless the kernel refused one a short while ago.
-    fn open(&self) -> Option<Box<Ends>> {
+    fn open(&self, is_large: bool) -> Option<Box<Ends>> {
         let turn_down = self.turn_down.get();
         if turn_down > 0 {
             self.turn_down.set(turn_down - 1);
             return None;
         }
-        let is_large = self.in_use.get() < LARGE_IN_USE_MAX;
-        let ends = Ends::open(if is_large { PIPE_BYTES } else { SMALLER_PIPE_BYTES });
+        let ends = Ends::open(is_large);
         match &ends {
             Some(ends) => self.largest_bytes.set(self.largest_bytes.get().max(ends.capacity_bytes)),
             None => self.turn_down.set(TURNED_DOWN_AFTER_REFUSAL),
@@ -125,16 +143,16 @@ impl Shelf {
 }
 
 impl Ends {
-    fn open(wanted_bytes: usize) -> Option<Box<Self>> {
+    fn open(is_large: bool) -> Option<Box<Self>> {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
         // Beyond the user's share of pipe pages, or fs.pipe-max-size, the kernel refuses (EPERM), and the pipe stays as
         // it was made.
-        if fcntl_setpipe_size(&write, wanted_bytes).is_err() && wanted_bytes > SMALLER_PIPE_BYTES {
+        if !is_large || fcntl_setpipe_size(&write, PIPE_BYTES).is_err() {
             let _ = fcntl_setpipe_size(&write, SMALLER_PIPE_BYTES);
         }
         let capacity_bytes = fcntl_getpipe_size(&write).ok()?;
         let capacity_bytes = (capacity_bytes >= PIPE_BYTES_MIN).then_some(capacity_bytes as u32)?;
-        Some(Box::new(Self { read, write, capacity_bytes, held_bytes: 0, drained_partly: false }))
+        Some(Box::new(Self { read, write, capacity_bytes, is_large, held_bytes: 0, drained_partly: false }))
     }
 }
 
@@ -213,7 +231,9 @@ impl KernelPipe {
 
 impl Drop for KernelPipe {
     fn drop(&mut self) {
+        let is_large = self.ends.as_ref().is_some_and(|ends| ends.is_large);
         self.shelf.in_use.set(self.shelf.in_use.get() - 1);
+        self.shelf.large_in_use.set(self.shelf.large_in_use.get() - usize::from(is_large));
         let mut empty = self.shelf.empty.borrow_mut();
         // A pipe that still holds one user's bytes is closed, so that it never serves another.
         if self.held_bytes() == 0 && empty.len() < PIPES_KEPT {
@@ -230,7 +250,7 @@ mod tests {
     #[test]
     fn bytes_come_out_as_they_went_in() {
         let pool = PipePool::new();
-        let mut pipe = pool.take().unwrap();
+        let mut pipe = pool.take(Taker::Unknown).unwrap();
         assert_eq!(pipe.fill_with(b"payload"), Some(Recv::Bytes(7)));
         let mut out = [0; 16];
         assert_eq!(pipe.drain_into(&mut out[..3]), Sent::Bytes(3));
@@ -247,7 +267,7 @@ mod tests {
         let ((mut near, source), (sink, mut far)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
         source.set_nonblocking(true).unwrap();
         let pool = PipePool::new();
-        let mut pipe = pool.take().unwrap();
+        let mut pipe = pool.take(Taker::Unknown).unwrap();
         assert_eq!(pipe.fill_from(&source, usize::MAX), Some(Recv::Blocked));
         near.write_all(b"hello").unwrap();
         for (bytes_max, moved) in [(3, 3), (1000, 2)] {
@@ -264,9 +284,9 @@ mod tests {
     #[test]
     fn an_empty_pipe_is_used_again_and_a_full_one_is_not() {
         let pool = PipePool::new();
-        drop(pool.take().unwrap());
+        drop(pool.take(Taker::Unknown).unwrap());
         assert_eq!(pool.shelf.empty.borrow().len(), 1);
-        let mut pipe = pool.take().unwrap();
+        let mut pipe = pool.take(Taker::Unknown).unwrap();
         pipe.fill_with(b"secret");
         drop(pipe);
         assert_eq!((pool.shelf.empty.borrow().len(), pool.in_use()), (0, 0));
@@ -276,15 +296,15 @@ mod tests {
     fn after_a_refusal_the_kernel_is_left_alone_for_a_while() {
         let pool = PipePool::new();
         pool.shelf.turn_down.set(2);
-        assert!(pool.take().is_none());
-        assert!(pool.take().is_none());
-        assert!(pool.take().is_some());
+        assert!(pool.take(Taker::Unknown).is_none());
+        assert!(pool.take(Taker::Unknown).is_none());
+        assert!(pool.take(Taker::Unknown).is_some());
     }
 
     #[test]
     fn the_first_pipes_are_large_and_only_large_ones_are_kept() {
         let pool = PipePool::new();
-        let pipes: Vec<_> = (0..=LARGE_IN_USE_MAX).map(|_| pool.take().unwrap()).collect();
+        let pipes: Vec<_> = (0..=LARGE_IN_USE_MAX).map(|_| pool.take(Taker::Steady).unwrap()).collect();
         let capacities: Vec<_> = pipes.iter().map(|pipe| pipe.ends.as_ref().unwrap().capacity_bytes).collect();
         assert!(capacities[0] as usize > SMALLER_PIPE_BYTES, "the kernel grants none here");
         assert_eq!(capacities[LARGE_IN_USE_MAX] as usize, SMALLER_PIPE_BYTES);
@@ -295,11 +315,18 @@ mod tests {
     }
 
     #[test]
-    fn the_number_in_use_is_bounded() {
+    fn the_number_in_use_is_bounded_and_the_last_ones_are_for_steady_takers() {
         let pool = PipePool::new();
-        let pipes: Vec<_> = (0..PIPES_MAX).map(|_| pool.take().unwrap()).collect();
-        assert!(pool.take().is_none());
-        drop(pipes);
-        assert!(pool.take().is_some());
+        let unknown: Vec<_> = std::iter::from_fn(|| pool.take(Taker::Unknown)).collect();
+        let steady: Vec<_> = std::iter::from_fn(|| pool.take(Taker::Steady)).collect();
+        let large = |pipes: &[KernelPipe]| pipes.iter().filter(|pipe| pipe.ends.as_ref().unwrap().is_large).count();
+        assert_eq!(
+            (unknown.len(), large(&unknown)),
+            (PIPES_MAX - PIPES_FOR_STEADY, LARGE_IN_USE_MAX - LARGE_FOR_STEADY)
+        );
+        assert_eq!((steady.len(), large(&steady)), (PIPES_FOR_STEADY, LARGE_FOR_STEADY));
+        drop((unknown, steady));
+        assert_eq!((pool.in_use(), pool.shelf.large_in_use.get()), (0, 0));
+        assert!(pool.take(Taker::Unknown).is_some());
     }
 }

@@ -11,7 +11,7 @@
 
 use super::allowance::Share;
 use super::close::CloseReason;
-use super::intake::{Received, Rest};
+use super::intake::{ReadMax, Received, Rest};
 use super::pause::{Ending, Pause};
 use super::transfer::{Means, Transfer};
 use super::transforms::Encode;
@@ -19,6 +19,7 @@ use crate::inbound::{Converted, Inbound, InboundError, Step};
 use crate::io::buf::Buf;
 use crate::io::endpoint::Endpoint;
 use crate::io::socket::Socket;
+use crate::io::taker::Taker;
 
 /// Received at a time. What it decodes to fits the scratch memory together with the longest incomplete frame.
 const READ_BYTES: usize = 32 << 10;
@@ -58,8 +59,9 @@ impl<S: Socket> Channel<'_, S> {
         }
         let mut input = means.scratch.take_input();
         let missing_bytes = |kept: &[u8]| self.inbound.missing_bytes(kept);
-        let bytes_max = READ_BYTES.min(share.bytes());
-        let received = intake.receive(self.client, bytes_max, missing_bytes, &mut input, means.pool);
+        // Many targets may take it.
+        let most = ReadMax { bytes: READ_BYTES.min(share.bytes()), taker: Taker::Unknown };
+        let received = intake.receive(self.client, most, missing_bytes, &mut input, means.pool);
         let pulled = match received {
             Ok(Received::Bytes(count)) => {
                 share.receive(count);

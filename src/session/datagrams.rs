@@ -140,7 +140,8 @@ impl<D: DatagramSocket> Datagrams<D> {
                 return Ok(Pause::Starved);
             }
             let mut batch = cx.means.scratch.take_input();
-            self.fill(&mut batch, channel.batch_bytes_max(), cx);
+            let memory_bytes_max = cx.means.pool.read_bytes_max(channel.downlink.delivery.taker());
+            self.fill(&mut batch, channel.batch_bytes_max().min(memory_bytes_max), cx);
             if batch.is_empty() {
                 cx.means.scratch.give_input(batch);
                 return Ok(if self.leg.readable { Pause::Again } else { Pause::Wait });
@@ -153,7 +154,7 @@ impl<D: DatagramSocket> Datagrams<D> {
     /// Fills `batch` with packets.
     fn fill(&mut self, batch: &mut Buf, bytes_max: usize, cx: &mut Context<'_>) {
         let now = cx.means.now;
-        let bytes_max = bytes_max.min(cx.allowance.downlink.bytes()).min(cx.means.pool.read_bytes_max());
+        let bytes_max = bytes_max.min(cx.allowance.downlink.bytes());
         let datagram = cx.means.scratch.datagram(cx.settings.udp.recv_buffer_bytes);
         // The last one may exceed the batch: a record more, which the scratch memory has room for.
         for _ in 0..DATAGRAMS_PER_BATCH {

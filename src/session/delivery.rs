@@ -1,7 +1,7 @@
 //! The sending half of a direction: what its sink has not taken yet, what it took, and how the direction ended.
 
 use std::num::NonZeroU32;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::inbound::InboundError;
 use crate::io::buf::Buf;
@@ -11,6 +11,7 @@ use crate::io::moment::Moment;
 use crate::io::outcome::Sent;
 use crate::io::socket::Socket;
 use crate::io::splice::KernelPipe;
+use crate::io::taker::{Probation, Taker};
 use crate::io::tally::Tally;
 
 /// One direction's bytes on their way to its sink.
@@ -30,6 +31,7 @@ pub(super) struct Delivery {
     unacknowledged: Option<NonZeroU32>,
     /// Nobody could say that at a look since the sink last took something. The time was given once more then.
     was_unanswered: bool,
+    probation: Probation,
 }
 
 /// What the sink has not taken yet.
@@ -76,6 +78,7 @@ impl Delivery {
             stalled_since: None,
             unacknowledged: None,
             was_unanswered: false,
+            probation: Probation::new(),
         }
     }
 
@@ -246,7 +249,8 @@ impl Delivery {
     }
 
     fn count(&mut self, taken: usize, now: Instant) {
-        self.stalled_since = None;
+        let stalled_since = self.stalled_since.take().map(Instant::from);
+        self.probation.took(taken, stalled_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)));
         self.unacknowledged = None;
         self.was_unanswered = false;
         let taken = self.tally.taken(taken);
@@ -260,6 +264,7 @@ impl Delivery {
     fn note_stall(&mut self, is_stalled: bool, now: Instant) {
         if is_stalled {
             self.stalled_since.get_or_insert(now.into());
+            self.probation.refused();
         } else {
             self.stalled_since = None;
         }
@@ -298,6 +303,11 @@ impl Delivery {
     /// Forgets what is owed.
     pub(super) fn discard(&mut self) {
         self.owed = Owed::Nothing;
+    }
+
+    /// What is known of the sink.
+    pub(super) fn taker(&self) -> Taker {
+        self.probation.taker()
     }
 
     /// How the direction ended, if it has.

@@ -11,6 +11,7 @@ use crate::io::buffer_memory::RECORD_HOLD_BYTES;
 use crate::io::buffer_pool::{BufferPool, Held, Loan};
 use crate::io::endpoint::Endpoint;
 use crate::io::socket::{Recv, Socket};
+use crate::io::taker::Taker;
 
 /// The longest beginning of a header that costs no buffer: it is a part of what a session is.
 const STUB_BYTES_MAX: usize = 520;
@@ -60,6 +61,15 @@ pub(super) enum Rest {
     Part(usize),
 }
 
+/// The most that [`Intake::receive`] receives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReadMax {
+    /// In any case, not 0.
+    pub(super) bytes: usize,
+    /// While memory is short this depends on who takes it.
+    pub(super) taker: Taker,
+}
+
 /// What [`Intake::receive`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {
@@ -82,8 +92,7 @@ impl Intake {
         }
     }
 
-    /// Puts what there is to convert into `input`, which must be empty: what was kept, and at most `bytes_max` new
-    /// bytes.
+    /// Puts what there is to convert into `input`, which must be empty: what was kept, and at most so many new bytes.
     ///
     /// While memory is short, a direction receives only if it holds the beginning of something, and then as many bytes
     /// as complete it (`missing_bytes`), or if its source sends nothing more.
@@ -93,7 +102,7 @@ impl Intake {
     pub(super) fn receive<S: Socket>(
         &mut self,
         source: &mut Endpoint<S>,
-        bytes_max: usize,
+        most: ReadMax,
         missing_bytes: impl FnOnce(&[u8]) -> usize,
         input: &mut Buf,
         pool: &BufferPool,
@@ -106,8 +115,8 @@ impl Intake {
             return if source.is_broken() { Ok(Received::Failed) } else { Err(Pause::Starved) };
         }
         let bytes_max = match &self.kept {
-            Some(kept) if is_short => bytes_max.min(missing_bytes(kept.front())),
-            _ => bytes_max.min(pool.read_bytes_max()),
+            Some(kept) if is_short => most.bytes.min(missing_bytes(kept.front())),
+            _ => most.bytes.min(pool.read_bytes_max(most.taker)),
         };
         put_back(self.kept.as_ref(), input);
         if std::mem::take(&mut self.kept_waits) {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::close::{CloseReason, beyond, broken, refused};
 use super::dialling::Dialling;
-use super::intake::Received;
+use super::intake::{ReadMax, Received};
 use super::mux::{FirstFrame, Mux};
 use super::party::{Account, Party, source_of};
 use super::pause::{Ending, Pause};
@@ -20,6 +20,7 @@ use crate::io::buffer_memory::{RECORD_HOLD_BYTES, STEP_BYTES};
 use crate::io::buffer_pool::{BufferPool, Loan, OpeningCharge};
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
+use crate::io::taker::Taker;
 use crate::protocol::request::{self, Command, Decoded, Request};
 
 /// Received at a time until the relay begins: a record and a little more, so that a client which is not a user yet
@@ -92,8 +93,8 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
                 return self.wait_or_abort();
             }
             let mut rest = cx.means.scratch.take_input();
-            let bytes_max = OPENING_READ_BYTES;
-            match self.uplink.intake.receive(&mut self.client, bytes_max, |_| bytes_max, &mut rest, cx.means.pool) {
+            let most = ReadMax { bytes: OPENING_READ_BYTES, taker: Taker::Unknown };
+            match self.uplink.intake.receive(&mut self.client, most, |_| most.bytes, &mut rest, cx.means.pool) {
                 Ok(Received::Bytes(_)) => {
                     if let Some(next) = self.decode_announced(rest, cx) {
                         return next;

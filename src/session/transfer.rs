@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::allowance::Share;
 use super::delivery::Delivery;
 pub use super::delivery::{End, Moved};
-use super::intake::{Intake, Received};
+use super::intake::{Intake, ReadMax, Received};
 use super::pause::Pause;
 pub use super::scratch::Scratch;
 use crate::inbound::{Converted, HEADROOM_BYTES, InboundError};
@@ -111,10 +111,11 @@ impl Transfer {
     ) -> Option<Result<(), Pause>> {
         let pipes = means.pipes.filter(|_| self.may_splice(source, transform))?;
         // A pipe needs no memory of ours, so it is also the way on when that runs out.
-        if !(self.intake.is_bulk || means.pool.read_bytes_max() < PROBE_BYTES) || !source.is_readable() {
+        let taker = self.delivery.taker();
+        if !(self.intake.is_bulk || means.pool.read_bytes_max(taker) < PROBE_BYTES) || !source.is_readable() {
             return None;
         }
-        let mut pipe = pipes.take()?;
+        let mut pipe = pipes.take(taker)?;
         let bytes_max = share.spliced_bytes();
         match source.recv_pipe(&mut pipe, bytes_max)? {
             Recv::Bytes(count) => {
@@ -146,10 +147,11 @@ impl Transfer {
         // Bulk for which there is no pipe is read at length.
         let is_probe = means.pipes.is_some() && !self.intake.is_bulk && self.may_splice(source, transform);
         let read_max = if is_probe { PROBE_BYTES } else { usize::MAX };
-        let read_max = transform.input_bytes_max().min(read_max).min(share.bytes());
+        let bytes = transform.input_bytes_max().min(read_max).min(share.bytes());
+        let most = ReadMax { bytes, taker: self.delivery.taker() };
         let mut input = means.scratch.take_input();
         let missing_bytes = |kept: &[u8]| transform.missing_bytes(kept);
-        match self.intake.receive(source, read_max, missing_bytes, &mut input, means.pool) {
+        match self.intake.receive(source, most, missing_bytes, &mut input, means.pool) {
             Ok(Received::Bytes(count)) => {
                 // A read that was cut short says nothing.
                 self.intake.is_bulk =

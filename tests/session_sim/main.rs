@@ -11,6 +11,7 @@ mod half_close;
 mod memory;
 mod opening;
 mod resets;
+mod stalls;
 mod timeouts;
 mod turns;
 mod unrest;

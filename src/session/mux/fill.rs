@@ -34,7 +34,8 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
                 return Ok(Pause::Starved);
             }
             let mut batch = cx.means.scratch.take_input();
-            let bytes_max = channel.batch_bytes_max().min(cx.means.pool.read_bytes_max().max(BATCH_BYTES_MIN));
+            let memory_bytes_max = cx.means.pool.read_bytes_max(channel.downlink.delivery.taker());
+            let bytes_max = channel.batch_bytes_max().min(memory_bytes_max.max(BATCH_BYTES_MIN));
             if is_short {
                 // The uplink may wait for these to go, and hold the memory that is short. They are few and bounded.
                 self.fill_ends(&mut batch, bytes_max);

@@ -56,6 +56,8 @@ pub(crate) struct Link {
     pub(crate) coming: Vec<u8>,
     pub(crate) arrived: usize,
     pub(crate) received: usize,
+    /// Calls with which it received them.
+    pub(crate) receives: usize,
     pub(crate) peer_fin: bool,
     pub(crate) end_arrived: bool,
     pub(crate) peer_reset: bool,
@@ -88,6 +90,7 @@ impl Link {
             coming: Vec::new(),
             arrived: 0,
             received: 0,
+            receives: 0,
             peer_fin: false,
             end_arrived: false,
             peer_reset: false,
@@ -239,6 +242,7 @@ impl Socket for SimSocket {
             Ok(count) => {
                 into[..count].copy_from_slice(&link.coming[link.received..link.received + count]);
                 link.received += count;
+                link.receives += 1;
                 Recv::Bytes(count)
             }
             Err(outcome) => outcome,
@@ -268,6 +272,7 @@ impl Socket for SimSocket {
                 let outcome = pipe.fill_with(&link.coming[link.received..link.received + count]);
                 if let Some(Recv::Bytes(count)) = outcome {
                     link.received += count;
+                    link.receives += 1;
                 }
                 outcome
             }
