@@ -28,6 +28,8 @@ const SESSIONS: usize = STREAMS + ASSOCIATIONS + CONNECTIONS * INSIDE;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Everybody takes no byte for up to so long after the first answer, so that what comes back fills the memory there is.
 const PAUSE_MS_MAX: usize = 3000;
+/// The same where there are hundreds of users, so that all of their clients pause at the same time.
+const LONG_PAUSE_MS_MAX: usize = 20_000;
 /// What the kernel takes for a client that takes nothing. By itself it takes megabytes on loopback, and none would be left
 /// for the server to keep.
 const SEND_BUFFER_BYTES: usize = 8 << 10;
@@ -139,7 +141,8 @@ impl Crowd {
             assert!(begin.elapsed() < PATIENCE, "{done} of {all} are done: {}", self.undone());
             let opening = self.members.iter().filter(|member| member.is_unanswered()).count();
             for talk in waiting.by_ref().take(opening_max().saturating_sub(opening).min(64)) {
-                let pause = Duration::from_millis((self.members.len() * 37 % PAUSE_MS_MAX) as u64);
+                let pause =
+                    Duration::from_millis((self.members.len() * 37 % scaled(PAUSE_MS_MAX, LONG_PAUSE_MS_MAX)) as u64);
                 self.admit(server, tls, talk, pause);
             }
             let pause = if self.queue.is_empty() { Duration::from_millis(20) } else { Duration::ZERO };

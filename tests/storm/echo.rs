@@ -18,7 +18,9 @@ const LISTENER: usize = DATAGRAM_SOCKETS;
 const FIRST_STREAM: usize = LISTENER + 1;
 
 /// The most that waits to be sent back on a stream before it is read on.
-const OWED_BYTES_MAX: usize = 64 << 10;
+const OWED_BYTES_MAX: usize = 16 << 10;
+/// What the kernel keeps for a stream, each way.
+const KERNEL_BYTES: usize = 8 << 10;
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// The target; dropping it ends it.
@@ -71,6 +73,9 @@ impl Server {
         let poll = Poll::new().unwrap();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        // Connections inherit these: what clients do not take is to wait in the server, both ways, and not here.
+        listener.set_recv_buffer_size(KERNEL_BYTES).unwrap();
+        listener.set_send_buffer_size(KERNEL_BYTES).unwrap();
         listener.bind(&any.into()).unwrap();
         listener.listen(4096).unwrap();
         listener.set_nonblocking(true).unwrap();
