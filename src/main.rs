@@ -11,18 +11,19 @@ use vless_rust::app::{commands, console, run};
 fn main() -> ExitCode {
     let command = match cli::parse(env::args_os().skip(1)) {
         Ok(command) => command,
-        Err(failure) => {
-            console::note(&format!("vless-rust: {failure}\n`vless-rust help` lists the commands"));
-            return ExitCode::from(failure.code);
-        }
+        Err(failure) => return failed(&failure, "\n`vless-rust help` lists the commands"),
     };
-    match execute(&command) {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            console::note(&format!("vless-rust: {failure}"));
-            ExitCode::from(failure.code)
-        }
+    execute(&command).map_or_else(|failure| failed(&failure, ""), ExitCode::from)
+}
+
+/// A script that asked for JSON gets the failure as such, beside the words for people.
+fn failed(failure: &Failure, advice: &str) -> ExitCode {
+    console::note(&format!("vless-rust: {failure}{advice}"));
+    if cli::wants_json(env::args_os().skip(1)) {
+        // Whether it could be written or not, the program ends with the code of the failure.
+        let _ = console::result(&failure.json());
     }
+    ExitCode::from(failure.code)
 }
 
 fn execute(command: &Command) -> Result<u8, Failure> {

@@ -242,6 +242,7 @@ fn sorted_chain(
             format!("{key} is not the key of any certificate in {cert}: give the pair that belongs together"),
         ));
     };
+    refuse_authority(files, &rest, leaf)?;
     let mut sorted = vec![rest.remove(leaf)];
     let mut is_sorted = leaf == 0;
     while let Some((_, last)) = sorted.last().filter(|(_, last)| !last.self_issued) {
@@ -257,6 +258,27 @@ fn sorted_chain(
         warnings.push(format!("{left} of its {count} certificates do not belong to the chain and are not sent"));
     }
     Ok(sorted.into_iter().unzip())
+}
+
+/// The key of an authority beside what it has issued: clients would be shown the authority's own certificate.
+fn refuse_authority(
+    files: &CertificateFiles,
+    chain: &[(CertificateDer<'static>, Facts)],
+    own: usize,
+) -> Result<(), Failure> {
+    let authority = &chain[own].1;
+    let is_issued = |facts: &Facts| facts.issuer == authority.subject && facts.subject != authority.subject;
+    if !chain.iter().any(|(_, facts)| is_issued(facts)) {
+        return Ok(());
+    }
+    let (cert, key) = (files.cert_file.display(), files.key_file.display());
+    Err(Failure::new(
+        exit::CONFIG,
+        format!(
+            "{key} is the key of the authority, which has issued another certificate in {cert}: give the key of the \
+             server's own certificate, the one that the authority has issued"
+        ),
+    ))
 }
 
 fn one_of_two_missing(files: &CertificateFiles) -> Result<(), Failure> {

@@ -106,8 +106,8 @@ pub enum Command {
     Man,
     /// Print the version.
     Version,
-    /// Print the help.
-    Help,
+    /// Print the help: of this command, or of all.
+    Help(Option<&'static str>),
 }
 
 /// Who answers the questions of `init`.
@@ -154,8 +154,20 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, F
         "completions" => completions(&mut words),
         "man" => Ok(Command::Man),
         "version" => Ok(Command::Version),
-        _ => Ok(Command::Help),
+        _ => help_of(&mut words),
     }
+}
+
+/// Whether these arguments ask for JSON, as far as they can be understood: what is wrong with them is told as such, too.
+pub fn wants_json(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    arguments.into_iter().take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+/// Whoever asks for help with a command that does not exist is told so.
+fn help_of(words: &mut Words) -> Result<Command, Failure> {
+    let Some(name) = words.text() else { return Ok(Command::Help(None)) };
+    let row = table::command(&name).ok_or_else(|| words::usage(format!("there is no command \"{name}\"")))?;
+    Ok(Command::Help(Some(row.name)))
 }
 
 fn init(words: &mut Words) -> Result<Command, Failure> {
@@ -265,9 +277,11 @@ fn mode(words: &Words) -> Mode {
 }
 
 fn service(words: &mut Words) -> Result<Command, Failure> {
-    let change = match words.text().as_deref() {
-        Some("install") => Change::Install,
-        Some("uninstall") => Change::Uninstall,
+    let change = match (words.text().as_deref(), words.is_given("--files-only")) {
+        (Some("install"), false) => Change::Install,
+        (Some("install"), true) => Change::InstallFiles,
+        (Some("uninstall"), false) => Change::Uninstall,
+        (Some("uninstall"), true) => return Err(words::usage("--files-only belongs to service install")),
         _ => return Err(words::usage("service needs install or uninstall")),
     };
     Ok(Command::Service { config: words.config(), change, mode: mode(words) })
@@ -300,101 +314,4 @@ fn cut(words: &mut Words) -> Result<Command, Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    use crate::app::exit;
-
-    fn parsed(line: &str) -> Result<Command, Failure> {
-        parse(line.split_whitespace().map(OsString::from))
-    }
-
-    fn path(text: &str) -> PathBuf {
-        PathBuf::from(text)
-    }
-
-    fn link_of(config: Option<&str>, email: Option<&str>, format: Format) -> Command {
-        Command::Link { config: config.map(path), email: email.map(Into::into), format, qr: false }
-    }
-
-    #[test]
-    fn nothing_means_run_with_the_default() {
-        assert_eq!(parsed(""), Ok(Command::Run { config: None }));
-        assert_eq!(parsed("run"), Ok(Command::Run { config: None }));
-    }
-
-    #[test]
-    fn a_configuration_may_stand_alone_or_behind_its_command() {
-        for line in ["my.json", "run my.json", "-c my.json", "run --config my.json", "--config=my.json run"] {
-            assert_eq!(parsed(line), Ok(Command::Run { config: Some(path("my.json")) }), "{line}");
-        }
-        assert_eq!(parsed("/etc/vless"), Ok(Command::Run { config: Some(path("/etc/vless")) }));
-        assert_eq!(parsed("check a.json"), Ok(Command::Check { config: Some(path("a.json")) }));
-    }
-
-    #[test]
-    fn init_takes_its_arguments() {
-        let init = |config: Option<&str>, answers| Command::Init { config: config.map(path), answers, lang: None };
-        assert_eq!(parsed("init --yes"), Ok(init(None, Answerer::Defaults)));
-        assert_eq!(parsed("init a.json"), Ok(init(Some("a.json"), Answerer::Person)));
-        assert_eq!(parsed("init --answers a.txt"), Ok(init(None, Answerer::File(path("a.txt")))));
-        let chinese = Command::Init { config: None, answers: Answerer::Person, lang: Some(Lang::Zh) };
-        assert_eq!(parsed("init --lang zh"), Ok(chinese));
-    }
-
-    #[test]
-    fn link_takes_its_arguments() {
-        assert_eq!(parsed("link"), Ok(link_of(None, None, Format::Vless)));
-        assert_eq!(
-            parsed("link me@example.com -c a.json"),
-            Ok(link_of(Some("a.json"), Some("me@example.com"), Format::Vless))
-        );
-        assert_eq!(parsed("link --format sing-box"), Ok(link_of(None, None, Format::SingBox)));
-        let drawn = Command::Link { config: None, email: None, format: Format::Vless, qr: true };
-        assert_eq!(parsed("link --qr"), Ok(drawn));
-    }
-
-    #[test]
-    fn help_and_version_have_three_spellings_each() {
-        for line in ["help", "--help", "-h", "run --help", "init --help --qr"] {
-            assert_eq!(parsed(line), Ok(Command::Help), "{line}");
-        }
-        for line in ["version", "--version", "-V"] {
-            assert_eq!(parsed(line), Ok(Command::Version), "{line}");
-        }
-    }
-
-    #[test]
-    fn wrong_command_lines_exit_with_64_and_say_why() {
-        for (line, why) in [
-            ("chekc", "no command \"chekc\""),
-            ("--banana", "no option \"--banana\""),
-            ("run a.json b.json", "too many"),
-            ("version extra", "\"extra\" is not expected here"),
-            ("run a.json -c b.json", "two configurations"),
-            ("-c a.json -c b.json", "given twice"),
-            ("run -c", "needs a value: CONFIG"),
-            ("run --yes", "--yes belongs to init"),
-            ("run --yes=1", "takes no value"),
-            ("init --yes --answers a", "one too many"),
-            ("init --lang fr", "must be one of en, zh, not \"fr\""),
-            ("link --format clash", "must be one of vless, xray, sing-box, mihomo"),
-            ("link --qr --format xray", "leave --format out"),
-            ("probe", "probe needs the LINK"),
-            ("probe vless://a --dns here", "an address and a port"),
-            ("service", "install or uninstall"),
-            ("backup", "backup needs the FILE"),
-            ("restore --force", "restore needs the FILE"),
-            ("backup a --force", "--force belongs to restore"),
-            ("completions csh", "bash, zsh or fish"),
-            ("cut", "cut needs one of"),
-            ("cut 1-2-3 --user a", "cut needs one of"),
-            ("connections --limit many", "whole number"),
-            ("status --limit 5", "--limit belongs to connections"),
-        ] {
-            let failure = parsed(line).unwrap_err();
-            assert_eq!(failure.code, exit::USAGE);
-            assert!(failure.message.contains(why), "{line}: {failure}");
-        }
-    }
-}
+mod tests;

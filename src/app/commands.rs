@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::app::ask::{self, Ask, Shape};
-use crate::app::cli::{self, Answerer, Command};
+use crate::app::cli::{self, Answerer, Command, table};
 use crate::app::client_configs::{self, Format};
 use crate::app::cluster::offline::with_list_on_disk;
 use crate::app::config::{Config, DEFAULT_FILE};
@@ -69,7 +69,10 @@ pub fn execute(command: &Command) -> Option<Result<Output, Failure>> {
         Command::Completions(shell) => Some(Ok(plain(completions::script(shell).unwrap_or_default()))),
         Command::Man => Some(Ok(plain(completions::man()))),
         Command::Version => Some(Ok(plain(format!("vless-rust {}\n", env!("CARGO_PKG_VERSION"))))),
-        Command::Help => Some(Ok(plain(cli::help()))),
+        Command::Help(about) => {
+            let row = about.and_then(table::command);
+            Some(Ok(plain(row.map_or_else(cli::help, table::help_of))))
+        }
     }
 }
 
@@ -297,7 +300,12 @@ mod tests {
     #[test]
     fn the_version_is_that_of_the_package() {
         assert!(executed(&Command::Version).unwrap().stdout.starts_with("vless-rust 0."));
-        assert!(executed(&Command::Help).unwrap().stdout.contains("usage:"));
+        assert!(executed(&Command::Help(None)).unwrap().stdout.contains("usage:"));
+        let of_cut = executed(&Command::Help(Some("cut"))).unwrap().stdout;
+        assert!(
+            of_cut.starts_with("usage: vless-rust cut [ID] [OPTIONS]\n") && of_cut.contains("--source"),
+            "{of_cut}"
+        );
         assert!(execute(&Command::Run { config: None }).is_none());
     }
 }

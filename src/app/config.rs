@@ -29,7 +29,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 pub use self::cluster_users::cluster_user;
+pub use self::compare::ChangedKey;
 pub use self::engine_url::{EnginePlace, EngineUrl};
+pub(in crate::app) use self::error::SECRET_BYTES_MIN;
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::keys::{
     Alert, CertificateFiles, ClusterKeys, ConnectionPool, Dns, Log, Monitoring, Outbound, Performance, ProcessLimits,
@@ -40,6 +42,8 @@ pub use self::reference::{example, table};
 pub use self::settings::{FallbackDest, Flow, LogFormat, Prefer, QuotaPeriod, Receiver, Secret, TlsVersion};
 pub use self::users_file::{UsersFile, user_json};
 
+use self::check::Need;
+use self::error::shown_name;
 use self::keys::{File, RawFile};
 use self::reading::Reading;
 use crate::app::exit::{self, Failure};
@@ -101,8 +105,21 @@ impl Config {
     /// # Errors
     /// 66 if there is no such file, 77 if it may not be read, 78 with every problem found if one of the two is wrong.
     pub fn load(path: &Path) -> Result<Self, Failure> {
+        Self::load_with(path, Need::Somebody)
+    }
+
+    /// The same for commands about accounts: there may be none yet, or none left.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_without_accounts(path: &Path) -> Result<Self, Failure> {
+        Self::load_with(path, Need::Nobody)
+    }
+
+    fn load_with(path: &Path, need: Need) -> Result<Self, Failure> {
         let text = read_text(path)?;
-        let config = Self::parse(&text, path).map_err(|errors| Failure::new(exit::CONFIG, errors.to_string()))?;
+        let config =
+            Self::parse_with(&text, path, need).map_err(|errors| Failure::new(exit::CONFIG, errors.to_string()))?;
         let users = config.read_users_file()?;
         config.with_users(users)
     }
@@ -112,7 +129,8 @@ impl Config {
     /// # Errors
     /// 77 if it may not be read, 78 with every problem found if it is wrong.
     pub fn read_users_file(&self) -> Result<UsersFile, Failure> {
-        let Some(path) = self.users_file.as_ref().filter(|path| path.exists()) else { return Ok(UsersFile::default()) };
+        let is_there = |path: &&PathBuf| !matches!(path.try_exists(), Ok(false));
+        let Some(path) = self.users_file.as_ref().filter(is_there) else { return Ok(UsersFile::default()) };
         let text = read_text(path)?;
         UsersFile::parse(&text, path, self.flow_with_tls)
             .map_err(|errors| Failure::new(exit::CONFIG, errors.to_string()))
@@ -129,7 +147,7 @@ impl Config {
             let theirs = self.users_file.as_deref().unwrap_or(Path::new("")).display();
             let message = format!(
                 "{theirs}: users[{place}] ({}) has the same {} as {}; remove one of them",
-                file.users[place].email,
+                shown_name(&file.users[place].email),
                 clash.what,
                 self.place_of(clash.with)
             );
@@ -167,7 +185,8 @@ impl Config {
     }
 
     fn clash_words(&self, account: &User, clash: Clash) -> String {
-        format!("{} of the cluster has the same {} as {}", account.email, clash.what, self.place_of(clash.with))
+        let name = shown_name(&account.email);
+        format!("{name} of the cluster has the same {} as {}", clash.what, self.place_of(clash.with))
     }
 
     /// The account at `place` of the list, in words.
@@ -179,7 +198,7 @@ impl Config {
             Origin::UsersFile => self.users_file.as_deref().unwrap_or(Path::new("")),
             Origin::Cluster => return format!("{} of the cluster", user.email),
         };
-        format!("users[{before}] ({}) of {}", user.email, file.display())
+        format!("users[{before}] ({}) of {}", shown_name(&user.email), file.display())
     }
 
     /// Checks `text`, the contents of `path`. The path is used for messages and to resolve relative paths only.
@@ -187,8 +206,20 @@ impl Config {
     /// # Errors
     /// All misspelt keys and wrong types; or, if there are none, all values that make no sense. At most 50 at a time.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
+        Self::parse_with(text, path, Need::Somebody)
+    }
+
+    /// The same where accounts come from elsewhere: there may be none yet.
+    ///
+    /// # Errors
+    /// As [`Config::parse`].
+    pub fn parse_without_accounts(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
+        Self::parse_with(text, path, Need::Nobody)
+    }
+
+    fn parse_with(text: &str, path: &Path, need: Need) -> Result<Self, ConfigErrors> {
         let file = Reading::<File>::new(text, path)?;
-        let (config, problems) = check::check(file.raw.clone(), path);
+        let (config, problems) = check::check(file.raw.clone(), path, need);
         file.refuse(problems)?;
         Ok(config)
     }

@@ -14,14 +14,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::app::certs;
-use crate::app::config::Config;
+use crate::app::config::{Config, SECRET_BYTES_MIN};
+use crate::app::exit::{self, Failure};
 use crate::app::files::{folder_of, may_write};
 use crate::app::link;
 use crate::app::socket_client;
 use crate::app::wizard::{Machine, PortProblem};
-
-/// Nobody should have a shorter secret, and much that is shorter is none.
-const SECRET_BYTES_MIN: usize = 6;
 
 /// Something that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,8 +121,7 @@ impl Findings {
         let config = match Config::load(place.config) {
             Ok(config) => config,
             Err(failure) => {
-                let remedy = format!("correct it, or begin with `vless-rust init {path}`");
-                self.add(Weight::Fault, format!("configuration: {failure}"), remedy);
+                self.add(Weight::Fault, format!("configuration: {failure}"), remedy(place.config, &failure));
                 return None;
             }
         };
@@ -156,11 +153,14 @@ impl Findings {
             return;
         }
         match certs::load_existing(config, now) {
-            Err(failure) => self.add(
-                Weight::Fault,
-                format!("certificate: {failure}"),
-                "put the right files there, or move both away to have a self-signed pair made",
-            ),
+            Err(failure) => {
+                let remedy = match failure.code {
+                    exit::NO_PERMISSION => "look as root (sudo); whom the server runs as must be able to read it",
+                    exit::NO_INPUT => "put the file there, or move both away to have a self-signed pair made",
+                    _ => "put a certificate and the key that belongs to it there, both in PEM",
+                };
+                self.add(Weight::Fault, format!("certificate: {failure}"), remedy);
+            }
             Ok(certificates) => {
                 for certificate in certificates {
                     let left = certificate.not_after.duration_since(now).unwrap_or_default();
@@ -263,6 +263,22 @@ impl Findings {
                 format!("let clients in, if that is not done yet: {command}"),
             );
         }
+    }
+}
+
+/// What to do about a configuration that cannot be used: only where there is none is a new one the answer.
+fn remedy(config: &Path, failure: &Failure) -> String {
+    let path = config.display();
+    let is_missing = matches!(config.try_exists(), Ok(false));
+    match failure.code {
+        exit::NO_INPUT if is_missing => {
+            format!("name the one that is meant (-c FILE), or begin with `vless-rust init {path}`")
+        }
+        exit::NO_PERMISSION => "look as root (sudo), or as the user whom the server runs as".to_owned(),
+        exit::CONFIG => format!(
+            "mend the file where the message says, at line and column; `vless-rust check {path}` tells when all of it is right"
+        ),
+        _ => "name a file that can be read (-c FILE)".to_owned(),
     }
 }
 

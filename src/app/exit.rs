@@ -46,6 +46,21 @@ impl Failure {
         Self::of_file(CANNOT_CREATE, "cannot write", path, error)
     }
 
+    /// The failure for scripts, in the form in which the API says errors, with its final line break.
+    pub fn json(&self) -> String {
+        let code = match self.code {
+            USAGE => "usage",
+            NO_INPUT => "no_input",
+            UNAVAILABLE => "unavailable",
+            CANNOT_CREATE => "cannot_create",
+            NO_PERMISSION => "no_permission",
+            CONFIG => "config",
+            _ => "failed",
+        };
+        let error = serde_json::json!({ "code": code, "message": self.message, "exit_code": self.code });
+        serde_json::json!({ "error": error }).to_string() + "\n"
+    }
+
     fn of_file(otherwise: u8, action: &str, path: &Path, error: &io::Error) -> Self {
         let code = if error.kind() == io::ErrorKind::PermissionDenied { NO_PERMISSION } else { otherwise };
         Self::new(code, format!("{action} {}: {error}", path.display()))

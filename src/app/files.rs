@@ -101,6 +101,13 @@ pub fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// `path` with `ending` behind its name: where copies and locks of a file are.
+pub fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
 fn temporary_beside(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());

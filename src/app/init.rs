@@ -14,8 +14,8 @@ use crate::app::cluster::list::List;
 use crate::app::cluster::settings::Settings;
 use crate::app::config::{Config, ConfigErrors, Tls, UsersFile};
 use crate::app::exit::{self, Failure};
-use crate::app::files::create_new;
-use crate::app::wizard::draft::{Draft, users_file};
+use crate::app::files::{create_new, folder_of, may_make_folder, may_write};
+use crate::app::wizard::draft::{Draft, DraftTls, users_file};
 use crate::app::{certs, link};
 
 /// What a new configuration comes with.
@@ -122,9 +122,46 @@ fn wrong(errors: &ConfigErrors) -> Failure {
 
 /// # Errors
 /// 73 if there is something at `path` already, or where its users file would be.
-pub fn must_be_new(path: &Path) -> Result<(), Failure> {
+fn must_be_new(path: &Path) -> Result<(), Failure> {
     let there = [path.to_owned(), users_file(path)].into_iter().find(|path| path.symlink_metadata().is_ok());
     there.map_or(Ok(()), |path| Err(already_there(&path)))
+}
+
+/// Whether [`create`] can succeed with the defaults, as far as a look at the files tells: whoever is asked questions should
+/// not be told only after the last of them.
+///
+/// # Errors
+/// Those of [`create`], with the way out.
+pub fn may_create(path: &Path) -> Result<(), Failure> {
+    must_be_new(path)?;
+    let folder = folder_of(path);
+    if !folder.is_dir() {
+        let shown = folder.display();
+        return Err(Failure::new(
+            exit::CANNOT_CREATE,
+            format!("there is no folder {shown}: make it, `mkdir -p {shown}`"),
+        ));
+    }
+    may_write(path).map_err(|error| {
+        let failure = Failure::writing(path, &error);
+        let shown = folder.display();
+        let message =
+            format!("{failure}; run as who may write in {shown}, or name another place: `vless-rust init FILE`");
+        Failure::new(failure.code, message)
+    })
+}
+
+/// The same for the pair of certificate and key that is made where none is named.
+///
+/// # Errors
+/// Those of [`certs::inspect`] for a pair that is there, or half there; 73 or 77 where none can be made.
+pub fn may_make_certificate(path: &Path) -> Result<(), Failure> {
+    let tls = DraftTls::default();
+    let [cert_file, key_file] = [tls.cert_file, tls.key_file].map(|file| folder_of(path).join(file));
+    if cert_file.symlink_metadata().is_ok() || key_file.symlink_metadata().is_ok() {
+        return certs::inspect(&cert_file, &key_file, SystemTime::now()).map(drop);
+    }
+    may_make_folder(folder_of(&cert_file)).map_err(|error| Failure::writing(&cert_file, &error))
 }
 
 fn files_of(tls: &Tls) -> Vec<PathBuf> {

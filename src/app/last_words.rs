@@ -21,7 +21,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// Who has the totals, once there is somebody.
 static KEEPER: OnceLock<ControlHandle> = OnceLock::new();
 
-/// From now on the totals are written at such an end.
+/// From now on a process that a panic ends writes its totals first.
 pub(super) fn keep_totals(control: ControlHandle) {
     let _ = KEEPER.set(control);
 }

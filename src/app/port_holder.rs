@@ -30,6 +30,12 @@ pub fn holder(port: u16) -> Option<Holder> {
     processes().find(|process| holds(process, &sockets)).and_then(|process| named(&process))
 }
 
+/// The process that listens on `port`, in words for a message.
+pub fn who(port: u16) -> String {
+    let unknown = "another program (root is told which)";
+    holder(port).map_or_else(|| unknown.to_owned(), |holder| holder.to_string())
+}
+
 /// The inodes of sockets that listen on `port`, by a table such as `/proc/net/tcp`.
 fn listening(table: &str, port: u16) -> Vec<String> {
     let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());

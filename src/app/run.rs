@@ -29,7 +29,7 @@ use crate::app::supervisor::orders::Orders;
 use crate::app::supervisor::watch::Watch;
 use crate::app::supervisor::{Inherited, LAST_WORDS_TIMEOUT, Listening, Parts, Supervisor};
 use crate::app::upgrade::{Launch, Predecessor};
-use crate::app::{certs, last_words, link, memory, monitoring, preflight};
+use crate::app::{certs, last_words, link, memory, monitoring, port_holder, preflight};
 use crate::cluster::journal::Bytes;
 use crate::control::Control;
 use crate::control::state::Saved;
@@ -206,6 +206,11 @@ fn start_control(
         .map_err(|error| Failure::new(exit::UNAVAILABLE, format!("cannot start monitoring: {error}")))?;
     if let Some(address) = control.address() {
         log::info!("monitoring on http://{address}/");
+    }
+    let port = config.monitoring.port;
+    if let Some(holder) = port_holder::holder(port).filter(|_| config.monitoring.enabled && control.address().is_none())
+    {
+        log::warn!("monitoring.port: {port} is taken by {holder}: stop it, or change the port");
     }
     Ok(control)
 }

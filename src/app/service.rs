@@ -3,11 +3,15 @@
 //! Owns installing and removing it. Every command that is run and every file that is written is told; with a dry run
 //! they are only told. The unit is the one in `conf/`, with the program and the configuration of this call.
 
+mod reach;
+
 use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+pub use self::reach::Account;
 
 use crate::app::config::{Config, FallbackDest};
 use crate::app::exit::{self, Failure};
@@ -16,14 +20,20 @@ use crate::app::files::folder_of;
 const UNIT: &str = include_str!("../../conf/vless-rust.service");
 const SCRIPT: &str = include_str!("../../conf/vless-rust.openrc");
 const UNIT_PATH: &str = "/etc/systemd/system/vless-rust.service";
+/// The link by which systemd starts the unit with the machine.
+const WANTED_PATH: &str = "/etc/systemd/system/multi-user.target.wants/vless-rust.service";
 /// What `ProtectHome=yes` in the unit hides from the service.
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 const SCRIPT_PATH: &str = "/etc/init.d/vless-rust";
 /// The user whom it runs as.
-const USER: &str = "vless-rust";
+pub const USER: &str = "vless-rust";
 /// The program and the configuration that the files in `conf/` name.
 const PROGRAM: &str = "/usr/local/bin/vless-rust";
 const CONFIG: &str = "/etc/vless-rust/config.json";
+
+const ASLEEP: &str = "systemd is here and does not run (there is no /run/systemd/system), so no service can be started: \
+                      `vless-rust service install --files-only` writes its files, for when it does; or start \
+                      `vless-rust run CONFIG` some other way";
 
 /// Names of strange files in a message.
 const STRANGE_NAMED_MAX: usize = 3;
@@ -31,7 +41,10 @@ const STRANGE_NAMED_MAX: usize = 3;
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
+    /// It starts now, and with the machine.
     Install,
+    /// Its files are written and nothing is started: for an image, a container, or a machine that is not up.
+    InstallFiles,
     Uninstall,
 }
 
@@ -54,47 +67,120 @@ enum Step {
 /// Makes the server with this configuration a service, or no longer one. What was done, a line each.
 ///
 /// # Errors
-/// 77 without root; 64 where neither systemd nor OpenRC is; 78 for a wrong configuration; 69 for a command that failed.
+/// 77 without root; 64 where neither systemd nor OpenRC is; 69 where systemd is and does not run, or for a command that
+/// failed; 78 for a wrong configuration, and for files that the user of the service could not read.
 pub fn change(change: Change, config: &Path, mode: Mode) -> Result<String, Failure> {
-    let manager = Manager::detect().ok_or_else(|| {
-        Failure::new(exit::USAGE, "neither systemd nor OpenRC is here: start `vless-rust run CONFIG` some other way")
-    })?;
+    let root = Path::new("/");
+    let manager = Manager::detect(root);
     if mode == Mode::Do && !rustix::process::geteuid().is_root() {
         return Err(Failure::new(exit::NO_PERMISSION, "a service is installed by root: try sudo, or --dry-run"));
     }
+    if change == Change::Uninstall {
+        return uninstalled(uninstall(manager, root)?, mode);
+    }
+    let manager = manager.ok_or_else(nowhere)?;
+    if change == Change::Install && manager == Manager::SystemdAsleep {
+        return Err(Failure::new(exit::UNAVAILABLE, ASLEEP));
+    }
     let mut told = String::new();
-    let steps = match change {
-        Change::Install => {
-            let config = fs::canonicalize(config).map_err(|error| Failure::reading(config, &error))?;
-            let loaded = Config::load(&config)?;
-            let program = env::current_exe().map_err(|error| Failure::new(exit::UNAVAILABLE, error.to_string()))?;
-            let hidden = manager == Manager::Systemd;
-            let hidden = in_a_home([program.clone()].into_iter().chain(files(&loaded))).filter(|_| hidden);
-            let hidden = hidden.map(|path| {
-                format!(
-                    "the service cannot see {}: ProtectHome=yes in its unit hides home folders; move program, \
-                     configuration and certificates elsewhere, such as to /usr/local/bin and /etc/vless-rust",
-                    path.display()
-                )
-            });
-            if let Some(words) = hidden.or_else(|| why_not_given_away(&loaded)) {
-                match mode {
-                    Mode::Do => return Err(Failure::new(exit::CONFIG, words)),
-                    Mode::Tell => told.extend(["this would fail: ", &words, "\n"]),
-                }
-            }
-            manager.install(&program, &config)
+    let config = fs::canonicalize(config).map_err(|error| Failure::reading(config, &error))?;
+    let loaded = Config::load(&config)?;
+    let program = env::current_exe().map_err(|error| Failure::new(exit::UNAVAILABLE, error.to_string()))?;
+    if let Some(words) = why_not(manager, &program, &loaded, &Account::named(USER, root)) {
+        match mode {
+            Mode::Do => return Err(Failure::new(exit::CONFIG, words)),
+            Mode::Tell => told.extend(["this would fail: ", &words, "\n"]),
         }
-        Change::Uninstall => manager.uninstall(),
-    };
+    }
+    let mut steps = manager.files(&program, &config);
+    if change == Change::Install {
+        steps.extend(manager.start());
+    }
     for step in &steps {
-        told.push_str(&step.words());
-        told.push('\n');
+        told.extend([step.words().as_str(), "\n"]);
         if mode == Mode::Do {
             step.execute()?;
         }
     }
+    if change == Change::InstallFiles {
+        told.extend(["nothing is started; it starts with the machine after: ", manager.enable(), "\n"]);
+    }
     Ok(told)
+}
+
+/// Does all steps, also after one that failed: what is left of a service is worse than one that is gone in part.
+fn uninstalled(steps: Vec<Step>, mode: Mode) -> Result<String, Failure> {
+    let (mut told, mut failed) = (String::new(), Vec::new());
+    for step in steps {
+        told.extend([step.words().as_str(), "\n"]);
+        if mode == Mode::Do {
+            failed.extend(step.execute().err());
+        }
+    }
+    match failed.into_iter().next() {
+        None => Ok(told),
+        Some(first) => Err(Failure::new(first.code, format!("the rest is removed, but {first}"))),
+    }
+}
+
+fn nowhere() -> Failure {
+    Failure::new(exit::USAGE, "neither systemd nor OpenRC is here: start `vless-rust run CONFIG` some other way")
+}
+
+/// Why this configuration cannot be that of a service; `None`: it can.
+fn why_not(manager: Manager, program: &Path, config: &Config, user: &Account) -> Option<String> {
+    let is_hiding = manager != Manager::OpenRc;
+    let hidden = in_a_home([program.to_owned()].into_iter().chain(files(config))).filter(|_| is_hiding);
+    let hidden = hidden.map(|path| {
+        format!(
+            "the service cannot see {}: ProtectHome=yes in its unit hides home folders; move program, configuration and \
+             certificates elsewhere, such as to /usr/local/bin and /etc/vless-rust",
+            path.display()
+        )
+    });
+    hidden.or_else(|| why_not_given_away(config)).or_else(|| {
+        // What is in the folder of the configuration is given to the user.
+        let folder = folder_of(&config.file);
+        let elsewhere = files(config).into_iter().filter(|file| !is_in(file, folder));
+        let unreadable = [program.to_owned()].into_iter().chain(elsewhere).find_map(|file| unreadable(&file, user));
+        unreadable
+            .or_else(|| user.stopped_before(folder).map(|at| closed(folder, &at)))
+            .map(|(what, remedy)| format!("{what}; {remedy}"))
+    })
+}
+
+/// Whether `file` is in `folder`, or deeper, whatever it is called by.
+pub fn is_in(file: &Path, folder: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    real(file).starts_with(real(folder))
+}
+
+/// What keeps `user`, whom the service runs as, from reading `path`, and the way out; `None`: nothing does, or only root
+/// can tell.
+pub fn unreadable(path: &Path, user: &Account) -> Option<(String, String)> {
+    let at = user.stopped_at(path)?;
+    if at != path {
+        return Some(closed(path, &at));
+    }
+    let (shown, name) = (path.display(), user.name());
+    let what = format!("{name}, the user of the service, cannot read {shown}");
+    let remedy = format!(
+        "copy it into the folder of the configuration (for certbot: the hook in conf/README.md, Certificates), or let that \
+         user in: setfacl -m u:{name}:r {shown}"
+    );
+    Some((what, remedy))
+}
+
+/// The same for a folder on the way.
+fn closed(path: &Path, at: &Path) -> (String, String) {
+    let (shown, at) = (path.display(), at.display());
+    (
+        format!("{USER}, the user of the service, cannot reach {shown}: {at} keeps it out"),
+        format!(
+            "copy it to where others may look (for certbot: the hook in conf/README.md, Certificates), or let that user \
+             through: setfacl -m u:{USER}:x {at}"
+        ),
+    )
 }
 
 /// The files that a server with this configuration reads.
@@ -180,18 +266,26 @@ pub fn lacking(unit: &str) -> Vec<&'static str> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manager {
     Systemd,
+    /// Its programs are here, and it is not what runs this machine: so it is in a container, or below another root.
+    SystemdAsleep,
     OpenRc,
 }
 
 impl Manager {
-    fn detect() -> Option<Self> {
-        if Path::new("/run/systemd/system").exists() || Path::new("/usr/bin/systemctl").exists() {
+    fn detect(root: &Path) -> Option<Self> {
+        let is_there = |path: &str| root.join(path).exists();
+        // As sd_booted(3) tells it.
+        if is_there("run/systemd/system") {
             return Some(Self::Systemd);
         }
-        Path::new("/sbin/openrc-run").exists().then_some(Self::OpenRc)
+        if is_there("sbin/openrc-run") {
+            return Some(Self::OpenRc);
+        }
+        is_there("usr/bin/systemctl").then_some(Self::SystemdAsleep)
     }
 
-    fn install(self, program: &Path, config: &Path) -> Vec<Step> {
+    /// The user, and the file that makes it a service.
+    fn files(self, program: &Path, config: &Path) -> Vec<Step> {
         let folder = folder_of(config).display().to_string();
         let (program, config) = (program.display().to_string(), config.display().to_string());
         let fill = |text: &str| {
@@ -203,36 +297,57 @@ impl Manager {
         );
         let mut steps = vec![run(&["sh", "-c", &user]), run(&["chown", "-R", &format!("{USER}:"), &folder])];
         match self {
-            Self::Systemd => {
-                steps.push(Step::Write(UNIT_PATH.into(), fill(UNIT)));
-                steps.push(run(&["systemctl", "daemon-reload"]));
-                steps.push(run(&["systemctl", "enable", "--now", "vless-rust"]));
-            }
+            Self::Systemd | Self::SystemdAsleep => steps.push(Step::Write(UNIT_PATH.into(), fill(UNIT))),
             Self::OpenRc => {
                 steps.push(Step::Write(SCRIPT_PATH.into(), fill(SCRIPT)));
                 steps.push(run(&["chmod", "755", SCRIPT_PATH]));
-                steps.push(run(&["rc-update", "add", "vless-rust", "default"]));
-                steps.push(run(&["rc-service", "vless-rust", "start"]));
             }
         }
         steps
     }
 
-    /// The configuration, the certificates and the user stay.
-    fn uninstall(self) -> Vec<Step> {
+    /// Now, and with the machine.
+    fn start(self) -> Vec<Step> {
         match self {
-            Self::Systemd => vec![
-                run(&["systemctl", "disable", "--now", "vless-rust"]),
-                Step::Remove(UNIT_PATH.into()),
-                run(&["systemctl", "daemon-reload"]),
-            ],
-            Self::OpenRc => vec![
-                run(&["rc-service", "vless-rust", "stop"]),
-                run(&["rc-update", "del", "vless-rust", "default"]),
-                Step::Remove(SCRIPT_PATH.into()),
-            ],
+            Self::Systemd | Self::SystemdAsleep => {
+                vec![run(&["systemctl", "daemon-reload"]), run(&["systemctl", "enable", "--now", "vless-rust"])]
+            }
+            Self::OpenRc => {
+                vec![run(&["rc-update", "add", "vless-rust", "default"]), run(&["rc-service", "vless-rust", "start"])]
+            }
         }
     }
+
+    /// What has it start with the machine.
+    fn enable(self) -> &'static str {
+        match self {
+            Self::Systemd | Self::SystemdAsleep => "systemctl enable vless-rust",
+            Self::OpenRc => "rc-update add vless-rust default",
+        }
+    }
+}
+
+/// What removes the service, whoever it was installed for. The configuration, the certificates and the user stay.
+///
+/// # Errors
+/// 64 where there is nobody whom it could have been installed for, and nothing of it.
+fn uninstall(manager: Option<Manager>, root: &Path) -> Result<Vec<Step>, Failure> {
+    // A link that leads nowhere is there, too.
+    let is_there = |path: &str| root.join(path.trim_start_matches('/')).symlink_metadata().is_ok();
+    let left: Vec<_> = [UNIT_PATH, WANTED_PATH, SCRIPT_PATH].into_iter().filter(|path| is_there(path)).collect();
+    let (before, after) = match manager {
+        Some(Manager::Systemd) => {
+            (vec![run(&["systemctl", "disable", "--now", "vless-rust"])], vec![run(&["systemctl", "daemon-reload"])])
+        }
+        Some(Manager::OpenRc) if left.contains(&SCRIPT_PATH) => (
+            vec![run(&["rc-service", "vless-rust", "stop"]), run(&["rc-update", "del", "vless-rust", "default"])],
+            Vec::new(),
+        ),
+        None if left.is_empty() => return Err(nowhere()),
+        _ => (Vec::new(), Vec::new()),
+    };
+    let removed = left.into_iter().map(|path| Step::Remove(path.into()));
+    Ok(before.into_iter().chain(removed).chain(after).collect())
 }
 
 impl Step {
@@ -270,95 +385,4 @@ fn run(words: &[&str]) -> Step {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn written(manager: Manager) -> String {
-        let steps = manager.install(Path::new("/opt/v/vless-rust"), Path::new("/srv/proxy/my.json"));
-        let written = steps.into_iter().find_map(|step| match step {
-            Step::Write(_, text) => Some(text),
-            _ => None,
-        });
-        written.unwrap()
-    }
-
-    #[test]
-    fn the_unit_names_this_program_and_configuration() {
-        let unit = written(Manager::Systemd);
-        assert!(unit.contains("ExecStart=/opt/v/vless-rust run /srv/proxy/my.json\n"), "{unit}");
-        assert!(unit.contains("ReadWritePaths=/srv/proxy\n") && !unit.contains("/etc/vless-rust"), "{unit}");
-        let script = written(Manager::OpenRc);
-        assert!(script.contains("/opt/v/vless-rust") && script.contains("/srv/proxy/my.json"), "{script}");
-    }
-
-    #[test]
-    fn the_unit_says_what_systemd_has_to_know() {
-        for line in [
-            "Type=notify",
-            "WatchdogSec=30",
-            "ExecReload=/bin/kill -HUP $MAINPID",
-            "LimitNOFILE=1048576",
-            "User=vless-rust",
-            "NoNewPrivileges=yes",
-            "ProtectSystem=strict",
-            // Without netlink the server cannot ask for routes, without Unix sockets nobody can ask the server.
-            "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK",
-        ] {
-            assert!(UNIT.lines().any(|known| known == line), "{line}");
-        }
-    }
-
-    #[test]
-    fn only_a_folder_that_is_the_servers_own_is_given_away() {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path();
-        let text =
-            r#"{ "users": [ { "uuid": "example" } ], "log": { "file": "proxy.log" }, "tls": { "enabled": true } }"#;
-        let names = ["config.json", "users.json", "users.json.lock", "state.json.previous", "proxy.log.1", "old.tar"];
-        for name in names {
-            fs::write(folder.join(name), text).unwrap();
-        }
-        fs::create_dir(folder.join("certs")).unwrap();
-        let config = Config::parse(text, &folder.join("config.json")).unwrap();
-        assert_eq!(why_not_given_away(&config), None);
-        for name in ["passwd", "vless-rust", "ssh", "shadow"] {
-            fs::write(folder.join(name), "").unwrap();
-        }
-        let words = why_not_given_away(&config).unwrap();
-        assert_eq!(words.matches(", ").count(), 4, "three are named: {words}");
-        let etc = Config::parse(text, Path::new("/etc/config.json")).unwrap();
-        assert!(why_not_given_away(&etc).unwrap().starts_with("/etc holds what is not the server's"));
-    }
-
-    #[test]
-    fn what_the_unit_hides_is_noticed() {
-        let found = |path: &str| in_a_home([PathBuf::from("/usr/bin/vless-rust"), path.into()]);
-        for path in ["/home/anna/config.json", "/root/config.json", "/run/user/1000/x"] {
-            assert_eq!(found(path), Some(path.into()));
-        }
-        for path in ["/etc/vless-rust/config.json", "/homes/config.json", "/srv/home/config.json"] {
-            assert_eq!(found(path), None, "{path}");
-        }
-        assert!(UNIT.lines().any(|line| line == "ProtectHome=yes"));
-    }
-
-    #[test]
-    fn an_older_unit_lacks_what_came_later() {
-        assert_eq!(lacking(UNIT), Vec::<&str>::new());
-        assert_eq!(lacking(&UNIT.replace("WatchdogSec=30", "")), ["WatchdogSec"]);
-        assert_eq!(lacking(&UNIT.replace("WatchdogSec=30", "WatchdogSec=60")), Vec::<&str>::new());
-    }
-
-    #[test]
-    fn uninstalling_keeps_configuration_and_user() {
-        let told: Vec<_> = Manager::Systemd.uninstall().iter().map(Step::words).collect();
-        assert_eq!(
-            told,
-            [
-                "systemctl disable --now vless-rust",
-                "remove /etc/systemd/system/vless-rust.service",
-                "systemctl daemon-reload"
-            ]
-        );
-    }
-}
+mod tests;

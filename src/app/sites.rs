@@ -29,7 +29,7 @@ impl Sites {
         Ok(Self { by_root })
     }
 
-    /// The site of a folder or page, or the one of neither.
+    /// The site that shows the folder or the page at `root`; without a root, the page that says nothing.
     ///
     /// # Errors
     /// 78 when it is not among those that are served.

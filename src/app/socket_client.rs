@@ -51,7 +51,7 @@ pub struct Question<'a> {
 /// # Errors
 /// Those of [`Config::load`].
 pub fn config_to_ask(path: &Path) -> Result<Config, Failure> {
-    let wrong = match Config::load(path) {
+    let wrong = match Config::load_without_accounts(path) {
         Err(wrong) if wrong.code == exit::CONFIG => wrong,
         other => return other,
     };

@@ -63,7 +63,11 @@ pub fn with_file(
 }
 
 fn conduct(path: &Path, machine: &dyn Machine, dialogue: &mut Dialogue<'_>) -> Result<Config, Failure> {
-    init::must_be_new(path)?;
+    init::may_create(path)?;
+    if !dialogue.is_silent() {
+        // A file of answers may name another pair; a person takes this one with Enter.
+        init::may_make_certificate(path)?;
+    }
     let lang = dialogue.lang;
     dialogue.explain(&tr!(
         lang,

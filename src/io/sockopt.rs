@@ -1,10 +1,11 @@
 //! What the TCP sockets of both legs have in common: their options, and what running out of them looks like.
 
 use std::io;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{Socket, TcpKeepalive};
+use socket2::{SockRef, Socket, TcpKeepalive};
 
 /// The silence after which the kernel asks whether the peer is still there, and that between such questions. Xray has
 /// the same.
@@ -39,6 +40,12 @@ impl SocketOptions {
         if self.send_buffer_bytes > 0 {
             let _ = socket.set_send_buffer_size(self.send_buffer_bytes);
         }
+    }
+
+    /// Sets the options of a socket that listens: they hold for whom it accepts from now on. A size that was set once
+    /// stays when it is 0 here, because nothing gives it back to the kernel.
+    pub fn apply_to_listener(&self, listener: &TcpListener) {
+        self.apply(&SockRef::from(listener));
     }
 }
 

@@ -86,12 +86,50 @@ fn a_running_server_is_reached_although_its_file_has_become_wrong() {
             let output = run(arguments);
             assert!(output.status.success(), "{arguments:?}: {output:?}");
         }
-        let reload = run(&["reload"]);
+        let reload = run(&["reload", "--json"]);
+        let answer: Value = serde_json::from_slice(&reload.stdout).unwrap();
+        assert_eq!((&answer["error"]["code"], &answer["error"]["exit_code"]), (&"config".into(), &78.into()));
+        assert!(answer["error"]["message"].as_str().unwrap().contains("config.json:"), "{answer}");
         let why = String::from_utf8_lossy(&reload.stderr).into_owned();
         assert!(reload.status.code() == Some(78) && why.contains("config.json:"), "{why}");
     }
     fs::write(&config, right).unwrap();
     assert!(run(&["reload"]).status.success());
+}
+
+#[test]
+fn whoever_asks_for_json_gets_failures_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.json");
+    let link = "vless://5783a3e7-e373-51cd-8642-c83782b807c5@127.0.0.1:1?encryption=none&security=none";
+    let ask = [&["status"][..], &["connections"], &["online"], &["cut", "1-2-3"], &["reload"], &["upgrade"]];
+    let user = [&["user", "list"][..], &["user", "show", "nobody"], &["user", "remove", "nobody"]];
+    let check = |arguments: &[&str], wanted: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vless-rust"));
+        let output = command.args(arguments).arg("--json").arg("-c").arg(&config).output().unwrap();
+        let answer: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{arguments:?}: {output:?}"));
+        let code = answer["error"]["code"].as_str().unwrap_or_default();
+        assert!(wanted.contains(&code), "{arguments:?}: {answer}");
+        assert_eq!(answer["error"]["exit_code"].as_i64(), output.status.code().map(i64::from), "{answer}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(answer["error"]["message"].as_str().unwrap()), "{said}");
+    };
+    // No configuration, then one that is wrong, then one without a server.
+    for arguments in ask.iter().chain(&user) {
+        check(arguments, &["no_input"]);
+    }
+    fs::write(&config, "{").unwrap();
+    for arguments in ask.iter().chain(&user) {
+        check(arguments, &["config"]);
+    }
+    fs::write(&config, CONFIG.replace("PORT", "1").replace("MONITOR", "2")).unwrap();
+    for arguments in ask {
+        check(arguments, &["unavailable"]);
+    }
+    check(&["user", "show", "nobody"], &["usage"]);
+    check(&["status", "--banana"], &["usage"]);
+    check(&["probe", &link.replace("vless://", "socks://")], &["usage"]);
 }
 
 #[test]

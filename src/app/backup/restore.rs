@@ -103,12 +103,8 @@ fn loads(backup: &Backup, config: &Path) -> Result<(), String> {
     let mut parsed = None;
     if let Some(stored) = backup.files.first() {
         // The accounts are looked for beside it, where they are not yet.
-        parsed = match Config::parse(&text(stored)?, config) {
-            Err(errors) if !errors.to_string().contains("at least one user is needed") => {
-                return Err(errors.to_string());
-            }
-            other => other.ok(),
-        };
+        let without = Config::parse_without_accounts(&text(stored)?, config);
+        parsed = Some(without.map_err(|errors| errors.to_string())?);
     }
     for stored in backup.files.iter().filter(|stored| stored.role == Role::Users) {
         let flow = parsed.as_ref().and_then(|config| config.flow_with_tls);

@@ -72,11 +72,17 @@ pub const COMMANDS: &[CommandRow] = &[
     row("doctor", "", 0, &["--json"], "what is wrong with this machine and configuration; has no secret in it"),
     row("backup", "FILE", 1, &[], "write configuration, accounts, totals and certificates to one file; it is secret"),
     row("restore", "FILE", 1, &["--dry-run", "--force"], "put them back, beside the configuration that -c names"),
-    row("service", "install|uninstall", 1, &["--dry-run"], "start with the machine, by systemd or OpenRC"),
+    row(
+        "service",
+        "install|uninstall",
+        1,
+        &["--dry-run", "--files-only"],
+        "start with the machine, by systemd or OpenRC",
+    ),
     row("completions", "bash|zsh|fish", 1, &[], "print the completions of a shell"),
     row("man", "", 0, &[], "print the manual page"),
     row("version", "", 0, &[], "print the version"),
-    row("help", "[COMMAND]", 1, &[], "print this text"),
+    row("help", "[COMMAND]", 1, &[], "print this text, or what there is to know of one command"),
 ];
 
 /// Options that all commands take.
@@ -118,6 +124,7 @@ pub const OPTIONS: &[OptionRow] = &[
     with_value("--up", None, "SIZE", &[], "bytes a second from client to target"),
     with_value("--down", None, "SIZE", &[], "bytes a second from target to client"),
     flag("--dry-run", None, "say what would be done, and do nothing"),
+    flag("--files-only", None, "write what the service needs, and start nothing: for images and containers"),
     flag("--force", None, "replace files that differ; the old ones are kept beside them"),
     with_value("--user", None, "EMAIL", &[], "only sessions of this user"),
     with_value("--source", None, "IP", &[], "only sessions from this address"),
@@ -127,7 +134,7 @@ pub const OPTIONS: &[OptionRow] = &[
     with_value("--dns", None, "IP:PORT", &[], "the name server that probe asks by UDP; default 1.1.1.1:53"),
     flag("--all-nodes", None, "the other nodes of the cluster, too"),
     flag("--json", None, "answer as JSON, for scripts"),
-    flag("--help", Some("-h"), "same as help"),
+    flag("--help", Some("-h"), "same as help, and behind a command as help COMMAND"),
     flag("--version", Some("-V"), "same as version"),
 ];
 
@@ -199,6 +206,29 @@ pub fn help() -> String {
          available (port in use, server not reachable), 73 cannot create a file, 77 no\n\
          permission, 78 wrong configuration\n",
     );
+    text
+}
+
+/// What `help` prints about one command: its line, and the options that it takes.
+pub fn help_of(row: &CommandRow) -> String {
+    let operands = [" ", row.operands].concat();
+    let mut text = format!("usage: vless-rust {}{} [OPTIONS]\n\n", row.name, operands.trim_end());
+    let mut line = String::new();
+    for word in row.about.split(' ') {
+        if line.len() + word.len() > LINE_COLUMNS {
+            text.push_str(line.trim_end());
+            text.push('\n');
+            line.clear();
+        }
+        line.push_str(word);
+        line.push(' ');
+    }
+    text.push_str(line.trim_end());
+    text.push_str("\n\n");
+    for row in row.options.iter().chain(OPTIONS_OF_ALL).filter_map(|long| option(long)) {
+        let words = if row.words.is_empty() { String::new() } else { format!(": {}", row.words.join(", ")) };
+        entry(&mut text, &option_heading(row), &[row.about, &words].concat());
+    }
     text
 }
 
@@ -276,5 +306,19 @@ mod tests {
         assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
         let missing = COMMANDS.iter().map(|row| row.name).chain(OPTIONS.iter().map(|row| row.long));
         assert_eq!(missing.filter(|word| !help.contains(word)).collect::<Vec<_>>(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn the_help_of_a_command_shows_its_options_and_no_others() {
+        for row in COMMANDS {
+            let help = help_of(row);
+            assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+            assert!(help.starts_with(&format!("usage: vless-rust {}", row.name)), "{help}");
+            for option in OPTIONS {
+                let takes = row.options.contains(&option.long) || OPTIONS_OF_ALL.contains(&option.long);
+                let is_shown = help.lines().any(|line| line.trim_end().contains(option_heading(option).trim_end()));
+                assert_eq!(is_shown, takes, "{} of {}: {help}", option.long, row.name);
+            }
+        }
     }
 }

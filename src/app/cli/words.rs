@@ -22,16 +22,18 @@ impl Words {
         let (mut plain, options) = split(arguments)?;
         // A configuration alone means `run`; it is told from a misspelt command by its dot or slash.
         let lone_config = plain.len() == 1 && plain[0].to_string_lossy().contains(['.', '/']);
-        if plain.is_empty() || lone_config {
+        let is_bare = plain.is_empty() || lone_config;
+        if is_bare {
             plain.insert(0, "run".into());
         }
         let is_given = |long: &str| options.iter().any(|(row, _)| row.long == long);
         if is_given("--version") {
             plain = vec!["version".into()];
         }
-        if is_given("--help") {
-            plain.insert(0, "help".into());
-            plain.truncate(1);
+        if is_given("--help") || plain[0] == "help" {
+            // Only the command counts, whatever stands behind it.
+            let about = plain.into_iter().find(|word| word != "help").filter(|_| !is_bare);
+            plain = std::iter::once("help".into()).chain(about).collect();
         }
         let name = plain.remove(0).to_string_lossy().into_owned();
         let Some(command) = table::command(&name) else {

@@ -7,24 +7,35 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::Config;
+use super::error::shown_name;
 use super::keys::{CertificateFiles, FallbackKeys, File, Monitoring, RawFile, TlsKeys, UserKeys};
 use super::merged::{Fallback, Origin, Tls, User};
 use super::rules::{Check, Problem};
 use super::section::Section;
 use super::settings::{FallbackDest, Flow, Secret};
+use crate::app::files::with_ending;
 use crate::outbound::policy::is_public;
 use crate::protocol::user_id;
 
 /// Tokens shorter than this are warned about: with 16 letters and digits there is nothing to guess.
 const TOKEN_CHARACTERS_MIN: usize = 16;
 
+/// Whom a configuration must have for what is to be done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// At least one account, or a place where there may be some: nobody is served otherwise.
+    Somebody,
+    /// Accounts are going to be added.
+    Nobody,
+}
+
 /// The settings that `raw` means, and everything that is wrong with it.
-pub(super) fn check(raw: RawFile, path: &Path) -> (Config, Vec<Problem>) {
+pub(super) fn check(raw: RawFile, path: &Path, need: Need) -> (Config, Vec<Problem>) {
     let mut check = Check::new(path);
     let file = File::check(&raw, "", &mut check);
     let flow_with_tls = file.tls.enabled.then_some(file.tls.xtls_flow);
     check.monitoring(&file.monitoring);
-    check.somebody("users", &file);
+    check.somebody(&file, need);
     let config = Config {
         file: path.to_owned(),
         users: check.users(Origin::Configuration, file.users, flow_with_tls),
@@ -72,7 +83,8 @@ impl Check<'_> {
             let key = |name: &str| format!("users[{position}].{name}");
             let email = user.email.unwrap_or_else(|| format!("user-{}", position + 1));
             if let Some(first) = by_email.insert(email.clone(), position) {
-                let message = format!("\"{email}\" is also the email of users[{first}]; each user needs its own");
+                let shown = shown_name(&email);
+                let message = format!("\"{shown}\" is also the email of users[{first}]; each user needs its own");
                 self.problem(&key("email"), message);
             }
             // An id that could not be read has been complained about.
@@ -81,8 +93,10 @@ impl Check<'_> {
                 self.problem(
                     &key("uuid"),
                     format!(
-                        "{email} has the same id as {other} (the third group of four digits does not count); \
-                         give one of them a new id"
+                        "{} has the same id as {} (the third group of four digits does not count); \
+                         give one of them a new id",
+                        shown_name(&email),
+                        shown_name(&other)
                     ),
                 );
             }
@@ -108,14 +122,36 @@ impl Check<'_> {
     }
 
     /// A server without a single account is a mistake, unless the accounts are elsewhere.
-    fn somebody(&mut self, key: &str, file: &File) {
-        let elsewhere = file.users_file.as_ref().is_some_and(|path| path.exists()) || file.cluster.url.is_some();
-        if file.users.is_empty() && !elsewhere {
-            self.problem(
-                key,
+    fn somebody(&mut self, file: &File, need: Need) {
+        // In a folder that may not be searched it is not missing: reading it tells what is wrong.
+        let missing = file.users_file.as_ref().filter(|path| matches!(path.try_exists(), Ok(false)));
+        let previous = missing.map(|path| with_ending(path, ".previous")).filter(|path| path.exists());
+        let has_accounts = !file.users.is_empty() || file.cluster.url.is_some() || need == Need::Nobody;
+        match (missing, &file.users_file) {
+            (Some(path), _) if has_accounts => {
+                let path = path.display();
+                let words = previous.map(|previous| {
+                    format!("users_file: {path} does not exist, but {} does: are accounts lost?", previous.display())
+                });
+                self.warnings.extend(words);
+            }
+            (Some(path), _) => {
+                let (path, config) = (path.strip_prefix(".").unwrap_or(path).display(), self.config_file.display());
+                let back = previous.map(|previous| format!(" (`cp {} {path}`)", previous.display()));
+                let words = format!(
+                    "at least one user is needed: the file {path} does not exist, and \"users\" is empty; put the file \
+                     back{}, begin a new one with `vless-rust user add NAME -c {config}`, or give users such as \
+                     {{ \"uuid\": \"...\", \"email\": \"me@example.com\" }}",
+                    back.unwrap_or_default()
+                );
+                self.problem("users", words);
+            }
+            (None, None) if !has_accounts => self.problem(
+                "users",
                 "at least one user is needed, such as { \"uuid\": \"...\", \"email\": \"me@example.com\" }; \
                  `vless-rust init --yes NEW.json` writes a file with one",
-            );
+            ),
+            (None, _) => {}
         }
     }
 

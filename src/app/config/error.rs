@@ -9,6 +9,13 @@ use uuid::Uuid;
 
 use super::locate::{KeyPath, Step};
 
+/// Nobody should have a shorter secret, and much that is shorter is none.
+pub(in crate::app) const SECRET_BYTES_MIN: usize = 6;
+/// Of an id in a message.
+const ID_CHARS_SHOWN: usize = 8;
+/// No key of ours is as long.
+const KEY_CHARS_MAX: usize = 32;
+
 /// One thing that is wrong. `Display` is a line such as
 /// `config.json:12:15: timeouts.idle: must be between 1 and 86400 seconds, not 0`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +94,9 @@ impl Complaint {
             let found = if is_confidential(path) { kind_in_words(found) } else { found_in_words(found) };
             return Self::Value(format!("must be {}, not {found}", expected_in_words(expected)));
         }
-        Self::Value(message.to_owned())
+        // The parser's other words may repeat the value.
+        let is_plain = !message.contains(['"', '`']);
+        Self::Value(if is_plain { message.to_owned() } else { "this value does not belong here".to_owned() })
     }
 }
 
@@ -106,18 +115,49 @@ pub(super) fn syntax_in_words(message: &str) -> String {
     format!("not valid JSON ({message}): {hint}")
 }
 
-/// `text`, which stands at `path`, as a message repeats it.
+/// `text`, which stands at `path`, as a message repeats it: only where it cannot be a secret that was put there by
+/// mistake. Line and column lead to all others.
 pub(super) fn quoted(path: &str, text: &str) -> String {
-    if is_confidential(path) || is_id(text) { "this text".to_owned() } else { format!("\"{text}\"") }
+    let is_shown = !is_confidential(path) && is_harmless(text);
+    if is_shown { format!("\"{text}\"") } else { "this text".to_owned() }
 }
 
-/// `keys` as a message shows them; an id in the place of a key is cut.
+/// As [`quoted`], where one of `known` was expected: what is nearly one of them is no secret either.
+pub(super) fn quoted_word(path: &str, text: &str, known: &[&str]) -> String {
+    let is_near = !is_confidential(path) && !did_you_mean(text, known).is_empty();
+    if is_near { format!("\"{text}\"") } else { quoted(path, text) }
+}
+
+/// `keys` as a message shows them. What stands in the place of a key and does not look like one is left out; of an id
+/// the beginning is shown.
 pub(super) fn shown(keys: &KeyPath) -> String {
     let cut = |step: &Step| match step {
-        Step::Key(key) if is_id(key) => Step::Key(key.chars().take(8).chain("...".chars()).collect()),
+        Step::Key(key) if is_id(key) => Step::Key(cut_id(key)),
+        Step::Key(key) if !looks_like_a_key(key) => Step::Key("?".to_owned()),
         other => other.clone(),
     };
     KeyPath(keys.0.iter().map(cut).collect()).to_string()
+}
+
+/// The name of an account as a message shows it: who typed the id there finds its beginning.
+pub(super) fn shown_name(email: &str) -> String {
+    if is_id(email) { cut_id(email) } else { email.to_owned() }
+}
+
+fn cut_id(id: &str) -> String {
+    id.chars().take(ID_CHARS_SHOWN).chain("...".chars()).collect()
+}
+
+/// Our keys are letters and underscores; so are nearly all mistyped ones.
+fn looks_like_a_key(key: &str) -> bool {
+    key.len() <= KEY_CHARS_MAX && key.bytes().all(|byte| byte.is_ascii_alphabetic() || b"_-".contains(&byte))
+}
+
+/// Too short for a secret, or an address.
+pub(super) fn is_harmless(text: &str) -> bool {
+    let is_part = |part: &str| part.len() <= 5 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_address = text.contains(['.', ':']) && text.split(['.', ':', '/', '[', ']']).all(is_part);
+    text.len() < SECRET_BYTES_MIN || is_address || text == "localhost"
 }
 
 /// Texts in these sections may be ids or the token, also under a wrong key.
@@ -125,7 +165,7 @@ fn is_confidential(path: &str) -> bool {
     matches!(path.split(['.', '[']).next(), Some("users" | "monitoring"))
 }
 
-fn is_id(text: &str) -> bool {
+pub(super) fn is_id(text: &str) -> bool {
     Uuid::parse_str(text).is_ok()
 }
 
@@ -183,8 +223,8 @@ fn found_in_words(found: &str) -> String {
         "sequence" => "a list".to_owned(),
         "map" => "an object".to_owned(),
         _ => match found.split_once(' ') {
-            Some(("string", text)) if is_id(text.trim_matches('"')) => "a string".to_owned(),
-            Some(("string", text)) => format!("the string {text}"),
+            Some(("string", text)) if is_harmless(text.trim_matches('"')) => format!("the string {text}"),
+            Some(("string", _)) => "a string".to_owned(),
             _ => match found.split('`').nth(1) {
                 Some(literal) => literal.to_owned(),
                 None => found.to_owned(),

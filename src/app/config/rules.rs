@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::error::{did_you_mean, quoted};
+use super::error::{did_you_mean, quoted, quoted_word};
 use super::{resolve, values};
 
 /// One broken rule.
@@ -81,7 +81,7 @@ impl Check<'_> {
         }
         let words = known.iter().map(|(word, _)| *word).collect::<Vec<_>>();
         let list = words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
-        let given = quoted(key, text);
+        let given = quoted_word(key, text, &words);
         self.problem(key, format!("must be one of {list}, not {given}{}", did_you_mean(text, &words)));
         known[0].1
     }

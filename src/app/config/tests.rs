@@ -5,6 +5,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde_json::Value;
+
 const MINIMAL: &str = r#"{ "server": { "listen": "127.0.0.1", "port": 8443 }, "users": [ { "uuid": "example" } ] }"#;
 
 fn parse(text: &str) -> Result<Config, ConfigErrors> {
@@ -202,7 +204,7 @@ fn secrets_are_masked_where_the_configuration_is_shown() {
     for text in [&shown, &debug] {
         assert!(!text.contains("very-secret") && !text.contains("301b-52bb"), "{text}");
     }
-    let value: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let value: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(value["timeouts"]["idle"], 300);
     assert_eq!(value["users"][0]["email"], "user-1");
 }
@@ -321,4 +323,76 @@ fn a_file_that_cannot_be_read_is_told_by_the_exit_code() {
     let latin1 = Config::load(&path).unwrap_err();
     assert_eq!(latin1.code, exit::CONFIG);
     assert!(latin1.message.contains("latin1.json:2: the file is not UTF-8"));
+}
+
+/// Every way to put `planted` in the place of a value, below `value` too.
+fn with_planted(value: &Value, planted: &Value, put: &mut dyn FnMut(Value)) {
+    put(planted.clone());
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members {
+                with_planted(member, planted, &mut |member| {
+                    let mut members = members.clone();
+                    members.insert(key.clone(), member);
+                    put(members.into());
+                });
+            }
+        }
+        Value::Array(elements) => {
+            for (at, element) in elements.iter().enumerate() {
+                with_planted(element, planted, &mut |element| {
+                    let mut elements = elements.clone();
+                    elements[at] = element;
+                    put(elements.into());
+                });
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn a_secret_that_stands_in_any_place_is_not_repeated() {
+    let json = text::blank_comments(&example()).unwrap();
+    let all: Value = serde_json::from_str(&json).unwrap();
+    let secrets = ["Hunter2-Hunter2", "topsecretpassphrase", "correct horse battery", "0f".repeat(16).leak(), "s3cret"]
+        .map(Value::from);
+    let mut refused = 0;
+    for secret in &secrets {
+        let text = secret.as_str().unwrap();
+        let in_key = serde_json::json!({ format!("{text}1"): 1 });
+        let in_list = serde_json::json!([text]);
+        for planted in [secret, &in_key, &in_list] {
+            with_planted(&all, planted, &mut |file| {
+                let said = match parse(&file.to_string()) {
+                    Ok(config) => config.warnings().join("\n"),
+                    Err(errors) => errors.to_string(),
+                };
+                refused += usize::from(!said.is_empty());
+                assert!(!said.contains(text), "{said}");
+            });
+        }
+    }
+    assert!(refused > 1000, "{refused} of them were refused");
+}
+
+#[test]
+fn a_users_file_that_is_gone_is_named_with_the_way_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, users) = (folder.path().join("config.json"), folder.path().join("users.json"));
+    fs::write(&path, "{ \"users_file\": \"users.json\" }").unwrap();
+    let gone = Config::load(&path).unwrap_err();
+    assert_eq!(gone.code, exit::CONFIG);
+    let missing = format!("users: at least one user is needed: the file {} does not exist", users.display());
+    let add = format!("`vless-rust user add NAME -c {}`", path.display());
+    assert!(gone.message.contains(&missing) && gone.message.contains(&add), "{gone}");
+    // Commands about accounts go on: one of them is the way back.
+    assert_eq!(Config::load_without_accounts(&path).unwrap().users, Vec::new());
+    fs::write(folder.path().join("users.json.previous"), "{}").unwrap();
+    let previous = format!("(`cp {0}.previous {0}`)", users.display());
+    assert!(Config::load(&path).unwrap_err().message.contains(&previous));
+    // Where others are served, nobody would notice that some are lost.
+    fs::write(&path, "{ \"users\": [ { \"uuid\": \"example\" } ] }").unwrap();
+    let config = Config::load(&path).unwrap();
+    assert!(config.warnings().iter().any(|warning| warning.contains("are accounts lost?")), "{:?}", config.warnings());
 }

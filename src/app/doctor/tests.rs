@@ -1,6 +1,7 @@
 use super::*;
 
 use std::net::{IpAddr, UdpSocket};
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -155,6 +156,69 @@ fn every_planted_fault_is_found_with_a_remedy() {
         found += 1;
     }
     assert!(found >= 15);
+}
+
+/// The service of this configuration, whose user may read all of it.
+fn serviced() -> Healthy {
+    let machine = Healthy::new();
+    let config = machine.folder.path().join("config.json").display().to_string();
+    machine.replace(UNIT, "/etc/vless-rust/config.json", &config);
+    let own = fs::metadata(&config).unwrap();
+    let account = format!("vless-rust:x:{}:{}::/:/x\n", own.uid(), own.gid());
+    machine.write("etc/passwd", &account);
+    machine
+}
+
+#[test]
+fn a_key_that_the_user_of_the_service_cannot_read_is_found() {
+    let machine = serviced();
+    assert_eq!(machine.faults(), Vec::new());
+    // As when root has copied files there: they are nobody else's.
+    machine.write("etc/passwd", "vless-rust:x:70001:70001::/:/x\n");
+    for (path, mode) in [("", 0o755), ("config.json", 0o644), ("certs", 0o755)] {
+        machine.mode(path, mode);
+    }
+    let faults = machine.faults();
+    let fault = faults.iter().find(|fault| fault.what.contains("cannot read") && fault.what.contains("server.key"));
+    let remedy = format!("chown -R vless-rust: {}", machine.folder.path().display());
+    assert!(fault.is_some_and(|fault| fault.remedy.contains(&remedy)), "{faults:?}");
+    // Elsewhere the folder is not the service's to have.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    for name in ["server.crt", "server.key"] {
+        fs::rename(machine.folder.path().join("certs").join(name), elsewhere.path().join(name)).unwrap();
+        let named = format!("\"{}\"", elsewhere.path().join(name).display());
+        machine.replace("config.json", &format!("\"certs/{name}\""), &named);
+    }
+    let faults = machine.faults();
+    let fault = faults.iter().find(|fault| fault.what.contains("cannot reach") && fault.what.contains("server.key"));
+    assert!(fault.is_some_and(|fault| fault.remedy.contains("setfacl -m u:vless-rust:x ")), "{faults:?}");
+}
+
+#[test]
+fn each_kind_of_wrong_configuration_has_its_own_remedy() {
+    let remedy = |plant: fn(&Healthy)| {
+        let machine = Healthy::new();
+        plant(&machine);
+        let faults = machine.faults();
+        assert!(faults[0].what.starts_with("configuration: "), "{faults:?}");
+        faults[0].remedy.clone()
+    };
+    let missing = remedy(|m| fs::remove_file(m.folder.path().join("config.json")).unwrap());
+    assert!(missing.contains("begin with `vless-rust init "), "{missing}");
+    let misspelt = remedy(|m| m.replace("config.json", "\"port\"", "\"prot\""));
+    let torn = remedy(|m| m.write("config.json", "{"));
+    let users = remedy(|m| m.write("users.json", "{"));
+    for wrong in [misspelt, torn, users] {
+        assert!(wrong.starts_with("mend the file where the message says") && !wrong.contains("init"), "{wrong}");
+    }
+    let folder = remedy(|m| {
+        fs::remove_file(m.folder.path().join("config.json")).unwrap();
+        fs::create_dir(m.folder.path().join("config.json")).unwrap();
+    });
+    assert_eq!(folder, "name a file that can be read (-c FILE)");
+    let closed = Failure::new(exit::NO_PERMISSION, "cannot read");
+    assert!(super::remedy(Path::new("x"), &closed).contains("as root"));
 }
 
 #[test]

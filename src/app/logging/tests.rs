@@ -89,6 +89,24 @@ fn lines_are_written_in_order_and_flush_waits_for_them() {
 }
 
 #[test]
+fn the_times_of_all_lines_have_milliseconds() {
+    let valve = Valve::default();
+    let handle = handle(&valve, LogFormat::Text, 16);
+    let logger = Logger::new(handle.choice.clone(), handle.queue.clone());
+    record(&logger, log::Level::Info, "vless_rust::app", "a line");
+    record(&logger, log::Level::Warn, "vless_rust::app", "another\nand its second line");
+    assert!(handle.flush(PATIENCE));
+    let text = valve.text();
+    assert_eq!(text.lines().count(), 3);
+    assert!(text.lines().last().unwrap().contains("[WARN]"), "{text}");
+    for line in text.lines() {
+        let time = line.split(' ').next().unwrap();
+        let shape: String = time.chars().map(|char| if char.is_ascii_digit() { '0' } else { char }).collect();
+        assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{line}");
+    }
+}
+
+#[test]
 fn a_stalled_sink_blocks_no_caller_and_the_loss_is_told_afterwards() {
     let valve = Valve::default();
     let handle = handle(&valve, LogFormat::Text, 4);
@@ -184,7 +202,7 @@ fn nobody_can_forge_an_access_line() {
 fn an_endless_line_is_cut() {
     let (sender, receiver) = mpsc::sync_channel(4);
     let queue = Queue { sender, dropped: Arc::default() };
-    let mut writer = LineWriter { queue, line: Vec::new() };
+    let mut writer = LineWriter { queue, line: Vec::new(), begin: String::new };
     writer.write_all(&vec![b'x'; 3 * LINE_BYTES_MAX]).unwrap();
     writer.write_all(b"y\nz\n").unwrap();
     let mut lengths = Vec::new();

@@ -62,7 +62,8 @@ impl Supervisor {
         preflight::source_address(&config)?;
         let watch = Watch::certificates(&config);
         let certificates = certs::load_or_generate(&config, &link::host(&config).host, SystemTime::now())?;
-        let found = changes((&self.parts.config, &self.parts.certificates), (&config, &certificates), &self.started);
+        let served = (&self.parts.config, self.parts.certificates.as_slice());
+        let mut found = changes(served, (&config, &certificates), &self.started);
         let tls = self.acceptor(&config, &certificates)?;
         let rules = Arc::new(self.rules(&config, tls)?);
         let options = rules::socket_options(&config);
@@ -73,6 +74,7 @@ impl Supervisor {
             log::warn!("{warning}");
         }
         self.parts.listening.adopt(opened, &self.parts.reactor.handle());
+        found.needs_restart.extend(self.parts.listening.set_options(options).into_iter().map(str::to_owned));
         self.parts.watch = watch;
         self.parts.control.handle().adopt(monitoring::settings(&config));
         self.parts.certificates = certificates;
@@ -188,8 +190,9 @@ impl Supervisor {
         }
     }
 
-    /// The present acceptor where nothing of TLS has changed: its keys for tickets are what clients come back with. Whether
-    /// it remembers names is up to the fallbacks.
+    /// The acceptor for these certificates. Where nothing of TLS has changed it is the present one, because clients come
+    /// back with tickets that only it can read. Whether it remembers the names that clients ask for depends on the
+    /// fallbacks.
     fn acceptor(&self, config: &Config, certificates: &[LoadedCertificate]) -> Result<Option<TlsAcceptor>, Failure> {
         let known = &self.parts;
         let prints = |list: &[LoadedCertificate]| list.iter().map(|one| one.fingerprint).collect::<Vec<_>>();

@@ -53,7 +53,7 @@ impl Supervisor {
     }
 
     fn account(&mut self, change: &Change, revision: u64, by: &str) -> Result<Changed, Denied> {
-        // What clients have seen counts the changes of the cluster, too.
+        // The revision that clients have seen counts the changes of the cluster, too.
         let Some(of_file) = revision.checked_sub(self.parts.config.cluster_version) else {
             return Err(stale(self.revision(), &self.parts.config));
         };

@@ -8,17 +8,14 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use crate::app::certs::LoadedCertificate;
-use crate::app::config::{Config, User};
+use crate::app::config::{ChangedKey, Config, User};
 use crate::protocol::user_id::mask;
 
 /// Keys that are read at the start only.
-const START_ONLY: [&str; 23] = [
+const START_ONLY: [&str; 20] = [
     "server.workers",
     "performance.splice",
     "performance.buffer_memory_max",
-    "performance.tcp_nodelay",
-    "performance.tcp_recv_buffer",
-    "performance.tcp_send_buffer",
     "connection_pool.enable_warmup",
     "connection_pool.warmup_connections",
     "connection_pool.warmup_targets",
@@ -51,7 +48,7 @@ pub(super) struct Changes {
 pub(super) enum Said {
     Users { added: usize, removed: usize, changed: usize },
     Certificates { added: usize, removed: usize },
-    Key(String),
+    Key(ChangedKey),
 }
 
 impl fmt::Display for Said {
@@ -61,7 +58,8 @@ impl fmt::Display for Said {
             Self::Users { added, removed, changed } => write!(f, "users +{added} -{removed}, {changed} changed"),
             Self::Certificates { added: 1, removed: 1 } => f.write_str("certificate replaced"),
             Self::Certificates { added, removed } => write!(f, "certificates +{added} -{removed}"),
-            Self::Key(key) => f.write_str(key),
+            Self::Key(ChangedKey { key, values: None }) => f.write_str(key),
+            Self::Key(ChangedKey { key, values: Some((old, new)) }) => write!(f, "{key} {old} -> {new}"),
         }
     }
 }
@@ -76,13 +74,16 @@ impl Said {
             Self::Certificates { added, removed } => {
                 json!({ "code": "certificates", "added": added, "removed": removed })
             }
-            Self::Key(key) => json!({ "code": "key", "key": key }),
+            Self::Key(ChangedKey { key, values: None }) => json!({ "code": "key", "key": key }),
+            Self::Key(ChangedKey { key, values: Some((old, new)) }) => {
+                json!({ "code": "key", "key": key, "from": old, "to": new })
+            }
         }
     }
 }
 
 impl Changes {
-    /// Such as `users +1 -0`, `certificate replaced`, `timeouts.idle`.
+    /// Such as `users +1 -0`, `certificate replaced`, `timeouts.idle 300 -> 60`.
     pub(super) fn words(&self) -> Vec<String> {
         self.said.iter().map(ToString::to_string).collect()
     }
@@ -110,12 +111,13 @@ pub(super) fn changes(
     new: (&Config, &[LoadedCertificate]),
     started: &Config,
 ) -> Changes {
-    let is_of_start = |key: &String| START_ONLY.contains(&key.as_str());
+    let is_of_start = |changed: &ChangedKey| START_ONLY.contains(&changed.key.as_str());
     let mut said = Vec::new();
     said.extend(users(&old.0.users, &new.0.users));
     said.extend(certificates(old.1, new.1));
-    said.extend(old.0.changed_keys(new.0).into_iter().filter(|key| !is_of_start(key)).map(Said::Key));
-    Changes { said, needs_restart: started.changed_keys(new.0).into_iter().filter(is_of_start).collect() }
+    said.extend(old.0.changed_keys(new.0).into_iter().filter(|changed| !is_of_start(changed)).map(Said::Key));
+    let later = started.changed_keys(new.0).into_iter().filter(is_of_start);
+    Changes { said, needs_restart: later.map(|changed| changed.key).collect() }
 }
 
 /// Accounts by id: who changes the name stays the same account.
@@ -163,8 +165,8 @@ mod tests {
             (config(&[("a", "a")], ""), config(&[("a", "a"), ("b", "b")], r#", "timeouts": { "idle": 5 }"#));
         let data = changes((&old, &[]), (&new, &[]), &old).data();
         let users = json!({ "code": "users", "added": 1, "removed": 0, "changed": 0 });
-        assert_eq!(data["changed"], json!([users, { "code": "key", "key": "timeouts.idle" }]));
-        assert_eq!(data["changes"], json!(["users +1 -0", "timeouts.idle"]));
+        assert_eq!(data["changed"], json!([users, { "code": "key", "key": "timeouts.idle", "from": 300, "to": 5 }]));
+        assert_eq!(data["changes"], json!(["users +1 -0", "timeouts.idle 300 -> 5"]));
         let both = [Said::Certificates { added: 1, removed: 1 }, Said::Certificates { added: 2, removed: 0 }];
         assert_eq!(both.each_ref().map(ToString::to_string), ["certificate replaced", "certificates +2 -0"]);
         assert_eq!(both[0].data(), json!({ "code": "certificate_replaced" }));
@@ -178,12 +180,12 @@ mod tests {
             r#", "timeouts": { "idle": 5 }, "server": { "workers": 3 }, "monitoring": { "port": 1 }"#,
         );
         let found = changes((&old, &[]), (&new, &[]), &old);
-        assert_eq!(found.words(), ["timeouts.idle"]);
+        assert_eq!(found.words(), ["timeouts.idle 300 -> 5"]);
         assert_eq!(found.needs_restart, ["monitoring.port", "server.workers"]);
-        assert_eq!(found.line(), "timeouts.idle; after a restart only: monitoring.port, server.workers");
+        assert_eq!(found.line(), "timeouts.idle 300 -> 5; after a restart only: monitoring.port, server.workers");
         // The next reload says it again, unless what the server was started with is back.
         let again = changes((&new, &[]), (&new, &[]), &old);
         assert_eq!(again.line(), "nothing changed; after a restart only: monitoring.port, server.workers");
-        assert_eq!(changes((&new, &[]), (&old, &[]), &old).line(), "timeouts.idle");
+        assert_eq!(changes((&new, &[]), (&old, &[]), &old).line(), "timeouts.idle 5 -> 300");
     }
 }

@@ -27,7 +27,7 @@ use crate::reactor::request::{CutQuery, LedgerRef, Which};
 use crate::session::close::CloseReason;
 use crate::stats::{Ledger, Ledgers};
 
-/// Where an answer is waited for.
+/// The way back to whoever waits for an answer.
 type Reply = SyncSender<Result<Done, Denied>>;
 
 /// Something to be done with an account, whoever keeps it.
@@ -102,7 +102,7 @@ impl Supervisor {
             News::Accounts => self.adopt_cluster(),
             News::Changed { asked, outcome } => {
                 let answer = self.answer_of(&asked, outcome);
-                // Nobody waits any more: what was done is done all the same.
+                // It was done all the same where nobody waits for the answer any more.
                 let _ = asked.reply.try_send(answer);
             }
             News::Called { call, said } => self.do_as_called(call, &said),
@@ -137,7 +137,7 @@ impl Supervisor {
         self.tell(event.coded("cut_by_cluster", json!({ "user": name })));
     }
 
-    /// Those of the account of this name.
+    /// The sessions of the account of this name.
     fn sessions_of(&self, email: &str) -> Option<Which> {
         let user = self.parts.config.users.iter().find(|user| user.email == email)?;
         Some(Which::Ledger(LedgerRef(self.parts.ledgers.of(mask(user.id)))))
@@ -174,7 +174,7 @@ impl Supervisor {
         }
     }
 
-    /// Who has a new id goes on where the old one was.
+    /// An account whose id has changed goes on with what was noted for its old id.
     fn keep_notes_of_changed_ids(&self) {
         let Some(cluster) = &self.parts.cluster else { return };
         let (listed, (_, served)) = (cluster.shared().listed(), cluster.shared().served());

@@ -13,7 +13,7 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 /// The watchdog is fed so many times within the manager's patience.
 const FEEDS: u32 = 3;
 
-/// See the module.
+/// What the service manager was told, and when.
 pub(super) struct Heart {
     notifier: Notifier,
     pulse: Option<Pulse>,
@@ -75,7 +75,7 @@ impl Heart {
     }
 }
 
-/// Who has turned when.
+/// When each worker has turned last.
 struct Pulse {
     /// Turns of each worker so far, and when that number was new.
     seen: Vec<(u64, Instant)>,

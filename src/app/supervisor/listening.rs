@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::app::exit::{self, Failure};
+use crate::app::port_holder;
 use crate::io::sockopt::SocketOptions;
 use crate::reactor::request::ListenerId;
 use crate::reactor::{Handle, accept};
@@ -13,6 +14,8 @@ use crate::reactor::{Handle, accept};
 pub struct Listening {
     places: Vec<Place>,
     workers: usize,
+    /// What is set on the sockets: a buffer size stays until another one is set.
+    options: SocketOptions,
 }
 
 /// A place in every worker's list of listeners.
@@ -44,12 +47,15 @@ impl Listening {
         options: SocketOptions,
         mut inherited: Inherited,
     ) -> Result<(Self, Vec<Vec<TcpListener>>), Failure> {
-        let mut listening = Self { places: Vec::new(), workers };
+        let mut listening = Self { places: Vec::new(), workers, options };
         let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
         for &address in addresses {
             let known = inherited.iter().position(|(known, _)| *known == address);
             let rows = match known.map(|place| inherited.swap_remove(place).1) {
-                Some(inherited) => spread(inherited, workers).map_err(|error| failed(address, &error))?,
+                Some(inherited) => {
+                    inherited.iter().for_each(|socket| options.apply_to_listener(socket));
+                    spread(inherited, workers).map_err(|error| failed(address, &error))?
+                }
                 None => vec![open(&[address], workers, options)?.into_iter().flatten().collect()],
             };
             for row in rows {
@@ -101,6 +107,28 @@ impl Listening {
         Ok(Opened { added, gone })
     }
 
+    /// Sets options for clients who come from now on. Those keys whose values hold only after a restart: a buffer of a
+    /// fixed size cannot be given back to the kernel.
+    pub(super) fn set_options(&mut self, options: SocketOptions) -> Vec<&'static str> {
+        for socket in self.places.iter().flat_map(|place| &place.sockets) {
+            options.apply_to_listener(socket);
+        }
+        let mut lasting = Vec::new();
+        let mut lasts = |key, old: usize, new: usize| {
+            if new == 0 && old > 0 {
+                lasting.push(key);
+            }
+            if new == 0 { old } else { new }
+        };
+        let (old, new) = (self.options, options);
+        self.options = SocketOptions {
+            nodelay: new.nodelay,
+            recv_buffer_bytes: lasts("performance.tcp_recv_buffer", old.recv_buffer_bytes, new.recv_buffer_bytes),
+            send_buffer_bytes: lasts("performance.tcp_send_buffer", old.send_buffer_bytes, new.send_buffer_bytes),
+        };
+        lasting
+    }
+
     /// Has the workers serve what was opened, and stop with what is gone. What the kernel has queued there is served.
     pub(super) fn adopt(&mut self, opened: Opened, handle: &Handle) {
         for (address, sockets) in opened.added {
@@ -148,17 +176,20 @@ fn failed(address: SocketAddr, error: &io::Error) -> Failure {
         io::ErrorKind::PermissionDenied => exit::NO_PERMISSION,
         _ => exit::UNAVAILABLE,
     };
-    Failure::new(code, format!("cannot listen on {address}: {error}{}", advice(error)))
+    Failure::new(code, format!("cannot listen on {address}: {error}{}", advice(address, error)))
 }
 
-fn advice(error: &io::Error) -> &'static str {
+fn advice(address: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "; another program listens there: stop it, or change server.port",
+        io::ErrorKind::AddrInUse => {
+            format!("; {} listens there: stop it, or change server.port", port_holder::who(address.port()))
+        }
         io::ErrorKind::PermissionDenied => {
             "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE: grant it, or change server.port"
+                .to_owned()
         }
-        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address: change server.listen",
-        _ => "",
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address: change server.listen".to_owned(),
+        _ => String::new(),
     }
 }
 
@@ -166,10 +197,46 @@ fn advice(error: &io::Error) -> &'static str {
 mod tests {
     use super::*;
 
+    use std::net::TcpStream;
+
     fn rows(sockets: usize, workers: usize) -> Vec<Vec<u16>> {
         let sockets = (0..sockets).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let port = |socket: &TcpListener| socket.local_addr().unwrap().port();
         spread(sockets, workers).unwrap().iter().map(|row| row.iter().map(port).collect()).collect()
+    }
+
+    #[test]
+    fn new_options_hold_for_the_clients_who_come_next() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let options = SocketOptions::default();
+        let (mut listening, sockets) = Listening::open(&[address], 1, options, Vec::new()).unwrap();
+        let listener = &sockets[0][0];
+        listener.set_nonblocking(false).unwrap();
+        let accepted = || {
+            let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let client = listener.accept().unwrap().0;
+            (client.nodelay().unwrap(), socket2::SockRef::from(&client).recv_buffer_size().unwrap())
+        };
+        let (nodelay, automatic) = accepted();
+        assert!(nodelay);
+        let fixed = SocketOptions { nodelay: false, recv_buffer_bytes: 20_000, send_buffer_bytes: 0 };
+        assert_eq!(listening.set_options(fixed), Vec::<&str>::new());
+        // The kernel doubles what it is asked for.
+        assert_eq!(accepted(), (false, 40_000));
+        assert_ne!(automatic, 40_000);
+        assert_eq!(listening.set_options(options), ["performance.tcp_recv_buffer"]);
+        assert_eq!(accepted(), (true, 40_000));
+        assert_eq!(listening.set_options(options), ["performance.tcp_recv_buffer"], "it still needs a restart");
+    }
+
+    #[test]
+    fn whoever_has_the_port_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let failure = open(&[address], 1, SocketOptions::default()).unwrap_err();
+        assert_eq!(failure.code, exit::UNAVAILABLE);
+        let process = format!("(process {}) listens there: stop it", std::process::id());
+        assert!(failure.message.contains(&process), "{failure}");
     }
 
     #[test]

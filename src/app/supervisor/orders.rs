@@ -23,11 +23,11 @@ const ORDERS_MAX: usize = 256;
 pub enum Order {
     /// The number of a signal that came.
     Signal(i32),
-    /// Of a process that takes over.
+    /// News of a process that takes over.
     Successor(upgrade::News),
-    /// Of the API, with the way back for the answer.
+    /// An order of the API, with the way back for its answer.
     Control { order: backend::Order, reply: SyncSender<Result<Done, Denied>> },
-    /// Of the cluster's thread.
+    /// News of the cluster's thread.
     Cluster(News),
 }
 

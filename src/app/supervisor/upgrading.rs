@@ -17,18 +17,18 @@ use crate::reactor::request::{CutQuery, LedgerRef, Which};
 const MAILBOX_RETRY: Duration = Duration::from_millis(20);
 const NODE: &str = "no other process can take over from a node of a cluster: restart it (systemctl restart \
     vless-rust); its accounts and totals are with the engine";
-/// It would end every process of the service with this one.
+/// Why nobody may take over where systemd does not hear us: when this process ends, it ends all others of the service.
 const DEAF: &str = "systemd does not hear which process serves, and would end the new one, too: bring the unit up to \
     date (vless-rust service install), and restart the service once";
 
 type Reply = SyncSender<Result<Done, Denied>>;
 
-/// How far it has come.
+/// How far an upgrade has come.
 #[derive(Default)]
 pub(super) struct Upgrading {
     stage: Stage,
     by: String,
-    /// Of the command that asked for it.
+    /// The way back to the command that asked for it.
     reply: Option<Reply>,
     /// A signal to end has come since another process took over.
     is_told_to_end: bool,
@@ -59,7 +59,7 @@ impl Upgrading {
 
     fn answer(&mut self, answer: Result<Done, Denied>) {
         if let Some(reply) = self.reply.take() {
-            // Nobody waits any more; it is in the log.
+            // Where nobody waits for it any more, the log has it.
             let _ = reply.try_send(answer);
         }
     }

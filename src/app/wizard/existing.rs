@@ -9,6 +9,7 @@ use super::lang::{Lang, tr};
 use crate::app::certs::{self, LoadedCertificate};
 use crate::app::clock::rfc3339;
 use crate::app::exit::Failure;
+use crate::app::service::{self, Account};
 
 /// A certificate that expires sooner is worth a word.
 const EXPIRES_SOON: Duration = Duration::from_hours(14 * 24);
@@ -33,7 +34,9 @@ pub(super) fn ask_files(dialogue: &mut Dialogue<'_>, folder: &Path, before: &Dra
         let key_file = dialogue.ask(&question, |answer| readable(lang, folder, answer))?;
         match certs::inspect(&cert_file, &key_file, SystemTime::now()) {
             Ok(certificate) => {
-                for warning in warnings(lang, &certificate) {
+                for warning in
+                    warnings(lang, &certificate).into_iter().chain(unreadable(lang, folder, [&cert_file, &key_file]))
+                {
                     dialogue.say(&format!("  {warning}"))?;
                 }
                 let [cert_file, key_file] = [cert_file, key_file].map(|path| path.display().to_string());
@@ -79,6 +82,18 @@ fn readable(lang: Lang, folder: &Path, answer: &str) -> Result<PathBuf, String> 
         )
     })?;
     Ok(path)
+}
+
+/// A pair elsewhere must be readable by the service, too. Only root can make a service of the server.
+fn unreadable(lang: Lang, folder: &Path, files: [&Path; 2]) -> Option<String> {
+    let user = Account::named(service::USER, Path::new("/"));
+    let is_elsewhere = |file: &&Path| !service::is_in(file, folder);
+    let (what, remedy) = files.into_iter().filter(is_elsewhere).find_map(|file| service::unreadable(file, &user))?;
+    Some(tr!(
+        lang,
+        "As a service it would not work: {what}.\n  The way out: {remedy}.",
+        "作为服务运行时将无法使用：{what}。\n  解决办法：{remedy}。"
+    ))
 }
 
 /// What is worth knowing about a pair that does.

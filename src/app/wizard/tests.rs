@@ -410,3 +410,37 @@ fn a_configuration_that_exists_is_said_before_the_first_question() {
     assert_eq!(told.said, "");
     assert_eq!(fs::read_to_string(told.path()).unwrap(), "mine");
 }
+
+#[test]
+fn what_would_fail_in_the_end_is_told_before_the_first_question() {
+    let ask = |path: &Path| {
+        let mut output = Vec::new();
+        let input = &mut Cursor::new(ENTERS);
+        let result = with_person(path, Lang::En, &Planted::default(), (input, Echo::Ours), &mut output);
+        assert!(output.is_empty(), "{}", String::from_utf8_lossy(&output));
+        result.unwrap_err()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let no_folder = ask(&at("none/config.json"));
+    assert!(
+        no_folder.message.contains("there is no folder ") && no_folder.message.contains("mkdir -p "),
+        "{no_folder}"
+    );
+    fs::write(at("file"), "").unwrap();
+    let no_place = ask(&at("file/config.json"));
+    assert!(no_place.message.contains("there is no folder "), "{no_place}");
+    fs::write(at("config.users.json"), "").unwrap();
+    fs::write(at("users.json"), "").unwrap();
+    assert!(ask(&at("config.json")).message.contains("users.json exists and is not overwritten"));
+    fs::remove_file(at("users.json")).unwrap();
+    fs::create_dir(at("certs")).unwrap();
+    fs::write(at("certs/server.crt"), "").unwrap();
+    assert!(ask(&at("config.json")).message.contains("server.key is missing, but "));
+    fs::write(at("certs/server.key"), "").unwrap();
+    assert!(ask(&at("config.json")).message.contains("there is no certificate in it"));
+    fs::remove_dir_all(at("certs")).unwrap();
+    fs::write(at("certs"), "").unwrap();
+    let no_certificates = ask(&at("config.json"));
+    assert!(no_certificates.message.contains("certs is not a folder"), "{no_certificates}");
+}

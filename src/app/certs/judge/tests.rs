@@ -16,6 +16,7 @@ struct Authority {
     intermediate: String,
     leaf: String,
     key: String,
+    intermediate_key: String,
     folder: tempfile::TempDir,
 }
 
@@ -39,6 +40,7 @@ impl Authority {
         let root = Issuer::new(root, root_key);
         let intermediate = authority_params("The Intermediate");
         let intermediate_pem = intermediate.signed_by(&intermediate_key, &root).unwrap().pem();
+        let intermediate_key_pem = intermediate_key.serialize_pem();
         let intermediate = Issuer::new(intermediate, intermediate_key);
         let key = KeyPair::generate_for(algorithm).unwrap();
         let names = names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
@@ -51,6 +53,7 @@ impl Authority {
             intermediate: intermediate_pem,
             leaf,
             key: key.serialize_pem(),
+            intermediate_key: intermediate_key_pem,
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -132,6 +135,22 @@ fn a_chain_in_any_order_is_sent_in_the_right_one() {
     assert_eq!(loaded.certified_key.cert, right.certified_key.cert);
     assert_eq!((loaded.names.as_slice(), loaded.needs_pin), (&["vpn.example".to_owned()][..], false));
     assert_warns(&loaded, "not in the order of the chain");
+}
+
+#[test]
+fn the_key_of_the_authority_is_refused_beside_what_it_has_issued() {
+    let mut authority = Authority::new();
+    authority.key = authority.intermediate_key.clone();
+    let roots = Roots::of(authority.root.as_bytes());
+    let Authority { leaf, intermediate, root, .. } = &authority;
+    for chain in [[leaf, intermediate, root].map(String::as_str).concat(), [intermediate.as_str(), leaf].concat()] {
+        let failure = load(&authority.write(&chain), SystemTime::now(), &roots).unwrap_err();
+        assert_eq!(failure.code, crate::app::exit::CONFIG);
+        assert!(failure.message.contains("k.pem is the key of the authority"), "{failure}");
+        assert!(failure.message.contains("give the key of the server's own certificate"), "{failure}");
+    }
+    // An authority that has issued nothing here is a server's certificate as any other.
+    assert_eq!(sent(&authority.load_with(&[intermediate.as_str(), root].concat(), &roots)), 2);
 }
 
 #[test]
