@@ -26,12 +26,16 @@ SIZE = 1 << 20
 class ClientFiles(InteropCase):
     """`init --yes`, then `link --format KIND`: the file goes into the client as it is, but for the port of its proxy."""
 
+    # What makes the configuration, and what is typed.
+    made_by: tuple[str, ...] = ("init", "--yes")
+    typed = ""
+
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
         cls.home = cls.folder / "server"
         cls.home.mkdir()
-        cls.told("init", "--yes")
+        cls.told(*cls.made_by)
         path = cls.home / "config.json"
         config = json.loads(path.read_text())
         config["server"] |= {"port": free_port(), "public_ip": "127.0.0.1"}
@@ -88,8 +92,17 @@ class ClientFiles(InteropCase):
     @classmethod
     def told(cls, *arguments: str) -> str:
         command = [vless_rust_path(), *arguments]
-        done = subprocess.run(command, cwd=cls.home, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(
+            command, cwd=cls.home, input=cls.typed, capture_output=True, text=True, timeout=60, check=True
+        )
         return done.stdout
+
+
+class WizardByEnter(ClientFiles):
+    """The same after the wizard, whose every question was answered with Enter."""
+
+    made_by = ("init", "--lang", "en")
+    typed = "\n" * 40
 
 
 @unittest.skipUnless(IS_OURS, "the probe is ours, whatever the server is")

@@ -53,7 +53,9 @@ impl Listening {
             let known = inherited.iter().position(|(known, _)| *known == address);
             let rows = match known.map(|place| inherited.swap_remove(place).1) {
                 Some(inherited) => {
-                    inherited.iter().for_each(|socket| options.apply_to_listener(socket));
+                    for socket in &inherited {
+                        options.apply_to_listener(socket);
+                    }
                     spread(inherited, workers).map_err(|error| failed(address, &error))?
                 }
                 None => vec![open(&[address], workers, options)?.into_iter().flatten().collect()],
