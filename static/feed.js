@@ -1,12 +1,14 @@
 // Where figures come from: the live feed, and polling while there is none. Owns the connection's life: reconnecting
 // with growing, scattered pauses, noticing silence, and standing still while the page is hidden.
 
-import { get } from './api.js';
+import { get, loadSession } from './api.js';
 import { hearEvent } from './events.js';
 import { change, state } from './store.js';
 
 const PAUSE_FIRST_MS = 1000;
 const PAUSE_MAX_MS = 30_000;
+// The server closes with this code when the right to look has gone or changed.
+const RIGHT_CHANGED = 1008;
 // After so many ticks figures are old.
 const TICKS_MISSED = 2;
 
@@ -63,7 +65,7 @@ export function stop() {
 function connect() {
   drop();
   let isFirst = true;
-  const opened = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/api/ws`);
+  const opened = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/api/ws${sinceSeen()}`);
   socket = opened;
   opened.onmessage = (message) => {
     if (socket !== opened) return;
@@ -71,9 +73,10 @@ function connect() {
     if (isFirst) onBack();
     isFirst = false;
   };
-  opened.onclose = () => {
+  opened.onclose = ({ code }) => {
     if (socket !== opened) return;
     socket = null;
+    if (code === RIGHT_CHANGED) loadSession();
     retryLater();
   };
 }
@@ -100,7 +103,7 @@ async function poll() {
   polling = true;
   let succeeded = true;
   try {
-    onStats(await get('/api/stats'));
+    onStats(await get(`/api/stats${sinceSeen()}`));
     if (running && polling) change({ link: 'polling' });
   } catch {
     succeeded = false;
@@ -127,11 +130,31 @@ function onMessage(text) {
   if (type === 'event') hearEvent(payload);
 }
 
+/** Asks for the accounts that changed after those that are known, if any are. */
+function sinceSeen() {
+  return state.stats?.users_version ? `?users_since=${state.stats.users_version}` : '';
+}
+
 /**
- * Exported for tests that replay a day.
+ * The figures with all accounts in them: most messages hold those that changed, or none.
  * @param {import('./types.d.ts').Stats} stats
  */
-export function onStats(stats) {
+function completed(stats) {
+  const known = state.stats;
+  if (!known || stats.users_scope === 'all' || !stats.users_scope) return stats;
+  if (stats.users_scope === 'none') return { ...stats, users: known.users, users_version: known.users_version };
+  const users = new Map(known.users.map((user) => [user.email, user]));
+  for (const email of stats.users_removed) users.delete(email);
+  for (const user of stats.users) users.set(user.email, user);
+  return { ...stats, users: [...users.values()] };
+}
+
+/**
+ * Exported for tests that replay a day.
+ * @param {import('./types.d.ts').Stats} told
+ */
+export function onStats(told) {
+  const stats = completed(told);
   const { now: at } = stats;
   const point = { at, up: stats.upload_bps, down: stats.download_bps };
   const earlier = state.live.filter((old) => old.at < at && old.at > at - state.liveSeconds);

@@ -155,6 +155,10 @@ export interface Stats {
   rejected: Record<string, number>;
   closed: Record<string, number>;
   users_online: number;
+  /** Which accounts a message holds: all, those that changed after a version, or none. What is kept holds all. */
+  users_scope: 'all' | 'changed' | 'none';
+  users_version: number | null;
+  users_removed: string[];
   users: User[];
   connection_pool: Record<string, any>;
   memory_pool: { small_pool: Tier; medium_pool: Tier; large_pool: Tier; [more: string]: any };

@@ -25,9 +25,10 @@ use super::http::connection::Request;
 use super::http::head::{Head, Method, Upgrade};
 use super::http::response::{JSON, Reply};
 use super::metrics::text::{Format, exposition};
-use super::report::overview::overview;
+use super::report::overview::Scope;
 use super::report::{parts, users};
 use super::sample::ServerState;
+use super::snapshots::scope_after;
 use super::view::View;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -40,12 +41,14 @@ const EVENTS_PAGE_MAX: usize = 500;
 #[derive(Debug)]
 pub enum Answer {
     Reply(Reply),
-    /// The bytes of `/api/stats` as they were written for the feed.
-    Overview,
+    /// The bytes of `/api/stats` as they were written for the feed, with these accounts.
+    Overview(Scope),
+    /// The bytes of `/api/users`.
+    Accounts(users::Ids),
     /// Have this done, then answer.
     Order(Order),
-    /// Go over to the feed, with this key of the handshake.
-    Feed(String),
+    /// Go over to the feed, with this key of the handshake; the first figures come with these accounts.
+    Feed(String, Scope),
     /// Log in with this token.
     Login(String),
     Logout,
@@ -93,7 +96,10 @@ fn serve(route: Route<'_>, method: Method, request: &Request, access: &Access, v
             reply(Reply::new(200, format.content_type(), exposition(view, format).into_bytes()))
         }
         Route::Feed => match &head.upgrade {
-            Upgrade::WebSocket(key) => Answer::Feed(key.clone()),
+            Upgrade::WebSocket(key) => match scope(head, view) {
+                Ok(scope) => Answer::Feed(key.clone(), scope),
+                Err(refused) => reply(refused),
+            },
             Upgrade::None | Upgrade::BrokenWebSocket => reply(
                 Reply::error(426, "upgrade_required", "this path speaks WebSocket, version 13")
                     .with("Sec-WebSocket-Version", "13"),
@@ -107,7 +113,7 @@ fn serve(route: Route<'_>, method: Method, request: &Request, access: &Access, v
         })),
         Route::Login => orders::login(&request.body).map_or_else(reply, Answer::Login),
         Route::Logout => Answer::Logout,
-        Route::Overview => Answer::Overview,
+        Route::Overview => scope(head, view).map_or_else(reply, Answer::Overview),
         Route::UserStats => reply(part(head, view).map_or_else(
             |refused| refused,
             |part| Reply::json(200, &users::shown_all(view, &view.sample.users[part], users::Ids::Masked)),
@@ -120,7 +126,7 @@ fn serve(route: Route<'_>, method: Method, request: &Request, access: &Access, v
         Route::History => reply(history(request, view)),
         Route::Events => reply(events(request, view).unwrap_or_else(|refused| refused)),
         Route::Nodes => reply(nodes(view)),
-        Route::Users if method == Method::Get => reply(accounts(head, access, view).unwrap_or_else(|refused| refused)),
+        Route::Users if method == Method::Get => accounts(head, access, view).unwrap_or_else(reply),
         Route::Connections
         | Route::Connection(_)
         | Route::Users
@@ -180,14 +186,17 @@ fn ready(view: &View) -> Reply {
 }
 
 /// The list of accounts, or that it is still the one that the client has seen.
-fn accounts(head: &Head, access: &Access, view: &View) -> Result<Reply, Reply> {
+fn accounts(head: &Head, access: &Access, view: &View) -> Result<Answer, Reply> {
     let part = part(head, view)?;
-    let tag = format!("\"{}\"", view.sample.users_revision);
+    let tag = orders::tag(view.sample.users_revision);
     if accept::has_tag(head.if_none_match.as_deref(), &tag) {
-        return Ok(Reply::empty(304).with("ETag", tag));
+        return Ok(reply(Reply::empty(304).with("ETag", tag)));
     }
     let ids = if access.may_see_secrets() { users::Ids::Whole } else { users::Ids::Masked };
-    Ok(Reply::json(200, &users::list(view, part, ids)).with("ETag", tag))
+    if part.len() == view.sample.users.len() {
+        return Ok(Answer::Accounts(ids));
+    }
+    Ok(reply(Reply::json(200, &users::list(view, part, ids)).with("ETag", tag)))
 }
 
 /// Which accounts are wanted: all unless the query says otherwise.
@@ -196,6 +205,17 @@ fn part(head: &Head, view: &View) -> Result<Range<usize>, Reply> {
     let limit = lists::limit(head, usize::MAX, usize::MAX)?;
     let offset = usize::try_from(lists::number(head, "offset")?.unwrap_or(0)).unwrap_or(usize::MAX).min(count);
     Ok(offset..offset.saturating_add(limit).min(count))
+}
+
+/// Which accounts are wanted along with the figures of the server.
+fn scope(head: &Head, view: &View) -> Result<Scope, Reply> {
+    match head.parameter("users") {
+        None | Some("" | "all") => {
+            Ok(lists::number(head, "users_since")?.map_or(Scope::All, |seen| scope_after(&view.roll, seen)))
+        }
+        Some("none") => Ok(Scope::Nobody),
+        Some(_) => Err(lists::bad_request("users is all or none")),
+    }
 }
 
 /// How the cluster stands.
@@ -241,11 +261,6 @@ fn events(request: &Request, view: &View) -> Result<Reply, Reply> {
         Some(None) => return Err(lists::bad_request("there is no such kind of event")),
     };
     Ok(Reply::json(200, &json!({ "events": view.events.list(kind, before, limit) })))
-}
-
-/// The body of `/api/stats`, for everybody who wants it until the next tick.
-pub fn overview_bytes(view: &View) -> Vec<u8> {
-    serde_json::to_vec(&overview(view)).unwrap_or_default()
 }
 
 /// Lets bodies of different types take the same way.

@@ -10,6 +10,7 @@ use super::feed::Reader;
 use super::guard::Grant;
 use super::http::connection::Connection;
 use super::http::stream::Peer;
+use super::http::waiting::Waiting;
 
 /// HTTP clients at the same time.
 pub const HTTP_MAX: usize = 512;
@@ -28,6 +29,25 @@ pub enum Client {
     },
     /// A reader of the feed, and what it was let in for.
     Feed(Box<Reader>, Grant),
+}
+
+impl Client {
+    /// The long pieces of memory that this client keeps by not taking them yet.
+    fn waiting(&self, number: usize) -> Vec<Held> {
+        let (http, feed) = match self {
+            Self::Http { connection, .. } => (connection.waiting(), None),
+            Self::Feed(reader, _) => (None, Some(reader.waiting())),
+        };
+        let all = http.into_iter().chain(feed.into_iter().flatten());
+        all.map(|(waiting, since)| Held { number, waiting, since }).collect()
+    }
+}
+
+/// A piece of memory that a client keeps.
+struct Held {
+    number: usize,
+    waiting: Waiting,
+    since: Instant,
 }
 
 /// What a new client ran into.
@@ -120,6 +140,23 @@ impl Clients {
         let Some(Http { number, .. }) = oldest(false).or_else(|| oldest(true)).or_else(holder) else { return false };
         self.by_number.remove(&number);
         true
+    }
+
+    /// Removes clients until what waits for them to be taken is no more than so many bytes, first whoever takes the longest.
+    /// What several wait for counts once. Returns how many had to go.
+    pub fn shed(&mut self, bytes_max: usize) -> u64 {
+        let mut shed = 0;
+        loop {
+            let held: Vec<_> = self.by_number.iter().flat_map(|(number, client)| client.waiting(*number)).collect();
+            let pieces: BTreeMap<_, _> = held.iter().map(|held| (held.waiting.end, held.waiting.bytes)).collect();
+            // One piece may be as long as it is.
+            if pieces.len() <= 1 || pieces.values().sum::<usize>() <= bytes_max {
+                return shed;
+            }
+            let Some(slowest) = held.iter().min_by_key(|held| held.since) else { return shed };
+            self.by_number.remove(&slowest.number);
+            shed += 1;
+        }
     }
 
     /// The HTTP clients, the oldest first.

@@ -6,19 +6,21 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use tungstenite::Bytes;
 
 use super::alerts::deliver::Deliverer;
 use super::api::{self, Answer, orders};
 use super::backend::{Backend, CutQuery, Denied, Done, Order};
 use super::events::{Event, Kind, Level};
-use super::feed::{self, Shared};
+use super::feed;
 use super::guard::{Grant, Guard, Refused};
 use super::http::connection::Request;
-use super::http::response::{JSON, Reply};
+use super::http::response::Reply;
 use super::http::stream::Peer;
 use super::process::ProcessReader;
-use super::report::parts;
+use super::report::overview::Scope;
 use super::settings::Settings;
+use super::snapshots::{Snapshots, Telling};
 use super::state::writer::Writer;
 use super::view::View;
 
@@ -32,8 +34,17 @@ pub enum Verdict {
     /// Send this, after a while.
     Reply(Reply, Duration),
     Order(Order),
-    /// Go over to the feed, with this key of the handshake, for as long as the grant holds.
-    Feed(String, Grant),
+    Feed(Newcomer),
+}
+
+/// Who goes over to the feed.
+pub struct Newcomer {
+    /// Of the handshake.
+    pub key: String,
+    /// The accounts in the first message with figures.
+    pub scope: Scope,
+    /// The feed goes on for as long as this holds.
+    pub grant: Grant,
 }
 
 pub struct Desk {
@@ -50,10 +61,10 @@ pub struct Desk {
     is_resting: bool,
     /// Events of other threads.
     reported: Receiver<Event>,
-    /// The body of `/api/stats` and the feed's message with it, made when first wanted after a tick.
-    overview: Option<(Arc<[u8]>, Shared)>,
+    /// The figures at a glance, for `/api/stats` and the feed.
+    snapshots: Snapshots,
     /// Messages for all readers of the feed.
-    news: Vec<Shared>,
+    news: Vec<Bytes>,
 }
 
 /// What was last offered for writing, and how that went.
@@ -91,7 +102,7 @@ impl Desk {
             state: StateWatch::default(),
             is_resting: false,
             reported: parts.reported,
-            overview: None,
+            snapshots: Snapshots::default(),
             news: Vec::new(),
         }
     }
@@ -103,7 +114,7 @@ impl Desk {
         }
         let process = self.process.read(now);
         self.view.tick(self.backend.sample(), process, now, unix_time());
-        self.overview = None;
+        self.snapshots.forget();
         self.take_reported();
         self.judge(now);
         self.watch_state(now);
@@ -120,11 +131,11 @@ impl Desk {
         let at = self.view.unix_time(Instant::now());
         let event = self.view.events.push(event, at);
         let message = json!({ "type": "event", "payload": event }).to_string();
-        self.news.push(feed::encode(message.into_bytes()));
+        self.news.push(feed::encode(|bytes| bytes.extend(message.into_bytes())));
     }
 
     /// The messages that readers of the feed have not been offered yet.
-    pub fn take_news(&mut self) -> Vec<Shared> {
+    pub fn take_news(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.news)
     }
 
@@ -236,7 +247,7 @@ impl Desk {
         self.guard.adopt(settings.keys.clone());
         self.rights_changed = true;
         self.view.adopt(settings);
-        self.overview = None;
+        self.snapshots.forget();
     }
 
     /// Whether a token or a login may have gone since the last time this was asked.
@@ -258,9 +269,14 @@ impl Desk {
         };
         match api::answer(request, &access, &self.view) {
             Answer::Reply(reply) => at_once(reply),
-            Answer::Overview => at_once(Reply::new(200, JSON, self.overview().0.to_vec())),
+            Answer::Overview(scope) => at_once(self.snapshots.reply(&self.view, scope, request.head.accepts_gzip)),
+            Answer::Accounts(ids) => {
+                let tag = orders::tag(self.view.sample.users_revision);
+                let reply = self.snapshots.accounts(&self.view, ids, request.head.accepts_gzip);
+                at_once(reply.with("ETag", tag))
+            }
             Answer::Order(order) => Verdict::Order(order),
-            Answer::Feed(key) => Verdict::Feed(key, access.grant()),
+            Answer::Feed(key, scope) => Verdict::Feed(Newcomer { key, scope, grant: access.grant() }),
             Answer::Login(token) => match self.guard.login(&token, request, now) {
                 Ok(cookie) => {
                     // It may have taken the place of the oldest login.
@@ -287,7 +303,7 @@ impl Desk {
             let event = Event::new(Kind::Auth, Level::Warn, text).by(source.to_string());
             self.report(event.coded("wrong_tokens", json!({ "n": count, "source": source.to_string() })));
         }
-        Verdict::Reply(refused.reply, refused.delay)
+        Verdict::Reply(*refused.reply, refused.delay)
     }
 
     /// The answer to an order that was obeyed or not.
@@ -313,29 +329,26 @@ impl Desk {
         if !matches!(order, Order::Sessions(_) | Order::Link { .. } | Order::QrCode { .. }) {
             // Whoever asks next must see what was changed.
             self.view.refresh(self.backend.sample());
-            self.overview = None;
+            self.snapshots.forget();
             self.take_reported();
         }
         orders::finished(result)
     }
 
-    /// The body of `/api/stats`, and the same as a message of the feed.
-    fn overview(&mut self) -> &(Arc<[u8]>, Shared) {
-        self.overview.get_or_insert_with(|| {
-            let body = api::overview_bytes(&self.view);
-            let message = [&br#"{"type":"stats","payload":"#[..], &body, b"}"].concat();
-            (body.into(), feed::encode(message))
-        })
+    /// What the readers of the feed are told of accounts, so long after the last time.
+    pub fn next_telling(&mut self, passed: Duration) -> Telling {
+        self.snapshots.next_telling(&self.view.roll, passed)
     }
 
-    pub fn snapshot(&mut self) -> Shared {
-        Arc::clone(&self.overview().1)
+    /// The feed's message with the figures, and the version of the accounts that whoever takes it has seen then.
+    pub fn snapshot(&mut self, scope: Scope) -> (Bytes, Option<u64>) {
+        let version = (scope != Scope::Nobody).then(|| self.view.roll.version());
+        (self.snapshots.message(&self.view, scope).clone(), version)
     }
 
     /// The first message of a new reader.
-    pub fn history(&self) -> Shared {
-        let message = json!({ "type": "history", "payload": parts::speed_history(&self.view) });
-        feed::encode(message.to_string().into_bytes())
+    pub fn history(&mut self) -> Bytes {
+        self.snapshots.history(&self.view).clone()
     }
 }
 

@@ -1,21 +1,21 @@
-//! The live feed: everybody gets the same messages, made once.
+//! The live feed: one reader of it, and how messages become bytes.
 //!
-//! A message is encoded once, and readers share its bytes: a reader who takes none costs a socket and a few pointers. A
-//! reader whose last snapshot has not left gets none this time; one who takes nothing for [`STALL_TIMEOUT`], or says
-//! nothing for the heartbeat time, is dropped. `tungstenite` reads what clients send and makes control frames.
+//! A message is encoded once for all readers who get the same, and they share its bytes: a reader who takes none costs a
+//! socket and a few pointers. A reader whose last snapshot has not left gets none this time; one who takes nothing for
+//! [`STALL_TIMEOUT`], or says nothing for the heartbeat time, is dropped. `tungstenite` reads what clients send and makes control frames.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tungstenite::error::{CapacityError, Error as WsError};
 use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
-use tungstenite::protocol::frame::{CloseFrame, Frame, Utf8Bytes};
+use tungstenite::protocol::frame::{CloseFrame, FrameHeader, Utf8Bytes};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Message};
 
 use super::http::stream::Stream;
+use super::http::waiting::Waiting;
 
 /// A reader who takes no byte for so long although some wait is dropped.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,15 +31,22 @@ const CONTROL_BYTES_MAX: usize = 4 << 10;
 /// Frames read in one turn.
 const READS_MAX: usize = 32;
 
-/// An encoded message, shared by all readers.
-pub type Shared = Arc<[u8]>;
+/// The head of a frame has so many bytes at the most, as a server does not mask.
+const FRAME_HEAD_BYTES_MAX: usize = 10;
 
-/// A text message as the bytes of its frame.
-pub fn encode(text: Vec<u8>) -> Shared {
-    let mut bytes = Vec::with_capacity(text.len() + 16);
+/// A text message as the bytes of its frame: `write` appends the text. The bytes are shared by all readers.
+pub fn encode(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    // The head comes before the text, and its length depends on the text's.
+    let mut bytes = vec![0; FRAME_HEAD_BYTES_MAX];
+    write(&mut bytes);
+    bytes.shrink_to_fit();
+    let mut head = Vec::with_capacity(FRAME_HEAD_BYTES_MAX);
+    let text_bytes = (bytes.len() - FRAME_HEAD_BYTES_MAX) as u64;
     // Writing into memory does not fail.
-    let _ = Frame::message(Bytes::from(text), OpCode::Data(Data::Text), true).format(&mut bytes);
-    bytes.into()
+    let _ = FrameHeader { opcode: OpCode::Data(Data::Text), ..FrameHeader::default() }.format(text_bytes, &mut head);
+    let start = FRAME_HEAD_BYTES_MAX - head.len();
+    bytes[start..FRAME_HEAD_BYTES_MAX].copy_from_slice(&head);
+    Bytes::from(bytes).slice(start..)
 }
 
 /// Why a reader goes.
@@ -59,11 +66,16 @@ pub struct Reader {
     socket: WebSocketContext,
     /// What the socket's context has written; it must not get between the bytes of a message.
     control: Vec<u8>,
-    messages: VecDeque<Shared>,
+    messages: VecDeque<Bytes>,
     /// Bytes of the first message that have left.
     sent: usize,
     /// A snapshot is, or was, among the messages that wait.
     snapshot_waits: bool,
+    /// Since when a message has been waiting, if one does.
+    waiting_since: Instant,
+    /// The version of the accounts that the reader has seen when it has taken all of its messages; 0: nothing yet.
+    /// `None`: it wants none.
+    seen: Option<u64>,
     /// Bytes read along with the request.
     early: Vec<u8>,
     readable: bool,
@@ -86,9 +98,11 @@ impl Reader {
             stream,
             socket: WebSocketContext::new(Role::Server, Some(config)),
             control: Vec::new(),
-            messages: VecDeque::from([Shared::from(response)]),
+            messages: VecDeque::from([Bytes::from(response)]),
             sent: 0,
             snapshot_waits: false,
+            waiting_since: now,
+            seen: Some(0),
             early,
             readable: true,
             heard_at: now,
@@ -97,21 +111,48 @@ impl Reader {
         }
     }
 
-    /// A new snapshot; the reader who still has one waiting does not get it.
-    pub fn offer_snapshot(&mut self, snapshot: &Shared) {
-        if !self.snapshot_waits && self.closing_since.is_none() {
-            self.messages.push_back(Arc::clone(snapshot));
-            self.snapshot_waits = true;
-        }
+    /// The version of the accounts that the reader has seen, or has coming; `None`: it wants to know of none.
+    pub fn seen(&self) -> Option<u64> {
+        self.seen
+    }
+
+    /// The reader gets figures of the server alone.
+    pub fn leave_accounts_out(&mut self) {
+        self.seen = None;
+    }
+
+    /// Whether the reader gets the next snapshot: one at a time may wait.
+    pub fn takes_snapshot(&self) -> bool {
+        !self.snapshot_waits && self.closing_since.is_none()
+    }
+
+    /// A new snapshot for a reader who takes one; with it the reader has seen that version of the accounts.
+    pub fn offer_snapshot(&mut self, snapshot: &Bytes, version: Option<u64>, now: Instant) {
+        self.push(snapshot, now);
+        self.snapshot_waits = true;
+        self.seen = self.seen.map(|seen| version.unwrap_or(seen));
     }
 
     /// A message of its own; false when too many wait.
-    pub fn offer(&mut self, message: &Shared) -> bool {
+    pub fn offer(&mut self, message: &Bytes, now: Instant) -> bool {
         let has_room = self.messages.len() < WAITING_MAX && self.closing_since.is_none();
         if has_room {
-            self.messages.push_back(Arc::clone(message));
+            self.push(message, now);
         }
         has_room
+    }
+
+    fn push(&mut self, message: &Bytes, now: Instant) {
+        if self.messages.is_empty() {
+            self.waiting_since = now;
+        }
+        self.messages.push_back(message.clone());
+    }
+
+    /// The long messages that wait for the reader to take them, and since when.
+    pub fn waiting(&self) -> impl Iterator<Item = (Waiting, Instant)> {
+        let waiting = self.messages.iter().filter_map(|message| Waiting::of(message, message.len()));
+        waiting.map(|waiting| (waiting, self.waiting_since))
     }
 
     /// Asks for a sign of life.
@@ -201,7 +242,7 @@ impl Reader {
         loop {
             // Control frames go between two messages.
             if self.sent == 0 && !self.control.is_empty() && self.handshake_is_out() {
-                self.messages.push_front(Shared::from(std::mem::take(&mut self.control)));
+                self.messages.push_front(Bytes::from(std::mem::take(&mut self.control)));
             }
             let Some(first) = self.messages.front() else { break };
             match self.stream.write(&first[self.sent..]) {

@@ -118,7 +118,7 @@ impl Access {
 /// A request that goes no further.
 #[derive(Debug)]
 pub struct Refused {
-    pub reply: Reply,
+    pub reply: Box<Reply>,
     /// How long the answer is held back.
     pub delay: Duration,
     /// It was a wrong token, the source's so many-th.
@@ -175,7 +175,7 @@ impl Guard {
         }
         let grant = self.grant_of(request, now)?;
         self.check_names(request, exposure, grant).map_err(|reply| Refused {
-            reply,
+            reply: Box::new(reply),
             delay: Duration::ZERO,
             failure: None,
         })?;
@@ -287,7 +287,7 @@ impl Guard {
         let mut secret = [0; 32];
         if SystemRandom::new().fill(&mut secret).is_err() {
             let reply = Reply::error(500, "internal", "no random numbers are to be had");
-            return Err(Refused { reply, delay: Duration::ZERO, failure: None });
+            return Err(Refused { reply: Box::new(reply), delay: Duration::ZERO, failure: None });
         }
         let secret = format::hex(&secret);
         self.logins.retain(|_, login| login.expires > now);
@@ -328,7 +328,7 @@ impl Guard {
         let delay = DELAY_FIRST * (1 << (failures.count - 1).min(DELAY_DOUBLINGS_MAX));
         let reply =
             Reply::error(401, "wrong_token", "this token opens nothing here").with("WWW-Authenticate", "Bearer");
-        Refused { reply, delay, failure: Some((source, failures.count)) }
+        Refused { reply: Box::new(reply), delay, failure: Some((source, failures.count)) }
     }
 }
 

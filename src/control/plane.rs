@@ -27,6 +27,9 @@ use super::http::stream::{Peer, Stream};
 use super::listeners::{self, Listeners};
 use super::settings::Settings;
 
+/// Long answers and messages that wait for clients to take them, all together, in bytes. Beyond that whoever takes the
+/// longest is closed. The list of 10,000 accounts is 7 MB, and every second has a new one.
+const WAITING_BYTES_MAX: usize = 16 << 20;
 /// Clients accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
@@ -183,7 +186,10 @@ impl Plane {
             let Some((reply, delay)) = self.answer(number, &request, now) else { return };
             let Some(Client::Http { connection, was_served }) = self.clients.get(number) else { return };
             *was_served = true;
-            progress = connection.answer(&reply, delay, now);
+            progress = connection.answer(reply, delay, now);
+            if connection.waiting().is_some() {
+                self.shed();
+            }
         }
     }
 
@@ -195,8 +201,8 @@ impl Plane {
                 let busy = || Reply::error(503, "busy", "too many orders wait; try again").with("Retry-After", "1");
                 (!self.errands.leave(number, order)).then(|| (busy(), Duration::ZERO))
             }
-            Verdict::Feed(key, grant) => {
-                self.subscribe(number, &key, grant, now).err().map(|refused| (refused, Duration::ZERO))
+            Verdict::Feed(newcomer) => {
+                self.subscribe(number, &newcomer, now).err().map(|refused| (refused, Duration::ZERO))
             }
         }
     }
@@ -220,7 +226,7 @@ impl Plane {
             let reply = self.desk.finished(&finished.order, finished.result);
             if let Some(Client::Http { connection, was_served }) = self.clients.get(finished.client) {
                 *was_served = true;
-                let progress = connection.answer(&reply, Duration::ZERO, now);
+                let progress = connection.answer(reply, Duration::ZERO, now);
                 self.proceed(finished.client, progress, now);
             }
         }
@@ -281,10 +287,7 @@ impl Plane {
         if now >= self.times.broadcast {
             let interval = self.desk.view.settings.broadcast_interval;
             self.times.broadcast = (self.times.broadcast + interval).max(now + interval / 2);
-            if readers > 0 {
-                let snapshot = self.desk.snapshot();
-                self.tell_readers(now, |reader| reader.offer_snapshot(&snapshot));
-            }
+            self.tell_figures(interval, now);
         }
         if now >= self.times.ping {
             self.times.ping = now + self.desk.view.settings.heartbeat_timeout / 3;
@@ -312,6 +315,12 @@ impl Plane {
                 None => {}
             }
         }
+        self.shed();
+    }
+
+    /// Closes whoever keeps too much in memory by not taking it.
+    fn shed(&mut self) {
+        self.desk.view.own.clients_evicted_total += self.clients.shed(WAITING_BYTES_MAX);
     }
 
     /// Opens the listeners that are not open, and tells about those that cannot be.

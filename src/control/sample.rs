@@ -93,7 +93,7 @@ pub enum ServerState {
 }
 
 /// One account.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct UserSample {
     /// The credential. Shown whole to the admin right alone.
     pub id: [u8; 16],
@@ -117,7 +117,7 @@ pub struct UserSample {
 }
 
 /// Whether an account is served, and if not, why.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UserState {
     #[default]
@@ -137,7 +137,7 @@ impl UserState {
 }
 
 /// What an account may use; 0 is no limit.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Hash, Serialize)]
 pub struct UserLimits {
     pub quota_bytes: u64,
     /// `none`, `day`, `week` or `month`.

@@ -15,6 +15,7 @@ use super::history::ring::Moved;
 use super::history::series::{Series, Subject};
 use super::history::{SpeedPoint, Speeds, speeds};
 use super::process::ProcessFigures;
+use super::roll::Roll;
 use super::sample::{Sample, UserSample};
 use super::settings::Settings;
 use super::state::Saved;
@@ -29,6 +30,7 @@ pub struct View {
     pub speeds: Speeds,
     pub series: Series,
     pub book: Book,
+    pub roll: Roll,
     pub events: Events,
     pub watch: Watch,
     pub clock: Clock,
@@ -82,6 +84,7 @@ impl View {
             speeds: Speeds::new(settings.speed_history_s),
             series: Series::restore(Subject::Overall, saved.history),
             book: Book::restore(saved.users),
+            roll: Roll::new(clock.started_at),
             events: Events::restore(saved.events),
             watch: Watch::restore(settings.rules.clone(), saved.alerts, clock.now),
             settings,
@@ -119,6 +122,7 @@ impl View {
         self.recent.push(now, rejected(&sample), sample.timings.turn);
         self.sample = sample;
         self.process = process;
+        self.roll.update(&self.sample.users, &self.book, moment.at);
     }
 
     /// Unix time at `now`, as of the last tick.
@@ -133,6 +137,7 @@ impl View {
         self.sample.certificates = sample.certificates;
         self.sample.last_reload = sample.last_reload;
         self.sample.state = sample.state;
+        self.roll.update(&self.sample.users, &self.book, self.clock.unix_time);
     }
 
     pub fn adopt(&mut self, settings: Settings) {

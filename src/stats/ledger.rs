@@ -59,7 +59,7 @@ pub struct Lane {
 }
 
 /// One user's sums over all workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct UserTotals {
     pub uplink_bytes: u64,
     pub downlink_bytes: u64,

@@ -1,6 +1,6 @@
 //! Every endpoint with its keys, for a server in a known state.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -307,6 +307,35 @@ fn accounts_come_in_parts_and_not_again_while_none_changed() {
     assert_eq!(same.field("Content-Length"), None, "it would be that of the list");
     assert_eq!((same.status, same.field("ETag"), same.body.len()), (304, Some("\"7\""), 0));
     assert_eq!(plane.ask("GET", "/api/users", "If-None-Match: \"6\"\r\n", "").status, 200);
+}
+
+#[test]
+fn long_answers_are_compressed_for_whoever_takes_that() {
+    let plane = Plane::start(settings());
+    {
+        let mut sample = plane.backend.sample.lock().unwrap();
+        let one = sample.users[0].clone();
+        sample.users = (0..500).map(|n| UserSample { email: format!("user-{n}").into(), ..one.clone() }).collect();
+    }
+    plane.wait_for("/api/users", |body| body["total"] == 500);
+    for path in ["/api/users", "/api/stats", "/api/user-stats", "/metrics"] {
+        let plain = plane.get(path);
+        assert_eq!((plain.field("Content-Encoding"), plain.field("Vary")), (None, Some("Accept-Encoding")), "{path}");
+        let packed = plane.ask("GET", path, "Accept-Encoding: gzip\r\n", "");
+        assert_eq!((packed.field("Content-Encoding"), packed.field("Vary")), (Some("gzip"), Some("Accept-Encoding")));
+        assert!(packed.body.len() * 3 < plain.body.len(), "{path}: {} of {}", packed.body.len(), plain.body.len());
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&packed.body[..]).read_to_string(&mut text).unwrap();
+        if path == "/metrics" {
+            assert!(text.contains("\nvless_users_online 0\n"), "{text}");
+        } else {
+            let body: Value = serde_json::from_str(&text).unwrap();
+            let users = if path == "/api/user-stats" { &body } else { &body["users"] };
+            assert_eq!(users.as_array().unwrap().len(), 500, "{path}");
+        }
+    }
+    let short = plane.ask("GET", "/api/config", "Accept-Encoding: gzip\r\n", "");
+    assert_eq!((short.field("Content-Encoding"), short.field("Vary")), (None, None));
 }
 
 #[test]

@@ -2,11 +2,15 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use vless_rust::control::events::{Event, Kind, Level};
 use vless_rust::control::guard::Keys;
+use vless_rust::control::sample::UserSample;
 use vless_rust::control::settings::Settings;
 
 use super::harness::{ADMIN, Plane, VIEW, read_answer, settings};
@@ -260,7 +264,7 @@ fn a_reader_who_does_not_answer_is_dropped() {
     alive.message();
 }
 
-/// Snapshots of a megabyte and more.
+/// Snapshots of a megabyte and more, if all of them change.
 fn with_many_users(plane: &Plane) {
     let mut sample = plane.backend.sample.lock().unwrap();
     let one = sample.users[0].clone();
@@ -274,10 +278,34 @@ fn with_many_users(plane: &Plane) {
         .collect();
 }
 
+/// Changes all accounts over and over, until it is dropped.
+struct Changing(Arc<AtomicBool>);
+
+impl Changing {
+    fn start(plane: &Plane) -> Self {
+        let (is_over, backend) = (Arc::new(AtomicBool::new(false)), Arc::clone(&plane.backend));
+        let changing = Self(Arc::clone(&is_over));
+        thread::spawn(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                backend.sample.lock().unwrap().users.iter_mut().for_each(|user| user.quota_used_bytes += 1);
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        changing
+    }
+}
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn readers_who_do_not_read_cost_no_memory_and_are_dropped() {
     let plane = Plane::start(settings());
     with_many_users(&plane);
+    let _changing = Changing::start(&plane);
     plane.wait_for("/api/stats", |body| body["users"].as_array().unwrap().len() == 2000);
     let before = plane.get("/api/stats").json()["memory_bytes"].as_u64().unwrap();
     let _lazy: Vec<_> = (0..50).map(|_| Reader::connect(&plane, "/ws")).collect();
@@ -285,7 +313,7 @@ fn readers_who_do_not_read_cost_no_memory_and_are_dropped() {
     let start = Instant::now();
     plane.wait_for("/api/stats", |body| body["feed_clients"] == 50);
     wait_until("all of them are dropped", || {
-        std::thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100));
         let stats = plane.get("/api/stats").json();
         most = most.max(stats["memory_bytes"].as_u64().unwrap());
         stats["feed_clients"] == 0
@@ -301,17 +329,105 @@ fn readers_who_do_not_read_cost_no_memory_and_are_dropped() {
 fn a_slow_reader_misses_snapshots_and_gets_whole_messages_all_the_same() {
     let plane = Plane::start(settings());
     with_many_users(&plane);
+    let _changing = Changing::start(&plane);
     plane.wait_for("/api/stats", |body| body["users"].as_array().unwrap().len() == 2000);
     let mut reader = Reader::connect(&plane, "/ws");
     assert_eq!(reader.message()["type"], "history");
     let mut uptimes = Vec::new();
-    for _ in 0..3 {
-        std::thread::sleep(Duration::from_millis(2500));
+    // Between two messages with all accounts there may be one without.
+    for number in 0..6 {
+        thread::sleep(Duration::from_millis(2500));
         let message = reader.message();
-        assert_eq!(message["payload"]["users"].as_array().unwrap().len(), 2000);
-        uptimes.push(message["payload"]["uptime_seconds"].as_u64().unwrap());
+        let users = message["payload"]["users"].as_array().unwrap().len();
+        assert!(users == 2000 || users == 0 && number > 0, "{users}");
+        uptimes.push((message["payload"]["uptime_seconds"].as_u64().unwrap(), users));
     }
-    assert!(uptimes.is_sorted(), "{uptimes:?}");
+    assert!(uptimes.iter().map(|(uptime, _)| uptime).is_sorted(), "{uptimes:?}");
+    assert!(uptimes.iter().filter(|(_, users)| *users == 2000).count() >= 2, "{uptimes:?}");
+}
+
+/// The next figures for which `is_wanted`, and how long their message was.
+fn figures(reader: &mut Reader, is_wanted: impl Fn(&Value) -> bool) -> (Value, usize) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline, "no such figures come");
+        let message = reader.message();
+        if message["type"] == "stats" && is_wanted(&message["payload"]) {
+            return (message["payload"].clone(), message.to_string().len());
+        }
+    }
+}
+
+#[test]
+fn after_the_first_figures_only_accounts_that_changed_come() {
+    let plane = Plane::start(settings());
+    with_many_users(&plane);
+    plane.wait_for("/api/stats", |body| body["users_total"] == 2000);
+    let mut reader = Reader::connect(&plane, "/ws");
+    let (first, length) = figures(&mut reader, |_| true);
+    assert_eq!((&first["users_scope"], first["users"].as_array().unwrap().len()), (&"all".into(), 2000));
+    assert!(length > 1 << 20);
+    let seen = first["users_version"].as_u64().unwrap();
+    // What had changed shortly before may come once more.
+    let (_, length) = figures(&mut reader, |stats| stats["users"].as_array().unwrap().is_empty());
+    assert!(length < 10_000, "{length} bytes about nobody");
+    {
+        let mut sample = plane.backend.sample.lock().unwrap();
+        sample.users[5].totals.sessions_active = 1;
+        sample.users.remove(7);
+    }
+    let (changed, length) =
+        figures(&mut reader, |stats| stats["users_scope"] == "changed" && stats["users_removed"][0] != Value::Null);
+    assert_eq!((&changed["users_removed"], &changed["users_total"]), (&json!(["user-7@example.com"]), &1999.into()));
+    assert_eq!(
+        (&changed["users"][0]["email"], changed["users"].as_array().unwrap().len()),
+        (&"user-5@example.com".into(), 1)
+    );
+    assert!(changed["users_since"].as_u64().unwrap() >= seen && changed["users_version"].as_u64() > Some(seen));
+    assert!(length < 10_000, "{length} bytes about one account");
+    // Whoever comes back with a version gets what has changed since; without one, or with one of another process, all.
+    let mut back = Reader::connect(&plane, &format!("/ws?users_since={seen}"));
+    let (missed, _) = figures(&mut back, |_| true);
+    assert_eq!(missed["users_scope"], "changed");
+    assert!(missed["users_removed"].as_array().unwrap().contains(&"user-7@example.com".into()), "{missed}");
+    let scope = |query: &str| plane.get(&format!("/api/stats?{query}")).json()["users_scope"].clone();
+    assert_eq!(scope(&format!("users_since={seen}")), "changed");
+    assert_eq!([scope(""), scope("users_since=5"), scope("users=all")], ["all", "all", "all"]);
+    assert_eq!(scope("users=none"), "none");
+    assert_eq!(plane.get("/api/stats?users=x").status, 400);
+    assert_eq!(plane.get("/api/stats?users_since=x").status, 400);
+    let mut without = Reader::connect(&plane, "/ws?users=none");
+    for _ in 0..3 {
+        assert_eq!(figures(&mut without, |_| true).0["users"], json!([]));
+    }
+}
+
+#[test]
+fn whoever_takes_long_answers_slowly_does_not_fill_the_memory() {
+    let plane = Plane::start(settings());
+    {
+        // More than the kernel keeps for a client that reads nothing.
+        let mut sample = plane.backend.sample.lock().unwrap();
+        let one = UserSample { note: "x".repeat(10_000).into(), ..sample.users[0].clone() };
+        sample.users = (0..500).map(|n| UserSample { email: format!("user-{n}").into(), ..one.clone() }).collect();
+    }
+    plane.wait_for("/api/stats?users=none", |body| body["users_total"] == 500);
+    let evicted = || {
+        let counters = plane.get("/api/performance").json();
+        counters["counters"]["vless_monitor_clients_evicted_total"].as_u64().unwrap()
+    };
+    let mut lazy = Vec::new();
+    wait_until("some are closed", || {
+        let mut stream = plane.connect();
+        let head =
+            format!("GET /api/users HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {VIEW}\r\n\r\n", plane.address);
+        stream.write_all(head.as_bytes()).unwrap();
+        lazy.push(stream);
+        thread::sleep(Duration::from_millis(100));
+        evicted() > 0
+    });
+    assert!(lazy.len() > 2, "two may wait");
+    assert_eq!(plane.get("/api/users").json()["users"].as_array().unwrap().len(), 500);
 }
 
 #[test]

@@ -46,6 +46,24 @@ describe('states of the page', { timeout: 240_000 }, () => {
     await page.getByText('Online now').waitFor();
   });
 
+  test('accounts come once, and then those that changed', async (t) => {
+    const { page, server } = await open(t, { hash: '#/users' });
+    const { world } = server;
+    const [first, second, ...others] = world.stats().users;
+    server.tick = () => {};
+    const told = (users_scope, users_version, users, users_removed = []) =>
+      server.say('stats', { ...world.stats(), users_scope, users_version, users, users_removed });
+    const names = async () => (await page.locator('.of-users tbody tr:not(.spacer)').allInnerTexts()).join(' ');
+    told('all', 7, [first, second]);
+    await until('both are there', async () => (await names()).includes(first.email) && (await names()).includes(second.email));
+    told('none', null, []);
+    told('changed', 9, [others[0]], [second.email]);
+    await until('one has gone and one has come', async () => {
+      const now = await names();
+      return now.includes(first.email) && now.includes(others[0].email) && !now.includes(second.email);
+    });
+  });
+
   test('a token in the address logs in and disappears from it', async (t) => {
     const { page, url } = await open(t, { right: 'none', token: 'right' });
     await page.getByRole('heading', { name: 'Log in' }).waitFor();

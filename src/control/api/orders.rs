@@ -133,7 +133,12 @@ pub fn finished(result: Result<Done, Denied>) -> Reply {
 
 fn tagged(reply: Reply, revision: Option<u64>) -> Reply {
     match revision {
-        Some(revision) => reply.with("ETag", format!("\"{revision}\"")),
+        Some(revision) => reply.with("ETag", tag(revision)),
         None => reply,
     }
+}
+
+/// The field `ETag` of the accounts at this revision.
+pub fn tag(revision: u64) -> String {
+    format!("\"{revision}\"")
 }

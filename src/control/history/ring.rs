@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::clock::Moment;
 
 /// What moved in some interval.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Moved {
     pub up_bytes: u64,
     pub down_bytes: u64,

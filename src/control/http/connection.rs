@@ -7,9 +7,12 @@ use std::io::{self, Read, Write};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::head::{self, BODY_BYTES_MAX, HEAD_BYTES_MAX, Head, Method, Parsed, Refusal};
-use super::response::{CONTINUE, Framing, Reply, encode};
+use tungstenite::Bytes;
+
+use super::head::{BODY_BYTES_MAX, HEAD_BYTES_MAX, Head, Method, Parsed, Refusal, parse};
+use super::response::{CONTINUE, Framing, Reply, body, head};
 use super::stream::{Peer, Stream};
+use super::waiting::Waiting;
 
 /// From accept, or from the first byte of a later request, to the complete head.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,6 +28,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is thrown away meanwhile, in bytes.
 const LINGER_BYTES_MAX: usize = 256 << 10;
+/// Shorter bodies leave together with their head; longer ones are not copied.
+const COPIED_BYTES_MAX: usize = 16 << 10;
 /// Read at a time.
 const CHUNK_BYTES: usize = 8 << 10;
 /// Kept between two requests; more is given back.
@@ -55,6 +60,10 @@ pub struct Connection {
     output: Vec<u8>,
     /// Bytes of `output` that the socket has taken.
     sent: usize,
+    /// What comes after `output`: the rest of a long body.
+    body: Bytes,
+    /// How long that body was.
+    body_bytes: usize,
     phase: Phase,
     deadline: Instant,
     /// Whether the socket may have bytes, or its end.
@@ -82,6 +91,8 @@ impl Connection {
             input: Vec::new(),
             output: Vec::new(),
             sent: 0,
+            body: Bytes::new(),
+            body_bytes: 0,
             phase: Phase::Head,
             deadline: now + HEAD_TIMEOUT,
             readable: true,
@@ -132,7 +143,7 @@ impl Connection {
     }
 
     /// The answer to the request last returned, sent after `delay`.
-    pub fn answer(&mut self, reply: &Reply, delay: Duration, now: Instant) -> Progress {
+    pub fn answer(&mut self, reply: Reply, delay: Duration, now: Instant) -> Progress {
         let Phase::Answering(framing) = self.phase else { return Progress::Close };
         self.write(reply, framing, now);
         if !delay.is_zero() {
@@ -205,7 +216,7 @@ impl Connection {
     /// The request, if it is complete. One that is refused puts the connection into writing.
     fn take_request(&mut self, now: Instant) -> Option<Request> {
         if matches!(self.phase, Phase::Head) && self.may_hold_a_head() {
-            match head::parse(&self.input) {
+            match parse(&self.input) {
                 Parsed::Partial => return None,
                 Parsed::Refused(refusal) => {
                     self.refuse(refusal, now);
@@ -232,6 +243,7 @@ impl Connection {
             minor_version: head.minor_version,
             keep_alive: head.keep_alive,
             is_head: head.method == Method::Head,
+            takes_gzip: head.accepts_gzip,
         };
         self.phase = Phase::Answering(framing);
         self.deadline = now + ANSWER_TIMEOUT;
@@ -251,17 +263,21 @@ impl Connection {
             Phase::Body(head) => head.method == Method::Head,
             _ => self.input.starts_with(b"HEAD "),
         };
-        let framing = Framing { minor_version: 1, keep_alive: false, is_head };
-        self.write(&Reply::error(refusal.status(), refusal.code(), refusal.message()), framing, now);
+        let framing = Framing { minor_version: 1, keep_alive: false, is_head, takes_gzip: false };
+        self.write(Reply::error(refusal.status(), refusal.code(), refusal.message()), framing, now);
     }
 
-    fn write(&mut self, reply: &Reply, framing: Framing, now: Instant) {
+    fn write(&mut self, reply: Reply, framing: Framing, now: Instant) {
+        let reply = reply.packed(framing.takes_gzip);
         self.output.drain(..self.sent);
         self.sent = 0;
-        if self.output.is_empty() {
-            self.output = encode(reply, framing);
+        self.output.extend(head(&reply, framing));
+        let body = body(&reply, framing);
+        if body.len() > COPIED_BYTES_MAX {
+            self.body_bytes = body.len();
+            self.body = body;
         } else {
-            self.output.extend(encode(reply, framing));
+            self.output.extend_from_slice(&body);
         }
         self.phase = Phase::Writing(framing);
         self.deadline = now + WRITE_TIMEOUT;
@@ -269,10 +285,15 @@ impl Connection {
 
     /// Whether everything has left.
     fn flush(&mut self) -> io::Result<bool> {
-        while self.sent < self.output.len() {
-            match self.stream.write(&self.output[self.sent..]) {
+        loop {
+            let rest = if self.sent < self.output.len() { &self.output[self.sent..] } else { &self.body[..] };
+            if rest.is_empty() {
+                break;
+            }
+            match self.stream.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => self.sent += count,
+                Ok(count) if self.sent < self.output.len() => self.sent += count,
+                Ok(count) => self.body = self.body.split_off(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -281,7 +302,14 @@ impl Connection {
         self.output.clear();
         self.output.shrink_to(KEPT_BYTES);
         self.sent = 0;
+        self.body = Bytes::new();
         Ok(true)
+    }
+
+    /// The long body that waits for the client to take it, and since when.
+    pub fn waiting(&self) -> Option<(Waiting, Instant)> {
+        let waiting = Waiting::of(&self.body, self.body_bytes)?;
+        Some((waiting, self.deadline.checked_sub(WRITE_TIMEOUT)?))
     }
 
     fn after_answer(&mut self, framing: Framing, now: Instant) {

@@ -1,10 +1,12 @@
 //! Answers as bytes. `tiny_http` contributes the response line, fields and date; its server is not used.
 
-use std::borrow::Cow;
 use std::io::Cursor;
 
 use serde_json::json;
 use tiny_http::{HTTPVersion, Header, Response, StatusCode};
+use tungstenite::Bytes;
+
+use super::gzip;
 
 pub const JSON: &str = "application/json";
 
@@ -33,11 +35,12 @@ pub struct Reply {
     pub content_type: &'static str,
     /// Further fields. The values are ours, or were checked: nothing of a request is repeated here.
     pub fields: Vec<(&'static str, String)>,
-    pub body: Cow<'static, [u8]>,
+    /// Shared by all who get the same: a clone costs nothing.
+    pub body: Bytes,
 }
 
 impl Reply {
-    pub fn new(status: u16, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
+    pub fn new(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         Self { status, content_type, fields: Vec::new(), body: body.into() }
     }
 
@@ -60,6 +63,21 @@ impl Reply {
         self.fields.push((name, value.into()));
         self
     }
+
+    /// The same, compressed if it is worth it and the client takes that.
+    pub fn packed(self, takes_gzip: bool) -> Self {
+        let is_final = self.fields.iter().any(|(name, _)| *name == "Vary");
+        if is_final || self.status != 200 || self.body.len() < gzip::BYTES_MIN {
+            return self;
+        }
+        if takes_gzip { self.with_packed(gzip::pack) } else { self.with("Vary", "Accept-Encoding") }
+    }
+
+    /// The same with its body as `pack` makes it with gzip.
+    pub fn with_packed(mut self, pack: impl FnOnce(&[u8]) -> Bytes) -> Self {
+        self.body = pack(&self.body);
+        self.with("Content-Encoding", "gzip").with("Vary", "Accept-Encoding")
+    }
 }
 
 /// What of the request decides how its answer is written.
@@ -69,10 +87,17 @@ pub struct Framing {
     pub keep_alive: bool,
     /// The answer to HEAD has the length of a body and no body.
     pub is_head: bool,
+    /// The body may be compressed.
+    pub takes_gzip: bool,
 }
 
-/// The bytes of `reply`.
-pub fn encode(reply: &Reply, framing: Framing) -> Vec<u8> {
+/// What follows the head of `reply`.
+pub fn body(reply: &Reply, framing: Framing) -> Bytes {
+    if framing.is_head { Bytes::new() } else { reply.body.clone() }
+}
+
+/// The head of `reply`, the empty line included.
+pub fn head(reply: &Reply, framing: Framing) -> Vec<u8> {
     let mut fields = vec![("Server", "vless-rust".to_owned())];
     fields.extend(SECURITY_FIELDS.iter().map(|&(name, value)| (name, value.to_owned())));
     if !reply.content_type.is_empty() {
@@ -83,14 +108,14 @@ pub fn encode(reply: &Reply, framing: Framing) -> Vec<u8> {
     }
     fields.extend(reply.fields.iter().cloned());
     let headers = fields.iter().filter_map(|(name, value)| header(name, value)).collect();
-    let body = Cursor::new(&reply.body[..]);
+    let body = Cursor::new(&[]);
     let response = Response::new(StatusCode(reply.status), headers, body, Some(reply.body.len()), None)
         // Answers are whole; chunks would only cost.
         .with_chunked_threshold(usize::MAX);
-    let mut bytes = Vec::with_capacity(reply.body.len() + 512);
+    let mut bytes = Vec::with_capacity(1024);
     let version = HTTPVersion(1, framing.minor_version);
     // Writing into memory does not fail.
-    let _ = response.raw_print(&mut bytes, version, &[], framing.is_head, None);
+    let _ = response.raw_print(&mut bytes, version, &[], true, None);
     if matches!(reply.status, 204 | 304) {
         remove_length(&mut bytes);
     }
@@ -130,10 +155,10 @@ mod tests {
     use super::*;
 
     fn text(reply: &Reply, framing: Framing) -> String {
-        String::from_utf8(encode(reply, framing)).unwrap()
+        String::from_utf8([&head(reply, framing)[..], &body(reply, framing)].concat()).unwrap()
     }
 
-    const KEEP: Framing = Framing { minor_version: 1, keep_alive: true, is_head: false };
+    const KEEP: Framing = Framing { minor_version: 1, keep_alive: true, is_head: false, takes_gzip: false };
 
     #[test]
     fn an_answer_has_a_length_and_is_not_chunked_however_long_it_is() {
@@ -147,6 +172,20 @@ mod tests {
     fn head_has_the_length_only() {
         let head = text(&Reply::error(404, "not_found", "no"), Framing { is_head: true, ..KEEP });
         assert!(head.contains("Content-Length: 45\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    }
+
+    #[test]
+    fn a_long_body_is_compressed_for_whoever_takes_that_and_says_that_it_may_be() {
+        let long = || Reply::new(200, JSON, vec![b'7'; 100_000]);
+        let packed = long().packed(true);
+        assert_eq!(packed.body, gzip::pack(&long().body));
+        assert!(packed.body.starts_with(&[0x1f, 0x8b]) && packed.body.len() < 1000);
+        assert!(text(&Reply { body: Bytes::new(), ..packed }, KEEP).contains("\r\nContent-Encoding: gzip\r\n"));
+        let plain = long().packed(false);
+        assert_eq!((plain.body.len(), &plain.fields), (100_000, &vec![("Vary", "Accept-Encoding".to_owned())]));
+        for left_alone in [Reply::new(200, JSON, "short"), Reply::new(404, JSON, vec![b'7'; 100_000]), plain] {
+            assert_eq!(left_alone.clone().packed(true), left_alone);
+        }
     }
 
     #[test]

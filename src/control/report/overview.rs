@@ -50,6 +50,15 @@ pub struct Overview<'a> {
     rejected: Pairs<'a>,
     closed: Pairs<'a>,
     users_online: usize,
+    users_total: usize,
+    /// Which accounts are in `users`.
+    users_scope: &'static str,
+    /// What whoever takes this has seen of the accounts from now on; `None`: what was seen before.
+    users_version: Option<u64>,
+    /// `users` are those that changed after this version.
+    users_since: Option<u64>,
+    /// The names of those that have gone meanwhile. One that has come back is in `users`, too.
+    users_removed: Vec<&'a str>,
     users: Vec<UserShown<'a>>,
     connection_pool: ConnectionPool<'a>,
     memory_pool: &'a MemoryPoolStats,
@@ -78,8 +87,27 @@ struct Descriptors {
     limit: u64,
 }
 
+/// Which accounts come with the figures of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    All,
+    /// Those that changed after this version.
+    Since(u64),
+    Nobody,
+}
+
+impl Scope {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Since(_) => "changed",
+            Self::Nobody => "none",
+        }
+    }
+}
+
 /// Ids are masked whoever asks: what is in the feed gets around.
-pub fn overview(view: &View) -> Overview<'_> {
+pub fn overview(view: &View, scope: Scope) -> Overview<'_> {
     let (sample, process) = (&view.sample, &view.process);
     let speed = view.speeds.last();
     let lifetime = view.lifetime();
@@ -120,7 +148,16 @@ pub fn overview(view: &View) -> Overview<'_> {
         rejected: Pairs(&sample.rejected),
         closed: Pairs(&sample.closes),
         users_online: sample.users.iter().filter(|user| user.totals.sessions_active > 0).count(),
-        users: shown_all(view, &sample.users, Ids::Masked),
+        users_total: sample.users.len(),
+        users_scope: scope.name(),
+        users_version: (scope != Scope::Nobody).then(|| view.roll.version()),
+        users_since: if let Scope::Since(version) = scope { Some(version) } else { None },
+        users_removed: if let Scope::Since(version) = scope {
+            view.roll.gone_since(version).collect()
+        } else {
+            Vec::new()
+        },
+        users: users_in(view, scope),
         connection_pool: ConnectionPool::of(sample),
         memory_pool: &sample.memory_pool,
         xtls_vision: Vision::of(&sample.totals),
@@ -128,5 +165,16 @@ pub fn overview(view: &View) -> Overview<'_> {
         alerts: view.watch.firing().collect(),
         last_reload: sample.last_reload.as_ref(),
         feed_clients: view.own.feed_clients,
+    }
+}
+
+fn users_in(view: &View, scope: Scope) -> Vec<UserShown<'_>> {
+    let all = &view.sample.users;
+    match scope {
+        Scope::All => shown_all(view, all, Ids::Masked),
+        Scope::Since(version) => {
+            shown_all(view, all.iter().filter(|user| view.roll.has_changed(&user.email, version)), Ids::Masked)
+        }
+        Scope::Nobody => Vec::new(),
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use crate::control::format;
-use crate::control::history::book::{Entry, Key};
+use crate::control::roll::Record;
 use crate::control::sample::{UserLimits, UserSample, UserState};
 use crate::control::view::View;
 
@@ -60,8 +60,8 @@ pub enum Ids {
 }
 
 /// These accounts of the view.
-pub fn shown_all<'a>(view: &View, users: &'a [UserSample], ids: Ids) -> Vec<UserShown<'a>> {
-    users.iter().map(|user| shown(view, user, ids)).collect()
+pub fn shown_all<'a>(view: &View, users: impl IntoIterator<Item = &'a UserSample>, ids: Ids) -> Vec<UserShown<'a>> {
+    users.into_iter().map(|user| shown(view, user, ids)).collect()
 }
 
 /// The accounts in `part`, which must lie within the view's.
@@ -75,11 +75,9 @@ pub fn list(view: &View, part: Range<usize>, ids: Ids) -> UserList<'_> {
     }
 }
 
-pub fn shown<'a>(view: &View, user: &'a UserSample, ids: Ids) -> UserShown<'a> {
-    let entry = view.book.entry(Key::of(&user.ledger_id));
-    let lifetime = entry.map(Entry::lifetime).unwrap_or_default();
-    let (today, month) = entry.map(|entry| entry.series.today_and_month(view.clock.unix_time)).unwrap_or_default();
-    let (up_bps, down_bps) = entry.map_or((0, 0), |entry| (entry.up_bps, entry.down_bps));
+/// What is shown of an account is its sample and its [`Record`], nothing else: by these it is known whether it changed.
+fn shown<'a>(view: &View, user: &'a UserSample, ids: Ids) -> UserShown<'a> {
+    let record = Record::of(&view.book, user, view.clock.unix_time);
     UserShown {
         uuid: match ids {
             Ids::Masked => format::masked_id(&user.id),
@@ -91,15 +89,15 @@ pub fn shown<'a>(view: &View, user: &'a UserSample, ids: Ids) -> UserShown<'a> {
         enabled: user.enabled,
         state: user.state,
         locked: user.locked,
-        upload_speed: format::speed(up_bps),
-        upload_bps: up_bps,
-        download_speed: format::speed(down_bps),
-        download_bps: down_bps,
-        total_traffic: format::bytes(lifetime.total()),
-        total_upload_bytes: lifetime.up_bytes,
-        total_download_bytes: lifetime.down_bytes,
-        today_bytes: today.total(),
-        month_bytes: month.total(),
+        upload_speed: format::speed(record.up_bps),
+        upload_bps: record.up_bps,
+        download_speed: format::speed(record.down_bps),
+        download_bps: record.down_bps,
+        total_traffic: format::bytes(record.lifetime.total()),
+        total_upload_bytes: record.lifetime.up_bytes,
+        total_download_bytes: record.lifetime.down_bytes,
+        today_bytes: record.today_bytes,
+        month_bytes: record.month_bytes,
         active_connections: user.totals.sessions_active,
         online: user.totals.sessions_active > 0,
         addresses: &user.addresses,
@@ -109,8 +107,8 @@ pub fn shown<'a>(view: &View, user: &'a UserSample, ids: Ids) -> UserShown<'a> {
         quota_resets_at: user.quota_resets_at,
         expires_at: user.expires_at,
         created_at: user.created_at,
-        first_seen_at: entry.and_then(|entry| entry.first_seen_at),
-        last_seen_at: entry.and_then(|entry| entry.last_seen_at),
+        first_seen_at: record.first_seen_at,
+        last_seen_at: record.last_seen_at,
         limits: &user.limits,
     }
 }

@@ -61,7 +61,7 @@ fn converse(pieces: &[&[u8]]) -> (Vec<String>, Vec<u8>) {
         let mut progress = connection.on_ready(true, now);
         while let Progress::Request(request) = progress {
             requests.push(format!("{:?} {:?} {}", request.head.method, request.head.segments, hex(&request.body)));
-            progress = connection.answer(&Reply::empty(204), Duration::ZERO, now);
+            progress = connection.answer(Reply::empty(204), Duration::ZERO, now);
             hear(&mut far, &mut answers);
         }
         hear(&mut far, &mut answers);
@@ -86,7 +86,7 @@ pub(super) fn web_socket(data: &[u8]) -> u64 {
     let (ours, mut far) = UnixStream::pair().unwrap();
     let now = Instant::now();
     let mut reader = Reader::new(Stream::Unix(ours), b"HTTP/1.1 101 .".to_vec(), early.to_vec(), now);
-    assert!(reader.offer(&feed::encode(b"{}".to_vec())));
+    assert!(reader.offer(&feed::encode(|text| text.extend(b"{}")), now));
     let mut outcome = reader.on_ready(true, now);
     if outcome.is_ok() {
         let _ = far.write_all(later);
