@@ -2,8 +2,8 @@
 
 `target/venv/bin/python tests/soak/run.py --seconds 600`, as root. Xray-core and sing-box reach two of our servers, one
 with TLS and one without, over the wire in user space, which delays, loses, reorders and resets. Meanwhile the
-configuration is reloaded and users come and go. It fails when bytes are wrong, when memory, descriptors, pipes or gauges
-grow, or when something is left in the end. The samples are in `target/soak/` as CSV and as a picture.
+configuration is reloaded and users come and go. It fails when bytes are wrong, when memory, descriptors, pipes or
+gauges grow, or when something is left in the end. The samples are in `target/soak/` as CSV and as a picture.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ WIDTH, HEIGHT, LEFT = 900, 110, 90
 
 # The beginning is left out: memory comes to where it stays, and clients to what they keep.
 JUDGED_FROM = 1 / 2
-# Of each window of the judged part the least value counts: what is there while the fewest are served. Whatever is not given
-# back raises it, and how many happen to be served does not.
+# Of each window of the judged part the least value counts: what is there while the fewest are served. Whatever is not
+# given back raises it, and how many happen to be served does not.
 WINDOW_S = 30.0
 WINDOWS_MIN = 6
 
@@ -45,9 +45,9 @@ class Sample:
         return self.descriptors - self.udp - self.pipes - self.sessions - self.targets - self.spares
 
 
-# How fast the floor of each may rise, per thousand sessions. A kibibyte that is left after every session makes 1000 KiB; without
-# it, two servers on a busy machine had 270 and 420 in their first ten minutes, while the allocator still spreads. The others
-# go up and down with what happens to be under way, and are judged to the last one in the end, when everybody has gone.
+# How fast the floor of each may rise, per thousand sessions. A kibibyte that is left after every session makes 1000
+# KiB. Without it two servers on a busy machine had 270 and 420 in their first ten minutes, while the allocator still
+# spreads. The others go up and down with what is under way, and are judged to the last one when everybody has gone.
 PER_THOUSAND_MAX = {
     "resident_kib": 700,
     "unnamed": 30,
