@@ -89,8 +89,10 @@ mod tests {
 
     #[test]
     fn every_command_of_every_rule_is_looked_at() {
-        let rule = |to: &str| format!(r#"{{ "name": "a", "metric": "sessions_percent", "above": 1, "to": [{to}] }}"#);
-        let rules = [rule(r#""log""#), rule(r#""log", { "command": ["/nowhere/tell"] }"#)].join(", ");
+        let rule = |name: &str, to: &str| {
+            format!(r#"{{ "name": "{name}", "metric": "sessions_percent", "above": 1, "to": [{to}] }}"#)
+        };
+        let rules = [rule("a", r#""log""#), rule("b", r#""log", { "command": ["/nowhere/tell"] }"#)].join(", ");
         let text = format!(r#"{{ "users": [ {{ "uuid": "a" }} ], "monitoring": {{ "alerts": [{rules}] }} }}"#);
         let config = Config::parse(&text, Path::new("/etc/vless/config.json")).unwrap();
         let expected = "monitoring.alerts[1].to[1].command[0]: there is no program /nowhere/tell";
