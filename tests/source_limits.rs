@@ -1,4 +1,5 @@
-//! What every source may have, on real sockets: sessions, sessions that are not admitted, and how often it may come.
+//! What every source may have, on real sockets: sessions, sessions that are not admitted, and how often it may come. Behind
+//! a balancer the source is that of the announced client.
 
 mod support;
 
@@ -34,6 +35,45 @@ fn connect(server: &Server, from: IpAddr) -> TcpStream {
 fn open(server: &Server, from: IpAddr, id: &[u8; 16], origin: &Origin) -> TcpStream {
     let mut socket = connect(server, from);
     socket.write_all(&[&request(id, origin.address), &b"ping"[..]].concat()).unwrap();
+    let mut answer = [0; 6];
+    socket.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"\0\0ping");
+    socket
+}
+
+/// The balancer.
+const BALANCER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 8, 1));
+
+/// One behind a balancer.
+fn behind_balancer(sources: SourceLimits) -> Server {
+    let proxy_protocol_from = vec!["127.0.8.1/32".parse().unwrap()];
+    let listen = Ipv4Addr::UNSPECIFIED.into();
+    Server::start(Options { sources, proxy_protocol_from, workers: 2, listen, ..Options::default() })
+}
+
+/// What the balancer says of a client at `ip`.
+fn header(ip: &str) -> String {
+    let (family, own) = if ip.contains(':') { ("TCP6", "2001:db8::1") } else { ("TCP4", "192.0.2.1") };
+    format!("PROXY {family} {ip} {own} 51820 443\r\n")
+}
+
+/// A connection of the balancer for a client at `ip` that has not said anything yet.
+fn announce(server: &Server, ip: &str) -> TcpStream {
+    let mut socket = connect(server, BALANCER);
+    socket.write_all(header(ip).as_bytes()).unwrap();
+    socket
+}
+
+/// A session that was served, of a client behind the balancer. Its request comes with the header, or after it.
+fn open_announced(server: &Server, ip: &str, is_glued: bool, origin: &Origin) -> TcpStream {
+    let mut socket = connect(server, BALANCER);
+    let hello = [&request(&ALICE, origin.address), &b"ping"[..]].concat();
+    if is_glued {
+        socket.write_all(&[header(ip).as_bytes(), &hello].concat()).unwrap();
+    } else {
+        socket.write_all(header(ip).as_bytes()).unwrap();
+        socket.write_all(&hello).unwrap();
+    }
     let mut answer = [0; 6];
     socket.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"\0\0ping");
@@ -149,4 +189,104 @@ fn an_ipv6_address_is_a_source_too() {
     assert_turned_away(connect(&server, six));
     // The same listener serves IPv4.
     let _four = open(&server, source(1), &ALICE, &origin);
+}
+
+#[test]
+fn behind_a_balancer_every_client_has_the_sessions_of_its_own_source() {
+    let origin = Origin::echo();
+    let server = behind_balancer(SourceLimits { sessions_max: 2, ..NONE });
+    for ip in ["203.0.113.1", "203.0.113.2", "2001:db8:7::1"] {
+        let mut sessions: Vec<_> = [false, true].map(|glued| open_announced(&server, ip, glued, &origin)).into();
+        let before = server.closes(CloseReason::SourceLimit);
+        for refused in 1..=3 {
+            // The last brings its request along, which is not looked at.
+            let mut socket = connect(&server, BALANCER);
+            let hello = [&request(&ALICE, origin.address), &b"ping"[..]].concat();
+            let hello = if refused == 3 { &hello[..] } else { b"" };
+            socket.write_all(&[header(ip).as_bytes(), hello].concat()).unwrap();
+            assert_turned_away(socket);
+            wait_until("it is counted", || server.closes(CloseReason::SourceLimit) == before + refused);
+            assert_eq!(server.totals().source_sessions_refused, before + refused);
+        }
+        server.closed(3);
+        sessions.pop();
+        server.closed(1);
+        sessions.push(open_announced(&server, ip, true, &origin));
+        // Others of the same /64 are the same source.
+        if ip.contains(':') {
+            assert_turned_away(announce(&server, "2001:db8:7::2"));
+            server.closed(1);
+        }
+        drop(sessions);
+        server.closed(2);
+    }
+    // Balancers look whether we live, as often as they want, and so may those who have not said yet who comes.
+    let alive: Vec<_> = (0..5)
+        .map(|_| {
+            let mut socket = connect(&server, BALANCER);
+            socket.write_all(b"PROXY UNKNOWN\r\n").unwrap();
+            socket
+        })
+        .collect();
+    let unannounced: Vec<_> = (0..5).map(|_| connect(&server, BALANCER)).collect();
+    wait_until("all are there", || server.totals().sessions_active == 10);
+    drop((alive, unannounced));
+    server.wait_until_empty();
+    assert_eq!(server.user(&ALICE).sessions_total, 9, "who was refused has not asked for anything");
+}
+
+#[test]
+fn behind_a_balancer_the_silence_of_one_client_keeps_no_other_out() {
+    let origin = Origin::echo();
+    let server = behind_balancer(SourceLimits { openings_max: 3, ..NONE });
+    let _admitted: Vec<_> = (0..6).map(|_| open_announced(&server, "203.0.113.1", true, &origin)).collect();
+    let mut silent: Vec<_> = (0..3).map(|_| announce(&server, "203.0.113.1")).collect();
+    wait_until("all are accepted", || server.totals().sessions_active == 9);
+    // A client is known as soon as its header was read, which nothing outside shows.
+    wait_until("their headers were read", || {
+        let mut socket = announce(&server, "203.0.113.1");
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        socket.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+    });
+    assert!(server.totals().source_openings_refused > 0);
+    drop(open_announced(&server, "203.0.113.2", true, &origin));
+    silent.clear();
+    wait_until("they have left", || server.totals().sessions_active == 6);
+    drop(open_announced(&server, "203.0.113.1", true, &origin));
+}
+
+#[test]
+fn behind_a_balancer_a_client_comes_no_more_often_than_it_may() {
+    const RATE: usize = 20;
+    let origin = Origin::echo();
+    let server = behind_balancer(SourceLimits { accepts_per_second_max: RATE, ..NONE });
+    let start = Instant::now();
+    let come = |_| {
+        let mut socket = connect(&server, BALANCER);
+        let hello = [&request(&ALICE, origin.address), &b"ping"[..]].concat();
+        socket.write_all(&[header("203.0.113.1").as_bytes(), &hello].concat()).unwrap();
+        socket
+    };
+    let mut sockets: Vec<_> = (0..100).map(come).collect();
+    let entered = sockets.iter_mut().filter_map(|socket| socket.read_exact(&mut [0; 6]).ok()).count();
+    let most = RATE + (start.elapsed().as_secs_f64() * RATE as f64) as usize + 1;
+    assert!((RATE..=most).contains(&entered), "{entered} of at most {most} came in");
+    let refused = (100 - entered) as u64;
+    wait_until("all are counted", || server.closes(CloseReason::SourceLimit) == refused);
+    assert_eq!(server.totals().source_accepts_refused, refused);
+    open_announced(&server, "203.0.113.2", true, &origin);
+}
+
+#[test]
+fn behind_a_balancer_limits_of_a_reload_know_the_clients_that_are_there() {
+    let origin = Origin::echo();
+    let server = behind_balancer(NONE);
+    let _sessions: Vec<_> = (0..5).map(|_| open_announced(&server, "203.0.113.1", true, &origin)).collect();
+    adopt(&server, SourceLimits { sessions_max: 5, ..NONE });
+    wait_until("it is refused", || {
+        let mut socket = announce(&server, "203.0.113.1");
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        socket.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+    });
+    let _other = open_announced(&server, "203.0.113.2", true, &origin);
 }

@@ -114,8 +114,8 @@ pub(super) struct Worker {
 
 /// What a worker does for one session at the moment.
 struct Errands {
-    /// It counts among the sessions of its source.
-    visit: Visit,
+    /// It counts among the sessions of its source. `None`: a balancer's, until it has said who the client is.
+    visit: Option<Visit>,
     worker: usize,
     /// Dials and look-ups under way, by the leg they are for.
     dials: Vec<(Leg, DialId)>,
@@ -126,7 +126,7 @@ struct Errands {
 }
 
 impl Errands {
-    fn new(visit: Visit, worker: usize) -> Self {
+    fn new(visit: Option<Visit>, worker: usize) -> Self {
         Self { visit, worker, dials: Vec::new(), has_target: false, meter: None }
     }
 }
@@ -142,7 +142,9 @@ impl Baggage for Errands {
     }
 
     fn admit(&mut self) {
-        self.visit.admit();
+        if let Some(visit) = &mut self.visit {
+            visit.admit();
+        }
     }
 
     fn settle(&mut self, left: &Allowance, undelivered: impl FnOnce() -> Undelivered, now: Instant) {

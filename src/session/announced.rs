@@ -2,14 +2,15 @@
 //!
 //! The header comes before everything else, TLS included. It is mandatory from sources that the operator has listed, and
 //! its time is that of the handshake. From here on the session is that of the announced client: limits by address, logs
-//! and lists see its address. A header that names nobody (LOCAL, UNKNOWN) leaves the addresses of the socket.
+//! and lists see its address. Whether its source may have one more session is the worker's to say, before anything that
+//! follows the header is looked at. A header that names nobody (LOCAL, UNKNOWN) leaves the addresses of the socket.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::close::CloseReason;
 use super::opening::Opening;
 use super::party::Party;
-use super::{Context, Next, Phase, Session};
+use super::{Context, Next, Phase, Session, Wish};
 use crate::inbound::Inbound;
 use crate::io::buf::Buf;
 use crate::io::datagram::DatagramSocket;
@@ -36,7 +37,13 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         match proxy_header::decode(rest.bytes()) {
             Ok(Some((header, length))) => {
                 rest.consume(length);
-                self.believe(header);
+                if self.believe(header) {
+                    self.uplink.intake.keep(&rest, true, cx.means.pool);
+                    cx.means.scratch.give_input(rest);
+                    self.phase = Phase::Opening(Opening::Announced);
+                    cx.wishes.push(Wish::Enter { client: self.client_address.ip() });
+                    return Some(Next::Wait);
+                }
                 self.enter(Phase::Opening(Opening::first(&self.inbound, false)), cx.means.now);
                 if !rest.is_empty() {
                     return self.decode_opening(rest, cx);
@@ -57,10 +64,23 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
     }
 
-    fn believe(&mut self, header: ProxyHeader) {
-        let Some(ends) = header.ends else { return };
+    /// Whether the source of the announced client has room for it.
+    pub fn on_entered(&mut self, has_room: bool, cx: &mut Context<'_>) -> Next {
+        if matches!(self.phase, Phase::Opening(Opening::Announced)) {
+            if !has_room {
+                return self.abort(CloseReason::SourceLimit);
+            }
+            self.enter(Phase::Opening(Opening::first(&self.inbound, false)), cx.means.now);
+        }
+        self.advance(cx)
+    }
+
+    /// Takes the client for the one that `header` names. False: it names nobody.
+    fn believe(&mut self, header: ProxyHeader) -> bool {
+        let Some(ends) = header.ends else { return false };
         self.client_address = canonical(ends.source);
         self.party = Party::Stranger(Some(Box::new(canonical(ends.destination))));
+        true
     }
 }
 

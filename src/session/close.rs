@@ -54,6 +54,8 @@ close_reasons! {
     OpeningShed = "opening_shed",
     /// A connection from a source that must announce its clients did not begin with a PROXY header.
     BadProxyHeader = "bad_proxy_header",
+    /// The client that a PROXY header announced comes from a source that has as much as a source may have.
+    SourceLimit = "source_limit",
     /// The first byte was not a VLESS version we speak.
     NotVless = "not_vless",
     /// The id belongs to no user.

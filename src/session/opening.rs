@@ -38,6 +38,8 @@ const REQUEST_BYTES_MIN: usize = 18;
 pub(super) enum Opening {
     /// Whoever passes the client on has to say who it is.
     ProxyHeader,
+    /// It was said who it is. What its source may have is known to the worker, who answers within the turn.
+    Announced,
     Handshake {
         /// What TLS keeps of a message that is not whole.
         held: Option<OpeningCharge>,
@@ -59,7 +61,7 @@ impl Opening {
     /// began.
     pub(super) fn deadline(&self, accepted_at: Instant, since: Instant, timeouts: &Timeouts) -> (Instant, CloseReason) {
         match self {
-            Self::ProxyHeader | Self::Handshake { .. } => {
+            Self::ProxyHeader | Self::Announced | Self::Handshake { .. } => {
                 (accepted_at + timeouts.tls_handshake, CloseReason::HandshakeTimeout)
             }
             Self::FirstByte => (since + timeouts.first_byte, CloseReason::FirstByteTimeout),
@@ -69,7 +71,7 @@ impl Opening {
 
     pub(super) fn state(&self) -> State {
         match self {
-            Self::ProxyHeader | Self::Handshake { .. } => State::Handshake,
+            Self::ProxyHeader | Self::Announced | Self::Handshake { .. } => State::Handshake,
             Self::FirstByte => State::FirstByte,
             Self::Request | Self::Admission => State::Request,
         }
@@ -85,8 +87,10 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     /// Handshake and request header: decodes record by record until the header is complete, nothing is left or the turn
     /// is over.
     pub(super) fn open(&mut self, cx: &mut Context<'_>) -> Next {
-        if matches!(self.phase, Phase::Opening(Opening::Admission)) {
-            return self.retry_admission(cx);
+        match self.phase {
+            Phase::Opening(Opening::Admission) => return self.retry_admission(cx),
+            Phase::Opening(Opening::Announced) => return Next::Wait,
+            _ => {}
         }
         for _ in 0..OPENING_READS_PER_TURN {
             if !self.send_unasked(cx) {

@@ -1,6 +1,6 @@
 //! The words between a session and whoever runs it: what it borrows, wishes for and answers, and what it leaves behind.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,9 @@ pub struct Context<'a> {
 /// Something that a session cannot do by itself. The answer comes in a later call.
 #[derive(Debug)]
 pub enum Wish {
+    /// A balancer has said that this is the client: it is to count among the sessions of its source from here on.
+    /// Answered by [`Session::on_entered`](super::Session::on_entered).
+    Enter { client: IpAddr },
     /// Answered by [`Session::on_connected`](super::Session::on_connected) or
     /// [`Session::on_dial_failed`](super::Session::on_dial_failed).
     Dial { leg: Leg, target: Target },

@@ -183,6 +183,7 @@ export default {
   'reason.source_accepts_limit.remedy': 'One address connects more often than limits.accepts_per_source_per_second_max permits.',
   'reason.source_handshakes_limit': 'Too many handshakes of a source',
   'reason.source_handshakes_limit.remedy': 'One address has as many unfinished handshakes as limits.handshakes_per_source_max permits: mostly scanners.',
+  'reason.source_limit': 'Limit of a source', 'reason.source_limit.remedy': 'A client behind the balancer has as much as limits.*_per_source* permit.',
   'reason.source_sessions_limit': 'Too many sessions of a source',
   'reason.source_sessions_limit.remedy': 'One address has as many sessions as limits.sessions_per_source_max permits. Many users behind one address need more.',
   'reason.target_reset': 'Target\'s connection broke',

@@ -361,6 +361,7 @@ impl World {
         let is_good = self.below(8) > 0;
         match wish {
             Wish::DialFallback { .. } => panic!("there are no fallbacks"),
+            Wish::Enter { .. } => panic!("nobody is announced"),
             Wish::Dial { leg, target } => {
                 let instance = usize::from(target.port) - 1000;
                 if !is_good {

@@ -6,10 +6,10 @@
 //! waits.
 //!
 //! A source that has as much as a source may have is turned away at once, wherever it is. Addresses of this machine are
-//! sources like all others.
+//! sources like all others. Balancers are not: the sources of their clients count, as soon as a client was announced.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -18,7 +18,7 @@ use super::{Errands, STREAM_INTEREST, Worker};
 use crate::io::socket::Socket;
 use crate::io::token::Token;
 use crate::reactor::accept::Accepted;
-use crate::reactor::sources::{SourceLimits, SourceRefusal, Visit};
+use crate::reactor::sources::{SourceRefusal, Visit};
 use crate::reactor::timers::Timer;
 use crate::session::{address_of, source_of};
 
@@ -126,21 +126,38 @@ impl Worker {
     }
 
     /// Takes a client in, unless its source has as much as a source may have.
-    fn receive(&mut self, stream: TcpStream, address: SocketAddr) {
-        let (sources, rules) = (&self.base.shared.sources, &self.base.rules);
+    fn receive(&mut self, mut stream: TcpStream, address: SocketAddr) {
         // A balancer stands for many clients, who are not known before its header.
-        let is_balancer = rules.session.is_announcer(address.ip());
-        let limits = if is_balancer { SourceLimits::default() } else { rules.sources };
-        let (entered, forgotten) = sources.enter(source_of(address.ip()), limits, self.base.now);
-        self.base.counters.sources_forgotten.add(forgotten.sources);
-        match entered {
-            Ok(visit) => self.admit(stream, address, visit),
-            Err(refusal) => self.turn_away(stream, address, refusal),
+        if self.base.rules.session.is_announcer(address.ip()) {
+            return self.admit(stream, address, None);
+        }
+        match self.enter(address.ip()) {
+            Some(visit) => self.admit(stream, address, Some(visit)),
+            // A reset costs neither side anything from here on.
+            None => stream.reset_on_close(),
         }
     }
 
-    /// Resets the connection: it costs neither side anything from here on.
-    fn turn_away(&mut self, mut stream: TcpStream, address: SocketAddr, refusal: SourceRefusal) {
+    /// A balancer has said who the client of `session` is.
+    pub(super) fn let_in(&mut self, session: Token, client: IpAddr) {
+        let visit = self.enter(client);
+        let has_room = visit.is_some();
+        if let Some(errands) = self.schedule.baggage(session) {
+            errands.visit = visit;
+        }
+        let mut lent = self.stock.lend(&mut self.base);
+        self.schedule.call(session, &mut lent, |session, cx| session.on_entered(has_room, cx));
+    }
+
+    /// Counts a session of a client from `ip`. `None`: its source has as much as a source may have.
+    fn enter(&mut self, ip: IpAddr) -> Option<Visit> {
+        let (sources, limits) = (&self.base.shared.sources, self.base.rules.sources);
+        let (entered, forgotten) = sources.enter(source_of(ip), limits, self.base.now);
+        self.base.counters.sources_forgotten.add(forgotten.sources);
+        entered.map_err(|refusal| self.count_refusal(ip, refusal)).ok()
+    }
+
+    fn count_refusal(&mut self, ip: IpAddr, refusal: SourceRefusal) {
         let counters = &self.base.counters;
         let (counter, what) = match refusal {
             SourceRefusal::Sessions => (&counters.source_sessions_refused, "limits.sessions_per_source_max"),
@@ -148,12 +165,11 @@ impl Worker {
             SourceRefusal::Rate => (&counters.source_accepts_refused, "limits.accepts_per_source_per_second_max"),
         };
         counter.add(1);
-        stream.reset_on_close();
-        let source = address_of(source_of(address.ip()));
+        let source = address_of(source_of(ip));
         self.base.warn_of_refusal(format_args!("connections from {source} are refused: {what} is reached"));
     }
 
-    fn admit(&mut self, stream: TcpStream, address: SocketAddr, visit: Visit) {
+    fn admit(&mut self, stream: TcpStream, address: SocketAddr, visit: Option<Visit>) {
         let registry = self.poll.registry();
         let watch = |stream: &mut TcpStream, token: Token| registry.register(stream, token.into(), STREAM_INTEREST);
         let mut lent = self.stock.lend(&mut self.base);

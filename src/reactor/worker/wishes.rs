@@ -58,6 +58,7 @@ impl Worker {
 
     fn serve_wish(&mut self, session: Token, wish: Wish) {
         match wish {
+            Wish::Enter { client } => self.let_in(session, client),
             Wish::Dial { leg, target } => {
                 let (dialer, mut cx) = self.targets.parts(&mut self.base, self.poll.registry());
                 let dial = dialer.dial(with_leg(session, leg), &target, &mut cx);

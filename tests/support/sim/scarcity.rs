@@ -107,6 +107,7 @@ impl World {
                 schedule.call(token, &mut lent, |session, cx| session.on_bound(leg, Ok(socket), cx));
             }
             Wish::DialFallback { .. } => panic!("inside there are no fallbacks"),
+            Wish::Enter { .. } => panic!("nobody is announced"),
             // What was wished for came at once.
             Wish::Cancel { .. } => {}
         }
