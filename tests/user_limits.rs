@@ -157,6 +157,28 @@ fn sessions_that_hold_the_beginnings_of_records_use_all_of_a_quota() {
 }
 
 #[test]
+fn sessions_that_hold_whole_records_use_all_of_a_quota() {
+    let target = target(false);
+    let server = Server::start(Options { workers: 2, ..Options::tls() });
+    for round in 1..=3 {
+        let quota = round * ((16 << 20) + 7777);
+        server.limit(&ALICE, Limits { quota_bytes: quota, slice_bytes: 64 << 10, ..Limits::default() });
+        // The more there are, the more of them hold a record that did not fit behind those received with it. What is
+        // reserved for that is kept from the others, until it is delivered.
+        let uploads = upload(&server, target, 150);
+        wait_until("the quota is used up", || server.user(&ALICE).uplink_bytes >= quota);
+        wait_until("all have come", || server.user(&ALICE).sessions_active == 150);
+        let used = server.user(&ALICE).uplink_bytes;
+        assert!(used <= quota + (1 << 20), "{} bytes over", used - quota);
+        server.cut(&ALICE, CloseReason::QuotaUsed);
+        for upload in uploads {
+            upload.join().unwrap();
+        }
+        server.wait_until_empty();
+    }
+}
+
+#[test]
 fn a_client_that_never_finishes_its_record_does_not_keep_the_last_bytes_of_a_quota() {
     let target = target(false);
     let server = Server::start(Options::tls());

@@ -78,9 +78,11 @@ impl Share {
         self.limit.map_or(work_bytes, |limit| limit.bytes.min(work_bytes))
     }
 
-    /// What a direction waits for that may receive nothing more. `None`: it may receive.
-    pub fn pause(&self) -> Option<Pause> {
-        if self.limit.is_some_and(|limit| limit.bytes == 0) {
+    /// What a direction waits for that can do nothing more in this call; `None`: it goes on. A limit is for receiving: where
+    /// something `was_received` that only has to be passed on, that goes on whatever the limit says. It counts against the
+    /// limit already, and others would wait for it in vain.
+    pub fn pause(&self, was_received: bool) -> Option<Pause> {
+        if !was_received && self.limit.is_some_and(|limit| limit.bytes == 0) {
             return Some(Pause::Later);
         }
         (self.work_bytes == 0).then_some(Pause::Again)
@@ -125,11 +127,11 @@ mod tests {
         let more_at = Instant::now();
         let mut share = Share { work_bytes: 5000, limit: Some(Limit { bytes: 300, more_at }) };
         share.work(PACKET_COST_BYTES);
-        assert_eq!((share.bytes(), share.pause()), (300, None));
+        assert_eq!((share.bytes(), share.pause(false)), (300, None));
         share.receive(200);
         assert_eq!(share.bytes(), 100);
         share.receive(200);
-        assert_eq!((share.bytes(), share.pause()), (0, Some(Pause::Later)));
+        assert_eq!((share.bytes(), share.pause(false), share.pause(true)), (0, Some(Pause::Later), None));
         assert_eq!(Allowance { uplink: share, ..Allowance::default() }.more_at(), Some(more_at));
         share.limit = None;
         assert_eq!(share.spliced_bytes(), SPLICED_PER_WORK * share.work_bytes);
@@ -137,6 +139,6 @@ mod tests {
         share.receive_spliced(SPLICED_PER_WORK + 1);
         assert_eq!(share.work_bytes, before - 2);
         share.work(9000);
-        assert_eq!(share.pause(), Some(Pause::Again));
+        assert_eq!((share.pause(false), share.pause(true)), (Some(Pause::Again), Some(Pause::Again)));
     }
 }

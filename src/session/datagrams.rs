@@ -85,7 +85,7 @@ impl<D: DatagramSocket> Datagrams<D> {
 
     fn uplink<S: Socket>(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
         loop {
-            if let Some(pause) = cx.allowance.uplink.pause() {
+            if let Some(pause) = cx.allowance.uplink.pause(channel.uplink.intake.waits()) {
                 return Ok(pause);
             }
             match channel.pull(&mut cx.allowance.uplink, &mut cx.means)? {
@@ -133,7 +133,7 @@ impl<D: DatagramSocket> Datagrams<D> {
 
     fn downlink<S: Socket>(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
         while channel.settle(&mut cx.means) {
-            if let Some(pause) = cx.allowance.downlink.pause() {
+            if let Some(pause) = cx.allowance.downlink.pause(false) {
                 return Ok(pause);
             }
             if self.leg.readable && !cx.means.pool.may_begin() {

@@ -159,6 +159,11 @@ impl Intake {
         self.kept_waits
     }
 
+    /// There is something that can go on as it is, converted or not, without anything being received.
+    pub(super) fn waits(&self) -> bool {
+        self.kept_waits || self.undigested_waits()
+    }
+
     /// Nothing was received that could not be converted yet.
     pub(super) fn is_all_converted(&self) -> bool {
         self.kept.is_none()

@@ -87,7 +87,7 @@ impl Transfer {
             if !self.delivery.settle(sink, means.now) {
                 return Pause::Wait;
             }
-            if let Some(pause) = share.pause() {
+            if let Some(pause) = share.pause(self.intake.kept_waits()) {
                 return pause;
             }
             let pumped = match self.pump_pipe(source, sink, transform, share, means) {
@@ -290,3 +290,6 @@ impl Transfer {
         self.delivery.discard();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ const _: () = assert!(BATCH_BYTES_MIN <= RECORD_HOLD_BYTES);
 impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     pub(super) fn downlink(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
         while channel.settle(&mut cx.means) {
-            if let Some(pause) = cx.allowance.downlink.pause() {
+            if let Some(pause) = cx.allowance.downlink.pause(false) {
                 return Ok(pause);
             }
             let is_short = !self.ready.is_empty() && !cx.means.pool.may_begin();
@@ -56,7 +56,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         // Ends that wait are older than the data of this batch: their numbers may be used again in it.
         self.fill_ends(batch, bytes_max);
         for _ in 0..self.ready.len() {
-            if cx.allowance.downlink.pause().is_some() || !self.has_room(batch, bytes_max) {
+            if cx.allowance.downlink.pause(false).is_some() || !self.has_room(batch, bytes_max) {
                 break;
             }
             let Some(sub) = self.ready.pop_front() else { break };
@@ -95,7 +95,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     /// the time to.
     pub(super) fn outlive_client(&mut self, cx: &mut Context<'_>) -> Turn {
         for _ in 0..self.ready.len() {
-            if cx.allowance.downlink.pause().is_some() {
+            if cx.allowance.downlink.pause(false).is_some() {
                 break;
             }
             let Some(sub) = self.ready.pop_front() else { break };
@@ -108,7 +108,7 @@ impl<S: Socket, D: DatagramSocket> Mux<S, D> {
         if self.subs.is_empty() {
             return Err(Ending::InOrder(CloseReason::Finished));
         }
-        let pause = cx.allowance.downlink.pause().unwrap_or(Pause::Again);
+        let pause = cx.allowance.downlink.pause(false).unwrap_or(Pause::Again);
         Ok(if self.ready.is_empty() { Pause::Wait } else { pause })
     }
 

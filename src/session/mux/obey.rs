@@ -55,7 +55,7 @@ struct Asked {
 impl<S: Socket, D: DatagramSocket> Mux<S, D> {
     pub(super) fn uplink(&mut self, channel: &mut Channel<'_, S>, cx: &mut Context<'_>) -> Turn {
         loop {
-            if let Some(pause) = cx.allowance.uplink.pause() {
+            if let Some(pause) = cx.allowance.uplink.pause(channel.uplink.intake.waits()) {
                 return Ok(pause);
             }
             let mut payload = match channel.pull(&mut cx.allowance.uplink, &mut cx.means)? {
