@@ -10,8 +10,7 @@ pub mod notes;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -23,7 +22,7 @@ use crate::app::cluster::{self, Cluster};
 use crate::app::config::{self, Config, Origin, User};
 use crate::app::logging::LogHandle;
 use crate::app::report::memory_pool;
-use crate::app::supervisor::orders::{self, Mailbox};
+use crate::app::supervisor::orders::{self, Asked, Mailbox};
 use crate::app::tally::{Counting, Counts, OldCounts};
 use crate::control::backend::{Backend, CutQuery, Denied, Done, Order};
 use crate::control::sample::{CertificateSample, ReloadSample, Sample, ServerState, UserLimits, UserSample, UserState};
@@ -157,6 +156,27 @@ impl AppBackend {
         names
     }
 
+    /// Has the supervisor obey these orders; an answer for each.
+    fn ask_supervisor(&self, orders: Vec<Order>) -> Vec<Result<Done, Denied>> {
+        if orders.is_empty() {
+            return Vec::new();
+        }
+        let is_upgrade = orders.iter().any(|order| matches!(order, Order::Upgrade { .. }));
+        let deadline = Instant::now() + if is_upgrade { UPGRADE_TIMEOUT } else { ORDER_TIMEOUT };
+        let asked = |order| {
+            let (reply, answer) = mpsc::sync_channel(1);
+            (Asked { order, reply }, answer)
+        };
+        let (asked, answers): (Vec<_>, Vec<_>) = orders.into_iter().map(asked).unzip();
+        let is_left = self.mailbox.leave(orders::Order::Control(asked));
+        let answers = answers.into_iter().map(|answer| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let answer = if is_left { answer.recv_timeout(left).ok() } else { None };
+            answer.unwrap_or_else(|| Err(live::busy()))
+        });
+        answers.collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Published> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -267,15 +287,19 @@ impl Backend for AppBackend {
                 }
                 self.execute(Order::Reload { by })
             }
-            order => {
-                let timeout = if matches!(order, Order::Upgrade { .. }) { UPGRADE_TIMEOUT } else { ORDER_TIMEOUT };
-                let (reply, answer) = mpsc::sync_channel(1);
-                if !self.mailbox.leave(orders::Order::Control { order, reply }) {
-                    return Err(live::busy());
-                }
-                answer.recv_timeout(timeout).map_err(|_| live::busy())?
-            }
+            order => self.ask_supervisor(vec![order]).pop().unwrap_or_else(|| Err(live::busy())),
         }
+    }
+
+    fn execute_all(&self, orders: Vec<Order>) -> Vec<Result<Done, Denied>> {
+        // Changes of accounts are made together; of clients who wait at the same time nobody was first.
+        let changes = orders.iter().filter(|order| order.changes_account()).cloned().collect();
+        let mut changed = self.ask_supervisor(changes).into_iter();
+        let answers = orders.into_iter().map(|order| {
+            let answer = if order.changes_account() { changed.next() } else { Some(self.execute(order)) };
+            answer.unwrap_or_else(|| Err(live::busy()))
+        });
+        answers.collect()
     }
 
     fn accounts_state(&self) -> Value {

@@ -54,7 +54,7 @@ use crate::protocol::user_id::mask;
 pub const DEFAULT_FILE: &str = "config.json";
 
 /// No sane configuration is larger; a mistyped path to a disk image is.
-const FILE_BYTES_MAX: usize = 16 << 20;
+pub const FILE_BYTES_MAX: usize = 16 << 20;
 
 /// Everything the operator decides. See the types of the fields for ranges and units.
 #[derive(Debug, Clone)]
@@ -136,6 +136,12 @@ impl Config {
             .map_err(|errors| Failure::new(exit::CONFIG, errors.to_string()))
     }
 
+    /// Those of the accounts that are in the users file.
+    pub fn of_users_file(&self) -> UsersFile {
+        let users = self.users.iter().filter(|user| user.origin == Origin::UsersFile).cloned().collect();
+        UsersFile { revision: self.users_revision, users }
+    }
+
     /// The same configuration with these contents of the users file.
     ///
     /// # Errors
@@ -189,8 +195,8 @@ impl Config {
         format!("{name} of the cluster has the same {} as {}", clash.what, self.place_of(clash.with))
     }
 
-    /// The account at `place` of the list, in words.
-    fn place_of(&self, place: usize) -> String {
+    /// The account at `place` of the list, in words, such as `users[0] (a@b) of /etc/config.json`.
+    pub fn place_of(&self, place: usize) -> String {
         let user = &self.users[place];
         let before = self.users[..place].iter().filter(|other| other.origin == user.origin).count();
         let file = match user.origin {

@@ -5,9 +5,9 @@
 //! between.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, CWD, RenameFlags, access, renameat_with};
@@ -40,6 +40,27 @@ pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let temporary = temporary_beside(path);
     let _ = fs::remove_file(&temporary);
     let result = write_synced(&temporary, contents, mode).and_then(|()| fs::rename(&temporary, path));
+    if result.is_err() {
+        let _ = fs::remove_file(&temporary);
+        return result;
+    }
+    let _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+/// As [`replace`], and what was at `path` is at `previous` afterwards, with the same permissions. After a crash, too, `path`
+/// is the old or the new; `previous` may then be older by one change.
+///
+/// Files of which copies are kept are written often, so this waits for the disk only as often as [`replace`]: the old file
+/// itself goes to `previous`. No two names are ever of the same file, so whoever writes into one leaves the other alone.
+///
+/// # Errors
+/// What the system said; then `path` is as it was, and no temporary file is left behind.
+pub fn replace_and_keep(path: &Path, previous: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = temporary_beside(path);
+    let _ = fs::remove_file(&temporary);
+    let result =
+        write_synced(&temporary, contents, mode).and_then(|()| move_and_keep(&temporary, path, previous, mode));
     if result.is_err() {
         let _ = fs::remove_file(&temporary);
         return result;
@@ -121,6 +142,43 @@ fn write_synced(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Puts `new` in the place of `path`, and what was there in the place of `previous`. There is a file at `path` at every
+/// moment.
+fn move_and_keep(new: &Path, path: &Path, previous: &Path, mode: u32) -> io::Result<()> {
+    match renameat_with(CWD, new, CWD, path, RenameFlags::EXCHANGE) {
+        Ok(()) => keep(new, previous, mode).inspect_err(|_| {
+            // Back to how it was: the new one is removed by whoever made it.
+            let _ = renameat_with(CWD, new, CWD, path, RenameFlags::EXCHANGE);
+        }),
+        // There is nothing to keep.
+        Err(rustix::io::Errno::NOENT) => fs::rename(new, path),
+        // The flag needs support of the file system.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            copy_to(path, previous, mode)?;
+            fs::rename(new, path)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn keep(old: &Path, previous: &Path, mode: u32) -> io::Result<()> {
+    let known = fs::symlink_metadata(old)?;
+    // Somebody else may have made it, for everybody to read.
+    if known.is_file() && known.permissions().mode() & 0o777 != mode {
+        fs::set_permissions(old, Permissions::from_mode(mode))?;
+    }
+    fs::rename(old, previous)
+}
+
+/// Where files cannot change places, a copy is kept.
+fn copy_to(path: &Path, previous: &Path, mode: u32) -> io::Result<()> {
+    match fs::read(path) {
+        Ok(before) => replace(previous, &before, mode),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// `rename` alone would replace a file that appeared since the caller looked.
 fn move_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
@@ -137,8 +195,6 @@ fn move_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_new_file_has_its_contents_and_its_mode() {
@@ -169,6 +225,54 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), contents);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_was_there_is_kept_as_a_file_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, previous) = (folder.path().join("list"), folder.path().join("list.previous"));
+        let write = |contents: &str| replace_and_keep(&path, &previous, contents.as_bytes(), 0o600).unwrap();
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        write("first");
+        assert!(!previous.exists());
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        for (contents, before) in [("second, longer", "first"), ("third", "second, longer")] {
+            write(contents);
+            assert_eq!((read(&path).as_str(), read(&previous).as_str()), (contents, before));
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&path), mode(&previous)), (0o600, 0o600));
+        }
+        // Somebody who writes into the file itself leaves the copy alone.
+        fs::write(&path, "by hand").unwrap();
+        assert_eq!(read(&previous), "second, longer");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn where_the_old_one_cannot_be_kept_nothing_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, previous) = (folder.path().join("list"), folder.path().join("list.previous"));
+        fs::write(&path, "first").unwrap();
+        fs::create_dir(&previous).unwrap();
+        replace_and_keep(&path, &previous, b"second", 0o600).unwrap_err();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
+    }
+
+    #[test]
+    fn where_files_cannot_change_places_a_copy_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, previous) = (folder.path().join("list"), folder.path().join("list.previous"));
+        copy_to(&path, &previous, 0o600).unwrap();
+        assert!(!previous.exists());
+        fs::write(&path, "first").unwrap();
+        copy_to(&path, &previous, 0o600).unwrap();
+        assert_eq!(fs::read_to_string(&previous).unwrap(), "first");
+        assert_ne!(inode(&path), inode(&previous));
+    }
+
+    fn inode(path: &Path) -> u64 {
+        std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap())
     }
 
     #[test]

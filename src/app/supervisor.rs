@@ -4,14 +4,16 @@
 //! mailbox; one thread takes them one by one, so no two changes ever meet. Workers and the control thread are told,
 //! never waited for.
 //!
-//! `adopting.rs` makes changes, `clustered.rs` has those of the cluster's accounts made, `changes.rs` says them in
+//! `changing.rs` makes changes of accounts, `clustered.rs` has those of the cluster's accounts made, `adopting.rs` brings
+//! them, a reload and renewed certificates into effect, `answers.rs` obeys other orders, `changes.rs` says changes in
 //! words, `cuts.rs` says whose sessions end by them, `roll.rs` keeps the accounts by the clock, `hours.rs` says what time
-//! it is for them, `watch.rs` looks at certificate files, `listening.rs` where clients are accepted, `heart.rs` what the service manager hears,
-//! `upgrading.rs` has another process take over.
+//! it is for them, `watch.rs` looks at certificate files, `listening.rs` has clients accepted, `heart.rs` tells the service
+//! manager how it stands, `upgrading.rs` has another process take over.
 
 mod adopting;
 mod answers;
 mod changes;
+mod changing;
 pub mod clustered;
 mod cuts;
 mod gates;
@@ -37,6 +39,7 @@ use self::orders::{Order, Orders};
 use self::roll::Roll;
 use self::upgrading::Upgrading;
 use self::watch::Watch;
+use crate::app::accounts::store::Stamp;
 use crate::app::backend::AppBackend;
 use crate::app::capacity::Capacity;
 use crate::app::certs::LoadedCertificate;
@@ -47,8 +50,8 @@ use crate::app::logging::LogHandle;
 use crate::app::notify::Notifier;
 use crate::app::report::counters_line;
 use crate::app::upgrade::{Launch, Predecessor, Teller};
+use crate::control::Control;
 use crate::control::events::{Event, Kind, Level};
-use crate::control::{Control, backend};
 use crate::reactor::{Reactor, Rules, pulse};
 use crate::stats::Ledgers;
 
@@ -106,6 +109,8 @@ pub struct Supervisor {
     looked_at: Instant,
     /// Accounts of the cluster that are not served here, each in words.
     clashes: Vec<String>,
+    /// Of the users file whose accounts are served; `None`: it has to be read before it is changed.
+    users_stamp: Option<Stamp>,
     turns: pulse::Watch,
 }
 
@@ -142,6 +147,7 @@ impl Supervisor {
             drain_deadline: None,
             looked_at: now,
             clashes: Vec::new(),
+            users_stamp: None,
             turns: pulse::Watch::default(),
         }
     }
@@ -203,15 +209,8 @@ impl Supervisor {
                 self.hear_successor(news);
                 Then::GoOn
             }
-            Order::Control { order: backend::Order::Upgrade { by }, reply } => {
-                self.upgrade(&by, Some(reply));
-                Then::GoOn
-            }
-            Order::Control { order, reply } => {
-                if let Some((order, reply)) = self.pass_on(order, reply) {
-                    // Nobody waits any more: the order was obeyed all the same.
-                    let _ = reply.try_send(self.obey_control(order));
-                }
+            Order::Control(asked) => {
+                self.obey_control(asked);
                 Then::GoOn
             }
             Order::Cluster(news) => {

@@ -183,11 +183,10 @@ impl Place {
                     StoreError::Refused(refusal) => Failure::new(exit::USAGE, refusal.message(config)),
                     StoreError::Failed(failure) => failure,
                 })?;
-                if let (Change::Rotate { email }, Some(new)) = (change, &changed.user)
-                    && let Some(old) = config.users.iter().find(|user| user.email == *email)
+                if let (Some(old), Some(user)) = (changed.old_id, &changed.user)
                     && keeps_used(config)
                 {
-                    used::carry_over(config, old.id, new.id)?;
+                    used::carry_over(config, old, user.id)?;
                 }
                 Ok(changed.user.as_ref().map_or(Value::Null, described))
             }

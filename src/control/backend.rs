@@ -27,13 +27,20 @@ pub trait Backend: Send + Sync + 'static {
     /// Why it was not done, in the words that the client gets.
     fn execute(&self, order: Order) -> Result<Done, Denied>;
 
+    /// Does what several clients have asked for at the same time, and answers each. What costs as much for many as for one
+    /// may be done once for all of them.
+    fn execute_all(&self, orders: Vec<Order>) -> Vec<Result<Done, Denied>> {
+        orders.into_iter().map(|order| self.execute(order)).collect()
+    }
+
     /// What accounts want kept in the state file beside traffic. Called on the control thread, like `sample`.
     fn accounts_state(&self) -> Value {
         Value::Null
     }
 }
 
-/// An order, with everything needed to obey it.
+/// An order, with everything needed to obey it. A change of an account has the revision of the list that the client has
+/// seen; `None`: it is to be made whatever the list is now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
     Sessions(SessionQuery),
@@ -43,31 +50,31 @@ pub enum Order {
     },
     AddUser {
         user: Value,
-        revision: u64,
+        revision: Option<u64>,
         by: String,
     },
     PatchUser {
         email: String,
         change: Value,
-        revision: u64,
+        revision: Option<u64>,
         by: String,
     },
     RemoveUser {
         email: String,
-        revision: u64,
+        revision: Option<u64>,
         by: String,
     },
     /// Sets what counts against the quota.
     ResetUser {
         email: String,
         used_bytes: u64,
-        revision: u64,
+        revision: Option<u64>,
         by: String,
     },
     /// Gives the user a new id.
     RotateUser {
         email: String,
-        revision: u64,
+        revision: Option<u64>,
         by: String,
     },
     Link {
@@ -91,6 +98,16 @@ pub enum Order {
     Upgrade {
         by: String,
     },
+}
+
+impl Order {
+    /// It changes an account, or the list of them.
+    pub fn changes_account(&self) -> bool {
+        matches!(
+            self,
+            Self::AddUser { .. } | Self::PatchUser { .. } | Self::RemoveUser { .. } | Self::RotateUser { .. }
+        )
+    }
 }
 
 /// Which live sessions to list.

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use tungstenite::Bytes;
 
 use super::alerts::deliver::Deliverer;
-use super::api::{self, Answer, orders};
-use super::backend::{Backend, CutQuery, Denied, Done, Order};
+use super::api::{self, Answer};
+use super::backend::{Backend, CutQuery, Done, Order};
+use super::errands::Finished;
 use super::events::{Event, Kind, Level};
 use super::feed;
 use super::guard::{Grant, Guard, Refused};
@@ -306,9 +307,22 @@ impl Desk {
         Verdict::Reply(*refused.reply, refused.delay)
     }
 
-    /// The answer to an order that was obeyed or not.
-    pub fn finished(&mut self, order: &Order, result: Result<Done, Denied>) -> Reply {
-        if let (Order::Cut { query, by }, Ok(Done::Cut { sessions, took })) = (order, &result) {
+    /// Takes note of orders that were obeyed or not, before anybody hears of it.
+    pub fn note(&mut self, finished: &[Finished]) {
+        for one in finished {
+            self.note_cut(one);
+        }
+        let is_list = |order: &Order| matches!(order, Order::Sessions(_) | Order::Link { .. } | Order::QrCode { .. });
+        if !finished.iter().all(|one| is_list(&one.order)) {
+            // Whoever asks next must see what was changed.
+            self.view.refresh(self.backend.sample());
+            self.snapshots.forget();
+            self.take_reported();
+        }
+    }
+
+    fn note_cut(&mut self, finished: &Finished) {
+        if let (Order::Cut { query, by }, Ok(Done::Cut { sessions, took })) = (&finished.order, &finished.result) {
             let ms = took.as_millis() as u64;
             let (code, whose, data) = match query {
                 CutQuery::Session(id) => ("cut_session", format!("session {id}"), json!({ "session": id, "ms": ms })),
@@ -326,13 +340,6 @@ impl Desk {
             let text = format!("{whose} cut in {ms} ms");
             self.report(Event::new(Kind::Cut, Level::Info, text).by(by.clone()).coded(code, data));
         }
-        if !matches!(order, Order::Sessions(_) | Order::Link { .. } | Order::QrCode { .. }) {
-            // Whoever asks next must see what was changed.
-            self.view.refresh(self.backend.sample());
-            self.snapshots.forget();
-            self.take_reported();
-        }
-        orders::finished(result)
     }
 
     /// What the readers of the feed are told of accounts, so long after the last time.

@@ -1,8 +1,10 @@
-//! Orders that take time, obeyed one after the other on a thread of their own.
+//! Orders that take time, obeyed on a thread of their own: those that wait at the same time together, then those that came
+//! meanwhile.
 //!
 //! The control thread leaves an order and goes on; the answer comes back with a wake-up. At most [`ORDERS_MAX`] wait.
 
 use std::io;
+use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
@@ -33,12 +35,17 @@ impl Errands {
         let (orders, waiting) = mpsc::sync_channel::<(usize, Order)>(ORDERS_MAX);
         let (done, finished) = mpsc::channel();
         let thread = thread::Builder::new().name("errands".to_owned()).spawn(move || {
-            for (client, order) in waiting {
+            while let Ok(first) = waiting.recv() {
+                let others = waiting.try_iter().take(ORDERS_MAX);
+                let (clients, orders): (Vec<_>, Vec<_>) = iter::once(first).chain(others).unzip();
                 // In a debug build a bug in one order must not leave all later ones without an answer.
-                let result = catch_unwind(AssertUnwindSafe(|| backend.execute(order.clone())))
-                    .unwrap_or_else(|_| Err(Denied::new(500, "internal", "the order failed; the log says more")));
-                if done.send(Finished { client, order, result }).is_err() {
-                    return;
+                let failed = |_| Err(Denied::new(500, "internal", "the order failed; the log says more"));
+                let results = catch_unwind(AssertUnwindSafe(|| backend.execute_all(orders.clone())))
+                    .unwrap_or_else(|_| orders.iter().map(failed).collect());
+                for ((client, order), result) in clients.into_iter().zip(orders).zip(results) {
+                    if done.send(Finished { client, order, result }).is_err() {
+                        return;
+                    }
                 }
                 let _ = waker.wake();
             }

@@ -7,15 +7,16 @@
 mod leaving;
 mod readers;
 
-use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
+use std::{io, iter};
 
 use mio::event::Event as Readiness;
 use mio::{Events, Poll, Token, Waker};
 use serde_json::json;
 
+use super::api::orders;
 use super::clients::{Client, Clients, Limit, Room};
 use super::desk::{Desk, Verdict};
 use super::errands::Errands;
@@ -222,8 +223,10 @@ impl Plane {
     }
 
     fn take_finished(&mut self, now: Instant) {
-        while let Some(finished) = self.errands.take() {
-            let reply = self.desk.finished(&finished.order, finished.result);
+        let finished: Vec<_> = iter::from_fn(|| self.errands.take()).collect();
+        self.desk.note(&finished);
+        for finished in finished {
+            let reply = orders::finished(finished.result);
             if let Some(Client::Http { connection, was_served }) = self.clients.get(finished.client) {
                 *was_served = true;
                 let progress = connection.answer(reply, Duration::ZERO, now);

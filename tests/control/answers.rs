@@ -251,7 +251,7 @@ fn changes_need_the_revision_and_come_back_with_the_next() {
     assert_eq!(add("If-Match: \"7\"\r\n", "[]").status, 400);
     assert_eq!(add("If-Match: \"7\"\r\n", "").status, 400);
     *plane.backend.answer.lock().unwrap() = Box::new(|order| match order {
-        Order::AddUser { revision: 7, .. } => {
+        Order::AddUser { revision: Some(7), .. } => {
             Ok(Done::Json { status: 201, body: json!({ "email": "ben" }), revision: Some(8) })
         }
         Order::RemoveUser { .. } => Ok(Done::Json { status: 204, body: Value::Null, revision: Some(9) }),
@@ -271,7 +271,7 @@ fn changes_need_the_revision_and_come_back_with_the_next() {
     let patched = Order::PatchUser {
         email: "ann@example.com".to_owned(),
         change: json!({ "note": "y" }),
-        revision: 1,
+        revision: Some(1),
         by: "127.0.0.1".to_owned(),
     };
     assert_eq!(orders[2], patched);
@@ -394,6 +394,56 @@ fn refusals_have_words_of_their_own() {
         assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (status, Some(code)), "{answer:?}");
         assert_eq!(answer.field("Content-Type"), Some("application/json"));
     }
+}
+
+#[test]
+fn a_client_may_say_that_it_does_not_care_what_the_list_is() {
+    let plane = Plane::start(settings());
+    *plane.backend.answer.lock().unwrap() =
+        Box::new(|_| Ok(Done::Json { status: 204, body: Value::Null, revision: Some(8) }));
+    assert_eq!(plane.ask("DELETE", "/api/users/ben", "If-Match: *\r\n", "").status, 204);
+    let removed = Order::RemoveUser { email: "ben".to_owned(), revision: None, by: "127.0.0.1".to_owned() };
+    assert_eq!(*plane.backend.orders.lock().unwrap(), [removed]);
+}
+
+#[test]
+fn orders_that_wait_are_obeyed_together_and_each_client_gets_its_own_answer() {
+    const WAITING: usize = 5;
+    let plane = Plane::start(settings());
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    *plane.backend.answer.lock().unwrap() = Box::new(move |order| {
+        let Order::RemoveUser { email, .. } = order else { panic!("{order:?}") };
+        if email == "first" {
+            begun.send(()).unwrap();
+            may_go_on.recv().unwrap();
+        }
+        Ok(Done::Json { status: 200, body: json!({ "gone": email }), revision: Some(8) })
+    });
+    let remove = |email: &str| {
+        let answer = plane.ask("DELETE", &format!("/api/users/{email}"), "If-Match: *\r\n", "");
+        assert_eq!(answer.json()["gone"], email);
+    };
+    let requests = || {
+        let metrics = plane.get("/metrics").text();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("vless_monitor_requests_total "));
+        line.unwrap().parse::<usize>().unwrap()
+    };
+    let mut before = requests();
+    std::thread::scope(|scope| {
+        scope.spawn(|| remove("first"));
+        has_begun.recv().unwrap();
+        for number in 0..WAITING {
+            scope.spawn(move || remove(&format!("user-{number}")));
+        }
+        super::support::wait_until("all wait", || {
+            // To ask is a request, too.
+            before += 1;
+            requests() - before == 1 + WAITING
+        });
+        go_on.send(()).unwrap();
+    });
+    assert_eq!(*plane.backend.together.lock().unwrap(), [1, WAITING]);
 }
 
 #[test]

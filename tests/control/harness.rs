@@ -28,6 +28,8 @@ pub const ID_TEXT: &str = "5783a3e7-e373-51cd-8642-c83782b807c5";
 pub struct Fake {
     pub sample: Mutex<Sample>,
     pub orders: Mutex<Vec<Order>>,
+    /// How many orders came together, each time.
+    pub together: Mutex<Vec<usize>>,
     #[expect(clippy::type_complexity, reason = "one function, set by a test")]
     pub answer: Mutex<Box<dyn Fn(&Order) -> Result<Done, Denied> + Send>>,
 }
@@ -41,6 +43,11 @@ impl Backend for Fake {
         let result = (self.answer.lock().unwrap())(&order);
         self.orders.lock().unwrap().push(order);
         result
+    }
+
+    fn execute_all(&self, orders: Vec<Order>) -> Vec<Result<Done, Denied>> {
+        self.together.lock().unwrap().push(orders.len());
+        orders.into_iter().map(|order| self.execute(order)).collect()
     }
 }
 
@@ -113,6 +120,7 @@ impl Plane {
         let backend = Arc::new(Fake {
             sample: Mutex::new(sample()),
             orders: Mutex::default(),
+            together: Mutex::default(),
             answer: Mutex::new(Box::new(|_| Err(Denied::not_found("such thing")))),
         });
         let control = Control::start(settings, saved, Arc::<Fake>::clone(&backend), Instant::now()).unwrap();

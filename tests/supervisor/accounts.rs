@@ -4,13 +4,16 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use vless_rust::session::close::CloseReason;
 
-use crate::api::{Answer, ask};
+use crate::api::{Answer, ask, ask_with};
 use crate::harness::{Process, echoes};
 use crate::support::origin::Origin;
 use crate::support::server::ALICE;
@@ -54,6 +57,12 @@ impl Server {
         text
     }
 
+    /// Of a file with accounts, which is whole; 0 where there is none.
+    fn revision_of(&self, file: &str) -> u64 {
+        let text = fs::read_to_string(self.process.file(file)).unwrap_or_else(|_| "{}".to_owned());
+        serde_json::from_str::<Value>(&text).unwrap()["revision"].as_u64().unwrap_or(0)
+    }
+
     fn revision(&self) -> u64 {
         self.ask("GET", "/api/users", None, None).body["revision"].as_u64().unwrap()
     }
@@ -61,9 +70,7 @@ impl Server {
     /// Makes a change that must succeed.
     #[track_caller]
     fn change(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        let file = fs::read_to_string(self.process.file("users.json")).unwrap_or_else(|_| "{}".to_owned());
-        let revision = serde_json::from_str::<Value>(&file).unwrap()["revision"].as_u64().unwrap_or(0);
-        let answer = self.ask(method, path, Some(revision), body);
+        let answer = self.ask(method, path, Some(self.revision_of("users.json")), body);
         assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");
         answer.body
     }
@@ -97,6 +104,102 @@ fn a_user_connects_as_soon_as_the_command_has_returned_and_is_cut_when_removed()
     assert_cut(&session, since);
     server.process.wait_for_end("new", CloseReason::UserRemoved);
     assert!(server.open(&id).is_none() && echoes(&alice));
+}
+
+#[test]
+fn changes_of_many_at_once_are_all_made_and_each_has_a_revision_of_its_own() {
+    const CLIENTS: usize = 8;
+    const ROUNDS: usize = 10;
+    let server = Server::start();
+    let alice = server.open(&ALICE).unwrap();
+    let socket = server.process.file("vless-rust.sock");
+    let client = |number: usize| {
+        let any =
+            |method: &str, path: &str, body: Option<&Value>| ask_with(&socket, method, path, "If-Match: *\r\n", body);
+        let mut revisions = Vec::new();
+        for round in 0..ROUNDS {
+            let email = format!("user-{number}-{round}");
+            let added = any("POST", "/api/users", Some(&json!({ "email": email })));
+            let id = uuid::Uuid::parse_str(added.body["uuid"].as_str().unwrap()).unwrap().into_bytes();
+            assert!(server.open(&id).is_some(), "whoever was told may connect");
+            let gone = any("DELETE", &format!("/api/users/{email}"), None);
+            assert_eq!((added.status, gone.status), (201, 204));
+            assert!(server.open(&id).is_none(), "nobody may any more");
+            revisions.extend([added.revision.unwrap(), gone.revision.unwrap()]);
+        }
+        assert!(revisions.is_sorted());
+        revisions
+    };
+    let mut revisions: Vec<_> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || client(number))).collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    revisions.sort_unstable();
+    assert_eq!(revisions, (1..=(2 * CLIENTS * ROUNDS) as u64).collect::<Vec<_>>());
+    assert_eq!(server.revision(), (2 * CLIENTS * ROUNDS) as u64);
+    assert!(echoes(&alice));
+}
+
+#[test]
+fn of_many_who_have_seen_the_same_list_one_changes_it() {
+    const CLIENTS: usize = 8;
+    let server = Server::start();
+    for round in 0..5 {
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let server = &server;
+            let add = |number| json!({ "email": format!("user-{number}-{round}") });
+            let ask = move |number| server.ask("POST", "/api/users", Some(round), Some(&add(number)));
+            let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || ask(number))).collect();
+            clients.into_iter().map(|client| client.join().unwrap()).collect()
+        });
+        assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);
+        let stale: Vec<_> = answers.iter().filter(|answer| answer.status == 412).collect();
+        assert_eq!(stale.len(), CLIENTS - 1);
+        assert!(stale.iter().all(|answer| answer.body["revision"] == round + 1));
+    }
+}
+
+/// Adds users until the server is gone, or `stop`; how many the server said it has added.
+fn add_until_it_is_gone(socket: &Path, round: u64, stop: &AtomicBool) -> u64 {
+    let mut answered = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let user = json!({ "email": format!("user-{round}-{answered}") }).to_string();
+        let fields = format!("Host: localhost\r\nIf-Match: *\r\nContent-Length: {}\r\n", user.len());
+        let Ok(mut stream) = UnixStream::connect(socket) else { break };
+        let mut answer = [0; 12];
+        let asked = stream.write_all(format!("POST /api/users HTTP/1.1\r\n{fields}\r\n{user}").as_bytes());
+        if asked.and_then(|()| stream.read_exact(&mut answer)).is_err() {
+            break;
+        }
+        assert_eq!(&answer, b"HTTP/1.1 201");
+        answered += 1;
+    }
+    answered
+}
+
+#[test]
+fn what_was_answered_is_there_after_a_kill_and_the_file_is_whole_whenever_it_comes() {
+    let mut server = Server::start();
+    let mut known = 0;
+    for round in 0..10_u64 {
+        let socket = server.process.file("vless-rust.sock");
+        let stop = Arc::new(AtomicBool::new(false));
+        let theirs = Arc::clone(&stop);
+        let client = std::thread::spawn(move || add_until_it_is_gone(&socket, round, &theirs));
+        // Another moment each time.
+        std::thread::sleep(Duration::from_millis(40 + 13 * round));
+        let Server { mut process, origin } = server;
+        process.kill_and_start_again();
+        stop.store(true, Ordering::Relaxed);
+        known += client.join().unwrap();
+        server = Server::of(process, origin);
+        let (revision, before) = (server.revision_of("users.json"), server.revision_of("users.json.previous"));
+        assert!(revision >= known, "{known} changes were answered, and the file has {revision}");
+        assert!(before < revision || revision == 0, "the copy is of {before}, and the file of {revision}");
+        // The one under way was made or not.
+        known = revision;
+    }
+    assert!(known > 0);
 }
 
 #[test]

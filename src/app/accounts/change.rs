@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::clock::rfc3339_seconds;
 use crate::app::config::{Config, Origin, User, UsersFile, user_json};
+use crate::protocol::user_id::mask;
 
 /// One operation on one account.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,10 +69,14 @@ impl Refusal {
 /// What came of a wish.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Changed {
-    /// The file as it should be; `None`: the wish is fulfilled already.
-    pub file: Option<UsersFile>,
+    /// False: the wish was fulfilled already.
+    pub is_new: bool,
+    /// Of the list with this change in it, and none that came later.
+    pub revision: u64,
     /// The account after the change; `None` when it was removed.
     pub user: Option<User>,
+    /// The id that the account had, if it has another now.
+    pub old_id: Option<[u8; 16]>,
     /// What was done, for log and events, such as `user anna added`.
     pub said: String,
     /// The same for programs: the event's code, and an object.
@@ -79,47 +84,42 @@ pub struct Changed {
 }
 
 /// Applies `change` to `file`, the present contents of the users file of `config`. `now` is in seconds since 1970,
-/// `new_id` a random id in case one is needed.
+/// `new_id` a random id in case one is needed. Only the account that is meant is checked: the others were, when they came.
 ///
 /// # Errors
-/// Why not; then nothing changes.
+/// Why not; then `file` is as it was.
 pub fn apply(
     config: &Config,
-    file: &UsersFile,
+    file: &mut UsersFile,
     change: &Change,
     now: u64,
     new_id: uuid::Uuid,
 ) -> Result<Changed, Refusal> {
-    let mut users: Vec<Value> = file.users.iter().map(user_json).collect();
-    let email = match change {
-        Change::Add(user) => {
-            let (email, user) = new_user(config, file, user, now, new_id)?;
-            users.push(user);
-            email
-        }
-        Change::Set { email, patch } => {
-            let place = find(config, file, email)?;
-            let renamed = set(&mut users[place], patch)?.filter(|new| new != email);
-            if let Some(taken) = renamed.as_ref().filter(|new| is_taken(config, file, new)) {
-                return Err(Refusal::Exists(taken.clone()));
-            }
-            renamed.unwrap_or_else(|| email.clone())
-        }
-        Change::Rotate { email } => {
-            let place = find(config, file, email)?;
-            users[place]["uuid"] = new_id.to_string().into();
-            email.clone()
-        }
-        Change::Remove { email } => {
-            users.remove(find(config, file, email)?);
-            email.clone()
-        }
+    let place = match change {
+        Change::Add(_) => file.users.len(),
+        Change::Set { email, .. } | Change::Rotate { email } | Change::Remove { email } => find(config, file, email)?,
     };
-    let next = checked(config, file, &users)?;
-    let user = next.users.iter().find(|user| user.email == email).cloned();
+    let user = match change {
+        Change::Add(user) => Some(added(config, file, user, now, new_id)?),
+        Change::Set { patch, .. } => Some(patched(config, file, place, patch)?),
+        Change::Rotate { .. } => Some(User { id: *new_id.as_bytes(), ..file.users[place].clone() }),
+        Change::Remove { .. } => None,
+    };
+    if let Some(user) = &user {
+        has_own_id(config, file, place, user)?;
+    }
+    let email = user.as_ref().map_or_else(|| file.users[place].email.clone(), |user| user.email.clone());
+    let before = file.users.get(place);
+    let is_new = user.as_ref() != before;
+    let old_id = before.zip(user.as_ref()).filter(|(before, user)| before.id != user.id).map(|(before, _)| before.id);
+    match user.clone() {
+        Some(user) if place < file.users.len() => file.users[place] = user,
+        Some(user) => file.users.push(user),
+        None => drop(file.users.remove(place)),
+    }
+    file.revision += u64::from(is_new);
     let (said, coded) = describe(change, &email);
-    let is_new = next.users != file.users;
-    Ok(Changed { file: is_new.then_some(next), user, said, coded })
+    Ok(Changed { is_new, revision: file.revision, user, old_id, said, coded })
 }
 
 /// In words, and for programs. `Set` says which keys, but not their values: a note may be private.
@@ -157,24 +157,39 @@ fn keys_of(patch: &Value) -> Vec<String> {
     keys.collect()
 }
 
-fn new_user(
-    config: &Config,
-    file: &UsersFile,
-    user: &Value,
-    now: u64,
-    new_id: uuid::Uuid,
-) -> Result<(String, Value), Refusal> {
+/// The account that `user` asks for.
+fn added(config: &Config, file: &UsersFile, user: &Value, now: u64, new_id: uuid::Uuid) -> Result<User, Refusal> {
     let mut user = object(user)?.clone();
     let email = match user.get("email") {
-        Some(Value::String(email)) if !email.is_empty() => email.clone(),
-        _ => return Err(Refusal::Invalid("email: a name is needed, which no other user has".to_owned())),
+        Some(Value::String(email)) if !email.is_empty() => email.as_str(),
+        _ => return Err(nameless()),
     };
-    if is_taken(config, file, &email) {
-        return Err(Refusal::Exists(email));
+    if is_taken(config, file, email) {
+        return Err(Refusal::Exists(email.to_owned()));
     }
     user.entry("uuid").or_insert_with(|| new_id.to_string().into());
     user.insert("created_at".to_owned(), rfc3339_seconds(now).into());
-    Ok((email, Value::Object(user)))
+    checked(config, &Value::Object(user))
+}
+
+/// The account at `place` with what `patch` sets.
+fn patched(config: &Config, file: &UsersFile, place: usize, patch: &Value) -> Result<User, Refusal> {
+    let before = &file.users[place];
+    let mut user = user_json(before);
+    set(&mut user, patch)?;
+    match user["email"].as_str() {
+        Some(email) if email != before.email && is_taken(config, file, email) => {
+            return Err(Refusal::Exists(email.to_owned()));
+        }
+        None if user["email"].is_null() => return Err(nameless()),
+        // What is no name is refused like any other value that breaks a rule.
+        Some(_) | None => {}
+    }
+    checked(config, &user)
+}
+
+fn nameless() -> Refusal {
+    Refusal::Invalid("email: a name is needed, which no other user has".to_owned())
 }
 
 /// Somebody has this name already, in one file or the other.
@@ -183,8 +198,8 @@ fn is_taken(config: &Config, file: &UsersFile, email: &str) -> bool {
     locked.chain(&file.users).any(|known| known.email == email)
 }
 
-/// Puts the keys of `patch` into `user`. Returns the new email if there is one.
-fn set(user: &mut Value, patch: &Value) -> Result<Option<String>, Refusal> {
+/// Puts the keys of `patch` into `user`.
+fn set(user: &mut Value, patch: &Value) -> Result<(), Refusal> {
     for (key, value) in object(patch)? {
         match (key.as_str(), value) {
             ("uuid" | "created_at", _) => {
@@ -198,7 +213,7 @@ fn set(user: &mut Value, patch: &Value) -> Result<Option<String>, Refusal> {
             _ => user[key] = value.clone(),
         }
     }
-    Ok(patch.get("email").and_then(Value::as_str).map(str::to_owned))
+    Ok(())
 }
 
 fn object(value: &Value) -> Result<&Map<String, Value>, Refusal> {
@@ -213,11 +228,11 @@ fn find(config: &Config, file: &UsersFile, email: &str) -> Result<usize, Refusal
     Err(if locked { Refusal::Locked(email.to_owned()) } else { Refusal::NotFound(email.to_owned()) })
 }
 
-/// The list as a file, by the rules that a file must obey.
-fn checked(config: &Config, file: &UsersFile, users: &[Value]) -> Result<UsersFile, Refusal> {
-    let text = json!({ "version": 1, "revision": file.revision + 1, "users": users }).to_string();
+/// The account that `user` means, by the rules that a file must obey.
+fn checked(config: &Config, user: &Value) -> Result<User, Refusal> {
+    let text = json!({ "version": 1, "users": [user] }).to_string();
     let path = config.users_file.clone().unwrap_or_default();
-    let next = UsersFile::parse(&text, &path, config.flow_with_tls).map_err(|errors| {
+    let alone = UsersFile::parse(&text, &path, config.flow_with_tls).map_err(|errors| {
         // Places are those of a text that nobody sees, and the number of the user says nothing.
         let lines = errors.0.iter().map(|error| {
             let key = error.path.split_once("].").map_or(error.path.as_str(), |(_, key)| key);
@@ -225,8 +240,25 @@ fn checked(config: &Config, file: &UsersFile, users: &[Value]) -> Result<UsersFi
         });
         Refusal::Invalid(lines.collect::<Vec<_>>().join("\n"))
     })?;
-    config.clone().with_users(next.clone()).map_err(|failure| Refusal::Invalid(failure.message))?;
-    Ok(next)
+    alone.users.into_iter().next().ok_or_else(nameless)
+}
+
+/// Nobody in either file but the account at `place` itself has the id of `user`.
+fn has_own_id(config: &Config, file: &UsersFile, place: usize, user: &User) -> Result<(), Refusal> {
+    let id = mask(user.id);
+    let is_same = |other: &User| mask(other.id) == id;
+    let locked = |other: &User| other.origin == Origin::Configuration && is_same(other);
+    let other = match config.users.iter().position(locked) {
+        Some(locked) => config.place_of(locked),
+        None => match file.users.iter().enumerate().find(|(at, other)| *at != place && is_same(other)) {
+            Some((_, other)) => other.email.clone(),
+            None => return Ok(()),
+        },
+    };
+    Err(Refusal::Invalid(format!(
+        "uuid: {} has the same id as {other} (the third group of four digits does not count); give one of them a new id",
+        user.email
+    )))
 }
 
 #[cfg(test)]
@@ -242,12 +274,18 @@ mod tests {
         Config::parse(text, Path::new("/etc/vless/config.json")).unwrap()
     }
 
-    fn applied(file: &UsersFile, change: &Change) -> Result<Changed, Refusal> {
-        apply(&config(), file, change, 1_769_860_800, Uuid::from_u128(7))
+    /// With the list as it is afterwards.
+    fn applied(file: &UsersFile, change: &Change) -> Result<(Changed, UsersFile), Refusal> {
+        let mut next = file.clone();
+        let result = apply(&config(), &mut next, change, 1_769_860_800, Uuid::from_u128(7));
+        let is_new = result.as_ref().is_ok_and(|changed| changed.is_new);
+        assert_eq!(is_new, next.users != file.users);
+        assert_eq!(next.revision, file.revision + u64::from(is_new));
+        result.map(|changed| (changed, next))
     }
 
     fn with_anna() -> UsersFile {
-        applied(&UsersFile::default(), &Change::Add(json!({ "email": "anna" }))).unwrap().file.unwrap()
+        applied(&UsersFile::default(), &Change::Add(json!({ "email": "anna" }))).unwrap().1
     }
 
     fn set(patch: Value) -> Change {
@@ -269,6 +307,10 @@ mod tests {
         assert_eq!(add(json!({ "email": "locked@x" })), Refusal::Exists("locked@x".into()));
         let Refusal::Invalid(message) = add(json!({ "email": "b", "uuid": "example" })) else { panic!() };
         assert!(message.contains("same id as users[0] (locked@x) of /etc/vless/config.json"), "{message}");
+        let Refusal::Invalid(message) = add(json!({ "email": "b", "uuid": Uuid::from_u128(7).to_string() })) else {
+            panic!()
+        };
+        assert!(message.starts_with("uuid: b has the same id as anna"), "{message}");
         assert!(matches!(add(json!({})), Refusal::Invalid(_)));
         assert!(matches!(add(json!([])), Refusal::Invalid(_)));
     }
@@ -277,13 +319,12 @@ mod tests {
     fn keys_are_set_one_by_one_and_a_repetition_changes_nothing() {
         let file = with_anna();
         let change = set(json!({ "note": "n", "limits": { "quota_bytes": 5 } }));
-        let changed = applied(&file, &change).unwrap();
+        let (changed, file) = applied(&file, &change).unwrap();
         assert_eq!(changed.said, "user anna changed: quota_bytes, note");
         assert_eq!(changed.coded, ("user_changed", json!({ "user": "anna", "keys": ["quota_bytes", "note"] })));
-        let file = changed.file.unwrap();
-        assert_eq!((file.revision, file.users[0].limits.quota_bytes), (2, 5));
-        assert_eq!(applied(&file, &change).unwrap().file, None);
-        let again = applied(&file, &set(json!({ "limits": { "sessions_max": 3 } }))).unwrap().file.unwrap();
+        assert_eq!((changed.revision, file.revision, file.users[0].limits.quota_bytes), (2, 2, 5));
+        assert!(!applied(&file, &change).unwrap().0.is_new);
+        let (_, again) = applied(&file, &set(json!({ "limits": { "sessions_max": 3 } }))).unwrap();
         assert_eq!((again.users[0].limits.quota_bytes, again.users[0].limits.sessions_max), (5, 3));
     }
 
@@ -300,6 +341,8 @@ mod tests {
         assert!(refused(json!({ "limits": { "quotabytes": 1 } })).contains("did you mean \"quota_bytes\"?"));
         assert!(refused(json!({ "uuid": "x" })).contains("user rotate"));
         assert!(refused(json!({ "email": "a\nb" })).contains("email: must be 1 to 255 characters"));
+        assert!(refused(json!({ "email": null })).starts_with("email: a name is needed"));
+        assert!(refused(json!({ "email": 5 })).starts_with("email: "));
         let taken = applied(&with_anna(), &set(json!({ "email": "locked@x" }))).unwrap_err();
         assert_eq!(taken, Refusal::Exists("locked@x".into()));
     }
@@ -307,15 +350,17 @@ mod tests {
     #[test]
     fn a_user_may_be_renamed_rotated_disabled_and_removed() {
         let file = with_anna();
-        let renamed = applied(&file, &set(json!({ "email": "anne" }))).unwrap();
+        let (renamed, _) = applied(&file, &set(json!({ "email": "anne" }))).unwrap();
         assert_eq!(renamed.user.as_ref().map(|user| user.email.as_str()), Some("anne"));
-        let disabled = applied(&file, &set(json!({ "enabled": false }))).unwrap();
+        let (disabled, _) = applied(&file, &set(json!({ "enabled": false }))).unwrap();
         assert_eq!((disabled.said.as_str(), disabled.user.unwrap().enabled), ("user anna disabled", false));
         assert_eq!(disabled.coded, ("user_disabled", json!({ "user": "anna" })));
-        let rotated = apply(&config(), &file, &Change::Rotate { email: "anna".into() }, 0, Uuid::from_u128(8)).unwrap();
+        let (rotate, mut list) = (Change::Rotate { email: "anna".into() }, file.clone());
+        let rotated = apply(&config(), &mut list, &rotate, 0, Uuid::from_u128(8)).unwrap();
         assert_ne!(rotated.user.unwrap().id, file.users[0].id);
-        let removed = applied(&file, &Change::Remove { email: "anna".into() }).unwrap();
-        assert_eq!((removed.file.unwrap().users.len(), removed.user), (0, None));
+        assert_eq!((rotated.old_id, renamed.old_id), (Some(file.users[0].id), None));
+        let (removed, list) = applied(&file, &Change::Remove { email: "anna".into() }).unwrap();
+        assert_eq!((list.users.len(), removed.user), (0, None));
     }
 
     #[test]

@@ -64,17 +64,17 @@ pub fn prepare(
     let mut alone = config.clone();
     alone.users = Vec::new();
     let of_file = known.map(|known| User { origin: Origin::UsersFile, ..known.clone() });
-    let file = UsersFile { revision: listed.version, users: of_file.into_iter().collect() };
-    let Changed { file, user, said, .. } = change::apply(&alone, &file, change, now, new_id)?;
+    let mut file = UsersFile { revision: listed.version, users: of_file.into_iter().collect() };
+    let Changed { is_new, user, said, .. } = change::apply(&alone, &mut file, change, now, new_id)?;
     let user = user.map(|user| User { origin: Origin::Cluster, ..user });
     if let Some(user) = &user {
         fits(config, listed, known, user)?;
     }
     let key = known.and_then(|known| listed.keys.get(&mask(known.id)).cloned());
-    let operation = match (&file, &user) {
-        (None, _) => Operation::Nothing,
-        (Some(_), None) => Operation::Remove,
-        (Some(_), Some(user)) => Operation::Put(Box::new(user.clone())),
+    let operation = match &user {
+        _ if !is_new => Operation::Nothing,
+        None => Operation::Remove,
+        Some(user) => Operation::Put(Box::new(user.clone())),
     };
     let key = key.unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
     Ok(Prepared { version: listed.version, key, operation, said, user })

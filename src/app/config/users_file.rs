@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::error::ConfigErrors;
 use super::keys::UserKeys;
@@ -51,33 +51,73 @@ impl UsersFile {
 
     /// The text of a file with these contents.
     pub fn text(&self) -> String {
-        let users = self.users.iter().map(user_json).collect::<Vec<_>>();
-        format!("{:#}\n", json!({ "version": 1, "revision": self.revision, "users": users }))
+        let users = self.users.iter().map(WrittenUser::of).collect();
+        let file = WrittenFile { revision: self.revision, users, version: 1 };
+        serde_json::to_string_pretty(&file).expect("it has texts and numbers only") + "\n"
     }
 }
 
 /// A user as the file writes it, with the whole id.
 pub fn user_json(user: &User) -> Value {
-    let limits = &user.limits;
-    json!({
-        "uuid": user.id_text(),
-        "email": user.email,
-        "flow": user.given_flow.map(Flow::as_str),
-        "enabled": user.enabled,
-        "note": user.note,
-        "created_at": user.created_at.map(super::values::time_text),
-        "limits": {
-            "quota_bytes": limits.quota_bytes,
-            "quota_period": limits.quota_period.as_str(),
-            "quota_day": limits.quota_day,
-            "expires_at": limits.expires_at.map(super::values::time_text),
-            "expires_after_days": limits.expires_after_days,
-            "addresses_max": limits.addresses_max,
-            "sessions_max": limits.sessions_max,
-            "up_bytes_per_second_max": limits.up_bytes_per_second_max,
-            "down_bytes_per_second_max": limits.down_bytes_per_second_max,
-        },
-    })
+    serde_json::to_value(WrittenUser::of(user)).expect("it has texts and numbers only")
+}
+
+/// The file as it is written, without a detour through values: it is written at every change, and may be long. The fields
+/// are in the order of the alphabet, in which values would write them, too.
+#[derive(Serialize)]
+struct WrittenFile<'a> {
+    revision: u64,
+    users: Vec<WrittenUser<'a>>,
+    version: u8,
+}
+
+#[derive(Serialize)]
+struct WrittenUser<'a> {
+    created_at: Option<String>,
+    email: &'a str,
+    enabled: bool,
+    flow: Option<&'static str>,
+    limits: WrittenLimits,
+    note: &'a str,
+    uuid: String,
+}
+
+#[derive(Serialize)]
+struct WrittenLimits {
+    addresses_max: usize,
+    down_bytes_per_second_max: usize,
+    expires_after_days: usize,
+    expires_at: Option<String>,
+    quota_bytes: usize,
+    quota_day: usize,
+    quota_period: &'static str,
+    sessions_max: usize,
+    up_bytes_per_second_max: usize,
+}
+
+impl<'a> WrittenUser<'a> {
+    fn of(user: &'a User) -> Self {
+        let limits = &user.limits;
+        Self {
+            created_at: user.created_at.map(super::values::time_text),
+            email: &user.email,
+            enabled: user.enabled,
+            flow: user.given_flow.map(Flow::as_str),
+            limits: WrittenLimits {
+                addresses_max: limits.addresses_max,
+                down_bytes_per_second_max: limits.down_bytes_per_second_max,
+                expires_after_days: limits.expires_after_days,
+                expires_at: limits.expires_at.map(super::values::time_text),
+                quota_bytes: limits.quota_bytes,
+                quota_day: limits.quota_day,
+                quota_period: limits.quota_period.as_str(),
+                sessions_max: limits.sessions_max,
+                up_bytes_per_second_max: limits.up_bytes_per_second_max,
+            },
+            note: &user.note,
+            uuid: user.id_text(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Changes of the running server: a reload, renewed certificates, accounts.
+//! Changes of the running server: a reload, renewed certificates, other accounts.
 //!
 //! Each is prepared whole before anybody hears of it, so one that fails changes nothing. Then the workers adopt the new
 //! rules, and the sessions of those who may not connect any more are cut.
@@ -15,8 +15,6 @@ use super::gates;
 use super::roll::Roll;
 use super::watch::Watch;
 use crate::app::access::AccessLines;
-use crate::app::accounts::change::{Change, Changed};
-use crate::app::accounts::store::{self, StoreError};
 use crate::app::certs::{self, LoadedCertificate};
 use crate::app::clock::unix_time;
 use crate::app::config::Config;
@@ -58,6 +56,8 @@ impl Supervisor {
 
     fn try_reload(&mut self) -> Result<Changes, Failure> {
         let config = Config::load(&self.parts.config.file)?;
+        // Whether the users file is still the one that was just read is not known.
+        self.users_stamp = None;
         let config = self.with_cluster(config);
         preflight::source_address(&config)?;
         let watch = Watch::certificates(&config);
@@ -106,34 +106,6 @@ impl Supervisor {
             }
             Err(failure) => log::warn!("certificate files have changed and cannot be used (yet): {failure}"),
         }
-    }
-
-    /// Makes a change to the accounts, in the file and then in the server.
-    pub(super) fn change_account(
-        &mut self,
-        change: &Change,
-        revision: Option<u64>,
-        by: &str,
-    ) -> Result<Changed, StoreError> {
-        let old_id = self.id_of(change);
-        let changed = store::make(&self.parts.config, change, revision, self.hours.unix_time())?;
-        let Some(file) = &changed.file else { return Ok(changed) };
-        if let (Change::Rotate { .. }, Some(old), Some(user)) = (change, old_id, &changed.user) {
-            let notes = self.parts.ledgers.of(mask(old)).notes();
-            self.parts.ledgers.of(mask(user.id)).take_over(&notes);
-        }
-        let config = self.parts.config.clone().with_users(file.clone()).map_err(StoreError::Failed)?;
-        let config = self.with_cluster(config);
-        self.adopt_accounts(config).map_err(StoreError::Failed)?;
-        log::info!("{} (by {by})", changed.said);
-        let (code, data) = changed.coded.clone();
-        self.tell(Event::new(Kind::User, Level::Info, changed.said.as_str()).by(by).coded(code, data));
-        Ok(changed)
-    }
-
-    fn id_of(&self, change: &Change) -> Option<[u8; 16]> {
-        let Change::Rotate { email } = change else { return None };
-        self.parts.config.users.iter().find(|user| user.email == *email).map(|user| user.id)
     }
 
     /// Somebody's standing has changed by the clock.

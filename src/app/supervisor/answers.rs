@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Supervisor;
-use crate::app::accounts::change::{Change, Changed, Refusal};
+use crate::app::accounts::change::Refusal;
 use crate::app::accounts::standing::standing;
 use crate::app::accounts::store::StoreError;
 use crate::app::client_configs::{self, Format};
@@ -17,24 +17,9 @@ use crate::protocol::share_link::ShareLink;
 use crate::protocol::user_id::mask;
 
 impl Supervisor {
-    pub(super) fn obey_control(&mut self, order: Order) -> Result<Done, Denied> {
+    /// Obeys an order that changes no account in the users file.
+    pub(super) fn answer(&mut self, order: Order) -> Result<Done, Denied> {
         match order {
-            Order::AddUser { user, revision, by } => {
-                let changed = self.account(&Change::Add(user), revision, &by)?;
-                Ok(self.user(201, changed.user))
-            }
-            Order::PatchUser { email, change, revision, by } => {
-                let changed = self.account(&Change::Set { email, patch: change }, revision, &by)?;
-                Ok(self.user(200, changed.user))
-            }
-            Order::RotateUser { email, revision, by } => {
-                let changed = self.account(&Change::Rotate { email }, revision, &by)?;
-                Ok(self.user(200, changed.user))
-            }
-            Order::RemoveUser { email, revision, by } => {
-                self.account(&Change::Remove { email }, revision, &by)?;
-                Ok(Done::Json { status: 204, body: Value::Null, revision: Some(self.revision()) })
-            }
             Order::ResetUser { email, used_bytes, revision, by } => self.reset(&email, used_bytes, revision, &by),
             Order::Link { email } => self.link(&email),
             Order::Reload { by } => {
@@ -44,25 +29,21 @@ impl Supervisor {
                 Ok(Done::Json { status: 200, body, revision: None })
             }
             Order::QrCode { email } => self.qr_code(&email),
-            Order::Sessions(_)
+            Order::AddUser { .. }
+            | Order::PatchUser { .. }
+            | Order::RotateUser { .. }
+            | Order::RemoveUser { .. }
+            | Order::Sessions(_)
             | Order::Cut { .. }
             | Order::Online { .. }
             | Order::ReloadAll { .. }
-            | Order::Upgrade { .. } => Err(Denied::new(500, "internal", "this order is not for the supervisor")),
+            | Order::Upgrade { .. } => Err(Denied::new(500, "internal", "this order is obeyed elsewhere")),
         }
     }
 
-    fn account(&mut self, change: &Change, revision: u64, by: &str) -> Result<Changed, Denied> {
-        // The revision that clients have seen counts the changes of the cluster, too.
-        let Some(of_file) = revision.checked_sub(self.parts.config.cluster_version) else {
-            return Err(stale(self.revision(), &self.parts.config));
-        };
-        self.change_account(change, Some(of_file), by).map_err(|error| denied(error, &self.parts.config))
-    }
-
     /// Also for the accounts of the configuration: what was used is not in that file.
-    fn reset(&mut self, email: &str, used_bytes: u64, revision: u64, by: &str) -> Result<Done, Denied> {
-        if revision != self.revision() {
+    fn reset(&mut self, email: &str, used_bytes: u64, revision: Option<u64>, by: &str) -> Result<Done, Denied> {
+        if revision.is_some_and(|seen| seen != self.revision()) {
             return Err(stale(self.revision(), &self.parts.config));
         }
         let user = self.find(email)?.clone();
@@ -118,6 +99,11 @@ impl Supervisor {
 
     /// An account as it is now, with its whole id: whoever may change accounts may see it.
     pub(super) fn user(&self, status: u16, user: Option<User>) -> Done {
+        self.user_at(self.revision(), status, user)
+    }
+
+    /// The same as it was in the list with this revision; `None`: it is gone.
+    pub(super) fn user_at(&self, revision: u64, status: u16, user: Option<User>) -> Done {
         let body = user.map_or(Value::Null, |user| {
             let mut body = user_json(&user);
             let stands = standing(&user, &self.parts.ledgers.of(mask(user.id)), self.hours.unix_time());
@@ -127,7 +113,7 @@ impl Supervisor {
             body["locked"] = false.into();
             body
         });
-        Done::Json { status, body, revision: Some(self.revision()) }
+        Done::Json { status, body, revision: Some(revision) }
     }
 
     fn revision(&self) -> u64 {

@@ -1,7 +1,6 @@
 //! The supervisor's dealings with the cluster: which accounts of it are served, and changes that the engine makes.
 
 use std::collections::HashMap;
-use std::sync::mpsc::SyncSender;
 use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
@@ -9,6 +8,7 @@ use uuid::Uuid;
 
 use super::Supervisor;
 use super::answers::{denied, stale};
+use super::orders::{Asked, Reply};
 use crate::app::accounts::change::{Change, Refusal};
 use crate::app::accounts::store::StoreError;
 use crate::app::cluster::call::Call;
@@ -16,7 +16,7 @@ use crate::app::cluster::change::{Prepared, prepare, prepare_reset};
 use crate::app::cluster::counting::Served;
 use crate::app::cluster::links::Reach;
 use crate::app::cluster::list::Listed;
-use crate::app::cluster::news::{Asked, News, Outcome, Request};
+use crate::app::cluster::news::{self, News, Outcome, Request};
 use crate::app::cluster::status::Described;
 use crate::app::config::{Config, Origin, User};
 use crate::cluster::journal::Bytes;
@@ -27,9 +27,6 @@ use crate::reactor::request::{CutQuery, LedgerRef, Which};
 use crate::session::close::CloseReason;
 use crate::stats::{Ledger, Ledgers};
 
-/// The way back to whoever waits for an answer.
-type Reply = SyncSender<Result<Done, Denied>>;
-
 /// Something to be done with an account, whoever keeps it.
 enum Wish {
     Change(Change),
@@ -39,11 +36,11 @@ enum Wish {
 impl Supervisor {
     /// Has the engine obey an order that is about an account of the cluster; the answer comes later. Gives any other
     /// order back.
-    pub(super) fn pass_on(&mut self, order: Order, reply: Reply) -> Option<(Order, Reply)> {
+    pub(super) fn pass_on(&mut self, asked: Asked) -> Option<Asked> {
         if self.parts.cluster.is_none() {
-            return Some((order, reply));
+            return Some(asked);
         }
-        let (wish, revision, by, status) = match &order {
+        let (wish, revision, by, status) = match &asked.order {
             Order::AddUser { user, revision, by } => (Wish::Change(Change::Add(user.clone())), *revision, by, 201),
             Order::PatchUser { email, change, revision, by } => {
                 (Wish::Change(Change::Set { email: email.clone(), patch: change.clone() }), *revision, by, 200)
@@ -55,13 +52,13 @@ impl Supervisor {
                 (Wish::Change(Change::Remove { email: email.clone() }), *revision, by, 204)
             }
             Order::ResetUser { email, used_bytes: 0, revision, by } => (Wish::Reset(email.clone()), *revision, by, 200),
-            _ => return Some((order, reply)),
+            _ => return Some(asked),
         };
         if self.is_kept_in_a_file(&wish) {
-            return Some((order, reply));
+            return Some(asked);
         }
-        if let Err(refused) = self.ask_engine(&wish, revision, by.clone(), status, &reply) {
-            let _ = reply.try_send(Err(refused));
+        if let Err(refused) = self.ask_engine(&wish, revision, by.clone(), status, &asked.reply) {
+            let _ = asked.reply.try_send(Err(refused));
         }
         None
     }
@@ -76,10 +73,17 @@ impl Supervisor {
         users.any(|user| user.email == *email && user.origin != Origin::Cluster)
     }
 
-    fn ask_engine(&self, wish: &Wish, revision: u64, by: String, status: u16, reply: &Reply) -> Result<(), Denied> {
+    fn ask_engine(
+        &self,
+        wish: &Wish,
+        revision: Option<u64>,
+        by: String,
+        status: u16,
+        reply: &Reply,
+    ) -> Result<(), Denied> {
         let Some(cluster) = &self.parts.cluster else { return Ok(()) };
         let config = &self.parts.config;
-        if revision != config.revision() {
+        if revision.is_some_and(|seen| seen != config.revision()) {
             return Err(stale(config.revision(), config));
         }
         let listed = cluster.shared().listed();
@@ -92,7 +96,7 @@ impl Supervisor {
             Wish::Reset(email) => prepare_reset(&listed, email),
         };
         let prepared = prepared.map_err(|refusal| denied(StoreError::Refused(refusal), config))?;
-        let asked = Asked { prepared, by, status, reply: reply.clone() };
+        let asked = news::Asked { prepared, by, status, reply: reply.clone() };
         if cluster.leave(Request::Change(Box::new(asked))) { Ok(()) } else { Err(busy()) }
     }
 
@@ -143,7 +147,7 @@ impl Supervisor {
         Some(Which::Ledger(LedgerRef(self.parts.ledgers.of(mask(user.id)))))
     }
 
-    fn answer_of(&mut self, asked: &Asked, outcome: Outcome) -> Result<Done, Denied> {
+    fn answer_of(&mut self, asked: &news::Asked, outcome: Outcome) -> Result<Done, Denied> {
         self.adopt_cluster();
         let config = &self.parts.config;
         match outcome {

@@ -25,11 +25,21 @@ pub enum Order {
     Signal(i32),
     /// News of a process that takes over.
     Successor(upgrade::News),
-    /// An order of the API, with the way back for its answer.
-    Control { order: backend::Order, reply: SyncSender<Result<Done, Denied>> },
+    /// Orders of the API that wait at the same time, as they came.
+    Control(Vec<Asked>),
     /// News of the cluster's thread.
     Cluster(News),
 }
+
+/// An order of the API.
+#[derive(Debug)]
+pub struct Asked {
+    pub order: backend::Order,
+    pub reply: Reply,
+}
+
+/// The way back for the answer. Somebody waits there, or has given up: it is never waited for.
+pub type Reply = SyncSender<Result<Done, Denied>>;
 
 /// The sending side; cheap to clone.
 #[derive(Clone)]

@@ -82,14 +82,18 @@ fn source(text: Option<&str>) -> Result<Option<std::net::IpAddr>, Reply> {
     text.map(str::parse).transpose().map_err(|_| bad_request("source is an IP address"))
 }
 
-/// The revision of the list that the client has seen: without it two changes at once could undo each other.
-fn revision(request: &Request) -> Result<u64, Reply> {
+/// The revision of the list that the client has seen: without it two changes at once could undo each other. `None`: the
+/// client says that it does not care (RFC 9110 13.1.1).
+fn revision(request: &Request) -> Result<Option<u64>, Reply> {
     let Some(tag) = &request.head.if_match else {
         let message = "a change needs the field If-Match with the ETag of /api/users";
         return Err(Reply::error(428, "if_match_needed", message));
     };
+    if tag.trim() == "*" {
+        return Ok(None);
+    }
     let number = tag.trim().trim_start_matches("W/").trim_matches('"').parse();
-    number.map_err(|_| bad_request("If-Match must be the ETag of /api/users"))
+    number.map(Some).map_err(|_| bad_request("If-Match must be the ETag of /api/users, or *"))
 }
 
 /// What counts as used from now on; nothing unless the body says otherwise.
