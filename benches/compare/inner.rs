@@ -117,7 +117,8 @@ pub(crate) fn ticket() -> Vec<u8> {
     record(250, 0x71)
 }
 
-/// 127 bytes: a session id of 32 bytes, cipher suite 0x1301, the supported_versions extension with TLS 1.3, a key share.
+/// 127 bytes: a session id of 32 bytes, cipher suite 0x1301, the supported_versions extension with TLS 1.3, a key
+/// share.
 fn server_hello() -> Vec<u8> {
     let mut hello = vec![0x16, 3, 3, 0, 0x7a, 2, 0, 0, 0x76, 3, 3];
     hello.extend(0..32_u8);

@@ -174,8 +174,8 @@ pub(crate) struct Waits {
     pub(crate) elapsed: Duration,
 }
 
-/// `count` new connections one after the other, each with one small echo, beside `streams` downloads. From one to the next
-/// at least `interval` passes.
+/// `count` new connections one after the other, each with one small echo, beside `streams` downloads. From one to the
+/// next at least `interval` passes.
 pub(crate) fn newcomers(route: &Route, streams: usize, count: usize, interval: Duration) -> io::Result<Waits> {
     let (stop, received) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {

@@ -22,6 +22,7 @@
 //! with the rest and turned into exit code 1.
 
 mod inner;
+mod launch;
 mod leg;
 mod load;
 mod measure;

@@ -97,8 +97,8 @@ impl Default for Options {
 /// The text that answers a wrong command line.
 pub(crate) fn usage() -> String {
     let mut text =
-        "cargo bench --bench compare -- [SCENARIO ...] [--peers ours,ours-no-pool,before,xray,sing-box,relay] [--rounds 3]\n    \
-        [--streams 4] [--mib 768] [--connections 2000] [--newcomer-ms 0] [--idle 2000] [--silent 1000]\n    \
+        "cargo bench --bench compare -- [SCENARIO ...] [--peers ours,ours-no-pool,before,xray,sing-box,relay]\n    \
+        [--rounds 3] [--streams 4] [--mib 768] [--connections 2000] [--newcomer-ms 0] [--idle 2000] [--silent 1000]\n    \
         [--datagrams 200000] [--threads 8] [--ours BINARY] [--before BINARY] [--venv FOLDER]\n"
             .to_owned();
     for scenario in &scenario::ALL {

@@ -175,8 +175,8 @@ pub(crate) struct Ground {
 }
 
 impl Scenario {
-    /// Whether this scenario says anything about a peer: the bare relay is only a yardstick for bulk without crypto, the
-    /// lack of a pool one for new connections.
+    /// Whether this scenario says anything about a peer: the bare relay is only a yardstick for bulk without crypto,
+    /// the lack of a pool one for new connections.
     pub(crate) fn fits(&self, peer: Peer) -> bool {
         match peer {
             Peer::Ours | Peer::Before | Peer::Xray | Peer::SingBox => true,

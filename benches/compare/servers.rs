@@ -4,18 +4,17 @@
 //! panics included; should the bench itself be killed, the kernel ends them (parent-death signal).
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-use std::{env, io, thread};
+use std::{env, io};
 
 use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::launch::{await_listening, free_port};
 use crate::vless::USER_TEXT;
 
 /// First argument of a process that is to become a server.
@@ -25,7 +24,6 @@ pub(crate) const RELAY_ARGUMENT: &str = "--relay";
 const CERTIFICATE_FILE: &str = "certificate.pem";
 const KEY_FILE: &str = "key.pem";
 const LIMITS_KEY: &str = "limits";
-const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// The package has a function that starts Xray-core and returns; the server lives in this process' threads.
 const XRAY_PROGRAM: &str = "\
 import sys, threading, xray
@@ -151,7 +149,7 @@ impl Bed {
         command.current_dir(self.directory.path()).stdin(Stdio::null());
         command.stdout(output.try_clone()?).stderr(output);
         let mut server = Server { child: command.spawn()?, port };
-        server.await_listening(&log)?;
+        await_listening(&mut server.child, port, &log, || true)?;
         Ok(server)
     }
 
@@ -247,20 +245,6 @@ impl Server {
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
-
-    fn await_listening(&mut self, log: &Path) -> io::Result<()> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
-            let ended = self.child.try_wait()?;
-            if ended.is_some() || Instant::now() > deadline {
-                let log = fs::read_to_string(log).unwrap_or_default();
-                let fate = ended.map_or("does not listen".to_owned(), |status| format!("ended, {status}"));
-                return Err(io::Error::other(format!("the server {fate}: {}", log.trim_end())));
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
-    }
 }
 
 impl Drop for Server {
@@ -283,8 +267,4 @@ fn accepts(program: &Path, configuration: &Path) -> io::Result<bool> {
     let mut check = Command::new(program);
     check.arg("check").arg(configuration).stdout(Stdio::null()).stderr(Stdio::null());
     Ok(check.status()?.success())
-}
-
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

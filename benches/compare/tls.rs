@@ -1,8 +1,8 @@
 //! The client's outer TLS: rustls, limited to TLS 1.3, X25519 and AES-128-GCM without resumption, so that every server
 //! under test does the same work.
 //!
-//! Records are framed here and rustls is given exactly one at a time: Vision's downlink may leave TLS after any of them,
-//! and what follows must then still be in our hands.
+//! Records are framed here and rustls is given exactly one at a time: Vision's downlink may leave TLS after any of
+//! them, and what follows must then still be in our hands.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! The client's VLESS: request header out, response header off the downlink. Independent of the library's codec, so that
-//! an error there cannot cancel itself out here.
+//! The client's VLESS: request header out, response header off the downlink. Independent of the library's codec, so
+//! that an error there cannot cancel itself out here.
 
 use std::io;
 

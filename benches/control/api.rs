@@ -14,6 +14,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Api {
     stream: UnixStream,
     revision: u64,
+    /// Changes are to be made whatever the list is by then.
+    is_any: bool,
 }
 
 /// What was answered.
@@ -26,7 +28,7 @@ impl Api {
     pub(crate) fn open(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
-        let mut api = Self { stream, revision: 0 };
+        let mut api = Self { stream, revision: 0, is_any: false };
         api.revision = api.get("/api/users")?["revision"].as_u64().unwrap_or_default();
         Ok(api)
     }
@@ -37,9 +39,20 @@ impl Api {
         serde_json::from_slice(&answer.body).map_err(io::Error::other)
     }
 
-    /// Changes something. The only one who changes accounts knows their revision.
+    /// Has changes made whatever the list is by then, as others change it, too.
+    pub(crate) fn whatever_the_list(mut self) -> Self {
+        self.is_any = true;
+        self
+    }
+
+    /// Changes something. Whoever is the only one that changes accounts knows their revision, others are told.
     pub(crate) fn change(&mut self, method: &str, path: &str, body: Option<&Value>) -> io::Result<()> {
-        let answer = self.ask(method, path, body)?;
+        let mut answer = self.ask(method, path, body)?;
+        while answer.status == 412 {
+            let known: Value = serde_json::from_slice(&answer.body).map_err(io::Error::other)?;
+            self.revision = known["revision"].as_u64().unwrap_or_default();
+            answer = self.ask(method, path, body)?;
+        }
         expect(&answer, path)?;
         if path.starts_with("/api/users") {
             self.revision += 1;
@@ -66,9 +79,9 @@ impl Api {
 
     fn ask(&mut self, method: &str, path: &str, body: Option<&Value>) -> io::Result<Answer> {
         let body = body.map(Value::to_string).unwrap_or_default();
+        let tag = if self.is_any { "*".to_owned() } else { format!("\"{}\"", self.revision) };
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nIf-Match: \"{}\"\r\nContent-Length: {}\r\n\r\n",
-            self.revision,
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nIf-Match: {tag}\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         self.stream.write_all((head + &body).as_bytes())?;

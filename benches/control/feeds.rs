@@ -63,8 +63,9 @@ pub(crate) fn run(ground: &Ground, options: &Options) -> io::Result<()> {
 
 fn say(sessions: usize, without: &[Turn], with: &[Turn]) {
     println!(
-        "{sessions} idle sessions, {STREAMS} spliced downloads; with and without {FEEDS} readers of the feed ({IDLE_FEEDS} do \
-         not read), {POLLS_PER_SECOND} polls and {SCRAPES_PER_SECOND} scrapes a second; {} turns of {} s each, in turn",
+        "{sessions} idle sessions, {STREAMS} spliced downloads; with and without {FEEDS} readers of the feed \
+         ({IDLE_FEEDS} do not read), {POLLS_PER_SECOND} polls and {SCRAPES_PER_SECOND} scrapes a second; {} turns of \
+         {} s each, in turn",
         with.len(),
         TURN.as_secs()
     );

@@ -1,18 +1,18 @@
 //! What all tables stand on: a folder, a certificate, the targets, and servers with a configuration of their own.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use std::{io, thread};
 
 use rustls::client::ClientConfig;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::api::Api;
+use crate::launch::{await_listening, free_port};
 use crate::leg::bounded;
 use crate::targets::Targets;
 use crate::tls;
@@ -21,7 +21,6 @@ use crate::vless::USER_TEXT;
 /// The account of everybody but those that a table adds.
 pub(crate) const BYSTANDER: &str = "bystander";
 const API_SOCKET: &str = "api.sock";
-const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Ground {
     folder: TempDir,
@@ -43,6 +42,11 @@ impl Ground {
 
     /// Starts a server and waits until it accepts connections. `keys` replace those of the usual configuration.
     pub(crate) fn start(&self, is_tls: bool, keys: &Value) -> io::Result<Server> {
+        self.start_with(is_tls, keys, None)
+    }
+
+    /// The same, with this text as the users file.
+    pub(crate) fn start_with(&self, is_tls: bool, keys: &Value, users: Option<&str>) -> io::Result<Server> {
         let folder = tempfile::tempdir_in(self.folder.path())?;
         let (port, monitor_port) = (free_port()?, free_port()?);
         let mut configuration = json!({
@@ -71,13 +75,17 @@ impl Ground {
         }
         let (file, log) = (folder.path().join("config.json"), folder.path().join("log"));
         fs::write(&file, configuration.to_string())?;
+        if let Some(users) = users {
+            fs::write(folder.path().join("users.json"), users)?;
+        }
         let has_api = configuration["monitoring"]["enabled"] != false;
         let output = File::create(&log)?;
         let mut command = Command::new(&self.program);
         command.arg("run").arg(&file).current_dir(folder.path()).stdin(Stdio::null());
         let child = command.stdout(output.try_clone()?).stderr(output).spawn()?;
-        let mut server = Server { child, folder, has_api, port, monitor_port };
-        server.await_listening(&log)?;
+        let mut server = Server { child, folder, port, monitor_port };
+        let socket = server.folder.path().join(API_SOCKET);
+        await_listening(&mut server.child, port, &log, || !has_api || socket.exists())?;
         Ok(server)
     }
 }
@@ -86,7 +94,6 @@ impl Ground {
 pub(crate) struct Server {
     child: Child,
     folder: TempDir,
-    has_api: bool,
     pub(crate) port: u16,
     pub(crate) monitor_port: u16,
 }
@@ -101,6 +108,11 @@ impl Server {
         Api::open(&self.folder.path().join(API_SOCKET))
     }
 
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// # Errors
     /// The server has ended.
     pub(crate) fn check_alive(&mut self) -> io::Result<()> {
@@ -108,23 +120,6 @@ impl Server {
             None => Ok(()),
             Some(status) => Err(io::Error::other(format!("the server ended, {status}"))),
         }
-    }
-
-    fn await_listening(&mut self, log: &Path) -> io::Result<()> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        let is_up = |server: &Self| {
-            let is_listening = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).is_ok();
-            is_listening && (!server.has_api || server.folder.path().join(API_SOCKET).exists())
-        };
-        while !is_up(self) {
-            let ended = self.child.try_wait()?;
-            if ended.is_some() || Instant::now() > deadline {
-                let log = fs::read_to_string(log).unwrap_or_default();
-                return Err(io::Error::other(format!("the server does not listen: {}", log.trim_end())));
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
     }
 }
 
@@ -142,8 +137,4 @@ pub(crate) fn connect_from(source: Ipv4Addr, port: u16) -> io::Result<TcpStream>
     socket.bind(&SocketAddr::from((source, 0)).into())?;
     socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
     bounded(socket.into())
-}
-
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

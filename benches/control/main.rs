@@ -3,19 +3,20 @@
 //!
 //! ```text
 //! cargo bench --bench control -- cuts           # mode by reason: from the command to the client's end of stream
-//! cargo bench --bench control -- quota speed churn feeds idle abuse
+//! cargo bench --bench control -- quota speed churn changes feeds idle abuse
 //! cargo bench --bench control -- cuts --rounds 20 --ours target/release/vless-rust
 //! ```
 //!
 //! Each name makes one table. The release binary runs as a process of its own with a configuration of its own; targets
 //! run in a second process, clients in this one, all on loopback. CPU time and memory of the server are from `/proc`.
 //!
-//! Times depend on the machine, which the clients share. A slow server is a result; a session that does not end, a wrong
-//! byte or a server that dies is an error.
+//! Times depend on the machine, which the clients share. A slow server is a result; a session that does not end, a
+//! wrong byte or a server that dies is an error.
 
 mod abuse;
 mod api;
 mod bystanders;
+mod changes;
 mod churn;
 mod crowd;
 mod cuts;
@@ -28,6 +29,8 @@ mod idle;
 #[allow(dead_code, reason = "shared with another program, which uses all of it")]
 #[path = "../compare/inner.rs"]
 mod inner;
+#[path = "../compare/launch.rs"]
+mod launch;
 #[allow(dead_code, reason = "shared with another program, which uses all of it")]
 #[path = "../compare/leg.rs"]
 mod leg;
@@ -62,16 +65,17 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::ground::Ground;
 
-const TABLES: [(&str, Table); 7] = [
+const TABLES: [(&str, Table); 8] = [
     ("cuts", cuts::run),
     ("quota", quota::run),
     ("speed", speed::run),
     ("churn", churn::run),
+    ("changes", changes::run),
     ("feeds", feeds::run),
     ("idle", idle::run),
     ("abuse", abuse::run),
 ];
-const USAGE: &str = "cargo bench --bench control -- [cuts] [quota] [speed] [churn] [feeds] [idle] [abuse]
+const USAGE: &str = "cargo bench --bench control -- [cuts] [quota] [speed] [churn] [changes] [feeds] [idle] [abuse]
     [--rounds 100] [--seconds 10] [--sessions 10000] [--only NAME] [--ours BINARY]";
 
 type Table = fn(&Ground, &Options) -> io::Result<()>;
@@ -83,8 +87,8 @@ struct Options {
     rounds: usize,
     /// How long one measurement lasts.
     seconds: u64,
-    /// Idle sessions beside the control plane. Each needs two descriptors of the server: a hard limit of 20,000 is enough
-    /// for 8,700.
+    /// Idle sessions beside the control plane. Each needs two descriptors of the server: a hard limit of 20,000 is
+    /// enough for 8,700.
     sessions: usize,
     /// Only the rows with this name.
     only: Option<String>,
@@ -125,8 +129,8 @@ fn run(options: &Options) -> io::Result<()> {
 }
 
 impl Options {
-    /// Reads the arguments behind the program's name. `cargo bench` adds `--bench`, which means all tables unless some are
-    /// named.
+    /// Reads the arguments behind the program's name. `cargo bench` adds `--bench`, which means all tables unless some
+    /// are named.
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
             tables: Vec::new(),

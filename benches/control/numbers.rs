@@ -41,8 +41,8 @@ pub(crate) fn id(number: u64) -> [u8; 16] {
     id
 }
 
-/// CPU time of the threads whose names begin so, in seconds: the first field of /proc/PID/task/*/schedstat, which counts
-/// nanoseconds where `stat` counts hundredths.
+/// CPU time of the threads whose names begin so, in seconds: the first field of /proc/PID/task/*/schedstat, which
+/// counts nanoseconds where `stat` counts hundredths.
 pub(crate) fn thread_cpu_seconds(pid: u32, name: &str) -> io::Result<f64> {
     let mut nanoseconds = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {

@@ -1,9 +1,9 @@
 //! What the connection pool is worth over a path with a round trip of 20 ms, and what it costs.
 //!
-//! `cargo bench --bench pool [-- SECONDS]`, as root: the release binary and its clients in one network namespace, the
-//! targets in another, a wire in user space between them. The wire sees when a request's first payload leaves for the
-//! target, which is when the target is connected; the client sees when the first byte comes back. Nothing leaves the two
-//! namespaces.
+//! `cargo bench --bench pool [-- SECONDS]`, as root: the release binary and its clients in one network namespace,
+//! the targets in another, a wire in user space between them. The wire sees when a request's first payload leaves for
+//! the target, which is when the target is connected; the client sees when the first byte comes back. Nothing leaves
+//! the two namespaces.
 
 mod load;
 mod targets;
