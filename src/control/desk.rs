@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tungstenite::Bytes;
 
 use super::alerts::deliver::Deliverer;
-use super::api::{self, Answer};
+use super::api::{self, Answer, orders};
 use super::backend::{Backend, CutQuery, Done, Order};
 use super::errands::Finished;
 use super::events::{Event, Kind, Level};
