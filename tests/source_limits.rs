@@ -16,6 +16,8 @@ use vless_rust::reactor::{Rules, SourceLimits};
 use vless_rust::session::close::CloseReason;
 
 const NONE: SourceLimits = SourceLimits { sessions_max: 0, openings_max: 0, accepts_per_second_max: 0 };
+/// The balancer.
+const BALANCER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 8, 1));
 
 /// One that listens everywhere with two workers, which have to count together.
 fn server(sources: SourceLimits) -> Server {
@@ -40,9 +42,6 @@ fn open(server: &Server, from: IpAddr, id: &[u8; 16], origin: &Origin) -> TcpStr
     assert_eq!(&answer, b"\0\0ping");
     socket
 }
-
-/// The balancer.
-const BALANCER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 8, 1));
 
 /// One behind a balancer.
 fn behind_balancer(sources: SourceLimits) -> Server {

@@ -19,6 +19,11 @@ use crate::numbers::{head, id, median, milliseconds, row, thread_cpu_seconds};
 const ACCOUNTS: [u64; 2] = [1000, 10_000];
 const FLOOR_ROUNDS: usize = 50;
 const MIB: f64 = 1_048_576.0;
+const LOADS: [Load; 3] = [
+    Load { name: "one client", clients: 1, is_any: false },
+    Load { name: "8 clients with revisions", clients: 8, is_any: false },
+    Load { name: "8 clients", clients: 8, is_any: true },
+];
 
 /// Who changes accounts.
 #[derive(Clone, Copy)]
@@ -28,12 +33,6 @@ struct Load {
     /// Whatever the list is by then; else each has to be the first who has seen it.
     is_any: bool,
 }
-
-const LOADS: [Load; 3] = [
-    Load { name: "one client", clients: 1, is_any: false },
-    Load { name: "8 clients with revisions", clients: 8, is_any: false },
-    Load { name: "8 clients", clients: 8, is_any: true },
-];
 
 pub(crate) fn run(ground: &Ground, options: &Options) -> io::Result<()> {
     println!("accounts added and removed in turn for {} s; CPU of all threads but the workers", options.seconds);
