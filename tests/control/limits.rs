@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
+use vless_rust::control::errands::ORDERS_MAX;
 
 use super::harness::{ADMIN, Plane, read_answer, read_to_end, settings};
 use super::support::{PATIENCE, bounded, wait_until};
@@ -190,6 +191,10 @@ fn a_client_that_is_being_served_is_not_closed_for_a_new_one() {
 
 #[test]
 fn orders_beyond_their_limit_are_refused() {
+    // Those that waited when the last ones were done are obeyed together, the first of them and as many as may wait, while
+    // as many wait anew.
+    const ACCEPTED_MAX: usize = 1 + 2 * ORDERS_MAX;
+    const ASKING: usize = ACCEPTED_MAX + 30;
     let plane = Plane::start(settings());
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
@@ -197,7 +202,7 @@ fn orders_beyond_their_limit_are_refused() {
         let _ = wait.lock().unwrap().recv_timeout(PATIENCE);
         Err(vless_rust::control::backend::Denied::not_found("such thing"))
     });
-    let mut streams: Vec<_> = (0..80).map(|_| plane.connect()).collect();
+    let mut streams: Vec<_> = (0..ASKING).map(|_| plane.connect()).collect();
     for stream in &mut streams {
         stream.write_all(request(&plane, "/api/connections").as_bytes()).unwrap();
     }
@@ -206,7 +211,7 @@ fn orders_beyond_their_limit_are_refused() {
     for stream in &streams {
         stream.set_nonblocking(true).unwrap();
     }
-    wait_until("some are refused", || streams.iter().filter(|stream| refused(stream)).count() >= 80 - 66);
+    wait_until("some are refused", || streams.iter().filter(|stream| refused(stream)).count() >= ASKING - ACCEPTED_MAX);
     drop(go);
     let mut by_status = [0, 0];
     for stream in &mut streams {
@@ -217,8 +222,7 @@ fn orders_beyond_their_limit_are_refused() {
             other => panic!("{other}"),
         }
     }
-    // One is being obeyed, and 64 wait.
-    assert!(by_status[0] >= 64 && by_status[1] >= 80 - 66, "{by_status:?}");
+    assert!(by_status[0] >= ORDERS_MAX && by_status[1] >= ASKING - ACCEPTED_MAX, "{by_status:?}");
 }
 
 #[test]
