@@ -7,7 +7,8 @@ use std::io;
 use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use mio::Waker;
@@ -26,14 +27,18 @@ pub struct Finished {
 
 pub struct Errands {
     orders: Option<SyncSender<(usize, Order)>>,
+    /// Orders without an answer. Those that are obeyed together left the channel together.
+    open: Arc<AtomicUsize>,
     finished: Receiver<Finished>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Errands {
     pub fn start(backend: Arc<dyn Backend>, waker: Arc<Waker>) -> io::Result<Self> {
-        let (orders, waiting) = mpsc::sync_channel::<(usize, Order)>(ORDERS_MAX);
+        let (orders, waiting) = mpsc::sync_channel::<(usize, Order)>(ORDERS_MAX + 1);
         let (done, finished) = mpsc::channel();
+        let open = Arc::new(AtomicUsize::new(0));
+        let answered = Arc::clone(&open);
         let thread = thread::Builder::new().name("errands".to_owned()).spawn(move || {
             while let Ok(first) = waiting.recv() {
                 let others = waiting.try_iter().take(ORDERS_MAX);
@@ -43,6 +48,7 @@ impl Errands {
                 let results = catch_unwind(AssertUnwindSafe(|| backend.execute_all(orders.clone())))
                     .unwrap_or_else(|_| orders.iter().map(failed).collect());
                 for ((client, order), result) in clients.into_iter().zip(orders).zip(results) {
+                    answered.fetch_sub(1, Ordering::Relaxed);
                     if done.send(Finished { client, order, result }).is_err() {
                         return;
                     }
@@ -50,16 +56,22 @@ impl Errands {
                 let _ = waker.wake();
             }
         })?;
-        Ok(Self { orders: Some(orders), finished, thread: Some(thread) })
+        Ok(Self { orders: Some(orders), open, finished, thread: Some(thread) })
     }
 
     /// Leaves an order of the client with this number; false when too many wait.
     pub fn leave(&self, client: usize, order: Order) -> bool {
         let Some(orders) = &self.orders else { return false };
-        match orders.try_send((client, order)) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        // Beside those that wait, one is being obeyed.
+        if self.open.load(Ordering::Relaxed) > ORDERS_MAX {
+            return false;
         }
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let is_left = orders.try_send((client, order)).is_ok();
+        if !is_left {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        is_left
     }
 
     /// The next answer, if there is one.
