@@ -204,13 +204,16 @@ fn start_control(
 ) -> Result<Control, Failure> {
     let control = Control::start(monitoring::settings(config), saved, Arc::<AppBackend>::clone(backend), started)
         .map_err(|error| Failure::new(exit::UNAVAILABLE, format!("cannot start monitoring: {error}")))?;
-    if let Some(address) = control.address() {
-        log::info!("monitoring on http://{address}/");
-    }
-    let port = config.monitoring.port;
-    if let Some(holder) = port_holder::holder(port).filter(|_| config.monitoring.enabled && control.address().is_none())
-    {
-        log::warn!("monitoring.port: {port} is taken by {holder}: stop it, or change the port");
+    match control.address() {
+        Some(address) => log::info!("monitoring on http://{address}/"),
+        // Looking for the holder takes long where many processes run, so it is for this case alone.
+        None if config.monitoring.enabled => {
+            let port = config.monitoring.port;
+            if let Some(holder) = port_holder::holder(port) {
+                log::warn!("monitoring.port: {port} is taken by {holder}: stop it, or change the port");
+            }
+        }
+        None => {}
     }
     Ok(control)
 }
