@@ -2,6 +2,7 @@
 //!
 //! Owns what each command means; [`table`] has the words. Does nothing itself and looks at no file.
 
+mod joining;
 pub mod table;
 mod words;
 
@@ -18,6 +19,7 @@ use crate::app::service::{Change, Mode};
 use crate::app::user::{self, Action, wishes};
 use crate::app::wizard::Lang;
 
+pub use self::joining::Joining;
 pub use self::table::help;
 
 /// What the operator wants. A configuration of `None` means `config.json` in the working directory.
@@ -120,12 +122,7 @@ pub enum Answerer {
     /// A file.
     File(PathBuf),
     /// Nobody: the server is to be a node of a cluster.
-    Join {
-        /// Of the engine, a credential; `-`: the first line of standard input.
-        url: String,
-        /// `None`: the name of the machine.
-        node: Option<String>,
-    },
+    Join(Joining),
 }
 
 /// Reads the arguments, without the program's own name.
@@ -177,11 +174,10 @@ fn init(words: &mut Words) -> Result<Command, Failure> {
         (false, Some(file)) => Answerer::File(file.into()),
         (false, None) => Answerer::Person,
     };
-    let answers = match (words.text_value("--join"), words.text_value("--node"), answers) {
-        (None, None, answers) => answers,
-        (None, Some(_), _) => return Err(words::usage("--node belongs to --join")),
-        (Some(url), node, Answerer::Person | Answerer::Defaults) => Answerer::Join { url, node },
-        (Some(_), ..) => return Err(words::usage("--join asks nothing, so --answers is one too many")),
+    let answers = match (Joining::read(words)?, answers) {
+        (None, answers) => answers,
+        (Some(joining), Answerer::Person | Answerer::Defaults) => Answerer::Join(joining),
+        (Some(_), _) => return Err(words::usage("--join asks nothing, so --answers is one too many")),
     };
     let lang = words.text_value("--lang").map(|lang| Lang::of(&lang));
     Ok(Command::Init { config: words.config_or_operand()?, answers, lang })

@@ -5,11 +5,12 @@
 //! accounts in its mailbox; whoever shows how the cluster stands reads [`status::Shared`]. Without the engine the thread
 //! goes on counting, and the accounts are those that were written to disk last.
 //!
-//! `member.rs` has the loop, `beating.rs`, `following.rs`, `reporting.rs`, `lending.rs`, `admitting.rs` and `usage.rs` what
-//! it does in each round. `asking.rs`, `call.rs` and `online.rs` have what somebody asks of all nodes, `engine.rs` and
-//! `stream.rs` the connection. `change.rs` prepares changes of accounts, `list.rs` has the accounts, `counting.rs` what was
-//! counted, `books.rs` what of it is written down, `files.rs` what is on disk. Which batch is sent next and what an answer
-//! means is decided in [`crate::cluster`], without socket and clock.
+//! `member.rs` has the loop; `connecting.rs`, `beating.rs`, `following.rs`, `reporting.rs`, `lending.rs`, `admitting.rs` and
+//! `usage.rs` have what it does in each round; `warning.rs`, `asking.rs`, `call.rs` and `online.rs` what somebody asks of all
+//! nodes. `engine.rs`, `stream.rs` and `named.rs` are the connection, and `retry.rs` says when it is tried again. `change.rs` prepares
+//! changes of accounts, `list.rs` has the accounts, `counting.rs` what was counted, `books.rs` what of it is written down,
+//! `files.rs` what is on disk. Which batch is sent next and what an answer means is decided in [`crate::cluster`], without
+//! socket and clock.
 
 mod admitting;
 mod asking;
@@ -18,6 +19,7 @@ mod books;
 mod borrowers;
 pub mod call;
 pub mod change;
+mod connecting;
 pub mod counting;
 pub mod engine;
 pub mod files;
@@ -28,16 +30,19 @@ mod link;
 pub mod links;
 pub mod list;
 mod member;
+mod named;
 pub mod news;
 pub mod offline;
 pub mod online;
 mod presence;
 pub mod reply;
 mod reporting;
+mod retry;
 pub mod settings;
 pub mod status;
 mod stream;
 mod usage;
+mod warning;
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
@@ -120,5 +125,44 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::path::Path;
+
+    use super::books::Books;
+    use super::counting::Served;
+    use super::files::Folder;
+    use crate::app::config::UsersFile;
+    use crate::cluster::journal::{Bytes, Journal};
+    use crate::cluster::lease::WhenAway;
+    use crate::cluster::node::Node;
+    use crate::stats::Ledger;
+
+    #[test]
+    fn the_end_writes_down_the_last_bytes_although_the_thread_waits_for_the_engine() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::take(place.path()).unwrap();
+        let node = Node::open(folder.journal().unwrap(), 1, 1 << 20, WhenAway::Serve).unwrap();
+        let books = SharedBooks::new(Books::new(node));
+        let (ledger, text) = (Arc::new(Ledger::new(1)), r#"{ "users": [ { "uuid": "a" } ] }"#);
+        let limits = UsersFile::parse(text, Path::new("u"), None).unwrap().users[0].limits.clone();
+        let since = Bytes::default();
+        let served = Served { key: "anna".to_owned(), id: [1; 16], limits, ledger: Arc::clone(&ledger), since };
+        books.lock().counting.adopt(&[served]);
+        ledger.lane(0).uplink_bytes.add(5);
+        let (requests, _waiting) = mpsc::sync_channel(1);
+        let (end, ended) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            let _ = ended.recv();
+        });
+        Cluster { requests, shared: Arc::default(), books, thread: Some(thread) }.stop();
+        drop(end);
+        let journal = Journal::open(folder.journal().unwrap(), 2).unwrap();
+        assert_eq!(journal.counted_after("anna", 2, 0), 5);
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::app::ask::{self, Ask, Shape};
-use crate::app::cli::{self, Answerer, Command, table};
+use crate::app::cli::{self, Answerer, Command, Joining, table};
 use crate::app::client_configs::{self, Format};
 use crate::app::cluster::offline::with_list_on_disk;
 use crate::app::config::{Config, DEFAULT_FILE};
@@ -42,8 +42,8 @@ pub fn execute(command: &Command) -> Option<Result<Output, Failure>> {
         Command::Run { .. } => None,
         Command::Check { config } => Some(check(&path_of(config.as_ref()))),
         Command::Init { config, answers: Answerer::Defaults, .. } => Some(init(&path_of(config.as_ref()))),
-        Command::Init { config, answers: Answerer::Join { url, node }, .. } => {
-            Some(join(&path_of(config.as_ref()), url, node.as_deref()))
+        Command::Init { config, answers: Answerer::Join(joining), .. } => {
+            Some(join(&path_of(config.as_ref()), joining))
         }
         Command::Init { config, answers, lang } => {
             Some(first_run::ask(&path_of(config.as_ref()), answers, *lang).map(|_| Output::default()))
@@ -172,13 +172,19 @@ fn asked(path: &Path, what: &Ask, shape: Shape) -> Result<Output, Failure> {
 }
 
 /// A configuration for a node of the cluster with the engine at `url`.
-fn join(path: &Path, url: &str, node: Option<&str>) -> Result<Output, Failure> {
-    let mut line = String::new();
+fn join(path: &Path, joining: &Joining) -> Result<Output, Failure> {
+    let (mut line, url) = (String::new(), joining.url.as_str());
     if url == "-" {
         io::stdin().read_line(&mut line).map_err(|error| Failure::reading("/dev/stdin".as_ref(), &error))?;
     }
     let url = if url == "-" { line.trim() } else { url };
-    let cluster = Some(DraftCluster { url: url.to_owned(), node: node.map(str::to_owned) });
+    if url.is_empty() {
+        return Err(Failure::new(exit::USAGE, "--join: there is no URL of an engine".to_owned()));
+    }
+    let authority = joining.authority.as_ref();
+    let ca_file = authority.map(|file| file.canonicalize().map_err(|error| Failure::reading(file, &error)));
+    let ca_file = ca_file.transpose()?.map(|file| file.display().to_string());
+    let cluster = Some(DraftCluster { url: url.to_owned(), node: joining.node.clone(), ca_file });
     let created = init::create(path, &Draft { users: Vec::new(), cluster, ..Draft::default() })?;
     let mut output = written(path, created);
     if output.stdout.trim().is_empty() {

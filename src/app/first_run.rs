@@ -21,7 +21,7 @@ pub fn ask(path: &Path, answers: &Answerer, lang: Option<Lang>) -> Result<Config
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
     match answers {
         Answerer::File(file) => wizard::with_file(path, lang, &ThisMachine, Answers::read(file)?, &mut output),
-        Answerer::Person | Answerer::Defaults | Answerer::Join { .. } => {
+        Answerer::Person | Answerer::Defaults | Answerer::Join(_) => {
             let echo = if input.is_terminal() { Echo::Terminal } else { Echo::Ours };
             wizard::with_person(path, lang, &ThisMachine, (&mut input, echo), &mut output)
         }

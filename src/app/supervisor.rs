@@ -44,6 +44,7 @@ use crate::app::backend::AppBackend;
 use crate::app::capacity::Capacity;
 use crate::app::certs::LoadedCertificate;
 use crate::app::cluster::Cluster;
+use crate::app::cluster::list::Listed;
 use crate::app::config::Config;
 use crate::app::console::Reporter;
 use crate::app::logging::LogHandle;
@@ -111,6 +112,8 @@ pub struct Supervisor {
     clashes: Vec<String>,
     /// Of the users file whose accounts are served; `None`: it has to be read before it is changed.
     users_stamp: Option<Stamp>,
+    /// The list of the cluster's accounts that was taken over last.
+    listed: Option<Arc<Listed>>,
     turns: pulse::Watch,
 }
 
@@ -148,6 +151,7 @@ impl Supervisor {
             looked_at: now,
             clashes: Vec::new(),
             users_stamp: None,
+            listed: None,
             turns: pulse::Watch::default(),
         }
     }
@@ -232,8 +236,7 @@ impl Supervisor {
         let now = self.hours.look(Instant::now());
         let found = self.roll.tick(&self.parts.config.users, now);
         for warning in found.warnings {
-            log::warn!("{}", warning.text);
-            self.tell(Event::new(Kind::Limit, Level::Warn, warning.text).coded(warning.code, warning.data));
+            self.warn(warning);
         }
         if found.is_changed {
             self.adopt_standing(now);

@@ -8,8 +8,9 @@
 //! | `accounts` | hash | account key to record (JSON) |
 //! | `emails`, `ids` | hash | email, and masked id, to account key: each is unique |
 //! | `quotas` | hash | account key to quota in bytes, 0 for none |
+//! | `about` | hash | `history`: a random name, given with the first account; an engine that was emptied has another |
 //! | `log` | stream | the latest changes of the list |
-//! | `use:ACCOUNT` | hash | `up`, `down`: bytes ever; `period`, `base`: start of the quota's period and bytes by then; `lease:NODE`, `ends:NODE`: what is out to a node, and until when |
+//! | `use:ACCOUNT` | hash | `up`, `down`: bytes ever; `period`, `base`: start of the quota's period and bytes by then; `lease:NODE`, `ends:NODE`: what is out to a node, and until when; `warned:WARNING`: of what was warned |
 //! | `applied:NODE` | hash | boot to the latest batch that was applied |
 //! | `addresses:ACCOUNT` | hash | `NODE\|ADDRESS` to the end of the admission |
 //! | `sessions:ACCOUNT` | hash | node to `SESSIONS\|END`, the end of the count |
@@ -23,6 +24,9 @@ use super::journal::{AccountKey, Batch};
 use super::lease::{LEASE_BYTES_MIN, Lease};
 use super::report::{ReportAnswer, ReportOutcome, Wish};
 
+/// Numbers in scripts are exact up to here.
+const NUMBER_MAX: u64 = 1 << 53;
+
 /// Applies a batch once and grants leases. Keys: `applied:NODE`, `quotas`. Arguments: [`report_arguments`].
 pub const REPORT: Script = Script { name: "report", text: include_str!("script/report.lua") };
 /// Changes one account of the list.
@@ -33,6 +37,8 @@ pub const ADMIT: Script = Script { name: "admit", text: include_str!("script/adm
 /// milliseconds that a count holds; then per account: key, sessions on this node. Answers the sessions on other nodes, in
 /// the same order.
 pub const SESSIONS: Script = Script { name: "sessions", text: include_str!("script/sessions.lua") };
+/// Notes that a warning of an account is told, so that one node tells it and not every node.
+pub const WARN: Script = Script { name: "warn", text: include_str!("script/warn.lua") };
 /// Registers a node for another while.
 pub const BEAT: Script = Script { name: "beat", text: include_str!("script/beat.lua") };
 
@@ -85,10 +91,16 @@ pub struct ReportHead<'a> {
     pub lease_ms: u64,
 }
 
+/// A number in an answer; `None` where it is none, or above what scripts can count. No version, sequence or time comes near
+/// that.
+pub fn number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number| *number <= NUMBER_MAX)
+}
+
 /// Reads the answer of [`REPORT`]; `None` where it is none.
 pub fn report_answer(words: &[String], lease_ms: u64) -> Option<ReportAnswer> {
     let [outcome, sequence, at_ms, leases @ ..] = words else { return None };
-    let at_ms = at_ms.parse().ok()?;
+    let at_ms = number(at_ms)?;
     let outcome = match outcome.as_str() {
         "applied" => ReportOutcome::Applied,
         "repeated" => ReportOutcome::Repeated,
@@ -97,9 +109,8 @@ pub fn report_answer(words: &[String], lease_ms: u64) -> Option<ReportAnswer> {
     };
     let leases = leases.chunks_exact(4).map(|words| {
         let [account, bytes, left, used] = words else { return None };
-        let number = |text: &String| text.parse().ok();
-        let (bytes, left_bytes, used_bytes) = (number(bytes)?, number(left)?, number(used)?);
+        let (bytes, left_bytes, used_bytes) = (bytes.parse().ok()?, left.parse().ok()?, used.parse().ok()?);
         Some((account.clone(), Lease { bytes, left_bytes, used_bytes, ends_at_ms: at_ms + lease_ms }))
     });
-    Some(ReportAnswer { outcome, sequence: sequence.parse().ok()?, at_ms, leases: leases.collect::<Option<_>>()? })
+    Some(ReportAnswer { outcome, sequence: number(sequence)?, at_ms, leases: leases.collect::<Option<_>>()? })
 }

@@ -59,6 +59,7 @@ export default {
   'error.wrong_origin': 'Pages of other sites may not ask here.', 'error.wrong_token': 'This token is not the right one.',
   'event.account_clash': '{text}; it is not served here.', 'event.account_ends_soon': 'The account of {user} ends on {date}.',
   'event.accounts_followed': 'In the cluster: {text}',
+  'event.accounts_foreign': 'The engine has other accounts than those of this cluster; this node goes on with the {n} it has.',
   'event.accounts_gone': 'The engine has no accounts any more; this node goes on with the {n} it has.',
   'event.accounts_older': 'The engine has version {version} of the accounts, this node has had {known}: changes are lost there.',
   'event.alert_fired': '{metric}: {value}, limit {limit}.', 'event.alert_resolved': 'Over: {metric}, now {value}.',

@@ -41,6 +41,7 @@ export default {
   'error.too_long': '链接过长，无法生成二维码，请直接复制。', 'error.upgrade_required': '实时推送需要 WebSocket，途中有设备不放行。',
   'error.wrong_host': '服务器不认识这个名称。请用其地址打开页面，或设置 VLESS_MONITOR_ORIGIN。', 'error.wrong_origin': '其他网站的页面不得访问此处。', 'error.wrong_token': '令牌不正确。',
   'event.account_clash': '{text}；本节点不为其服务。', 'event.account_ends_soon': '{user} 的账户将于{date}到期。', 'event.accounts_followed': '集群：{text}',
+  'event.accounts_foreign': '集群引擎中是别的账户，不属于本集群；本节点继续使用现有的 {n} 个。',
   'event.accounts_gone': '集群引擎中已没有账户；本节点继续使用现有的 {n} 个。', 'event.accounts_older': '集群引擎的账户版本为 {version}，本节点已有 {known}：那里的修改已丢失。',
   'event.alert_fired': '{metric}：当前 {value}，限值 {limit}。', 'event.alert_resolved': '已恢复：{metric}，当前 {value}。',
   'event.alert_not_delivered': '告警 {rule} 未能送达 {to}：{error}',

@@ -15,6 +15,7 @@ use vless_rust::cluster::report::Wish;
 use vless_rust::cluster::script::{self, ReportHead};
 
 use crate::engine_server::EngineServer;
+use crate::support::PATIENCE;
 
 /// Users unless `VLESS_RUST_CLUSTER_USERS` says otherwise.
 const USERS: usize = 10_000;
@@ -59,23 +60,25 @@ fn put(engine: &mut Engine, number: usize, note: &str) {
             "down_bytes_per_second_max": 0 } });
     let masked = id.simple().to_string();
     let quota = (1_u64 << 40).to_string();
-    let arguments = ["vless", "", "put", &account, &record.to_string(), &email, &masked, &quota, "changed", "10000"]
-        .map(str::to_owned);
-    let keys = ["version", "accounts", "emails", "ids", "quotas", "log"].map(key);
+    let arguments =
+        ["vless", "", "put", &account, &record.to_string(), &email, &masked, &quota, "changed", "10000", "h"]
+            .map(str::to_owned);
+    let keys = ["version", "accounts", "emails", "ids", "quotas", "log", "about"].map(key);
     let answer = engine.run(&script::CHANGE, &keys, &arguments).unwrap();
     assert_eq!(answer.list()[0].text().unwrap(), "changed");
 }
 
-/// One node for [`MEASURED`]: signs of life, reports with renewed leases, and changes as they come.
-fn node(access: &Access, size: Size, number: usize, heard_at: &Mutex<Vec<(u64, Instant)>>) {
+/// One node for [`MEASURED`], and until it has heard of all changes behind `from` in the log: signs of life, reports with
+/// renewed leases, and changes as they come.
+fn node(access: &Access, size: Size, number: usize, from: &str, heard_at: &Mutex<Vec<(u64, Instant)>>) {
     let mut engine = Engine::connect(access).unwrap();
     let (name, start) = (format!("node-{number:02}"), Instant::now());
     let facts =
         json!({ "version": "0.1.0", "sessions": 500, "reach": { "host": "n.example", "port": 443 } }).to_string();
     let head = ReportHead { prefix: "vless", node: &name, lease_ms: 30_000 };
-    let (mut sequence, mut last, mut due) =
-        (0, "$".to_owned(), start + INTERVAL.mul_f64(number as f64 / size.nodes as f64));
-    while start.elapsed() < MEASURED {
+    let (mut sequence, mut heard, mut last, mut due) =
+        (0, 0, from.to_owned(), start + INTERVAL.mul_f64(number as f64 / size.nodes as f64));
+    while start.elapsed() < MEASURED || (heard < CHANGES && start.elapsed() < MEASURED + PATIENCE) {
         if Instant::now() >= due {
             due += INTERVAL;
             let mine: Vec<_> =
@@ -84,7 +87,7 @@ fn node(access: &Access, size: Size, number: usize, heard_at: &Mutex<Vec<(u64, I
             let online: Online = mine.iter().map(|account| (account.clone(), present.clone())).collect();
             let online = json!(online).to_string();
             let beat = [name.as_str(), "1", "30000", "facts", &facts, "online", &online].map(str::to_owned);
-            engine.run(&script::BEAT, &["nodes", &format!("node:{name}"), "version"].map(key), &beat).unwrap();
+            engine.run(&script::BEAT, &["nodes", &format!("node:{name}"), "version", "about"].map(key), &beat).unwrap();
             engine.call(&["HGETALL", &key(&format!("applied:{name}"))]).unwrap();
             let nodes = engine.call(&["ZRANGE", &key("nodes"), "0", "-1", "WITHSCORES"]).unwrap();
             let facts = nodes
@@ -117,6 +120,7 @@ fn node(access: &Access, size: Size, number: usize, heard_at: &Mutex<Vec<(u64, I
         let Some(stream) = answer.list().first() else { continue };
         for entry in stream.list()[1].list() {
             last = entry.list()[0].text().unwrap();
+            heard += 1;
             let fields: BTreeMap<_, _> = entry.list()[1].pairs().collect();
             heard_at.lock().unwrap().push((fields["version"].parse().unwrap(), Instant::now()));
         }
@@ -156,12 +160,14 @@ fn what_twenty_nodes_cost_an_engine() {
         ("cpu", "used_cpu_sys"),
     ];
     let before = names.map(|(section, name)| figure(&mut engine, section, name));
+    let newest = engine.call(&["XREVRANGE", &key("log"), "+", "-", "COUNT", "1"]).unwrap();
+    let from = newest.list()[0].list()[0].text().unwrap();
     let (heard_at, mut made_at) = (Mutex::new(Vec::new()), BTreeMap::new());
     let begun = Instant::now();
     thread::scope(|scope| {
         for number in 0..size.nodes {
-            let (access, heard_at) = (&access, &heard_at);
-            scope.spawn(move || node(access, size, number, heard_at));
+            let (access, from, heard_at) = (&access, &from, &heard_at);
+            scope.spawn(move || node(access, size, number, from, heard_at));
         }
         thread::sleep(Duration::from_secs(1));
         for change in 0..CHANGES {

@@ -63,9 +63,9 @@ impl Engine {
     fn change(&mut self, arguments: [&str; 8]) -> (String, u64) {
         let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         arguments.insert(0, "test".to_owned());
-        arguments.push("100".to_owned());
-        let words =
-            self.call(&script::CHANGE, &["version", "accounts", "emails", "ids", "quotas", "log"], &arguments[..]);
+        arguments.extend(["100", "a history"].map(str::to_owned));
+        let keys = ["version", "accounts", "emails", "ids", "quotas", "log", "about"];
+        let words = self.call(&script::CHANGE, &keys, &arguments[..]);
         (words[0].clone(), words[1].parse().unwrap())
     }
 }
@@ -207,9 +207,80 @@ fn two_live_nodes_of_one_name_are_told_apart() {
     let mut engine = Engine::start();
     let mut beat = |boot: &str| -> Vec<String> {
         let arguments = ["n1", boot, "15000", "version", "1.0"].map(str::to_owned);
-        engine.call(&script::BEAT, &["nodes", "node:n1", "version"], &arguments)
+        engine.call(&script::BEAT, &["nodes", "node:n1", "version", "about"], &arguments)
     };
     assert_eq!(beat("5")[0], "ok");
     assert_eq!(beat("7")[0], "ok", "a later start takes over");
     assert_eq!(beat("5")[0], "taken");
+}
+
+/// A batch of bytes up for accounts, without wishes.
+fn batch(sequence: u64, accounts: &[&str]) -> Report {
+    let accounts = accounts.iter().map(|account| ((*account).to_owned(), Bytes { up: 5, down: 0 }));
+    Report { batch: Batch { boot: 1, sequence, accounts: accounts.collect() }, skip: false, wishes: Vec::new() }
+}
+
+#[test]
+fn what_is_no_number_or_no_account_of_bytes_harms_no_other_account() {
+    let mut engine = Engine::start();
+    let mut write = |words: &[&str]| {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]).query::<redis::Value>(&mut engine.connection).unwrap();
+    };
+    write(&["SET", "test:use:b", "x"]);
+    write(&["HSET", "test:use:c", "up", "many"]);
+    write(&["HSET", "test:use:d", "up", &i64::MAX.to_string()]);
+    write(&["HSET", "test:quotas", "c", "several", "e", "1000000"]);
+    for sequence in [1, 1, 2] {
+        assert_eq!(engine.report("n1", &batch(sequence, &["a", "b", "c", "d", "e"])).sequence, sequence);
+    }
+    for account in ["a", "e"] {
+        let up: u64 =
+            redis::cmd("HGET").arg(format!("test:use:{account}")).arg("up").query(&mut engine.connection).unwrap();
+        assert_eq!(up, 10, "{account}");
+    }
+}
+
+#[test]
+fn a_period_that_the_engines_clock_has_not_reached_begins_for_nobody() {
+    let mut engine = Engine::start();
+    let _: () = redis::cmd("HSET").arg("test:quotas").arg("a").arg(1000).query(&mut engine.connection).unwrap();
+    let used = |engine: &mut Engine, sequence: u64, period_start: u64| {
+        let wishes = vec![("a".to_owned(), Wish { target_bytes: 10, period_start })];
+        engine.report("n1", &Report { wishes, ..batch(sequence, &["a"]) }).leases[0].1.used_bytes
+    };
+    assert_eq!(used(&mut engine, 1, 1000), 5, "what comes with the first report of a period is of that period");
+    let now = engine.report("n1", &batch(2, &["a"])).at_ms / 1000;
+    assert_eq!(used(&mut engine, 3, now + 3600), 15, "of a node whose clock is ahead");
+    assert_eq!(used(&mut engine, 4, now - 1), 5);
+}
+
+#[test]
+fn one_node_tells_a_warning_and_with_another_quota_or_period_it_is_told_again() {
+    let mut engine = Engine::start();
+    let is_first = |engine: &mut Engine, of: &str| -> u8 {
+        let script = RedisScript::new(script::WARN.text);
+        script.key("test:use:a").arg("quota_low").arg(of).invoke(&mut engine.connection).unwrap()
+    };
+    assert_eq!([is_first(&mut engine, "1000"), is_first(&mut engine, "1000")], [1, 0]);
+    assert_eq!([is_first(&mut engine, "2000"), is_first(&mut engine, "2000")], [1, 0]);
+    let _: () = redis::cmd("HSET").arg("test:use:a").arg("base").arg(7).query(&mut engine.connection).unwrap();
+    assert_eq!([is_first(&mut engine, "2000"), is_first(&mut engine, "2000")], [1, 0]);
+}
+
+#[test]
+fn the_first_account_gives_the_list_a_history_that_stays() {
+    let mut engine = Engine::start();
+    let history = |engine: &mut Engine| -> String {
+        let arguments = ["n1", "1", "15000", "version", "1.0"].map(str::to_owned);
+        let answer = engine.call(&script::BEAT, &["nodes", "node:n1", "version", "about"], &arguments);
+        answer[4].clone()
+    };
+    assert_eq!(history(&mut engine), "");
+    let record = r#"{"email":"ann","masked_id":"id-1"}"#;
+    engine.change(["0", "put", "a", record, "ann", "id-1", "0", "test"]);
+    assert_eq!(history(&mut engine), "a history");
+    let _: () = redis::cmd("HSET").arg("test:about").arg("history").arg("older").query(&mut engine.connection).unwrap();
+    engine.change(["1", "remove", "a", "", "", "", "", "test"]);
+    assert_eq!(history(&mut engine), "older");
 }

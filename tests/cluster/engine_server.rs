@@ -1,6 +1,8 @@
 //! An engine on a port of its own that writes every change to disk, and that may be killed and started again.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use redis::{Client, Connection, FromRedisValue};
@@ -8,6 +10,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::support::wait_until;
+
+/// Where in its folder an engine has its data.
+const DATA: &str = "appendonlydir";
 
 pub(crate) struct EngineServer {
     child: Child,
@@ -84,6 +89,26 @@ impl EngineServer {
         self.child.wait().unwrap();
     }
 
+    /// What is on disk; while it does not run.
+    pub(crate) fn backup(&self) -> TempDir {
+        let backup = tempfile::tempdir().unwrap();
+        copy_files(&self.folder.path().join(DATA), backup.path());
+        backup
+    }
+
+    /// Has nothing on disk any more; while it does not run.
+    pub(crate) fn empty(&self) {
+        fs::remove_dir_all(self.folder.path().join(DATA)).unwrap();
+    }
+
+    /// Has on disk what it had then; while it does not run.
+    pub(crate) fn restore(&self, backup: &TempDir) {
+        self.empty();
+        let data = self.folder.path().join(DATA);
+        fs::create_dir(&data).unwrap();
+        copy_files(backup.path(), &data);
+    }
+
     /// With what is on disk.
     pub(crate) fn start_again(&mut self) {
         self.child = spawn(self.address, &self.folder, &self.options);
@@ -105,6 +130,13 @@ pub(crate) fn program() -> String {
 
 pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
 }
 
 fn spawn(address: SocketAddr, folder: &TempDir, options: &[String]) -> Child {

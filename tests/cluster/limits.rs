@@ -108,6 +108,62 @@ fn one_command_makes_a_node_and_prints_its_links() {
 }
 
 #[test]
+fn a_join_without_a_url_is_none_and_an_authority_may_be_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (folder.path().join("engine.crt"), folder.path().join("engine.key"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let port = crate::engine_server::free_address().port();
+    let tls = format!(
+        "--tls-port {port} --tls-auth-clients no --tls-cert-file {} --tls-key-file {}",
+        certificate.display(),
+        key.display()
+    );
+    let engine = EngineServer::start_with(&[&tls], "");
+    let join = |url: &str, more: &[&str], file: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vless-rust"));
+        command.args(["init", "--join", url, "--node", "n1"]).args(more).arg(folder.path().join(file));
+        let made = command.stdin(Stdio::null()).output().unwrap();
+        (made.status.success(), String::from_utf8(made.stderr).unwrap())
+    };
+    let (is_made, words) = join("-", &[], "empty.json");
+    assert!(!is_made && words.contains("there is no URL"), "{words}");
+    assert!(!folder.path().join("empty.json").exists());
+    let url = format!("rediss://127.0.0.1:{port}/0");
+    let (is_made, words) = join(&url, &[], "unknown.json");
+    assert!(!is_made && words.contains("certificate"), "{words}");
+    assert!(!folder.path().join("unknown.json").exists());
+    let (is_made, words) = join(&url, &["--engine-ca", certificate.to_str().unwrap()], "node.json");
+    assert!(is_made, "{words}");
+    let config = std::fs::read_to_string(folder.path().join("node.json")).unwrap();
+    assert!(config.contains(&format!("\"ca_file\": \"{}\"", certificate.display())), "{config}");
+    let (is_made, words) = join(&format!("rediss://{}/0", engine.address), &[], "plain.json");
+    assert!(!is_made && words.contains("TLS with the engine"), "{words}");
+}
+
+#[test]
+fn a_warning_of_a_quota_is_told_by_one_node() {
+    let (engine, origin) = (EngineServer::start(), Origin::echo());
+    let nodes = two(&engine);
+    let id = nodes[0].add("anna", &json!({ "quota_bytes": 100_000 }));
+    nodes[1].wait_for_user("anna", true);
+    let mut session = nodes[0].open(&id, origin.address).unwrap();
+    session.write_all(&vec![7; 41_000]).unwrap();
+    session.read_exact(&mut vec![0; 41_000]).unwrap();
+    for node in &nodes {
+        wait_until("both know what was used", || node.users()["users"][0]["quota_used_bytes"] == 82_008);
+    }
+    let told = || {
+        let events = nodes.iter().map(|node| node.ask("GET", "/api/events?kind=limit", None, None).body);
+        events.map(|body| body.to_string().matches("\"quota_low\"").count()).sum::<usize>()
+    };
+    wait_until("it is told", || told() > 0);
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    assert_eq!(told(), 1);
+}
+
+#[test]
 fn links_lead_to_every_node_and_the_doctor_knows_all() {
     let engine = EngineServer::start();
     let nodes = two(&engine);

@@ -6,12 +6,17 @@ mod api;
 mod cost;
 mod engine;
 mod engine_server;
+mod history;
 mod limits;
+mod lying;
 mod model;
 mod node;
 mod on_disk;
+mod real_clients;
+mod restart;
 mod rng;
 mod security;
+mod sentinels;
 mod simulation;
 #[path = "../support/mod.rs"]
 mod support;

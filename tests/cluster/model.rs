@@ -77,7 +77,7 @@ impl Engine {
     ) -> Option<(AccountKey, Lease)> {
         let now = self.now_ms;
         let mut one = self.used.get(account).cloned().unwrap_or_default();
-        if wish.period_start > one.period {
+        if wish.period_start > one.period && wish.period_start * 1000 <= now {
             one.period = wish.period_start;
             one.base = one.total();
         }

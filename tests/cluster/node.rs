@@ -85,6 +85,12 @@ impl Node {
         self.child.wait().unwrap();
     }
 
+    /// Has the process neither work nor end, or go on.
+    pub(crate) fn pause(&self, is_paused: bool) {
+        let signal = if is_paused { Signal::STOP } else { Signal::CONT };
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -19,15 +19,16 @@ use crate::support::wait_until;
 
 const PASSWORD: &str = "not to be seen";
 
-/// The user of the nodes as `conf/cluster.md` has it.
-fn documented_user() -> String {
+/// The user as `conf/cluster.md` has it, in the line in which `word` is.
+pub(crate) fn documented_user(word: &str) -> String {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/cluster.md")).unwrap();
-    let line = text.lines().find(|line| line.starts_with("user node ")).expect("the user of the nodes");
+    let line = text.lines().find(|line| line.starts_with("user node ") && line.contains(word)).expect("a user");
     line.trim_start_matches("user ").replace("PASSWORD", &PASSWORD.replace(' ', "-"))
 }
 
 fn guarded() -> EngineServer {
-    let options = ["--user", "default off", "--user", "admin on >admin ~* &* +@all", "--user", &documented_user()];
+    let options =
+        ["--user", "default off", "--user", "admin on >admin ~* &* +@all", "--user", &documented_user("~vless:*")];
     EngineServer::start_with(&options, "admin:admin@")
 }
 
@@ -123,6 +124,40 @@ fn tls_is_checked_against_the_authority_that_was_named() {
     fs::write(&wrong, other.cert.pem()).unwrap();
     let refused = Engine::connect(&Access { url, ca_file: Some(wrong) }).err().unwrap();
     assert!(refused.to_string().contains("certificate"), "{refused}");
+}
+
+#[test]
+fn a_certificate_that_calls_itself_an_authority_is_the_engines_own_if_it_was_named() {
+    let folder = tempfile::tempdir().unwrap();
+    // What `openssl req -x509` makes.
+    let made = |name: &str, host: &str| {
+        let mut parameters = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        let file = folder.path().join(format!("{name}.crt"));
+        fs::write(&file, certificate.pem()).unwrap();
+        fs::write(folder.path().join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        file
+    };
+    let connect = |name: &str, host: &str, authority: &str| {
+        let port = free_address().port();
+        let [certificate, authority] = [name, authority].map(|name| folder.path().join(format!("{name}.crt")));
+        let key = certificate.with_extension("key");
+        let (certificate, key) = (certificate.display(), key.display());
+        let options =
+            format!("--tls-port {port} --tls-auth-clients no --tls-cert-file {certificate} --tls-key-file {key}");
+        let _engine = EngineServer::start_with(&[&options], "");
+        let url = EngineUrl::parse(&format!("rediss://{host}:{port}")).unwrap();
+        Engine::connect(&Access { url, ca_file: Some(authority) }).err().map(|error| error.to_string())
+    };
+    made("one", "127.0.0.1");
+    made("two", "127.0.0.1");
+    made("elsewhere", "engine.example");
+    assert_eq!(connect("one", "127.0.0.1", "one"), None);
+    for refused in [connect("one", "127.0.0.1", "two"), connect("elsewhere", "127.0.0.1", "elsewhere")] {
+        assert!(refused.as_ref().is_some_and(|words| words.contains("certificate")), "{refused:?}");
+    }
 }
 
 /// An engine that says `answer` to everything, over and over.

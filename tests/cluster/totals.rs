@@ -17,10 +17,10 @@ use crate::support::origin::Origin;
 use crate::support::{bounded, wait_until};
 
 /// What one round of a client moves in each direction.
-const CHUNK: usize = 40_000;
+pub(crate) const CHUNK: usize = 40_000;
 /// What clients have moved, by what they saw.
 #[derive(Default)]
-struct Tally {
+pub(crate) struct Tally {
     bytes: AtomicU64,
     is_paused: AtomicBool,
     is_over: AtomicBool,
@@ -39,46 +39,94 @@ impl Tally {
         self.is_paused.store(false, Ordering::SeqCst);
     }
 
-    fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::SeqCst)
     }
-}
 
-/// Sends chunks to an echo and takes them back, on one session after the other, until it is over. What a session that
-/// breaks has moved is not known to the client, so the tests break sessions only while everybody pauses.
-fn client(address: SocketAddr, id: [u8; 16], origin: SocketAddr, tally: &Tally) {
-    let chunk = vec![7; CHUNK];
-    while !tally.is_over.load(Ordering::SeqCst) {
-        let Ok(socket) = TcpStream::connect(address) else {
-            thread::sleep(Duration::from_millis(50));
-            continue;
-        };
-        let mut socket = bounded(socket);
-        let mut is_first = true;
-        while !tally.is_over.load(Ordering::SeqCst) {
-            tally.busy.fetch_add(1, Ordering::SeqCst);
-            if tally.is_paused.load(Ordering::SeqCst) {
-                tally.busy.fetch_sub(1, Ordering::SeqCst);
-                thread::sleep(Duration::from_millis(5));
+    /// Sends chunks to an echo and takes them back, on one session after the other, until it is over. What a session that
+    /// breaks has moved is not known to the client, so the tests break sessions only while everybody pauses.
+    pub(crate) fn work(&self, dial: impl Fn() -> Option<Dialled>) {
+        let chunk = vec![7; CHUNK];
+        while !self.is_over.load(Ordering::SeqCst) {
+            let Some(Dialled { mut socket, mut head, mut answer_head }) = dial() else {
+                thread::sleep(Duration::from_millis(50));
                 continue;
+            };
+            while !self.is_over.load(Ordering::SeqCst) {
+                self.busy.fetch_add(1, Ordering::SeqCst);
+                if self.is_paused.load(Ordering::SeqCst) {
+                    self.busy.fetch_sub(1, Ordering::SeqCst);
+                    thread::sleep(Duration::from_millis(5));
+                    continue;
+                }
+                let moved = round(&mut socket, &head, answer_head, &chunk);
+                self.bytes.fetch_add(if moved { 2 * CHUNK as u64 } else { 0 }, Ordering::SeqCst);
+                self.busy.fetch_sub(1, Ordering::SeqCst);
+                if !moved {
+                    break;
+                }
+                (head, answer_head) = (Vec::new(), 0);
             }
-            let moved = round(&mut socket, &id, origin, is_first, &chunk);
-            tally.bytes.fetch_add(if moved { 2 * CHUNK as u64 } else { 0 }, Ordering::SeqCst);
-            tally.busy.fetch_sub(1, Ordering::SeqCst);
-            if !moved {
-                break;
-            }
-            is_first = false;
         }
     }
+
+    /// Ends the work.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+    }
 }
 
-fn round(socket: &mut TcpStream, id: &[u8; 16], origin: SocketAddr, is_first: bool, chunk: &[u8]) -> bool {
-    if is_first && socket.write_all(&request(id, origin)).is_err() {
-        return false;
+/// A session to an echo that is to be begun: what its first chunk follows, and how many bytes its first answer follows.
+pub(crate) struct Dialled {
+    pub(crate) socket: TcpStream,
+    pub(crate) head: Vec<u8>,
+    pub(crate) answer_head: usize,
+}
+
+/// A session of our own client.
+fn dial(address: SocketAddr, id: &[u8; 16], origin: SocketAddr) -> Option<Dialled> {
+    let socket = bounded(TcpStream::connect(address).ok()?);
+    Some(Dialled { socket, head: request(id, origin), answer_head: 2 })
+}
+
+fn client(address: SocketAddr, id: [u8; 16], origin: SocketAddr, tally: &Tally) {
+    tally.work(|| dial(address, &id, origin));
+}
+
+fn round(socket: &mut TcpStream, head: &[u8], answer_head: usize, chunk: &[u8]) -> bool {
+    let mut answer = vec![0; chunk.len() + answer_head];
+    socket.write_all(head).is_ok() && socket.write_all(chunk).is_ok() && socket.read_exact(&mut answer).is_ok()
+}
+
+/// How often each part is killed, unless `VLESS_RUST_CLUSTER_ROUNDS` says otherwise.
+pub(crate) fn rounds() -> u32 {
+    std::env::var("VLESS_RUST_CLUSTER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// Kills each node, the engine and all connections to it in turn, and goes on, `rounds` times.
+pub(crate) fn kill_in_turn(engine: &mut EngineServer, nodes: &mut [Node; 3], tally: &Tally, rounds: u32) {
+    for round in 0..rounds {
+        for place in 0..nodes.len() {
+            thread::sleep(Duration::from_millis(1500));
+            // What a process has counted and not written down dies with it; the load stops for as long as that takes.
+            tally.pause();
+            wait_until_written(engine, &nodes.each_ref(), "anna", tally.bytes());
+            let victim = &mut nodes[place];
+            victim.kill();
+            tally.go_on();
+            thread::sleep(Duration::from_millis(500));
+            victim.start_again();
+        }
+        // Under full load: between a batch that was applied and its answer, or anywhere else.
+        thread::sleep(Duration::from_millis(1500));
+        engine.kill();
+        thread::sleep(Duration::from_millis(700));
+        engine.start_again();
+        thread::sleep(Duration::from_millis(1500));
+        engine.ask::<u64>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        println!("round {round}: {} bytes", tally.bytes());
     }
-    let mut answer = vec![0; chunk.len() + if is_first { 2 } else { 0 }];
-    socket.write_all(chunk).is_ok() && socket.read_exact(&mut answer).is_ok()
+    tally.pause();
 }
 
 /// Waits until the engine and the nodes' disks together have all that clients have moved: a process that is killed now
@@ -94,7 +142,7 @@ fn wait_until_written(engine: &EngineServer, nodes: &[&Node], email: &str, bytes
 
 /// Waits until the engine has all that clients have moved, and not a byte more.
 #[track_caller]
-fn assert_exact(engine: &EngineServer, email: &str, tally: &Tally) {
+pub(crate) fn assert_exact(engine: &EngineServer, email: &str, tally: &Tally) {
     let total = || {
         let (up, down) = engine.used(email);
         up + down
@@ -107,7 +155,6 @@ fn assert_exact(engine: &EngineServer, email: &str, tally: &Tally) {
 
 #[test]
 fn totals_are_exact_when_each_part_is_killed_in_turn_under_load() {
-    let rounds: u32 = std::env::var("VLESS_RUST_CLUSTER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let (mut engine, origin) = (EngineServer::start(), Origin::echo());
     let mut nodes = ["n1", "n2", "n3"].map(|name| Node::start(name, &engine.url(), &json!({})));
     nodes.iter().for_each(Node::wait_until_connected);
@@ -125,34 +172,13 @@ fn totals_are_exact_when_each_part_is_killed_in_turn_under_load() {
         })
         .collect();
     let origin_lives = origin;
-    for round in 0..rounds {
-        for place in 0..nodes.len() {
-            thread::sleep(Duration::from_millis(1500));
-            // What a process has counted and not written down dies with it; the load stops for as long as that takes.
-            tally.pause();
-            wait_until_written(&engine, &nodes.each_ref(), "anna", tally.bytes());
-            let victim = &mut nodes[place];
-            victim.kill();
-            tally.go_on();
-            thread::sleep(Duration::from_millis(500));
-            victim.start_again();
-        }
-        // Under full load: between a batch that was applied and its answer, or anywhere else.
-        thread::sleep(Duration::from_millis(1500));
-        engine.kill();
-        thread::sleep(Duration::from_millis(700));
-        engine.start_again();
-        thread::sleep(Duration::from_millis(1500));
-        engine.ask::<u64>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-        println!("round {round}: {} bytes", tally.bytes());
-    }
-    tally.pause();
+    kill_in_turn(&mut engine, &mut nodes, &tally, rounds());
     assert_exact(&engine, "anna", &tally);
     assert!(tally.bytes() > 100 * CHUNK as u64, "only {} bytes", tally.bytes());
     for node in &nodes {
         assert_eq!(node.cluster()["lost_batches"], 0);
     }
-    tally.is_over.store(true, Ordering::SeqCst);
+    tally.end();
     for client in clients {
         client.join().unwrap();
     }
@@ -174,7 +200,7 @@ fn what_was_counted_while_the_engine_was_away_and_the_node_was_killed_comes_late
     let mut session = node.open(&id, origin.address).unwrap();
     let chunk = vec![7; CHUNK];
     for _ in 0..10 {
-        assert!(round(&mut session, &id, origin.address, false, &chunk));
+        assert!(round(&mut session, &[], 0, &chunk));
     }
     let moved = 8 + 20 * CHUNK as u64;
     wait_until("all is on disk", || untold_of(&node, &[], &key) == moved);
@@ -197,7 +223,7 @@ fn an_engine_that_forgets_what_it_confirmed_is_found_out_and_told_again() {
     wait_until("the first bytes are told", || engine.used("anna") == (4, 4));
     let (key, before): (String, u64) = (engine.ask(&["HGET", "vless:emails", "anna"]), 4);
     let applied: Vec<String> = engine.ask(&["HGETALL", "vless:applied:n1"]);
-    assert!(round(&mut session, &id, origin.address, false, &vec![7; CHUNK]));
+    assert!(round(&mut session, &[], 0, &vec![7; CHUNK]));
     wait_until("the second bytes are told", || engine.used("anna").0 == before + CHUNK as u64);
     // A fail-over to a copy that lacks the last second.
     engine.ask::<u64>(&["HSET", "vless:applied:n1", &applied[0], &applied[1]]);
@@ -301,7 +327,6 @@ fn away_serve_goes_on_and_away_refuse_does_not() {
 
 #[test]
 fn a_node_that_is_killed_under_load_keeps_what_it_has_written_down_to_the_byte() {
-    let rounds: u32 = std::env::var("VLESS_RUST_CLUSTER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let (engine, origin) = (EngineServer::start(), Origin::echo());
     let mut node = Node::start("n1", &engine.url(), &json!({}));
     node.wait_until_connected();
@@ -316,7 +341,7 @@ fn a_node_that_is_killed_under_load_keeps_what_it_has_written_down_to_the_byte()
         .collect();
     let (mut lost, mut at) = (Vec::new(), Instant::now());
     let mut known = 0;
-    for _ in 0..rounds {
+    for _ in 0..rounds() {
         let before = tally.bytes();
         thread::sleep(Duration::from_millis(2300));
         node.kill();
@@ -345,7 +370,7 @@ fn a_node_that_is_killed_under_load_keeps_what_it_has_written_down_to_the_byte()
         tally.go_on();
     }
     assert!(known > 0);
-    tally.is_over.store(true, Ordering::SeqCst);
+    tally.end();
     for client in clients {
         client.join().unwrap();
     }
@@ -367,7 +392,7 @@ fn while_the_engine_stalls_nothing_that_was_counted_is_lost() {
         let told = engine.used("anna");
         engine.stall(true);
         let chunk = vec![7; CHUNK];
-        assert!(round(&mut session, &id, origin.address, false, &chunk));
+        assert!(round(&mut session, &[], 0, &chunk));
         moved += 2 * CHUNK as u64;
         if is_killed {
             wait_until("it is on disk, although the engine does not answer", || {

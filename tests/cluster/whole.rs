@@ -1,14 +1,14 @@
-//! What concerns the whole cluster, asked of any node: who is online, reload, what commands say; a fail-over; and a server
-//! that is alone.
+//! What concerns the whole cluster, asked of any node: who is online, reload, what commands say; and a server that is
+//! alone.
 
 use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::engine_server::{EngineServer, free_address, program};
+use crate::engine_server::EngineServer;
 use crate::node::Node;
 use crate::support::origin::Origin;
 use crate::support::wait_until;
@@ -125,58 +125,6 @@ fn what_was_used_elsewhere_is_shown_where_nobody_uses_it() {
             wait_until("the bytes of all nodes are shown", || used(node) == 8);
         }
     }
-}
-
-/// A process that ends with the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
-fn a_node_follows_the_sentinels_to_another_engine() {
-    let (mut engine, origin) = (EngineServer::start(), Origin::echo());
-    let port = engine.address.port().to_string();
-    let copy = EngineServer::start_with(&["--replicaof", "127.0.0.1", &port], "");
-    wait_until("the copy is one", || copy.ask::<String>(&["INFO", "replication"]).contains("master_link_status:up"));
-    let (folder, address) = (tempfile::tempdir().unwrap(), free_address());
-    let file = folder.path().join("sentinel.conf");
-    let config = format!(
-        "bind 127.0.0.1\nport {}\ndir {}\nsentinel monitor main 127.0.0.1 {port} 1\n\
-         sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n",
-        address.port(),
-        folder.path().display()
-    );
-    fs::write(&file, config).unwrap();
-    let sentinel = Command::new(program()).arg(&file).arg("--sentinel").stdout(Stdio::null()).spawn().unwrap();
-    let _sentinel = Process(sentinel);
-    // A dead sentinel in front is passed over.
-    let url = format!("redis+sentinel://{},{address}/main/0", free_address());
-    let node = Node::start("n1", &url, &json!({}));
-    node.wait_until_connected();
-    let id = node.add("anna", &json!({}));
-    drop(node.open(&id, origin.address).unwrap());
-    wait_until("the copy has all", || copy.used("anna") == (4, 4));
-    // The sentinel has to know of the copy before it can choose it.
-    wait_until("the sentinel knows the copy", || {
-        let mut connection = redis::Client::open(format!("redis://{address}")).unwrap().get_connection().unwrap();
-        let copies = redis::cmd("SENTINEL").arg("REPLICAS").arg("main").query::<Vec<redis::Value>>(&mut connection);
-        copies.is_ok_and(|copies| copies.len() == 1)
-    });
-    engine.kill();
-    wait_until("the copy has become the engine", || {
-        copy.ask::<String>(&["INFO", "replication"]).contains("role:master")
-    });
-    wait_until("the node has found it", || {
-        node.cluster()["connected"] == true
-            && node.ask("POST", "/api/users", Some(1), Some(&json!({ "email": "b" }))).status == 201
-    });
-    drop(node.open(&id, origin.address).unwrap());
-    wait_until("totals go on there", || copy.used("anna") == (8, 8));
 }
 
 #[test]

@@ -13,12 +13,12 @@ use crate::cluster::journal::AccountKey;
 
 impl Member {
     /// Another node calls.
-    pub(super) fn hear_call(&mut self, call: Call, said: &str) {
+    pub(super) fn hear_call(&mut self, call: Call, said: String) {
         // However often it is called for at once, once is enough.
         if call == Call::Reload && std::mem::replace(&mut self.is_reload_wanted, true) {
             return;
         }
-        self.news.push(News::Called { call, said: said.to_owned() });
+        self.news.push(News::Called { call, said });
     }
 
     /// Tells all other nodes. Those of an older version leave out what they do not know.

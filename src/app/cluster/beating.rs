@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::engine::EngineError;
 use super::member::{LastBeat, Member};
+use super::reply::plain;
 use super::status::{Facts, NodeStatus};
 use crate::app::clock::unix_time;
 use crate::cluster::script;
@@ -15,6 +16,11 @@ use crate::stats::totals;
 
 /// The form of the data that this version writes.
 pub(super) const DATA_FORMAT: u64 = 1;
+/// Nodes of a cluster at the most; of what else the engine names nothing is read.
+const NODES_MAX: usize = 1000;
+/// Boots of which the engine is to know the latest batch, beside those of which we have something to tell: another server
+/// that was started under our name may have made some of them, and would tell again what is forgotten.
+const BOOTS_KEPT: usize = 256;
 
 impl Member {
     /// Says that this node is there, and hears how the cluster stands.
@@ -22,19 +28,23 @@ impl Member {
         self.due.beat = Instant::now() + self.settings.interval;
         let facts = serde_json::to_string(&self.facts()).unwrap_or_default();
         let settings = &self.settings;
-        let keys = ["nodes", &format!("node:{}", settings.node), "version"].map(|name| settings.key(name));
+        let keys = ["nodes", &format!("node:{}", settings.node), "version", "about"].map(|name| settings.key(name));
         let gone_ms = settings.gone_after.as_millis().to_string();
         let mut arguments = vec![settings.node.clone(), self.boot.to_string(), gone_ms];
         arguments.extend(["facts".to_owned(), facts, "online".to_owned(), self.online_here()]);
         let Some(engine) = &mut self.engine else { return Ok(()) };
         let words = engine.run(&script::BEAT, &keys, &arguments)?.texts().ok_or(EngineError::Nonsense)?;
         match words.as_slice() {
-            [outcome, version, now_ms, ..] if outcome == "ok" => {
-                let (version, now_ms) = (version.parse().ok(), now_ms.parse().ok());
+            [outcome, version, now_ms, _, history] if outcome == "ok" => {
+                let (version, now_ms) = (script::number(version), script::number(now_ms));
                 let (Some(version), Some(now_ms)) = (version, now_ms) else { return Err(EngineError::Nonsense) };
-                self.compare()?;
-                self.look_at_version(version)?;
+                self.look_at_list(version, history)?;
                 self.look_at_nodes(now_ms)?;
+                // What a wrong engine has is nobody's, and what it does not have is not lost.
+                if self.doubt.is_some() {
+                    return Ok(());
+                }
+                self.compare()?;
                 self.look_at_usage()
             }
             [outcome, ..] if outcome == "taken" => {
@@ -57,8 +67,8 @@ impl Member {
         let key = self.settings.key(&format!("applied:{}", self.settings.node));
         let Some(engine) = &mut self.engine else { return Ok(()) };
         let pairs = engine.call(&["HGETALL", &key])?;
-        let applied: BTreeMap<u64, u64> =
-            pairs.pairs().filter_map(|(boot, sequence)| Some((boot.parse().ok()?, sequence.parse().ok()?))).collect();
+        let numbers = pairs.pairs().map(|(boot, sequence)| Some((boot.parse().ok()?, script::number(&sequence)?)));
+        let applied: BTreeMap<u64, u64> = numbers.collect::<Option<_>>().ok_or(EngineError::Nonsense)?;
         let (forgotten, lost) = {
             let node = &mut self.books.lock().node;
             let (sealed, lost) = (node.sealed_batches(), node.lost_batches());
@@ -82,11 +92,12 @@ impl Member {
         self.forget_boots(&applied)
     }
 
-    /// Boots of which nothing is sent any more need not be known for ever.
+    /// Boots of which nothing is sent any more need not all be known for ever.
     fn forget_boots(&mut self, applied: &BTreeMap<u64, u64>) -> Result<(), EngineError> {
         let key = self.settings.key(&format!("applied:{}", self.settings.node));
         let oldest = self.books.lock().node.journal().oldest_boot();
-        let old: Vec<String> = applied.keys().filter(|&&boot| boot < oldest).map(u64::to_string).collect();
+        let earlier = applied.keys().rev().filter(|&&boot| boot < oldest);
+        let old: Vec<String> = earlier.skip(BOOTS_KEPT).map(u64::to_string).collect();
         let Some(engine) = &mut self.engine else { return Ok(()) };
         if old.is_empty() {
             return Ok(());
@@ -98,7 +109,8 @@ impl Member {
         let gone_ms = self.settings.gone_after.as_millis() as u64;
         let key = self.settings.key("nodes");
         let Some(engine) = &mut self.engine else { return Ok(()) };
-        let known: Vec<_> = engine.call(&["ZRANGE", &key, "0", "-1", "WITHSCORES"])?.pairs().collect();
+        let known = engine.call(&["ZRANGE", &key, "0", "-1", "WITHSCORES"])?;
+        let known: Vec<_> = known.pairs().take(NODES_MAX).collect();
         let calls: Vec<_> = known
             .iter()
             .map(|(name, _)| vec!["HGET".to_owned(), self.settings.key(&format!("node:{name}")), "facts".to_owned()])
@@ -106,7 +118,7 @@ impl Member {
         let facts = if calls.is_empty() { Vec::new() } else { engine.call_all(&calls)? };
         let nodes = known.into_iter().zip(facts).map(|((name, seen_ms), facts)| {
             let silent_ms = now_ms.saturating_sub(seen_ms.parse::<f64>().unwrap_or(0.0) as u64);
-            let facts = facts.text().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+            let (name, facts) = (plain(&name), Facts::read(&facts.text().unwrap_or_default()));
             NodeStatus { name, is_online: silent_ms < gone_ms, seen_seconds_ago: silent_ms / 1000, facts }
         });
         let mut nodes: Vec<_> = nodes.collect();

@@ -1,7 +1,7 @@
 //! The accounts with a quota that are served here, when each was used, and which of its periods it is in.
 //!
-//! The engine believes whatever period a node names, and never goes back to an earlier one. So a clock that is wrong for a
-//! second must not name one.
+//! The engine believes whatever period a node names, unless its own clock has not come to it, and never goes back to an
+//! earlier one. So a clock that is wrong for a second must not name one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

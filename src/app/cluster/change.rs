@@ -130,6 +130,8 @@ impl Prepared {
             of_user(|user| user.limits.quota_bytes.to_string()),
             said,
             LOG_CHANGES_MAX.to_owned(),
+            // Should this be the first account, which no engine has had before.
+            uuid::Uuid::new_v4().simple().to_string(),
         ]
     }
 }
@@ -167,7 +169,7 @@ mod tests {
     fn listed() -> Listed {
         let record = |email: &str| json!({ "uuid": email, "email": email });
         let records = vec![("k1".to_owned(), record("anna")), ("k2".to_owned(), record("bob"))];
-        List::new(SavedAccounts { version: 9, records }, None).listed()
+        List::new(SavedAccounts { version: 9, history: None, records }, None).listed()
     }
 
     fn prepared(change: &Change) -> Result<Prepared, Refusal> {

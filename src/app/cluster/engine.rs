@@ -12,7 +12,7 @@ use std::time::Duration;
 #[cfg(feature = "cluster")]
 use redis::{Parser, Value};
 
-use super::reply::Reply;
+use super::reply::{Reply, plain};
 use super::stream::Stream;
 use crate::app::config::{EnginePlace, EngineUrl};
 use crate::cluster::script::Script;
@@ -30,6 +30,21 @@ pub struct Access {
     pub ca_file: Option<PathBuf>,
 }
 
+impl Access {
+    /// Whether somebody on the way to the engine, or to those who know where it is, could read along.
+    pub fn is_readable(&self) -> bool {
+        let is_elsewhere =
+            |host: &String| host != "localhost" && !host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        match &self.url.place {
+            EnginePlace::Tcp { host, tls: false, .. } => is_elsewhere(host),
+            EnginePlace::Sentinels { sentinels, tls: false, .. } => {
+                sentinels.iter().any(|(host, _)| is_elsewhere(host))
+            }
+            EnginePlace::Tcp { .. } | EnginePlace::Sentinels { .. } | EnginePlace::Unix(_) => false,
+        }
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum EngineError {
@@ -39,6 +54,8 @@ pub enum EngineError {
     Refused(String),
     /// What came is not what was asked for.
     Nonsense,
+    /// More came than any cluster has.
+    Endless,
 }
 
 /// A connection on which we have logged in.
@@ -215,8 +232,7 @@ fn reply(value: Value) -> Result<Reply, EngineError> {
             let detail = error.details().unwrap_or_default();
             // What an engine does not know it repeats, with the arguments.
             let detail = detail.split(", with args").next().unwrap_or_default();
-            let words: String = format!("{} {detail}", error.code()).chars().take(200).collect();
-            return Err(EngineError::Refused(words.trim().to_owned()));
+            return Err(EngineError::Refused(plain(format!("{} {detail}", error.code()).trim())));
         }
         _ => return Err(EngineError::Nonsense),
     })
@@ -234,6 +250,7 @@ impl fmt::Display for EngineError {
             Self::Lost(error) => error.fmt(f),
             Self::Refused(message) => write!(f, "the engine refuses: {message}"),
             Self::Nonsense => f.write_str("the engine answers something that was not asked"),
+            Self::Endless => f.write_str("the engine's list of accounts has no end"),
         }
     }
 }

@@ -72,7 +72,8 @@ impl Folder {
     pub fn write_accounts(&self, saved: &SavedAccounts) -> io::Result<()> {
         let accounts: serde_json::Map<_, _> =
             saved.records.iter().map(|(key, record)| (key.clone(), record.clone())).collect();
-        let text = json!({ "format": 1, "version": saved.version, "accounts": accounts }).to_string();
+        let text = json!({ "format": 1, "version": saved.version, "history": saved.history, "accounts": accounts })
+            .to_string();
         replace(&accounts_file(&self.path), text.as_bytes(), 0o600)
     }
 }
@@ -81,6 +82,8 @@ impl Folder {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SavedAccounts {
     pub version: u64,
+    /// What the engine calls the history of its list.
+    pub history: Option<String>,
     pub records: Vec<(AccountKey, Value)>,
 }
 
@@ -96,10 +99,11 @@ pub fn read_accounts(folder: &Path) -> io::Result<SavedAccounts> {
     };
     let mut saved: Value = serde_json::from_slice(&bytes)?;
     let version = saved["version"].as_u64();
+    let history = saved["history"].as_str().map(str::to_owned);
     let (Some(version), Value::Object(accounts)) = (version, saved["accounts"].take()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not a list of accounts"));
     };
-    Ok(SavedAccounts { version, records: accounts.into_iter().collect() })
+    Ok(SavedAccounts { version, history, records: accounts.into_iter().collect() })
 }
 
 /// Where the list in `folder` is kept.
@@ -152,7 +156,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let taken = Folder::take(&folder.path().join("cluster")).unwrap();
         assert_eq!(taken.read_accounts().unwrap(), SavedAccounts::default());
-        let saved = SavedAccounts { version: 7, records: vec![("key".to_owned(), json!({ "email": "a" }))] };
+        let records = vec![("key".to_owned(), json!({ "email": "a" }))];
+        let saved = SavedAccounts { version: 7, history: Some("h".to_owned()), records };
         taken.write_accounts(&saved).unwrap();
         assert_eq!(taken.read_accounts().unwrap(), saved);
         let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777;

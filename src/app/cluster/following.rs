@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::engine::EngineError;
 use super::files::SavedAccounts;
-use super::joining::all_records;
+use super::joining::{all_records, version_of};
 use super::list::List;
 use super::member::Member;
 use super::news::News;
-use super::reply::Reply;
+use super::reply::{Reply, plain};
+use super::status::Status;
+use crate::cluster::script;
 use crate::control::events::Level;
 
 /// Changes that are read at once.
@@ -20,7 +22,7 @@ const CHANGES_MAX: &str = "500";
 /// Attempts to read a list that changes all the while.
 const ATTEMPTS: usize = 5;
 /// The place in the log in front of the first change.
-const START: &str = "0-0";
+pub(super) const START: &str = "0-0";
 
 impl Member {
     /// Takes the changes that there are, or those that come within `wait`.
@@ -56,7 +58,7 @@ impl Member {
     /// Whether the list is another by this change; `None` where changes in front of it were missed.
     fn take_change(&mut self, fields: &HashMap<String, String>) -> Option<bool> {
         let field = |name: &str| fields.get(name).map_or("", String::as_str);
-        let (account, said) = (field("account"), field("by"));
+        let (account, said) = (field("account"), plain(field("by")));
         if let Some(call) = Call::read(field("operation"), account) {
             // The node that calls has done it already.
             if field("record") != self.settings.node {
@@ -64,7 +66,10 @@ impl Member {
             }
             return Some(false);
         }
-        let version = field("version").parse::<u64>().ok()?;
+        if self.doubt.is_some() {
+            return Some(false);
+        }
+        let version = script::number(field("version"))?;
         if version <= self.list.version {
             return Some(false);
         }
@@ -90,7 +95,7 @@ impl Member {
         }
         self.list.version = version;
         log::info!("cluster: {said}");
-        self.tell_user_event(said);
+        self.tell_user_event(&said);
         Some(true)
     }
 
@@ -101,25 +106,16 @@ impl Member {
         }
     }
 
-    /// The engine says that its list has this version. What was missed is read now.
-    pub(super) fn look_at_version(&mut self, version: u64) -> Result<(), EngineError> {
-        if version != self.list.version || self.heard.is_none() {
-            self.follow(Duration::ZERO)?;
-        }
-        if version == self.list.version || version == 0 && self.is_emptied {
-            return Ok(());
-        }
-        if version < self.list.version && version > 0 {
-            let text = format!(
-                "the engine has version {version} of the accounts, this node has had {}: changes are lost there",
-                self.list.version
-            );
-            log::warn!("cluster: {text}");
-            let data = json!({ "version": version, "known": self.list.version });
-            self.tell_event(Level::Warn, &text, ("accounts_older", data));
+    /// The engine says that its list has this version and belongs to this history. What was missed is read now.
+    pub(super) fn look_at_list(&mut self, version: u64, history: &str) -> Result<(), EngineError> {
+        if self.doubt.is_some() || self.heard.is_none() || self.list.is_doubtful(version, history) {
             return self.read_all();
         }
-        if version > self.list.version || version == 0 { self.read_all() } else { Ok(()) }
+        self.is_unsaved |= self.list.learn(history);
+        if version != self.list.version {
+            self.follow(Duration::ZERO)?;
+        }
+        if version == self.list.version { Ok(()) } else { self.read_all() }
     }
 
     /// Reads the list whole, where there is an engine.
@@ -128,19 +124,29 @@ impl Member {
             return Ok(());
         }
         for _ in 0..ATTEMPTS {
-            let before = self.engine_version()?;
-            if before == 0 && !self.list.is_empty() {
-                return self.keep_list();
-            }
+            let (before, history) = (self.engine_version()?, self.engine_history()?);
             let heard = self.newest_change()?;
+            if self.list.is_doubtful(before, &history) {
+                self.heard = Some(heard);
+                self.keep_list(before);
+                return Ok(());
+            }
             let Some(engine) = &mut self.engine else { return Ok(()) };
             let records = all_records(engine, &self.settings)?;
             if self.engine_version()? != before {
                 continue;
             }
-            self.is_emptied = false;
             self.heard = Some(heard);
-            let saved = SavedAccounts { version: before, records: records.into_iter().collect() };
+            if self.doubt.take().is_some() {
+                log::info!("cluster: the engine has the accounts again");
+                self.around.shared.tell(Status::connected);
+            }
+            self.is_unsaved |= self.list.learn(&history);
+            let history = self.list.history().map(str::to_owned);
+            let saved = SavedAccounts { version: before, history, records: records.into_iter().collect() };
+            if before < self.list.version {
+                self.warn_of_lost_changes(before);
+            }
             if saved != self.list.saved() {
                 for (key, _) in &saved.records {
                     self.books.lock().node.forget(key);
@@ -155,26 +161,47 @@ impl Member {
         Ok(())
     }
 
-    /// An engine without any account is a mistake more often than a wish, and nobody is cut for it.
-    fn keep_list(&mut self) -> Result<(), EngineError> {
-        self.heard = Some(self.newest_change()?);
-        if !std::mem::replace(&mut self.is_emptied, true) {
-            let text = format!(
-                "the engine has no accounts any more; this node goes on with the {} it has. Restore a backup, or stop the \
-                 nodes and delete accounts.json in cluster.folder",
-                self.list.len()
-            );
+    fn warn_of_lost_changes(&self, version: u64) {
+        let known = self.list.version;
+        let text = format!(
+            "the engine has version {version} of the accounts, this node has had {known}: changes are lost there"
+        );
+        log::warn!("cluster: {text}");
+        let data = json!({ "version": version, "known": known });
+        self.tell_event(Level::Warn, &text, ("accounts_older", data));
+    }
+
+    /// An engine that was emptied, or has other accounts than ours, is a mistake more often than a wish, and nobody is cut
+    /// for it.
+    fn keep_list(&mut self, version: u64) {
+        let what = if version == 0 { "no accounts any more" } else { "other accounts than those of this cluster" };
+        let text = format!(
+            "the engine has {what}; this node goes on with the {} it has, and tells it nothing. Restore a backup of the \
+             engine; or, if it was meant, stop the node and delete accounts.json in cluster.folder",
+            self.list.len()
+        );
+        if self.doubt.as_ref() != Some(&text) {
             log::error!("cluster: {text}");
-            self.tell_event(Level::Error, &text, ("accounts_gone", json!({ "n": self.list.len() })));
-            self.around.shared.tell(|status| status.error = Some(text));
+            let data = json!({ "n": self.list.len() });
+            let coded = if version == 0 { ("accounts_gone", data) } else { ("accounts_foreign", data) };
+            self.tell_event(Level::Error, &text, coded);
         }
-        Ok(())
+        self.doubt = Some(text.clone());
+        self.around.shared.tell(|status| status.disconnected(text));
+    }
+
+    /// What the engine calls the history of its list: it has a name since the first account was made, and another after it
+    /// was emptied. Empty where no account was made yet.
+    fn engine_history(&mut self) -> Result<String, EngineError> {
+        let key = self.settings.key("about");
+        let Some(engine) = &mut self.engine else { return Ok(String::new()) };
+        Ok(engine.call(&["HGET", &key, "history"])?.text().unwrap_or_default())
     }
 
     fn engine_version(&mut self) -> Result<u64, EngineError> {
         let key = self.settings.key("version");
         let Some(engine) = &mut self.engine else { return Ok(0) };
-        Ok(engine.call(&["GET", &key])?.number().unwrap_or(0))
+        version_of(&engine.call(&["GET", &key])?)
     }
 
     fn newest_change(&mut self) -> Result<String, EngineError> {

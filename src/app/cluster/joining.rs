@@ -1,6 +1,7 @@
 //! What a new node asks the engine before it is one: whether its name is free, and which accounts there are.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -13,8 +14,13 @@ use crate::cluster::journal::AccountKey;
 
 /// Accounts that are read at once.
 const ACCOUNTS_AT_ONCE: &str = "1000";
-/// Accounts of a cluster at the most; an engine that has more is not believed.
+/// Accounts of a cluster at the most, and the bytes of all their records; an engine that has more is not believed.
 const ACCOUNTS_MAX: usize = 1_000_000;
+const LIST_BYTES_MAX: usize = 256 << 20;
+/// Answers to one reading of the list at the most: the engine may give fewer accounts at once than it was asked for.
+const PAGES_MAX: usize = 20_000;
+/// How long one reading of the list may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The accounts that a node with these settings would serve.
 ///
@@ -23,10 +29,11 @@ const ACCOUNTS_MAX: usize = 1_000_000;
 pub fn look(settings: &Settings) -> Result<SavedAccounts, Failure> {
     let looked = Engine::connect(&settings.access).and_then(|mut engine| {
         let is_taken = is_there(&mut engine, settings)?;
-        let version = engine.call(&["GET", &settings.key("version")])?.number().unwrap_or(0);
-        Ok((is_taken, version, all_records(&mut engine, settings)?))
+        let version = version_of(&engine.call(&["GET", &settings.key("version")])?)?;
+        let history = engine.call(&["HGET", &settings.key("about"), "history"])?.text();
+        Ok((is_taken, version, history, all_records(&mut engine, settings)?))
     });
-    let (is_taken, version, records) = looked.map_err(|error| {
+    let (is_taken, version, history, records) = looked.map_err(|error| {
         let message = format!("{}: {error}; conf/cluster.md says how the engine is set up", settings.access.url);
         Failure::new(exit::UNAVAILABLE, message)
     })?;
@@ -36,7 +43,12 @@ pub fn look(settings: &Settings) -> Result<SavedAccounts, Failure> {
         return Err(Failure::new(exit::USAGE, message));
     }
     // A list that changes meanwhile is read again by the node itself.
-    Ok(SavedAccounts { version, records: records.into_iter().collect() })
+    Ok(SavedAccounts { version, history, records: records.into_iter().collect() })
+}
+
+/// The version in the engine's answer: 0 before the first account.
+pub(super) fn version_of(answer: &Reply) -> Result<u64, EngineError> {
+    if *answer == Reply::Nil { Ok(0) } else { answer.number().ok_or(EngineError::Nonsense) }
 }
 
 /// A node with our name has given a sign of life lately.
@@ -55,19 +67,21 @@ pub(super) fn all_records(
 ) -> Result<BTreeMap<AccountKey, Value>, EngineError> {
     let key = settings.key("accounts");
     let mut records = BTreeMap::new();
-    let mut cursor = "0".to_owned();
-    loop {
+    let (mut cursor, mut bytes, deadline) = ("0".to_owned(), 0, Instant::now() + READ_TIMEOUT);
+    for _ in 0..PAGES_MAX {
         let page = engine.call(&["HSCAN", &key, &cursor, "COUNT", ACCOUNTS_AT_ONCE])?;
         let [next, accounts] = page.list() else { return Err(EngineError::Nonsense) };
         for (account, record) in accounts.pairs() {
+            bytes += account.len() + record.len();
             records.insert(account, serde_json::from_str(&record).unwrap_or(Value::Null));
         }
         cursor = next.text().ok_or(EngineError::Nonsense)?;
         if cursor == "0" {
             return Ok(records);
         }
-        if records.len() > ACCOUNTS_MAX {
-            return Err(EngineError::Nonsense);
+        if records.len() > ACCOUNTS_MAX || bytes > LIST_BYTES_MAX || Instant::now() > deadline {
+            break;
         }
     }
+    Err(EngineError::Endless)
 }

@@ -21,7 +21,7 @@ impl Member {
 
     /// Tells the gates what was lent.
     pub(super) fn lend(&mut self) {
-        let (now_ms, is_here) = (self.now_ms(), self.engine.is_some());
+        let (now_ms, is_here) = (self.now_ms(), self.engine.is_some() && self.doubt.is_none());
         let slice = self.settings.lease_bytes;
         let mut is_in_need = false;
         // What was counted and what may be used belong together.

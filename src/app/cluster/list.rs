@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::Value;
 
 use super::files::SavedAccounts;
+use super::reply::plain;
 use crate::app::config::{Flow, User, cluster_user};
 use crate::cluster::journal::AccountKey;
 use crate::protocol::user_id::mask;
@@ -13,6 +14,8 @@ use crate::protocol::user_id::mask;
 #[derive(Debug)]
 pub struct List {
     pub version: u64,
+    /// As the engine calls it; `None` before that is known.
+    history: Option<String>,
     flow_with_tls: Option<Flow>,
     accounts: BTreeMap<AccountKey, Account>,
 }
@@ -48,7 +51,8 @@ impl Listed {
 impl List {
     /// `flow_with_tls` as in the configuration.
     pub fn new(saved: SavedAccounts, flow_with_tls: Option<Flow>) -> Self {
-        let mut list = Self { version: saved.version, flow_with_tls, accounts: BTreeMap::new() };
+        let SavedAccounts { version, history, .. } = saved;
+        let mut list = Self { version, history, flow_with_tls, accounts: BTreeMap::new() };
         for (key, record) in saved.records {
             list.put(key, record);
         }
@@ -59,7 +63,7 @@ impl List {
     pub fn put(&mut self, key: AccountKey, record: Value) {
         let user = cluster_user(&record, self.flow_with_tls);
         if let Err(message) = &user {
-            let name = record["email"].as_str().unwrap_or("an account without a name");
+            let name = plain(record["email"].as_str().unwrap_or("an account without a name"));
             log::error!("cluster: {name} cannot be served: {message}");
         }
         self.accounts.insert(key, Account { record, user: user.ok() });
@@ -68,6 +72,27 @@ impl List {
     /// The account is gone.
     pub fn remove(&mut self, key: &str) {
         self.accounts.remove(key);
+    }
+
+    /// Whether an engine with this version and history is hardly the one that this list came from: it has no accounts any
+    /// more, or those of another cluster.
+    pub fn is_doubtful(&self, version: u64, history: &str) -> bool {
+        let is_other = self.history.as_ref().is_some_and(|known| !history.is_empty() && known != history);
+        !self.accounts.is_empty() && (version == 0 || is_other)
+    }
+
+    /// The engine has said what it calls the history of this list; returns whether that is new.
+    pub fn learn(&mut self, history: &str) -> bool {
+        let is_new = !history.is_empty() && self.history.as_deref() != Some(history);
+        if is_new {
+            self.history = Some(history.to_owned());
+        }
+        is_new
+    }
+
+    /// What the engine calls the history of this list.
+    pub fn history(&self) -> Option<&str> {
+        self.history.as_deref()
     }
 
     pub fn len(&self) -> usize {
@@ -80,7 +105,7 @@ impl List {
 
     pub fn saved(&self) -> SavedAccounts {
         let records = self.accounts.iter().map(|(key, account)| (key.clone(), account.record.clone()));
-        SavedAccounts { version: self.version, records: records.collect() }
+        SavedAccounts { version: self.version, history: self.history.clone(), records: records.collect() }
     }
 
     pub fn listed(&self) -> Listed {
@@ -107,7 +132,7 @@ mod tests {
         let good = json!({ "uuid": "a", "email": "a", "limits": { "quota_bytes": 5 } });
         let bad = json!({ "uuid": "b", "email": "b", "limits": { "quota_day": 77 } });
         let records = vec![("1".to_owned(), good), ("2".to_owned(), bad)];
-        let saved = SavedAccounts { version: 3, records };
+        let saved = SavedAccounts { version: 3, history: None, records };
         let mut list = List::new(saved.clone(), None);
         let listed = list.listed();
         assert_eq!((listed.users.len(), listed.keys.len(), list.len()), (1, 1, 2));
@@ -115,5 +140,17 @@ mod tests {
         assert_eq!(list.saved(), saved);
         list.remove("1");
         assert!(list.listed().users.is_empty());
+    }
+
+    #[test]
+    fn an_engine_without_accounts_or_with_another_history_is_doubted_by_who_has_accounts() {
+        let record = json!({ "uuid": "a", "email": "a" });
+        let saved = SavedAccounts { version: 3, history: None, records: vec![("1".to_owned(), record)] };
+        let mut list = List::new(saved, None);
+        assert!(list.is_doubtful(0, "") && !list.is_doubtful(2, "") && !list.is_doubtful(2, "one"));
+        assert!(list.learn("one") && !list.learn("one") && !list.learn(""));
+        assert!(list.is_doubtful(9, "two") && !list.is_doubtful(9, "one") && !list.is_doubtful(9, ""));
+        list.remove("1");
+        assert!(!list.is_doubtful(0, "") && !list.is_doubtful(9, "two"), "there is nothing to lose");
     }
 }

@@ -16,6 +16,7 @@ use super::files::Folder;
 use super::list::List;
 use super::news::{News, Outcome, Request};
 use super::presence::Presence;
+use super::retry::Retry;
 use super::settings::Settings;
 use super::status::Shared;
 use crate::app::clock::unix_time;
@@ -24,7 +25,6 @@ use crate::app::supervisor::orders::{Mailbox, Order};
 use crate::cluster::node::Node;
 use crate::control::ControlHandle;
 use crate::control::events::{Event, Kind, Level};
-use crate::io::random::Random;
 use crate::reactor::Handle;
 
 /// A round of the loop, unless something happens: the longest that a change waits to be sent, and the time in which a
@@ -32,11 +32,10 @@ use crate::reactor::Handle;
 const ROUND: Duration = Duration::from_millis(100);
 /// The same while somebody is about to use up a lease.
 const ROUND_IN_NEED: Duration = Duration::from_millis(10);
+/// No round is shorter.
+const ROUND_LEAST: Duration = Duration::from_millis(5);
 /// How often a changed list of accounts is written down.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two attempts to reach the engine; the longest is reached by doubling.
-const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
-
 /// News that wait for the supervisor at the most.
 const NEWS_MAX: usize = 1000;
 
@@ -61,7 +60,7 @@ pub(super) struct Member {
     writer: Writer,
     pub(super) boot: u64,
     pub(super) started_at: u64,
-    clock: Instant,
+    pub(super) clock: Instant,
     pub(super) list: List,
     pub(super) borrowers: Borrowers,
     pub(super) presence: Presence,
@@ -71,13 +70,14 @@ pub(super) struct Member {
     pub(super) heard: Option<String>,
     pub(super) due: Due,
     served_changes: u64,
-    retry: Retry,
-    is_unsaved: bool,
+    pub(super) retry: Retry,
+    pub(super) is_unsaved: bool,
     is_stopping: bool,
     pub(super) last_error: Option<String>,
     pub(super) last_beat: Option<LastBeat>,
-    /// The engine has lost all accounts.
-    pub(super) is_emptied: bool,
+    /// Why what the engine has is not taken for this cluster's; `None`: it is. Nothing is told to it then, and no change of
+    /// accounts is taken from it.
+    pub(super) doubt: Option<String>,
     /// Somebody wants the list read whole.
     pub(super) is_reload_wanted: bool,
     /// Where among the accounts the next look at what they have used begins.
@@ -104,13 +104,6 @@ pub(super) struct LastBeat {
     pub(super) at: Instant,
     pub(super) up: u64,
     pub(super) down: u64,
-}
-
-struct Retry {
-    at: Instant,
-    wait: Duration,
-    random: Random,
-    has_failed: bool,
 }
 
 impl Member {
@@ -153,12 +146,12 @@ impl Member {
             heard: None,
             due: Due { save: now, beat: now, report: now },
             served_changes: 0,
-            retry: Retry { at: now, wait: *RETRY.start(), random: Random::new(), has_failed: false },
+            retry: Retry::new(now),
             is_unsaved: false,
             is_stopping: false,
             last_error: None,
             last_beat: None,
-            is_emptied: false,
+            doubt: None,
             is_reload_wanted: false,
             usage_at: 0,
         })
@@ -197,53 +190,11 @@ impl Member {
         self.report_if_due()?;
         self.tell_presence()?;
         let wait = if self.borrowers.is_in_need { ROUND_IN_NEED } else { ROUND };
-        self.follow(wait)
-    }
-
-    fn connect_if_due(&mut self) -> Result<(), EngineError> {
-        let left = self.retry.at.saturating_duration_since(Instant::now());
-        if !left.is_zero() {
-            thread::sleep(left.min(ROUND));
-            return Ok(());
-        }
-        self.engine = Some(Engine::connect(&self.settings.access)?);
-        // Who we are, what the engine has of us, and which accounts there are: then the connection is worth something.
-        self.beat()?;
-        self.follow(Duration::ZERO)?;
-        self.retry.wait = *RETRY.start();
-        self.around.shared.tell(|status| {
-            status.is_connected = true;
-            status.away_since = None;
-            status.error = None;
-        });
-        if std::mem::take(&mut self.retry.has_failed) {
-            self.tell_event(Level::Info, "the engine of the cluster answers again", ("engine_back", Value::Null));
-        }
+        let since = Instant::now();
+        self.follow(wait)?;
+        // An engine that does not wait as it was told, or always has something to say, does not keep a core busy.
+        thread::sleep(ROUND_LEAST.saturating_sub(since.elapsed()));
         Ok(())
-    }
-
-    /// Nothing more comes of this connection.
-    fn lose(&mut self, error: &EngineError) {
-        self.engine = None;
-        self.presence.forget();
-        let wait = self.retry.wait;
-        // Nodes that lost the engine at the same moment do not come back at the same moment.
-        let jitter = wait.mul_f64(f64::from(self.retry.random.below(500)) / 1000.0);
-        self.retry.at = Instant::now() + wait / 2 + jitter;
-        self.retry.wait = (wait * 2).min(*RETRY.end());
-        let words = error.to_string();
-        if !std::mem::replace(&mut self.retry.has_failed, true) {
-            log::warn!("cluster: {} is away: {words}", self.settings.access.url);
-            let text = format!("the engine of the cluster is away: {words}");
-            self.tell_event(Level::Warn, &text, ("engine_away", json!({ "error": words })));
-        }
-        self.last_error = Some(words.clone());
-        self.around.shared.tell(|status| {
-            status.is_connected = false;
-            status.away_since.get_or_insert_with(Instant::now);
-            status.error = Some(words);
-            status.failures_total += 1;
-        });
     }
 
     fn adopt_served(&mut self) {
@@ -296,6 +247,7 @@ impl Member {
                 Request::Online { account, reply } => {
                     self.tell_online(account.as_ref(), &reply).unwrap_or_else(|error| self.lose(&error));
                 }
+                Request::Warn(warning) => self.warn(warning).unwrap_or_else(|error| self.lose(&error)),
                 Request::Change(asked) => match self.change(&asked) {
                     Ok(outcome) => self.news.push(News::Changed { asked, outcome }),
                     Err(error) => {

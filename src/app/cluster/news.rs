@@ -7,6 +7,7 @@ use super::change::Prepared;
 use super::online::NodeOnline;
 use crate::cluster::journal::AccountKey;
 use crate::control::backend::{Denied, Done};
+use crate::control::events::Event;
 
 /// For the thread.
 #[derive(Debug)]
@@ -23,7 +24,18 @@ pub enum Request {
         account: Option<AccountKey>,
         reply: SyncSender<Option<Vec<NodeOnline>>>,
     },
+    /// A warning that one node of the cluster is to tell.
+    Warn(Box<Warning>),
     Stop,
+}
+
+/// Something that an operator should hear of an account, once.
+#[derive(Debug)]
+pub struct Warning {
+    pub account: AccountKey,
+    /// What it warns of: with another quota, or another end of the account, it is another warning.
+    pub of: String,
+    pub event: Event,
 }
 
 /// A change that somebody waits for.
@@ -47,6 +59,8 @@ pub enum News {
     Called { call: Call, said: String },
     /// What counts as used by this account is 0.
     Reset { key: String },
+    /// No other node has told this.
+    Warn(Box<Warning>),
 }
 
 /// What the engine said to a change.

@@ -95,7 +95,7 @@ mod tests {
     fn sessions_of_an_account_are_summed_over_nodes_and_the_busiest_comes_first() {
         let record = |email: &str| json!({ "uuid": email, "email": email });
         let records = vec![("k1".to_owned(), record("anna")), ("k2".to_owned(), record("bob"))];
-        let listed = List::new(SavedAccounts { version: 1, records }, None).listed();
+        let listed = List::new(SavedAccounts { version: 1, history: None, records }, None).listed();
         let node = |node: &str, online: &[(&str, u64)]| NodeOnline {
             node: node.to_owned(),
             seconds_ago: 3,

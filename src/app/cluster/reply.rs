@@ -1,5 +1,7 @@
 //! What the engine answers, as plain data.
 
+use crate::cluster::script;
+
 /// One value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -7,6 +9,14 @@ pub enum Reply {
     Number(i64),
     Text(String),
     List(Vec<Reply>),
+}
+
+/// More than anything has to say in a line.
+const WORDS_MAX: usize = 300;
+
+/// Words that somebody else has put into the engine, for log, screen and page: one line without control characters.
+pub fn plain(words: &str) -> String {
+    words.chars().map(|letter| if letter.is_control() { '?' } else { letter }).take(WORDS_MAX).collect()
 }
 
 impl Reply {
@@ -19,13 +29,9 @@ impl Reply {
         }
     }
 
-    /// The number; of a text, the one that it is.
+    /// The number; of a text, the one that it is. `None` above what scripts can count, see [`script::number`].
     pub fn number(&self) -> Option<u64> {
-        match self {
-            Self::Number(number) => u64::try_from(*number).ok(),
-            Self::Text(text) => text.parse().ok(),
-            Self::Nil | Self::List(_) => None,
-        }
+        script::number(&self.text()?)
     }
 
     /// The elements; none of what is no list.
@@ -44,5 +50,23 @@ impl Reply {
     /// The elements as names and values, as a hash is answered.
     pub fn pairs(&self) -> impl Iterator<Item = (String, String)> {
         self.list().chunks_exact(2).filter_map(|pair| Some((pair[0].text()?, pair[1].text()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_one_line_that_moves_no_cursor() {
+        assert_eq!(plain("user anna\nroot \u{1b}[2J\u{9b}1m"), "user anna?root ?[2J?1m");
+        assert_eq!(plain(&"x".repeat(5000)).len(), WORDS_MAX);
+    }
+
+    #[test]
+    fn numbers_beyond_what_scripts_count_are_none() {
+        let text = |text: &str| Reply::Text(text.to_owned()).number();
+        assert_eq!((text("9007199254740992"), text("9007199254740993")), (Some(1 << 53), None));
+        assert_eq!((Reply::Number(-1).number(), Reply::Nil.number(), text("x")), (None, None, None));
     }
 }

@@ -16,6 +16,9 @@ const REPORTS_IN_A_ROUND: usize = 20;
 impl Member {
     /// Sends what is due, or what cannot wait.
     pub(super) fn report_if_due(&mut self) -> Result<(), EngineError> {
+        if self.doubt.is_some() {
+            return Ok(());
+        }
         let quotas = self.wanting();
         let is_due = self.due.report <= Instant::now();
         if !is_due && !self.books.lock().node.is_wanting(&quotas, self.now_ms()) {
@@ -51,9 +54,10 @@ impl Member {
         let keys = [settings.key(&format!("applied:{}", settings.node)), settings.key("quotas")];
         let arguments = script::report_arguments(&head, &report.batch, report.skip, &report.wishes);
         let Some(engine) = &mut self.engine else { return Ok(false) };
+        // Leases run from the question on, however long the answer takes: the engine's time is not later than we believe.
+        let now_ms = self.clock.elapsed().as_millis() as u64;
         let words = engine.run(&script::REPORT, &keys, &arguments)?.texts().ok_or(EngineError::Nonsense)?;
         let answer = script::report_answer(&words, lease_ms).ok_or(EngineError::Nonsense)?;
-        let now_ms = self.now_ms();
         let taken = self.books.lock().node.on_answer(&report, &answer, now_ms);
         if let Err(error) = taken {
             self.cannot_write(&error);
@@ -71,11 +75,11 @@ impl Member {
             let words = self.last_error.clone().unwrap_or_else(|| "it was not reached yet".to_owned());
             return Ok(Outcome::Away(words));
         };
-        if self.is_emptied {
-            return Ok(Outcome::Refused("the engine has lost all accounts: see the README of the cluster".to_owned()));
+        if let Some(doubt) = &self.doubt {
+            return Ok(Outcome::Refused(doubt.clone()));
         }
         let settings = &self.settings;
-        let names = ["version", "accounts", "emails", "ids", "quotas", "log"];
+        let names = ["version", "accounts", "emails", "ids", "quotas", "log", "about"];
         let keys = names.map(|name| settings.key(name));
         let arguments = asked.prepared.arguments(&settings.prefix, &settings.node, &asked.by);
         let words = engine.run(&script::CHANGE, &keys, &arguments)?.texts().ok_or(EngineError::Nonsense)?;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::counting::Served;
 use super::links::Reach;
 use super::list::Listed;
+use super::reply::plain;
 
 /// Shared by the thread, the supervisor and whoever shows how the cluster stands.
 #[derive(Debug, Default)]
@@ -55,6 +56,22 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
 }
 
+impl Status {
+    /// The engine answers, and has this cluster's accounts.
+    pub(super) fn connected(&mut self) {
+        self.is_connected = true;
+        self.away_since = None;
+        self.error = None;
+    }
+
+    /// It does not.
+    pub(super) fn disconnected(&mut self, why: String) {
+        self.is_connected = false;
+        self.away_since.get_or_insert_with(Instant::now);
+        self.error = Some(why);
+    }
+}
+
 /// What a node says of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeStatus {
@@ -82,6 +99,19 @@ pub struct Facts {
     /// Of the list of accounts that it serves.
     pub accounts_version: u64,
     pub last_error: Option<String>,
+}
+
+impl Facts {
+    /// What a node has said of itself; nothing where it is not to be understood.
+    pub fn read(text: &str) -> Self {
+        let mut facts: Self = serde_json::from_str(text).unwrap_or_default();
+        let reach = &mut facts.reach;
+        let words = [&mut facts.version, &mut reach.host].into_iter().chain(&mut facts.last_error);
+        for words in words.chain(reach.tls.iter_mut().map(|tls| &mut tls.server_name)) {
+            *words = plain(words);
+        }
+        facts
+    }
 }
 
 impl Shared {

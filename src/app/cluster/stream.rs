@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+use super::named::Named;
 use crate::app::config::EnginePlace;
 use crate::control::webhook::system_roots;
 
@@ -56,14 +57,21 @@ impl Stream {
         if !is_tls {
             return Ok(Self::Plain(bounded));
         }
-        let roots = ca_file.map_or_else(|| Ok(system_roots().store()), roots_of)?;
-        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let config = match ca_file {
+            None => ClientConfig::builder().with_root_certificates(system_roots().store()),
+            Some(file) => {
+                let named = Arc::new(Named::new(certificates_of(file)?)?);
+                ClientConfig::builder().dangerous().with_custom_certificate_verifier(named)
+            }
+        };
+        let config = config.with_no_client_auth();
         let name = ServerName::try_from(host.clone()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let session = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(session, bounded);
         // Whom we speak to has to be known before a password is sent.
         while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock)?;
+            let done = stream.conn.complete_io(&mut stream.sock);
+            done.map_err(|error| io::Error::new(error.kind(), format!("TLS with the engine: {error}")))?;
         }
         Ok(Self::Tls(Box::new(stream)))
     }
@@ -168,12 +176,11 @@ fn stalled() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the engine does not answer in time")
 }
 
-fn roots_of(file: &Path) -> io::Result<Arc<RootCertStore>> {
+fn certificates_of(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let certificates = CertificateDer::pem_file_iter(file).map_err(io::Error::other)?;
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates.flatten());
-    if roots.is_empty() {
+    let certificates: Vec<_> = certificates.flatten().collect();
+    if certificates.is_empty() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("no certificate in {}", file.display())));
     }
-    Ok(Arc::new(roots))
+    Ok(certificates)
 }

@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Findings, Weight};
 use crate::app::cluster::engine::{Engine, EngineError};
-use crate::app::cluster::reply::Reply;
+use crate::app::cluster::reply::{Reply, plain};
 use crate::app::cluster::settings::Settings;
 use crate::app::cluster::status::Facts;
-use crate::app::config::{Config, EnginePlace};
+use crate::app::config::Config;
 
 /// Clocks of machines that ask for the time differ by less.
 const SKEW_MAX: Duration = Duration::from_secs(2);
@@ -21,10 +21,7 @@ impl Findings {
             Err(failure) => return self.add(Weight::Fault, failure.message, "see the key in conf/README.md"),
         };
         let url = &settings.access.url;
-        if let EnginePlace::Tcp { host, tls: false, .. } = &url.place
-            && host != "localhost"
-            && !host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-        {
+        if settings.access.is_readable() {
             let what = format!("cluster: {url} has no TLS, so its password and all ids are readable on the way");
             self.add(Weight::Hint, what, "use rediss://, or a tunnel that encrypts");
         }
@@ -74,8 +71,7 @@ fn nodes(engine: &mut Engine, settings: &Settings) -> Result<Vec<(String, Facts)
     let known: BTreeSet<_> = known.into_iter().collect();
     for name in known {
         let facts = engine.call(&["HGET", &settings.key(&format!("node:{name}")), "facts"])?;
-        let facts = facts.text().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        nodes.push((name, facts));
+        nodes.push((plain(&name), Facts::read(&facts.text().unwrap_or_default())));
     }
     Ok(nodes)
 }

@@ -1,6 +1,7 @@
 //! The supervisor's dealings with the cluster: which accounts of it are served, and changes that the engine makes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use uuid::Uuid;
 use super::Supervisor;
 use super::answers::{denied, stale};
 use super::orders::{Asked, Reply};
+use super::roll::Warning;
 use crate::app::accounts::change::{Change, Refusal};
 use crate::app::accounts::store::StoreError;
 use crate::app::cluster::call::Call;
@@ -109,6 +111,7 @@ impl Supervisor {
                 // It was done all the same where nobody waits for the answer any more.
                 let _ = asked.reply.try_send(answer);
             }
+            News::Warn(warning) => self.tell_warning(warning.event),
             News::Called { call, said } => self.do_as_called(call, &said),
             News::Reset { key } => {
                 let listed = self.parts.cluster.as_ref().map(|cluster| cluster.shared().listed());
@@ -121,6 +124,28 @@ impl Supervisor {
                 self.adopt_standing(self.hours.unix_time());
             }
         }
+    }
+
+    /// Tells the operator; of an account of the cluster, once for all nodes.
+    pub(super) fn warn(&self, warning: Warning) {
+        let event = Event::new(Kind::Limit, Level::Warn, warning.text).coded(warning.code, warning.data);
+        let user = self.parts.config.users.iter().find(|user| event.data["user"] == user.email);
+        let of_cluster = user.filter(|user| user.origin == Origin::Cluster).zip(self.parts.cluster.as_ref());
+        if let Some((user, cluster)) = of_cluster
+            && let Some(account) = cluster.shared().listed().key(user).cloned()
+        {
+            let of = [&event.data["quota_bytes"], &event.data["expires_at"]].map(Value::to_string).join(" ");
+            let asked = news::Warning { account, of, event: event.clone() };
+            if cluster.leave(Request::Warn(Box::new(asked))) {
+                return;
+            }
+        }
+        self.tell_warning(event);
+    }
+
+    fn tell_warning(&self, event: Event) {
+        log::warn!("{}", event.text);
+        self.tell(event);
     }
 
     /// Does what somebody on another node wants done on all.
@@ -167,8 +192,8 @@ impl Supervisor {
     /// Serves the newest list of the cluster.
     fn adopt_cluster(&mut self) {
         let Some(cluster) = &self.parts.cluster else { return };
-        let listed = cluster.shared().listed();
-        if listed.version == self.parts.config.cluster_version {
+        // Of one version there may be two lists, where a backup of the engine was restored.
+        if self.listed.as_ref().is_some_and(|listed| Arc::ptr_eq(listed, &cluster.shared().listed())) {
             return;
         }
         self.keep_notes_of_changed_ids();
@@ -201,6 +226,7 @@ impl Supervisor {
             self.tell(event.coded("account_clash", json!({ "text": words })));
         }
         self.clashes = clashes;
+        self.listed = Some(listed);
         config
     }
 

@@ -16,7 +16,7 @@ use crate::reactor::request::{CutQuery, LedgerRef, Which};
 /// How soon a full mailbox is tried again.
 const MAILBOX_RETRY: Duration = Duration::from_millis(20);
 const NODE: &str = "no other process can take over from a node of a cluster: restart it (systemctl restart \
-    vless-rust); its accounts and totals are with the engine";
+    vless-rust), which loses nothing but its sessions: what it counted is on disk and with the engine";
 /// Why nobody may take over where systemd does not hear us: when this process ends, it ends all others of the service.
 const DEAF: &str = "systemd does not hear which process serves, and would end the new one, too: bring the unit up to \
     date (vless-rust service install), and restart the service once";

@@ -42,6 +42,8 @@ pub struct DraftCluster {
     pub url: String,
     /// `None`: the name of the machine.
     pub node: Option<String>,
+    /// `None`: the system knows who vouches for the engine.
+    pub ca_file: Option<String>,
 }
 
 /// An account.
@@ -124,6 +126,7 @@ impl Draft {
             text.push_str("  },\n  \"cluster\": {\n");
             let mut keys = vec![("url", quoted(&cluster.url))];
             keys.extend(cluster.node.as_ref().map(|node| ("node", quoted(node))));
+            keys.extend(cluster.ca_file.as_ref().map(|file| ("ca_file", quoted(file))));
             keys.extend(beside.cluster.as_ref().map(|folder| ("folder", quoted(folder))));
             section(&mut text, &keys);
         }

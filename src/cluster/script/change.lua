@@ -1,7 +1,8 @@
 -- Changes one account of the list, if the list is still what the caller has seen.
--- KEYS: 1 version, 2 accounts, 3 account keys by email, 4 account keys by id, 5 quotas, 6 log of changes.
+-- KEYS: 1 version, 2 accounts, 3 account keys by email, 4 account keys by id, 5 quotas, 6 log of changes, 7 what is known
+-- of the list.
 -- ARGV: 1 prefix, 2 expected version ('' = any), 3 'put' or 'remove' or 'reset', 4 account, 5 record, 6 email, 7 masked id, 8 quota,
--- 9 who did it, 10 changes that the log keeps.
+-- 9 who did it, 10 changes that the log keeps, 11 the name of the list's history, should it have none.
 local version = tonumber(redis.call('GET', KEYS[1]) or '0')
 if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= version then return {'stale', tostring(version)} end
 local operation, account = ARGV[3], ARGV[4]
@@ -33,6 +34,7 @@ else
   redis.call('HSET', use, 'base', string.format('%.0f', used))
 end
 version = redis.call('INCR', KEYS[1])
+if not redis.call('HGET', KEYS[7], 'history') then redis.call('HSET', KEYS[7], 'history', ARGV[11]) end
 redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[10], '*', 'version', version, 'operation', operation, 'account', account,
   'record', operation == 'put' and ARGV[5] or '', 'by', ARGV[9])
 return {'changed', tostring(version)}
