@@ -2,7 +2,7 @@
 //! accounts. And how often the feed tells of accounts.
 //!
 //! Accounts are most of the bytes. A new reader of the feed gets all of them, and then those that changed. Where more
-//! change than [`ROWS_PER_SECOND_MAX`], it is told of them less often, so that a reader gets no more than so many in the
+//! change than `ROWS_PER_SECOND_MAX`, it is told of them less often, so that a reader gets no more than so many in the
 //! long run. Figures of the whole server come with every message.
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The state file: a line that says what it is, with length and checksum, and the content as JSON.
 //!
 //! A new file replaces the old one in one step, and the old one stays as `NAME.previous`. Whenever the process is killed,
-//! a whole copy is left: what [`STEPS`] do is done in an order that sees to it. A file that is torn, foreign or of a later
+//! a whole copy is left: what `STEPS` do is done in an order that sees to it. A file that is torn, foreign or of a later
 //! version is renamed and told about, never overwritten.
 
 use std::ffi::OsString;
