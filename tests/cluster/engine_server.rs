@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use redis::{Client, Connection, FromRedisValue};
+use redis::{Client, Connection, FromRedisValue, RedisResult};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -57,11 +57,16 @@ impl EngineServer {
     }
 
     pub(crate) fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_to_ask(words).unwrap()
+    }
+
+    /// Like [`EngineServer::ask`], of an engine that may close connections just then.
+    pub(crate) fn try_to_ask<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
         let mut command = redis::cmd(words[0]);
         for word in &words[1..] {
             command.arg(*word);
         }
-        command.query(&mut self.connection()).unwrap()
+        command.query(&mut Client::open(self.url())?.get_connection()?)
     }
 
     /// Bytes up and down that the engine has for the account with this email.
