@@ -2,6 +2,9 @@
 
 use crate::cluster::script;
 
+/// More than anything has to say in a line.
+const WORDS_MAX: usize = 300;
+
 /// One value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -10,9 +13,6 @@ pub enum Reply {
     Text(String),
     List(Vec<Reply>),
 }
-
-/// More than anything has to say in a line.
-const WORDS_MAX: usize = 300;
 
 /// Words that somebody else has put into the engine, for log, screen and page: one line without control characters.
 pub fn plain(words: &str) -> String {
