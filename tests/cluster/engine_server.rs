@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use redis::{Client, Connection, FromRedisValue, RedisResult};
+use redis::{Client, FromRedisValue, RedisResult};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -50,10 +50,6 @@ impl EngineServer {
 
     pub(crate) fn url(&self) -> String {
         format!("redis://{}{}/0", self.login, self.address)
-    }
-
-    pub(crate) fn connection(&self) -> Connection {
-        Client::open(self.url()).unwrap().get_connection().unwrap()
     }
 
     pub(crate) fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
