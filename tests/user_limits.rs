@@ -134,25 +134,29 @@ fn upload(server: &Server, target: SocketAddr, sessions: usize) -> Vec<thread::J
     (0..sessions).map(open).collect()
 }
 
+/// Has `sessions` uploads over TLS use up a quota, and looks how much they have used then.
+fn use_up(server: &Server, target: SocketAddr, sessions: usize, quota: u64) {
+    server.limit(&ALICE, Limits { quota_bytes: quota, slice_bytes: 64 << 10, ..Limits::default() });
+    let uploads = upload(server, target, sessions);
+    wait_until("the quota is used up", || server.user(&ALICE).uplink_bytes >= quota);
+    // Nobody refuses those who come late here, as the supervisor would.
+    wait_until("all have come", || server.user(&ALICE).sessions_active == sessions as u64);
+    let used = server.user(&ALICE).uplink_bytes;
+    assert!(used <= quota + (1 << 20), "{} bytes over", used - quota);
+    server.cut(&ALICE, CloseReason::QuotaUsed);
+    for upload in uploads {
+        upload.join().unwrap();
+    }
+    server.wait_until_empty();
+}
+
 #[test]
 fn sessions_that_hold_the_beginnings_of_records_use_all_of_a_quota() {
     let target = target(false);
     let server = Server::start(Options { workers: 2, ..Options::tls() });
     for round in 1..=4 {
         // Another end each time, so that other parts of records are left over.
-        let quota = round * ((4 << 20) + 7777);
-        server.limit(&ALICE, Limits { quota_bytes: quota, slice_bytes: 64 << 10, ..Limits::default() });
-        let uploads = upload(&server, target, 8);
-        wait_until("the quota is used up", || server.user(&ALICE).uplink_bytes >= quota);
-        // Nobody refuses those who come late here, as the supervisor would.
-        wait_until("all have come", || server.user(&ALICE).sessions_active == 8);
-        let used = server.user(&ALICE).uplink_bytes;
-        assert!(used <= quota + (1 << 20), "{} bytes over", used - quota);
-        server.cut(&ALICE, CloseReason::QuotaUsed);
-        for upload in uploads {
-            upload.join().unwrap();
-        }
-        server.wait_until_empty();
+        use_up(&server, target, 8, round * ((4 << 20) + 7777));
     }
 }
 
@@ -161,20 +165,9 @@ fn sessions_that_hold_whole_records_use_all_of_a_quota() {
     let target = target(false);
     let server = Server::start(Options { workers: 2, ..Options::tls() });
     for round in 1..=3 {
-        let quota = round * ((16 << 20) + 7777);
-        server.limit(&ALICE, Limits { quota_bytes: quota, slice_bytes: 64 << 10, ..Limits::default() });
         // The more there are, the more of them hold a record that did not fit behind those received with it. What is
         // reserved for that is kept from the others, until it is delivered.
-        let uploads = upload(&server, target, 150);
-        wait_until("the quota is used up", || server.user(&ALICE).uplink_bytes >= quota);
-        wait_until("all have come", || server.user(&ALICE).sessions_active == 150);
-        let used = server.user(&ALICE).uplink_bytes;
-        assert!(used <= quota + (1 << 20), "{} bytes over", used - quota);
-        server.cut(&ALICE, CloseReason::QuotaUsed);
-        for upload in uploads {
-            upload.join().unwrap();
-        }
-        server.wait_until_empty();
+        use_up(&server, target, 150, round * ((16 << 20) + 7777));
     }
 }
 

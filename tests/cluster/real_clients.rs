@@ -10,11 +10,10 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::engine_server::{EngineServer, free_address};
-use crate::node::Node;
+use crate::engine_server::free_address;
 use crate::support::origin::Origin;
 use crate::support::{bounded, wait_until};
-use crate::totals::{CHUNK, Dialled, Tally, assert_exact, kill_in_turn, rounds};
+use crate::totals::{CHUNK, Dialled, Tally, assert_exact, kill_in_turn, rounds, three_nodes};
 
 /// The program; `tests/README.md` says where to get it.
 const PROGRAM: &str = "VLESS_RUST_SING_BOX";
@@ -81,13 +80,8 @@ fn dial(proxy: SocketAddr, target: SocketAddr) -> Option<Dialled> {
 #[ignore = "needs sing-box, see tests/README.md"]
 fn totals_of_sing_box_are_exact_when_each_part_is_killed_in_turn() {
     let program = std::env::var_os(PROGRAM).unwrap_or_else(|| panic!("{PROGRAM} is the path of sing-box"));
-    let (mut engine, origin) = (EngineServer::start(), Origin::echo());
-    let mut nodes = ["n1", "n2", "n3"].map(|name| Node::start(name, &engine.url(), &json!({})));
-    nodes.iter().for_each(Node::wait_until_connected);
-    let id = nodes[0].add("anna", &json!({}));
-    for node in &nodes {
-        node.wait_for_user("anna", true);
-    }
+    let (mut engine, mut nodes, id) = three_nodes("anna");
+    let origin = Origin::echo();
     let client = SingBox::start(program.as_ref(), id, &nodes.each_ref().map(|node| node.address));
     let (tally, target) = (Arc::new(Tally::default()), origin.address);
     let sessions: Vec<_> = client

@@ -103,6 +103,18 @@ pub(crate) fn rounds() -> u32 {
     std::env::var("VLESS_RUST_CLUSTER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
+/// An engine, three nodes, and the id of an account that all of them know.
+pub(crate) fn three_nodes(email: &str) -> (EngineServer, [Node; 3], [u8; 16]) {
+    let engine = EngineServer::start();
+    let nodes = ["n1", "n2", "n3"].map(|name| Node::start(name, &engine.url(), &json!({})));
+    nodes.iter().for_each(Node::wait_until_connected);
+    let id = nodes[0].add(email, &json!({}));
+    for node in &nodes {
+        node.wait_for_user(email, true);
+    }
+    (engine, nodes, id)
+}
+
 /// Kills each node, the engine and all connections to it in turn, and goes on, `rounds` times.
 pub(crate) fn kill_in_turn(engine: &mut EngineServer, nodes: &mut [Node; 3], tally: &Tally, rounds: u32) {
     for round in 0..rounds {
@@ -155,13 +167,8 @@ pub(crate) fn assert_exact(engine: &EngineServer, email: &str, tally: &Tally) {
 
 #[test]
 fn totals_are_exact_when_each_part_is_killed_in_turn_under_load() {
-    let (mut engine, origin) = (EngineServer::start(), Origin::echo());
-    let mut nodes = ["n1", "n2", "n3"].map(|name| Node::start(name, &engine.url(), &json!({})));
-    nodes.iter().for_each(Node::wait_until_connected);
-    let id = nodes[0].add("anna", &json!({}));
-    for node in &nodes {
-        node.wait_for_user("anna", true);
-    }
+    let (mut engine, mut nodes, id) = three_nodes("anna");
+    let origin = Origin::echo();
     let tally = Arc::new(Tally::default());
     let clients: Vec<_> = nodes
         .iter()
