@@ -12,7 +12,9 @@ use std::time::Duration;
 #[cfg(feature = "cluster")]
 use redis::{Parser, Value};
 
-use super::reply::{Reply, plain};
+use super::reply::Reply;
+#[cfg(feature = "cluster")]
+use super::reply::plain;
 use super::stream::Stream;
 use crate::app::config::{EnginePlace, EngineUrl};
 use crate::cluster::script::Script;
@@ -214,6 +216,7 @@ impl Engine {
     }
 
     #[cfg(not(feature = "cluster"))]
+    #[expect(clippy::unused_self, reason = "a build with the feature needs it")]
     fn receive(&mut self) -> Result<Reply, EngineError> {
         Err(EngineError::Lost(io::ErrorKind::Unsupported.into()))
     }
