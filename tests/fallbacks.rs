@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use support::client::{Client, request};
 use support::origin::Origin;
+use support::ports::free_address;
 use support::server::{ALICE, Options, PATIENT, STRANGER, Server};
 use support::{PATIENCE, bounded, wait_until};
 use vless_rust::protocol::proxy_header::Version;
@@ -230,7 +231,7 @@ fn silence_is_passed_on_after_its_time_so_that_the_web_server_may_speak_first() 
 
 #[test]
 fn a_fallback_that_is_down_is_a_bad_gateway_to_who_speaks_http_and_an_end_to_others() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = free_address();
     for dest in [to_tcp(nobody), to(Dest::Unix(std::path::Path::new("/nowhere/web.sock").into()))] {
         for (first, answer) in [(HELLO, "HTTP/1.1 502 Bad Gateway\r\n"), (b"\x01\x02", "")] {
             let server = with(true, vec![dest.clone()]);

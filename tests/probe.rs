@@ -9,6 +9,7 @@ use std::thread;
 
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection};
+use support::ports::free_address;
 use support::server::{ALICE, Options, STRANGER, Server, VISION};
 use vless_rust::app::certs::fingerprint_hex;
 use vless_rust::app::probe::{Report, Side, Wishes, probe};
@@ -117,7 +118,7 @@ fn what_is_not_the_links_fault_is_told_too() {
     let target = format!("https://{}/", web(true));
     let server = server(true);
     let right = link(&server, ALICE, "");
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = free_address();
     blames(&probed(&right, &format!("http://{closed}/")), Side::Target, "cannot reach");
     let nobody = right.replace(&server.address.to_string(), &closed.to_string());
     blames(&probed(&nobody, &target), Side::Server, "nothing listens");

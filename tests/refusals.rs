@@ -3,11 +3,12 @@
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use support::client::{Client, request};
+use support::ports::free_address;
 use support::server::{ALICE, Options, STRANGER, Server, VISION};
 use support::{alone, bounded, wait_until};
 use vless_rust::session::close::CloseReason;
@@ -83,7 +84,7 @@ fn names_that_mean_a_protocol_inside_are_refused() {
 
 #[test]
 fn a_target_that_nobody_listens_on_ends_the_client_without_a_byte() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = free_address();
     assert_refused(&request(&ALICE, free), CloseReason::TargetUnreachable);
 }
 

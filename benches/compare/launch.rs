@@ -1,17 +1,12 @@
-//! What starting a server takes, whichever it is: a port that is free, and the wait until it is up.
+//! The wait until a server that was started is up, whichever it is.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// A port of the loopback that nobody listens on at the moment.
-pub(crate) fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
 
 /// Waits until the server accepts connections at `port`, and `is_ready`, too.
 ///

@@ -28,6 +28,9 @@ mod load;
 mod measure;
 mod options;
 mod origin;
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
+#[path = "../../tests/support/ports.rs"]
+mod ports;
 mod relay;
 mod report;
 mod scenario;

@@ -14,7 +14,8 @@ use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::launch::{await_listening, free_port};
+use crate::launch::await_listening;
+use crate::ports::free_port;
 use crate::vless::USER_TEXT;
 
 /// First argument of a process that is to become a server.
@@ -114,7 +115,7 @@ impl Bed {
 
     /// Starts a server and waits until it accepts connections.
     pub(crate) fn start(&self, peer: Peer, protocol: Protocol) -> io::Result<Server> {
-        let port = free_port()?;
+        let port = free_port();
         let configuration = self.directory.path().join(format!("{}.json", peer.name()));
         let log = self.directory.path().join(format!("{}.log", peer.name()));
         let mut command = Command::new(env::current_exe()?);

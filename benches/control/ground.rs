@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::api::Api;
-use crate::launch::{await_listening, free_port};
+use crate::launch::await_listening;
 use crate::leg::bounded;
+use crate::ports::free_port;
 use crate::targets::Targets;
 use crate::tls;
 use crate::vless::USER_TEXT;
@@ -48,7 +49,7 @@ impl Ground {
     /// The same, with this text as the users file.
     pub(crate) fn start_with(&self, is_tls: bool, keys: &Value, users: Option<&str>) -> io::Result<Server> {
         let folder = tempfile::tempdir_in(self.folder.path())?;
-        let (port, monitor_port) = (free_port()?, free_port()?);
+        let (port, monitor_port) = (free_port(), free_port());
         let mut configuration = json!({
             "server": { "listen": "127.0.0.1", "port": port },
             "users": [{ "uuid": USER_TEXT, "email": BYSTANDER, "flow": "" }],

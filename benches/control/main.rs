@@ -41,6 +41,9 @@ mod modes;
 mod numbers;
 #[path = "../compare/origin.rs"]
 mod origin;
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
+#[path = "../../tests/support/ports.rs"]
+mod ports;
 mod quota;
 mod speed;
 mod targets;

@@ -1,7 +1,7 @@
 //! An engine on a port of its own that writes every change to disk, and that may be killed and started again.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -9,6 +9,7 @@ use redis::{Client, FromRedisValue, RedisResult};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::support::ports::free_address;
 use crate::support::wait_until;
 
 /// Where in its folder an engine has its data.
@@ -127,10 +128,6 @@ impl Drop for EngineServer {
 /// What the operator has: valkey-server takes the same options.
 pub(crate) fn program() -> String {
     std::env::var("VLESS_RUST_TEST_ENGINE").unwrap_or_else(|_| "redis-server".to_owned())
-}
-
-pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 fn copy_files(from: &Path, to: &Path) {

@@ -11,6 +11,7 @@ use crate::engine_server::EngineServer;
 use crate::node::Node;
 use crate::support::client::request;
 use crate::support::origin::Origin;
+use crate::support::ports::free_port;
 use crate::support::{bounded, wait_until};
 
 fn two(engine: &EngineServer) -> [Node; 2] {
@@ -114,7 +115,7 @@ fn a_join_without_a_url_is_none_and_an_authority_may_be_named() {
     let (certificate, key) = (folder.path().join("engine.crt"), folder.path().join("engine.key"));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let port = crate::engine_server::free_address().port();
+    let port = free_port();
     let tls = format!(
         "--tls-port {port} --tls-auth-clients no --tls-cert-file {} --tls-key-file {}",
         certificate.display(),

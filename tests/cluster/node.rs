@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::api::{Answer, ask};
-use crate::engine_server::free_address;
 use crate::support::client::request;
+use crate::support::ports::{free_address, free_port};
 use crate::support::{bounded, wait_until};
 
 pub(crate) struct Node {
@@ -42,7 +42,7 @@ impl Node {
         let mut config = json!({
             "server": { "listen": "127.0.0.1", "port": address.port(), "workers": 2, "public_ip": format!("{name}.example") },
             "outbound": { "allow": ["127.0.0.0/8"] }, "users": users, "cluster": cluster,
-            "monitoring": { "listen": "127.0.0.1", "port": free_address().port(), "state_interval": 1 },
+            "monitoring": { "listen": "127.0.0.1", "port": free_port(), "state_interval": 1 },
             "log": { "access": true },
         });
         if url.is_empty() {

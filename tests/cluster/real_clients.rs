@@ -10,8 +10,8 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::engine_server::free_address;
 use crate::support::origin::Origin;
+use crate::support::ports::free_address;
 use crate::support::{bounded, wait_until};
 use crate::totals::{CHUNK, Dialled, Tally, assert_exact, kill_in_turn, rounds, three_nodes};
 

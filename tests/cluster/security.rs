@@ -12,9 +12,10 @@ use serde_json::json;
 use vless_rust::app::cluster::engine::{Access, Engine};
 use vless_rust::app::config::EngineUrl;
 
-use crate::engine_server::{EngineServer, free_address};
+use crate::engine_server::EngineServer;
 use crate::node::Node;
 use crate::support::origin::Origin;
+use crate::support::ports::free_port;
 use crate::support::wait_until;
 
 const PASSWORD: &str = "not to be seen";
@@ -104,7 +105,7 @@ fn tls_is_checked_against_the_authority_that_was_named() {
     let (certificate, key) = (folder.path().join("engine.crt"), folder.path().join("engine.key"));
     fs::write(&certificate, made.cert.pem()).unwrap();
     fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let port = free_address().port().to_string();
+    let port = free_port().to_string();
     let options = [
         "--tls-port",
         &port,
@@ -141,7 +142,7 @@ fn a_certificate_that_calls_itself_an_authority_is_the_engines_own_if_it_was_nam
         file
     };
     let connect = |name: &str, host: &str, authority: &str| {
-        let port = free_address().port();
+        let port = free_port();
         let [certificate, authority] = [name, authority].map(|name| folder.path().join(format!("{name}.crt")));
         let key = certificate.with_extension("key");
         let (certificate, key) = (certificate.display(), key.display());

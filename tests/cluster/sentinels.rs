@@ -8,10 +8,11 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::engine_server::{EngineServer, free_address, program};
+use crate::engine_server::{EngineServer, program};
 use crate::node::Node;
 use crate::security::documented_user;
 use crate::support::origin::Origin;
+use crate::support::ports::{free_address, free_port};
 use crate::support::wait_until;
 
 /// A process that ends with the test.
@@ -147,7 +148,7 @@ fn the_doctor_says_that_sentinels_without_tls_can_be_read() {
             .contains("has no TLS, so its password and all ids are readable")
     };
     // The second is loopback, too; the doctor knows addresses and one name only.
-    let port = free_address().port();
+    let port = free_port();
     assert!(hint(&format!("redis+sentinel://node:not-to-be-seen@127.0.0.1:{port},ip6-localhost:{port}/main/0")));
     assert!(!hint(&format!("redis+sentinel://node:not-to-be-seen@127.0.0.1:{port}/main/0")));
     assert!(!hint(&format!("rediss+sentinel://node:not-to-be-seen@ip6-localhost:{port}/main/0")));

@@ -24,7 +24,7 @@ class CountingResult(unittest.TextTestResult):
 def main(names: list[str]) -> int:
     """Exit status: 0 if at least one test ran, none failed, and none was skipped in CI."""
     here = Path(__file__).parent
-    sys.path.insert(0, str(here))
+    sys.path[:0] = [str(here), str(here.parent / "support")]
     loader = unittest.TestLoader()
     suite = loader.loadTestsFromNames(names) if names else loader.discover(str(here), top_level_dir=str(here))
     result = unittest.TextTestRunner(verbosity=2, resultclass=CountingResult).run(suite)

@@ -14,9 +14,10 @@ from harness.bodies import sha256_of
 from harness.case import GOOD_UUID, WRONG_UUID, InteropCase, noted
 from harness.certificates import make_certificate
 from harness.http import ProxiedConnection
-from harness.processes import Child, free_port
+from harness.processes import Child
 from harness.programs import Json, start_sing_box, start_xray, vless_rust_path
 from harness.servers import IS_OURS, KINDS, LOOPBACK, ServerSpec, start_server
+from ports import free_port
 
 VISION = "xtls-rprx-vision"
 SIZE = 1 << 20

@@ -15,15 +15,10 @@ from harness.certificates import make_certificate
 from harness.clients import Forward, Outlet
 from harness.matrix import Combination, spread
 from harness.servers import ServerSpec
+from ports import free_port
 
 SIZE = 4 << 20
 TIMEOUT_S = 60.0
-
-
-def _free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Quic(InteropCase):
@@ -36,7 +31,7 @@ class Quic(InteropCase):
         over_tls = self.way.outer == "tls"
         served = self.server(ServerSpec(GOOD_UUID, self.way.flow, certificate if over_tls else None))
         pin = certificate.sha256_hex() if over_tls else None
-        origin_port, door_port = _free_udp_port(), _free_udp_port()
+        origin_port, door_port = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_DGRAM)
         forward = Forward(door_port, "127.0.0.1", origin_port)
         self.client(self.way.client, Outlet(served.port, GOOD_UUID, self.way.flow, pin, forward=forward))
         sent, received = asyncio.run(asyncio.wait_for(self.exchange(certificate, origin_port, door_port), TIMEOUT_S))

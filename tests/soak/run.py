@@ -22,7 +22,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(HERE), str(ROOT / "tests/interop")]
+sys.path[:0] = [str(HERE), str(ROOT / "tests/interop"), str(ROOT / "tests/support")]
 
 from harness import origins  # noqa: E402
 from harness.certificates import Certificate, make_certificate  # noqa: E402

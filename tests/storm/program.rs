@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::api::ask;
+use crate::support::ports::{free_address, free_port};
 use crate::support::server::VISION;
 use crate::support::wait_until;
 
@@ -49,7 +50,7 @@ impl Program {
     pub(crate) fn start(tls: bool, users: &[[u8; 16]], sections: &Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Free when we looked; should somebody else take it, the start fails loudly.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let address = free_address();
         let flow = |id: &[u8; 16]| if tls && *id == VISION { "xtls-rprx-vision" } else { "" };
         let users: Vec<_> = users.iter().map(|id| json!({ "uuid": uuid(id), "flow": flow(id) })).collect();
         let mut config = json!({
@@ -57,7 +58,7 @@ impl Program {
             "users": users,
             "users_file": null,
             "tls": { "enabled": tls },
-            "monitoring": { "port": unused_port() },
+            "monitoring": { "port": free_port() },
             "connection_pool": { "enabled": false },
             "outbound": { "allow": ["127.0.0.0/8"] },
         });
@@ -152,8 +153,4 @@ impl Drop for Program {
 fn resident_bytes(path: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     Some(text.split(' ').nth(1)?.parse::<u64>().ok()? * 4096)
-}
-
-fn unused_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

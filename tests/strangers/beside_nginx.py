@@ -17,6 +17,10 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/support"))
+
+from ports import free_port  # noqa: E402
+
 PATIENCE = 15
 # Who says nothing for so long keeps the connection open.
 QUIET = 1.5
@@ -150,12 +154,6 @@ class Stage:
 def is_root():
     import os
     return os.geteuid() == 0
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_for(port):

@@ -16,6 +16,7 @@ use vless_rust::session::close::CloseReason;
 use crate::api::{Answer, ask, ask_with};
 use crate::harness::{Process, echoes};
 use crate::support::origin::Origin;
+use crate::support::ports::free_port;
 use crate::support::server::ALICE;
 use crate::support::wait_until;
 
@@ -33,7 +34,7 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let free = free_port();
         let process = Process::start(&CONFIG.replace("MONITOR", &free.to_string()), |_| {});
         Self::of(process, Origin::echo())
     }

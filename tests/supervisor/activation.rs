@@ -15,6 +15,7 @@ use crate::harness::{Process, program};
 use crate::support::bounded;
 use crate::support::client::request;
 use crate::support::origin::Origin;
+use crate::support::ports::{free_address, free_port};
 use crate::support::server::ALICE;
 
 /// `PORT` stands for the port of the first socket, as everywhere.
@@ -89,7 +90,7 @@ fn clients_wait_in_a_socket_that_outlives_the_server() {
 fn a_successor_and_a_reload_do_with_it_as_with_any_listener() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let config = CONFIG.replace("\"enabled\": false", "\"port\": MONITORING");
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let free = free_port();
     let config = config.replace("MONITORING", &free.to_string());
     let origin = Origin::echo();
     let mut server = start(&listener, folder(&config, listener.local_addr().unwrap().port()));
@@ -121,7 +122,7 @@ fn what_does_not_fit_keeps_the_server_from_starting() {
 #[test]
 fn sockets_for_another_process_are_passed_over() {
     let others = TcpListener::bind("127.0.0.1:0").unwrap();
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = free_address();
     let folder = folder(CONFIG, free.port());
     let null = fd(&fs::File::open("/dev/null").unwrap());
     let child = command(&folder, "LISTEN_PID=1 LISTEN_FDS=1", fd(&others), null).spawn().unwrap();

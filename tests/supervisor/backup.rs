@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use crate::harness::Process;
 use crate::support::origin::Origin;
+use crate::support::ports::free_port;
 use crate::support::wait_until;
 
 const CONFIG: &str = r#"{ "server": { "listen": "127.0.0.1", "port": PORT }, "outbound": { "allow": [ "127.0.0.0/8" ] },
@@ -18,7 +19,7 @@ fn command(name: &str, file: &Path, config: &Path) -> Output {
 
 #[test]
 fn the_files_of_a_running_server_are_saved_and_not_replaced() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let free = free_port();
     let server = Process::start(&CONFIG.replace("MONITOR", &free.to_string()), |_| {});
     wait_until("the socket is there", || server.file("vless-rust.sock").exists());
     let (config, file) = (server.file("config.json"), server.file("all.tar"));

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::harness::Process;
 use crate::support::origin::Origin;
+use crate::support::ports::free_port;
 use crate::support::wait_until;
 
 const CONFIG: &str = r#"{ "server": { "listen": "127.0.0.1", "port": PORT }, "outbound": { "allow": [ "127.0.0.0/8" ] },
@@ -71,7 +72,7 @@ fn check(config: &Path) {
 
 #[test]
 fn a_running_server_is_reached_although_its_file_has_become_wrong() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let free = free_port();
     let server = Process::start(&CONFIG.replace("MONITOR", &free.to_string()), |_| {});
     let config = server.file("config.json");
     let right = fs::read_to_string(&config).unwrap();
@@ -151,7 +152,7 @@ fn without_a_server_the_file_is_changed() {
 
 #[test]
 fn with_a_server_the_change_holds_before_the_command_returns() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let free = free_port();
     let server = Process::start(&CONFIG.replace("MONITOR", &free.to_string()), |_| {});
     let config = server.file("config.json");
     wait_until("the socket is there", || server.file("vless-rust.sock").exists());
@@ -187,7 +188,7 @@ fn accounts_of_another_panel_are_imported_once_and_only_when_wanted() {
 
 #[test]
 fn what_was_used_elsewhere_counts_here_whether_a_server_runs_or_not() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let free = free_port();
     let config_text = CONFIG.replace("MONITOR", &free.to_string());
     let export = |number: u8, used: u64| {
         format!(

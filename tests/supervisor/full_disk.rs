@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::api::ask;
 use crate::harness::{Process, program};
 use crate::support::origin::Origin;
+use crate::support::ports::free_port;
 use crate::support::wait_until;
 
 /// Set in the process that has the small disk, on which all its temporary folders are.
@@ -82,7 +83,7 @@ fn id(text: &str) -> [u8; 16] {
 }
 
 fn with_monitor() -> String {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let free = free_port();
     CONFIG.replace("MONITOR", &free.to_string())
 }
 

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use vless_rust::session::close::CloseReason;
 
 use crate::support::client::request;
+use crate::support::ports::free_address;
 use crate::support::{bounded, wait_until};
 
 /// The program under test; `SERVER_PROGRAM` names another build of it.
@@ -51,8 +52,7 @@ impl Process {
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
-        // Free when we looked; should somebody else take it, the start fails loudly.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let address = free_address();
         let file = folder.path().join("config.json");
         fs::write(&file, with_port(config, address)).unwrap();
         let said = Arc::<Mutex<Vec<String>>>::default();

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -18,6 +18,7 @@ use vless_rust::session::close::CloseReason;
 use crate::harness::{Process, echoes, program};
 use crate::support::client::request;
 use crate::support::origin::Origin;
+use crate::support::ports::free_port;
 use crate::support::server::{ALICE, BOB};
 use crate::support::{bounded, pattern, wait_until};
 
@@ -32,10 +33,6 @@ fn config(workers: usize, users: &str, monitoring: u16) -> String {
             "outbound": {{ "allow": [ "127.0.0.0/8" ] }}, "users": [ {users} ], "log": {{ "access": true }},
             "monitoring": {{ "port": {monitoring} }}, "timeouts": {{ "upgrade": 60 }} }}"#
     )
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn number(variable: &str, usual: u64) -> u64 {

@@ -9,6 +9,7 @@ pub mod client;
 pub mod inner_tls;
 pub mod origin;
 pub mod pattern;
+pub mod ports;
 pub mod server;
 pub mod thread_clock;
 pub mod vision_client;

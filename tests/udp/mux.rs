@@ -111,7 +111,7 @@ fn a_new_session_with_a_number_in_use_replaces_the_old_one() {
 #[test]
 fn targets_that_cannot_be_had_end_with_an_error() {
     let server = server();
-    let nobody = at(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let nobody = at(crate::support::ports::free_address());
     let mut client = Client::open(&server, PLAIN, 3, &[]);
     let refused = [nobody, at("10.1.2.3:80".parse().unwrap()), named("v1.mux.cool", 80), named("private.test", 80)];
     for (id, destination) in (1..).zip(&refused) {

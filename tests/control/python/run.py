@@ -13,7 +13,7 @@ from pathlib import Path
 def main(names: list[str]) -> int:
     """Exit status 0 if at least one test ran and none failed."""
     here = str(Path(__file__).parent)
-    sys.path.insert(0, here)
+    sys.path[:0] = [here, str(Path(__file__).parents[2] / "support")]
     loader = unittest.TestLoader()
     suite = loader.loadTestsFromNames(names) if names else loader.discover(here, top_level_dir=here)
     result = unittest.TextTestRunner(verbosity=2).run(suite)

@@ -19,6 +19,7 @@ from typing import Any
 
 import monitor
 import vless
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = str(Path(os.environ.get("VLESS_RUST", ROOT / "target/release/vless-rust")).resolve())
@@ -27,13 +28,6 @@ PATIENCE_S = 30
 USERS = {"ann@example.com": "5783a3e7-e373-51cd-8642-c83782b807c5", "ben": "0b0b9d3c-4f0e-4b58-9a57-0d6b9f5c2a11"}
 VIEW_TOKEN = "looks-0123456789abcdef"
 ADMIN_TOKEN = "changes-0123456789abcdef"
-
-
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_until(what: str, condition: Any) -> Any:

@@ -9,6 +9,11 @@ import { join, resolve } from 'node:path';
 import { ROOT } from './tools.mjs';
 import { until } from './wait.mjs';
 
+/** What is below is often taken by services of the machine. */
+const LOWEST_PORT = 10_000;
+/** Less room than this does not keep test files that run side by side apart. */
+const FEWEST_PORTS = 1_000;
+
 export const BINARY = resolve(ROOT, process.env.SERVER ?? 'target/release/vless-rust');
 export const ADMIN = 'admin-token-of-a-test-0123456789';
 export const VIEW = 'view-token-of-a-test-0123456789';
@@ -132,11 +137,32 @@ export class Server {
   }
 }
 
-/** A port nobody listens on. */
+let given = 0;
+
+/**
+ * A port nobody listens on. A port that the kernel chose once it may choose again, for any connection that goes out. It
+ * chooses from one range only, so a port below that stays free until its use.
+ */
 export async function freePort() {
+  const range = await readFile('/proc/sys/net/ipv4/ip_local_port_range', 'utf8');
+  const room = Number.parseInt(range, 10) - LOWEST_PORT;
+  if (room < FEWEST_PORTS) return portOf(0);
+  // Test files run side by side, in processes with ids next to each other; 7919 is a prime number.
+  for (let tries = 0; tries < room; tries += 1) {
+    const port = await portOf(LOWEST_PORT + ((process.pid * 7919 + given++) % room)).catch(() => 0);
+    if (port !== 0) return port;
+  }
+  throw new Error('no port is free');
+}
+
+/**
+ * @param {number} port
+ * @returns {Promise<number>} the port, or the kernel's choice for 0; rejected when somebody listens there
+ */
+async function portOf(port) {
   const server = createServer();
-  await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
-  const { port } = server.address();
+  await new Promise((listening, taken) => server.once('error', taken).listen(port, '127.0.0.1', listening));
+  const bound = server.address().port;
   await new Promise((closed) => server.close(closed));
-  return port;
+  return bound;
 }

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .processes import Child, free_port
+from ports import free_port
+
+from .processes import Child
 from .programs import Json, start_sing_box, start_xray
 
 CLIENTS = ("xray", "sing-box")

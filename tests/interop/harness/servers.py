@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .certificates import Certificate
-from .processes import Child, free_port
+from ports import free_port
+
+from .processes import Child
 from .programs import Json, start_sing_box, start_vless_rust, start_xray
 
 SERVER = os.environ.get("INTEROP_SERVER", "vless-rust")
