@@ -188,11 +188,11 @@ fn ready(view: &View) -> Reply {
 /// The list of accounts, or that it is still the one that the client has seen.
 fn accounts(head: &Head, access: &Access, view: &View) -> Result<Answer, Reply> {
     let part = part(head, view)?;
-    let tag = orders::tag(view.sample.users_revision);
+    let ids = if access.may_see_secrets() { users::Ids::Whole } else { users::Ids::Masked };
+    let tag = users::tag(view, ids);
     if accept::has_tag(head.if_none_match.as_deref(), &tag) {
         return Ok(reply(Reply::empty(304).with("ETag", tag)));
     }
-    let ids = if access.may_see_secrets() { users::Ids::Whole } else { users::Ids::Masked };
     if part.len() == view.sample.users.len() {
         return Ok(Answer::Accounts(ids));
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tungstenite::Bytes;
 
 use super::alerts::deliver::Deliverer;
-use super::api::{self, Answer, orders};
+use super::api::{self, Answer};
 use super::backend::{Backend, CutQuery, Done, Order};
 use super::errands::Finished;
 use super::events::{Event, Kind, Level};
@@ -20,6 +20,7 @@ use super::http::response::Reply;
 use super::http::stream::Peer;
 use super::process::ProcessReader;
 use super::report::overview::Scope;
+use super::report::users;
 use super::settings::Settings;
 use super::snapshots::{Snapshots, Telling};
 use super::state::writer::Writer;
@@ -272,7 +273,7 @@ impl Desk {
             Answer::Reply(reply) => at_once(reply),
             Answer::Overview(scope) => at_once(self.snapshots.reply(&self.view, scope, request.head.accepts_gzip)),
             Answer::Accounts(ids) => {
-                let tag = orders::tag(self.view.sample.users_revision);
+                let tag = users::tag(&self.view, ids);
                 let reply = self.snapshots.accounts(&self.view, ids, request.head.accepts_gzip);
                 at_once(reply.with("ETag", tag))
             }

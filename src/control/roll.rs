@@ -52,6 +52,8 @@ pub struct Roll {
     /// What changed after this version is known.
     reaches_back_to: u64,
     by_email: HashMap<Arc<str>, Row>,
+    /// Of all that is shown of all accounts, in their order.
+    fingerprint: u64,
     /// The oldest first, each with the version in which it was missing.
     gone: VecDeque<(u64, Arc<str>)>,
 }
@@ -68,21 +70,28 @@ impl Roll {
     pub fn new(unix_time: u64) -> Self {
         // The lower bits count looks. There are a few in a second, so a process that starts later begins higher.
         let version = unix_time << 20;
-        Self { version, reaches_back_to: version, by_email: HashMap::new(), gone: VecDeque::new() }
+        Self { version, reaches_back_to: version, by_email: HashMap::new(), fingerprint: 0, gone: VecDeque::new() }
     }
 
     pub fn version(&self) -> u64 {
         self.version
     }
 
+    /// The same as long as all accounts are shown as they were, and for as long only.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
     /// Takes a new look at all accounts.
     pub fn update(&mut self, users: &[UserSample], book: &Book, unix_time: u64) {
         self.version += 1;
         let version = self.version;
+        let mut all = DefaultHasher::new();
         for user in users {
             let mut hasher = DefaultHasher::new();
             (user, Record::of(book, user, unix_time)).hash(&mut hasher);
             let fingerprint = hasher.finish();
+            fingerprint.hash(&mut all);
             match self.by_email.get_mut(&user.email) {
                 Some(row) if row.fingerprint == fingerprint => row.seen_in = version,
                 Some(row) => *row = Row { fingerprint, changed_in: version, seen_in: version },
@@ -92,6 +101,7 @@ impl Roll {
                 }
             }
         }
+        self.fingerprint = all.finish();
         if self.by_email.len() > users.len() {
             let gone = self.by_email.extract_if(|_, row| row.seen_in != version);
             self.gone.extend(gone.map(|(email, _)| (version, email)));

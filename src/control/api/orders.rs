@@ -92,8 +92,10 @@ fn revision(request: &Request) -> Result<Option<u64>, Reply> {
     if tag.trim() == "*" {
         return Ok(None);
     }
-    let number = tag.trim().trim_start_matches("W/").trim_matches('"').parse();
-    number.map(Some).map_err(|_| bad_request("If-Match must be the ETag of /api/users, or *"))
+    let tag = tag.trim().trim_start_matches("W/").trim_matches('"');
+    // What follows the revision of the list is about the figures in it, which no change goes by.
+    let revision = tag.split_once('-').map_or(tag, |(revision, _)| revision);
+    revision.parse().map(Some).map_err(|_| bad_request("If-Match must be the ETag of /api/users, or *"))
 }
 
 /// What counts as used from now on; nothing unless the body says otherwise.
@@ -142,7 +144,7 @@ fn tagged(reply: Reply, revision: Option<u64>) -> Reply {
     }
 }
 
-/// The field `ETag` of the accounts at this revision.
-pub fn tag(revision: u64) -> String {
+/// The field `ETag` of what a change came to: the revision of the list, by which the next change may be made.
+fn tag(revision: u64) -> String {
     format!("\"{revision}\"")
 }

@@ -59,6 +59,15 @@ pub enum Ids {
     Whole,
 }
 
+/// The field `ETag` of the list: its revision, by which changes are made, and what changes along with every figure in it.
+pub fn tag(view: &View, ids: Ids) -> String {
+    let seen = match ids {
+        Ids::Masked => "masked",
+        Ids::Whole => "whole",
+    };
+    format!("\"{}-{:016x}-{seen}\"", view.sample.users_revision, view.roll.fingerprint())
+}
+
 /// These accounts of the view.
 pub fn shown_all<'a>(view: &View, users: impl IntoIterator<Item = &'a UserSample>, ids: Ids) -> Vec<UserShown<'a>> {
     users.into_iter().map(|user| shown(view, user, ids)).collect()
