@@ -53,10 +53,25 @@ export function changesText(changed, otherwise) {
 }
 
 /** @param {Data} change */
-function changeText({ code, key, ...counts }) {
-  if (code === 'key') return key;
+function changeText({ code, key, from, to, ...counts }) {
+  if (code === 'key') {
+    // The server keeps values to itself that are secret or long.
+    return to === undefined ? t('change.key', { key }) : t('change.key.values', { key, from: valueText(from), to: valueText(to) });
+  }
   const form = code === 'users' && counts.changed > 0 ? 'users.changed' : code;
   return lookUp(`change.${form}`, String(code), counts);
+}
+
+/**
+ * The value of a key of the configuration: numbers as they stand in the file, where nobody separates thousands.
+ * @param {unknown} value
+ * @returns {string}
+ */
+function valueText(value) {
+  if (value === null || value === '' || (Array.isArray(value) && !value.length)) return t('value.nothing');
+  if (typeof value === 'boolean') return t(value ? 'value.on' : 'value.off');
+  if (Array.isArray(value)) return value.map(valueText).join(' ');
+  return typeof value === 'object' ? JSON.stringify(value) : String(value);
 }
 
 /**

@@ -255,8 +255,8 @@ describe('changes on the page hold for the clients', { timeout: 300_000 }, () =>
     server.config.server = { ...server.config.server, workers: 3 };
     await server.writeConfig();
     await button.click();
-    await page.getByText('已重载：用户 +1 −0、timeouts.idle。需要重启才生效：server.workers。').first().waitFor();
-    await page.locator('.identity .changes', { hasText: '用户 +1 −0、timeouts.idle' }).waitFor();
+    await page.getByText('已重载：用户 +1 −0、timeouts.idle 由 300 改为 299。需要重启才生效：server.workers。').first().waitFor();
+    await page.locator('.identity .changes', { hasText: '用户 +1 −0、timeouts.idle 由 300 改为 299' }).waitFor();
     const good = await readFile(join(server.folder, 'config.json'), 'utf8');
     server.config.timeouts.idle = 0;
     await server.writeConfig();
@@ -266,6 +266,32 @@ describe('changes on the page hold for the clients', { timeout: 300_000 }, () =>
     await page.locator('.event-text', { hasText: '未能重载，一切照旧' }).first().waitFor();
     server.config = JSON.parse(good);
     await server.writeConfig();
+  });
+
+  test('a reload is told with the old and the new values of keys, and without secrets', async (t) => {
+    const page = await browser.page({ lang: 'en-GB' });
+    t.after(() => finish(page));
+    await page.goto(`${server.url}/#token=${ADMIN}`);
+    const before = await readFile(join(server.folder, 'config.json'), 'utf8');
+    const secret = 'a-view-token-that-nobody-may-see';
+    server.config = JSON.parse(before);
+    server.config.log.level = 'debug';
+    server.config.outbound = { ...server.config.outbound, deny_ports: [], prefer: 'ipv4', allow_private: true, bind: '127.0.0.1' };
+    server.config.timeouts = { ...server.config.timeouts, idle: 86400 };
+    server.config.monitoring = { ...server.config.monitoring, token: secret };
+    await server.writeConfig();
+    await server.call('POST', '/api/reload');
+    const words = 'log.level from info to debug, monitoring.token changed, outbound.allow_private from off to on, '
+      + 'outbound.bind from nothing to 127.0.0.1, outbound.deny_ports from 25 to nothing, outbound.prefer from auto to ipv4, timeouts.idle from 299 to 86400';
+    await page.locator('.identity .changes', { hasText: words }).waitFor();
+    await page.locator('.latest-events .event-text', { hasText: `Reloaded: ${words}.` }).waitFor();
+    await page.goto(`${server.url}/#/events`);
+    await page.locator('.event-text', { hasText: `Reloaded: ${words}.` }).waitFor();
+    for (const path of ['/api/events?limit=100', '/api/stats']) assert.ok(!JSON.stringify(await server.get(path)).includes(secret), path);
+    server.config = JSON.parse(before);
+    await server.writeConfig();
+    await server.call('POST', '/api/reload');
+    await page.locator('.event-text', { hasText: 'outbound.bind from 127.0.0.1 to nothing' }).waitFor();
   });
 
   /** `vless-rust user …` beside the running server, which it asks through its socket. */
