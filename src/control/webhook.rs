@@ -1,18 +1,22 @@
 //! A small HTTP client for webhooks: one POST, TLS by rustls with the system's certificates.
 //!
-//! It blocks and is used on a thread that has nothing else to do. The system looks the name up, by its own timeouts;
-//! everything else ends within [`TIMEOUT`].
+//! It blocks and is used on a thread that has nothing else to do. An attempt ends within [`TIMEOUT`], the look-up of the
+//! name (`look_up.rs`) included.
+
+mod look_up;
 
 use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::sync::Arc;
+use std::net::TcpStream;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use self::look_up::LookUps;
 
 /// An attempt may take so long, from the look-up of the name to the answer's first line.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,6 +29,9 @@ const BUNDLES: [&str; 5] = [
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
+
+/// Of the whole process: a thread that waits for the system outlives the attempt it belongs to.
+static LOOK_UPS: LazyLock<LookUps> = LazyLock::new(LookUps::new);
 
 /// The address of a webhook: `http://` or `https://`, host, port and path. The path may hold a secret, so it is not shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -111,7 +118,7 @@ fn exchange(mut stream: impl Read + Write, head: &[u8], body: &[u8]) -> io::Resu
 
 fn connect(url: &Url, deadline: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in (url.host.as_str(), url.port).to_socket_addrs()? {
+    for address in LOOK_UPS.addresses(&url.host, url.port, deadline)? {
         match TcpStream::connect_timeout(&address, left(deadline)?) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
