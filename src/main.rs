@@ -36,7 +36,7 @@ fn execute(command: &Command) -> Result<u8, Failure> {
             let written = console::result(&output.stdout);
             written.map(|()| output.code).map_err(|error| Failure::writing("/dev/stdout".as_ref(), &error))
         }
-        (Command::Run { config }, None) => run::run(config.as_ref()).map(|()| exit::OK),
+        (Command::Run { config, lang }, None) => run::run(config.as_ref(), *lang).map(|()| exit::OK),
         (_, None) => Ok(exit::OK),
     }
 }

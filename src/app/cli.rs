@@ -29,6 +29,8 @@ pub enum Command {
     Run {
         /// The configuration to use.
         config: Option<PathBuf>,
+        /// The language of the questions that are asked without one; none = that of the terminal.
+        lang: Option<Lang>,
     },
     /// Validate and show the effective configuration.
     Check {
@@ -132,7 +134,7 @@ pub enum Answerer {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
     let mut words = Words::read(arguments)?;
     match words.command.name {
-        "run" => Ok(Command::Run { config: words.config_or_operand()? }),
+        "run" => Ok(Command::Run { config: words.config_or_operand()?, lang: lang(&words) }),
         "check" => Ok(Command::Check { config: words.config_or_operand()? }),
         "init" => init(&mut words),
         "link" => link(&mut words),
@@ -179,8 +181,11 @@ fn init(words: &mut Words) -> Result<Command, Failure> {
         (Some(joining), Answerer::Person | Answerer::Defaults) => Answerer::Join(joining),
         (Some(_), _) => return Err(words::usage("--join asks nothing, so --answers is one too many")),
     };
-    let lang = words.text_value("--lang").map(|lang| Lang::of(&lang));
-    Ok(Command::Init { config: words.config_or_operand()?, answers, lang })
+    Ok(Command::Init { config: words.config_or_operand()?, answers, lang: lang(words) })
+}
+
+fn lang(words: &Words) -> Option<Lang> {
+    words.text_value("--lang").map(|lang| Lang::of(&lang))
 }
 
 fn link(words: &mut Words) -> Result<Command, Failure> {

@@ -312,6 +312,6 @@ mod tests {
             of_cut.starts_with("usage: vless-rust cut [ID] [OPTIONS]\n") && of_cut.contains("--source"),
             "{of_cut}"
         );
-        assert!(execute(&Command::Run { config: None }).is_none());
+        assert!(execute(&Command::Run { config: None, lang: None }).is_none());
     }
 }

@@ -33,9 +33,9 @@ pub fn ask(path: &Path, answers: &Answerer, lang: Option<Lang>) -> Result<Config
 ///
 /// # Errors
 /// Those of the wizard, and of `init --yes`.
-pub fn first_run() -> Result<Config, Failure> {
+pub fn first_run(lang: Option<Lang>) -> Result<Config, Failure> {
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
-        let lang = Lang::of_terminal();
+        let lang = lang.unwrap_or_else(Lang::of_terminal);
         let config = ask(Path::new(DEFAULT_FILE), &Answerer::Person, Some(lang))?;
         console::note(&tr!(lang, "\nServing now; Ctrl-C ends the server.", "\n正在运行；Ctrl-C 停止服务器。"));
         return Ok(config);

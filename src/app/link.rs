@@ -78,7 +78,7 @@ fn host_with(config: &Config, default_source: impl FnOnce() -> Option<IpAddr>) -
     let warning = (!is_public(ip)).then(|| {
         format!(
             "links name {ip}, {known_from}, which is not a public one; if clients are elsewhere, set server.public_ip \
-             to the address or name that they reach this machine by"
+             in the configuration to the address or name that they reach this machine by"
         )
     });
     LinkHost { host: ip.to_string(), warning }

@@ -29,6 +29,7 @@ use crate::app::supervisor::orders::Orders;
 use crate::app::supervisor::watch::Watch;
 use crate::app::supervisor::{Inherited, LAST_WORDS_TIMEOUT, Listening, Parts, Supervisor};
 use crate::app::upgrade::{Launch, Predecessor};
+use crate::app::wizard::Lang;
 use crate::app::{certs, last_words, link, memory, monitoring, port_holder, preflight};
 use crate::cluster::journal::Bytes;
 use crate::control::Control;
@@ -37,14 +38,15 @@ use crate::control::state::file::{Loaded, load};
 use crate::reactor::{Reactor, Rules, Seed};
 use crate::stats::Ledgers;
 
-/// Serves until a signal ends it. Without `path` and without the default file it makes a configuration first.
+/// Serves until a signal ends it. Without `path` and without the default file it makes a configuration first, asking in
+/// `lang`; none = that of the terminal.
 ///
 /// # Errors
 /// Before anything is served; see [`exit`] for the codes.
-pub fn run(path: Option<&PathBuf>) -> Result<(), Failure> {
+pub fn run(path: Option<&PathBuf>, lang: Option<Lang>) -> Result<(), Failure> {
     let given = Given::take()?;
     let predecessor = Predecessor::find();
-    let (parts, log) = begin(path, predecessor.as_ref(), given).inspect_err(|failure| {
+    let (parts, log) = begin((path, lang), predecessor.as_ref(), given).inspect_err(|failure| {
         if let Some(predecessor) = &predecessor {
             predecessor.failed(failure);
         }
@@ -55,12 +57,12 @@ pub fn run(path: Option<&PathBuf>) -> Result<(), Failure> {
 }
 
 fn begin(
-    path: Option<&PathBuf>,
+    (path, lang): (Option<&PathBuf>, Option<Lang>),
     predecessor: Option<&Predecessor>,
     given: Given,
 ) -> Result<(Parts, LogHandle), Failure> {
     let config = match path {
-        None if !Path::new(DEFAULT_FILE).exists() => first_run()?,
+        None if !Path::new(DEFAULT_FILE).exists() => first_run(lang)?,
         None => Config::load(Path::new(DEFAULT_FILE))?,
         Some(path) => Config::load(path)?,
     };

@@ -10,6 +10,7 @@ mod dialogue;
 pub mod draft;
 mod existing;
 mod lang;
+mod lines;
 mod machine;
 mod questions;
 mod security;
@@ -71,9 +72,11 @@ fn conduct(path: &Path, machine: &dyn Machine, dialogue: &mut Dialogue<'_>) -> R
     let lang = dialogue.lang;
     dialogue.explain(&tr!(
         lang,
-        "VLESS-Rust: a few questions, then a server that works. Enter takes what stands\n\
-         in brackets, ? explains, Ctrl-C ends without writing anything.\n",
-        "VLESS-Rust：回答几个问题，服务器即可使用。回车采用方括号中的值，? 显示说明，\nCtrl-C 退出且不写入任何文件。\n"
+        "VLESS-Rust, a server through which phones and computers reach the internet by\n\
+         an encrypted connection. A few questions, then it works. Enter takes what\n\
+         stands in brackets, ? explains, Ctrl-C ends without writing anything.\n",
+        "VLESS-Rust：让手机和电脑通过加密连接访问互联网的服务器。\n\
+         回答几个问题即可使用。回车采用方括号中的值，? 显示说明，\nCtrl-C 退出且不写入任何文件。\n"
     ))?;
     // The first user is asked for.
     let mut draft = Draft { users: Vec::new(), ..Draft::default() };

@@ -9,7 +9,7 @@ pub const COMMANDS: &[CommandRow] = &[
         "run",
         "[CONFIG]",
         1,
-        &[],
+        &["--lang"],
         "serve; without a configuration: the wizard on a terminal, else `init --yes`, first",
     ),
     row(

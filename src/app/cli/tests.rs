@@ -16,16 +16,19 @@ fn link_of(config: Option<&str>, email: Option<&str>, format: Format) -> Command
 
 #[test]
 fn nothing_means_run_with_the_default() {
-    assert_eq!(parsed(""), Ok(Command::Run { config: None }));
-    assert_eq!(parsed("run"), Ok(Command::Run { config: None }));
+    assert_eq!(parsed(""), Ok(Command::Run { config: None, lang: None }));
+    assert_eq!(parsed("run"), Ok(Command::Run { config: None, lang: None }));
 }
 
 #[test]
 fn a_configuration_may_stand_alone_or_behind_its_command() {
     for line in ["my.json", "run my.json", "-c my.json", "run --config my.json", "--config=my.json run"] {
-        assert_eq!(parsed(line), Ok(Command::Run { config: Some(path("my.json")) }), "{line}");
+        assert_eq!(parsed(line), Ok(Command::Run { config: Some(path("my.json")), lang: None }), "{line}");
     }
-    assert_eq!(parsed("/etc/vless"), Ok(Command::Run { config: Some(path("/etc/vless")) }));
+    let chinese = Ok(Command::Run { config: None, lang: Some(Lang::Zh) });
+    assert_eq!(parsed("--lang zh"), chinese);
+    assert_eq!(parsed("run --lang=zh"), chinese);
+    assert_eq!(parsed("/etc/vless"), Ok(Command::Run { config: Some(path("/etc/vless")), lang: None }));
     assert_eq!(parsed("check a.json"), Ok(Command::Check { config: Some(path("a.json")) }));
 }
 

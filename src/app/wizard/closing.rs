@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::draft::{Draft, DraftMonitoring};
 use super::lang::{Lang, tr};
+use super::lines::wrapped;
 use super::machine::Machine;
 use crate::app::certs;
 use crate::app::config::DEFAULT_FILE;
@@ -15,9 +16,6 @@ use crate::app::init::Created;
 use crate::app::link;
 use crate::app::qr::{Qr, does_not_fit};
 use crate::app::service::in_a_home;
-
-/// Of a line; a terminal has one more.
-const COLUMNS_MAX: usize = 79;
 
 /// What would be written.
 pub(super) fn summary(lang: Lang, path: &Path, draft: &Draft) -> String {
@@ -57,7 +55,12 @@ pub(super) fn summary(lang: Lang, path: &Path, draft: &Draft) -> String {
 pub(super) fn words(lang: Lang, path: &Path, draft: &Draft, created: &Created, machine: &dyn Machine) -> String {
     let mut parts = vec![tr!(lang, "\nDone. Written:", "\n完成。已写入：")];
     parts.push(created.files.iter().map(|file| format!("  {}", shown(file))).collect::<Vec<_>>().join("\n"));
-    parts.push(tr!(lang, "\nImport this link into a client:", "\n将此链接导入客户端："));
+    let (program, option) = (machine.program(), option(path));
+    parts.push(tr!(
+        lang,
+        "\nImport this link into a client, an app such as v2rayN or v2rayNG\n({program} link{option} prints it again):",
+        "\n将此链接导入客户端应用，例如 v2rayN 或 v2rayNG\n（{program} link{option} 可再次显示）："
+    ));
     parts.push(created.link.clone());
     parts.push(qr_code(lang, path, &created.link, machine));
     parts.extend(created.certificates.first().filter(|certificate| certificate.needs_pin).map(|certificate| {
@@ -72,7 +75,6 @@ pub(super) fn words(lang: Lang, path: &Path, draft: &Draft, created: &Created, m
              sing-box（certificate_public_key_sha256）：\n    {base64}"
         )
     }));
-    let (program, option) = (machine.program(), option(path));
     parts.push(tr!(
         lang,
         "Whole files with the pin, for xray, sing-box or mihomo:\n  {program} link{option} --format xray",
@@ -83,8 +85,9 @@ pub(super) fn words(lang: Lang, path: &Path, draft: &Draft, created: &Created, m
     let of_host = link::host(&created.config).warning;
     parts.extend(created.warnings.iter().map(|warning| match lang {
         Lang::Zh if of_host.as_ref() == Some(warning) => format!(
-            "\n注意：链接中的地址 {} 不是公网地址。如果客户端在别处，\n请把 server.public_ip 设为客户端访问本机的地址或域名。",
-            created.host
+            "\n注意：链接中的地址 {} 不是公网地址。如果客户端在别处，\n请在 {} 中把 server.public_ip 设为客户端访问本机的地址或域名。",
+            created.host,
+            path.display()
         ),
         _ => wrapped(&tr!(lang, "\nNote: {warning}", "\n注意：{warning}")),
     }));
@@ -188,30 +191,6 @@ fn firewall(lang: Lang, port: u16, machine: &dyn Machine) -> String {
 /// A path as people write it.
 fn shown(path: &Path) -> String {
     path.strip_prefix(".").unwrap_or(path).display().to_string()
-}
-
-/// Columns that a text takes: an ideogram takes two.
-fn columns(text: &str) -> usize {
-    text.chars().map(|char| if char > '\u{2e7f}' { 2 } else { 1 }).sum()
-}
-
-/// The text in lines that fit a terminal of 80 columns.
-fn wrapped(text: &str) -> String {
-    let mut lines = Vec::new();
-    for paragraph in text.split('\n') {
-        let mut line = String::new();
-        for word in paragraph.split(' ') {
-            if !line.is_empty() && columns(&line) + 1 + columns(word) > COLUMNS_MAX {
-                lines.push(std::mem::take(&mut line));
-            }
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-        lines.push(line);
-    }
-    lines.join("\n")
 }
 
 /// ` -c FILE`, unless it is the default.

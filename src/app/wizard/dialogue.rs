@@ -7,6 +7,7 @@ use std::io::{self, BufRead, Read, Write};
 
 use super::answers::Answers;
 use super::lang::{Lang, tr};
+use super::lines::wrapped;
 use crate::app::exit::{self, Failure};
 
 /// An answer longer than this is a file that was pasted by mistake.
@@ -196,7 +197,7 @@ fn yes_or_no(lang: Lang, answer: &str) -> Result<bool, String> {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+    wrapped(&text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))
 }
 
 fn gone(error: &io::Error) -> Failure {

@@ -155,7 +155,7 @@ pub(super) fn public(
         if !config::is_host(bare) {
             return Err(tr!(
                 lang,
-                "\"{answer}\" is neither an IP address nor a host name; leave out http:// and\nthe port.",
+                "\"{answer}\" is neither an IP address nor a host name; leave out http:// and the port.",
                 "“{answer}”既不是 IP 地址也不是域名；不要写 http:// 和端口。"
             ));
         }
