@@ -1,4 +1,4 @@
-//! What can be asked of a running server: status, connections, who is online, cut, reload, upgrade.
+//! What can be asked of a running server: status, connections, who is online, nodes, cut, reload, upgrade.
 //!
 //! Owns the requests, and what is said about an answer that is a refusal. `words` says the rest.
 
@@ -21,6 +21,10 @@ pub enum Ask {
     Online {
         user: Option<String>,
     },
+    /// The nodes of the cluster.
+    Nodes,
+    /// This one is gone for good, and should not be listed any more.
+    ForgetNode(String),
     Cut(Cut),
     Reload,
     /// The same on all nodes of the cluster.
@@ -53,8 +57,8 @@ impl Ask {
 
     fn method(&self) -> &'static str {
         match self {
-            Self::Status | Self::Connections { .. } | Self::Online { .. } => "GET",
-            Self::Cut(_) => "DELETE",
+            Self::Status | Self::Connections { .. } | Self::Online { .. } | Self::Nodes => "GET",
+            Self::Cut(_) | Self::ForgetNode(_) => "DELETE",
             Self::Reload | Self::ReloadAll | Self::Upgrade => "POST",
         }
     }
@@ -66,6 +70,8 @@ impl Ask {
             Self::ReloadAll => "/api/reload?nodes=all".to_owned(),
             Self::Online { user: None } => "/api/online".to_owned(),
             Self::Online { user: Some(user) } => format!("/api/online?user={}", encoded(user)),
+            Self::Nodes => "/api/nodes".to_owned(),
+            Self::ForgetNode(node) => format!("/api/nodes/{}", encoded(node)),
             Self::Upgrade => "/api/upgrade".to_owned(),
             Self::Connections { filters } => {
                 let pairs: Vec<_> = filters.iter().map(|(key, value)| format!("{key}={}", encoded(value))).collect();
@@ -82,6 +88,8 @@ impl Ask {
             Self::Status => words::status(answer),
             Self::Connections { .. } => words::connections(answer),
             Self::Online { .. } => words::online(answer),
+            Self::Nodes => words::cluster(answer).trim_start().to_owned(),
+            Self::ForgetNode(_) => words::forgotten(answer),
             Self::Cut(_) => words::cut(answer),
             Self::Reload | Self::ReloadAll => words::reload(answer),
             Self::Upgrade => words::upgrade(answer),
@@ -170,6 +178,8 @@ mod tests {
             (Ask::ReloadAll, "POST /api/reload?nodes=all HTTP/1.1"),
             (Ask::Online { user: None }, "GET /api/online HTTP/1.1"),
             (Ask::Online { user: Some("a b".into()) }, "GET /api/online?user=a%20b HTTP/1.1"),
+            (Ask::Nodes, "GET /api/nodes HTTP/1.1"),
+            (Ask::ForgetNode("a b".into()), "DELETE /api/nodes/a%20b HTTP/1.1"),
             (Ask::Upgrade, "POST /api/upgrade HTTP/1.1"),
         ] {
             let (answer, request) = asked(&what, Shape::Json, 200, "{}");

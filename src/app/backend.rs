@@ -12,12 +12,13 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::app::accounts::standing::{Standing, expires_at, period_end, standing};
 use crate::app::certs::{LoadedCertificate, hex};
 use crate::app::clock::{rfc3339_seconds, unix_time};
 use crate::app::cluster::call::Call;
+use crate::app::cluster::news::Forgotten;
 use crate::app::cluster::{self, Cluster};
 use crate::app::config::{self, Config, Origin, User};
 use crate::app::logging::LogHandle;
@@ -143,6 +144,24 @@ impl AppBackend {
         totals.uplink_bytes += self.old.uplink_bytes.load(Ordering::Relaxed);
         totals.downlink_bytes += self.old.downlink_bytes.load(Ordering::Relaxed);
         totals
+    }
+
+    /// Takes a node of the cluster off the list.
+    fn forget_node(&self, node: &str, by: &str) -> Result<Done, Denied> {
+        let link = self.cluster.get().ok_or_else(|| Denied::not_found("cluster: this node is alone"))?;
+        match link.forget(node, by) {
+            Forgotten::Done => Ok(Done::Json { status: 200, body: json!({ "forgotten": node }), revision: None }),
+            Forgotten::Unknown => Err(Denied::not_found(&format!("node called {node} in the cluster"))),
+            Forgotten::There(seconds) => {
+                let message =
+                    format!("the node {node} was there {seconds} s ago; stop it, and it is not listed any more");
+                Err(Denied::new(409, "node_online", message))
+            }
+            Forgotten::Away(words) => {
+                let message = format!("the engine of the cluster is away, so no node can be forgotten now: {words}");
+                Err(Denied::new(503, "cluster_away", message))
+            }
+        }
     }
 
     /// The accounts that somebody could have sessions of, and their names.
@@ -279,6 +298,7 @@ impl Backend for AppBackend {
                 let link = self.cluster.get().ok_or_else(|| Denied::not_found("cluster: this node is alone"))?;
                 Ok(Done::Json { status: 200, body: link.online(user.as_deref()), revision: None })
             }
+            Order::ForgetNode { node, by } => self.forget_node(&node, &by),
             Order::ReloadAll { by } => {
                 let link = self.cluster.get().ok_or_else(|| Denied::not_found("cluster: this node is alone"))?;
                 if !link.call(Call::Reload, &by) {

@@ -142,6 +142,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, F
         "status" => Ok(asking(&words, Ask::Status)),
         "reload" => Ok(asking(&words, Ask::reload(words.is_given("--all-nodes")))),
         "online" => Ok(asking(&words, Ask::Online { user: words.text_value("--user") })),
+        "nodes" => nodes(&mut words),
         "upgrade" => Ok(asking(&words, Ask::Upgrade)),
         "connections" => connections(&words),
         "cut" => cut(&mut words),
@@ -302,6 +303,16 @@ fn connections(words: &Words) -> Result<Command, Failure> {
         return Err(words::usage("--limit needs a whole number"));
     }
     Ok(asking(words, Ask::Connections { filters }))
+}
+
+fn nodes(words: &mut Words) -> Result<Command, Failure> {
+    let ask = match (words.text().as_deref(), words.text()) {
+        (None, _) => Ask::Nodes,
+        (Some("forget"), Some(node)) => Ask::ForgetNode(node),
+        (Some("forget"), None) => return Err(words::usage("nodes forget needs the NAME of a node")),
+        (Some(other), _) => return Err(words::usage(format!("there is no \"nodes {other}\"; there is forget NAME"))),
+    };
+    Ok(asking(words, ask))
 }
 
 fn cut(words: &mut Words) -> Result<Command, Failure> {

@@ -7,7 +7,7 @@
 //!
 //! `member.rs` has the loop; `connecting.rs`, `beating.rs`, `following.rs`, `reporting.rs`, `lending.rs`, `admitting.rs` and
 //! `usage.rs` have what it does in each round; `warning.rs`, `asking.rs`, `call.rs` and `online.rs` what somebody asks of all
-//! nodes. `engine.rs`, `stream.rs` and `named.rs` are the connection, and `retry.rs` says when it is tried again. `change.rs` prepares
+//! nodes, `forgetting.rs` what becomes of one that is gone. `engine.rs`, `stream.rs` and `named.rs` are the connection, and `retry.rs` says when it is tried again. `change.rs` prepares
 //! changes of accounts, `list.rs` has the accounts, `counting.rs` what was counted, `books.rs` what of it is written down,
 //! `files.rs` what is on disk. Which batch is sent next and what an answer means is decided in [`crate::cluster`], without
 //! socket and clock.
@@ -24,6 +24,7 @@ pub mod counting;
 pub mod engine;
 pub mod files;
 mod following;
+mod forgetting;
 pub mod joining;
 mod lending;
 mod link;

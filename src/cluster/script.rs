@@ -41,6 +41,8 @@ pub const SESSIONS: Script = Script { name: "sessions", text: include_str!("scri
 pub const WARN: Script = Script { name: "warn", text: include_str!("script/warn.lua") };
 /// Registers a node for another while.
 pub const BEAT: Script = Script { name: "beat", text: include_str!("script/beat.lua") };
+/// Takes a node that is gone off the list.
+pub const FORGET: Script = Script { name: "forget", text: include_str!("script/forget.lua") };
 
 /// A script by its name in messages, and its text.
 #[derive(Clone, Copy, Debug)]

@@ -133,6 +133,7 @@ fn serve(route: Route<'_>, method: Method, request: &Request, access: &Access, v
         | Route::User(..)
         | Route::Reload
         | Route::Online
+        | Route::Node(_)
         | Route::Upgrade => orders::read(&route, method, request, &access.by).map_or_else(reply, Answer::Order),
     }
 }

@@ -94,6 +94,11 @@ pub enum Order {
     Online {
         user: Option<String>,
     },
+    /// Takes a node of the cluster off the list that is gone for good.
+    ForgetNode {
+        node: String,
+        by: String,
+    },
     /// The program that is there now takes over from this process.
     Upgrade {
         by: String,

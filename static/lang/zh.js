@@ -49,7 +49,7 @@ export default {
   'event.certificate_files_changed': '证书文件已更新：{changes}。', 'event.cut_by_cluster': '{user} 的会话被其他节点断开。',
   'event.cut_session': '已断开会话 {session}，用时 {ms} 毫秒。', 'event.cut_source': '已断开来自 {source} 的 {n} 个会话，用时 {ms} 毫秒。',
   'event.cut_user': '已断开 {user} 的 {n} 个会话，用时 {ms} 毫秒。', 'event.engine_away': '集群引擎失联：{error}', 'event.engine_back': '集群引擎已恢复应答。',
-  'event.folder_not_written': '崩溃时将丢失累计数据：{error}', 'event.quota_low': '{user} 已使用 {quota} 配额的 {share}。', 'event.reload_failed': '未能重载，一切照旧：{error}',
+  'event.folder_not_written': '崩溃时将丢失累计数据：{error}', 'event.node_forgotten': '节点 {node} 不再列出。', 'event.quota_low': '{user} 已使用 {quota} 配额的 {share}。', 'event.reload_failed': '未能重载，一切照旧：{error}',
   'event.started': '版本 {version} 已启动。', 'event.state_not_written': '无法写入状态文件：{error}', 'event.state_written': '状态文件已恢复写入。',
   'event.upgrade_failed': '未能升级，当前进程继续运行：{error}', 'event.user_added': '已添加 {user}。', 'event.user_changed': '已修改 {user}：{keys}。',
   'event.user_disabled': '已停用 {user}。', 'event.user_enabled': '已启用 {user}。', 'event.user_ended': '{user} 从现在起被拒绝：{reason}。',

@@ -27,13 +27,14 @@ pub(crate) fn documented_user(word: &str) -> String {
     line.trim_start_matches("user ").replace("PASSWORD", &PASSWORD.replace(' ', "-"))
 }
 
-fn guarded() -> EngineServer {
+/// An engine as documented.
+pub(crate) fn guarded() -> EngineServer {
     let options =
         ["--user", "default off", "--user", "admin on >admin ~* &* +@all", "--user", &documented_user("~vless:*")];
     EngineServer::start_with(&options, "admin:admin@")
 }
 
-fn node_url(engine: &EngineServer) -> String {
+pub(crate) fn node_url(engine: &EngineServer) -> String {
     format!("redis://node:{}@{}/0", PASSWORD.replace(' ', "-"), engine.address)
 }
 

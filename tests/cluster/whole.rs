@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::engine_server::EngineServer;
 use crate::node::Node;
+use crate::security::{guarded, node_url};
 use crate::support::origin::Origin;
 use crate::support::wait_until;
 
@@ -107,6 +108,67 @@ fn status_shows_the_cluster_and_commands_without_a_server_use_the_list_on_disk()
     assert!(!is_done && why.contains("an account of the cluster, which only a running node changes"), "{why}");
     let (is_done, _, notes) = command(&node, &["user", "add", "own"]);
     assert!(is_done && notes.contains("this node's own, and not the cluster's"), "{notes}");
+}
+
+#[test]
+fn a_node_that_is_gone_for_good_is_forgotten_and_one_that_comes_back_is_counted_once() {
+    let (engine, origin) = (guarded(), Origin::echo());
+    let [first, mut gone] = ["n1", "n2"].map(|name| Node::start(name, &node_url(&engine), &json!({})));
+    for node in [&first, &gone] {
+        node.wait_until_connected();
+    }
+    let id = first.add("anna", &json!({ "quota_bytes": 50 << 20 }));
+    gone.wait_for_user("anna", true);
+    drop(gone.open(&id, origin.address).unwrap());
+    wait_until("the bytes are told", || engine.used("anna") == (4, 4));
+    let (is_done, said, _) = command(&first, &["nodes"]);
+    assert!(is_done && said.starts_with("cluster ") && said.contains("n1") && said.contains("n2"), "{said}");
+    let (is_done, _, why) = command(&first, &["nodes", "forget", "n2"]);
+    assert!(!is_done && why.contains("the node n2 was there"), "{why}");
+    let (is_done, _, why) = command(&first, &["nodes", "forget", "n3"]);
+    assert!(!is_done && why.contains("there is no node called n3"), "{why}");
+    gone.kill();
+    wait_until("it counts as gone", || {
+        first.cluster()["nodes"].as_array().unwrap().iter().any(|node| node["online"] == false)
+    });
+    let (applied, used): (Vec<String>, Vec<String>) =
+        (engine.ask(&["HGETALL", "vless:applied:n2"]), engine.ask(&["HGETALL", &use_key(&engine, "anna")]));
+    let (is_done, said, why) = command(&first, &["nodes", "forget", "n2"]);
+    assert!(is_done && said == "n2 is not listed any more\n", "{said}{why}");
+    let names = |node: &Node| -> Vec<String> {
+        let nodes = node.cluster()["nodes"].clone();
+        nodes.as_array().unwrap().iter().map(|node| node["name"].as_str().unwrap().to_owned()).collect()
+    };
+    wait_until("it is not listed", || names(&first) == ["n1"]);
+    assert_eq!(engine.ask::<u64>(&["EXISTS", "vless:node:n2"]), 0);
+    let now: (Vec<String>, Vec<String>) =
+        (engine.ask(&["HGETALL", "vless:applied:n2"]), engine.ask(&["HGETALL", &use_key(&engine, "anna")]));
+    assert_eq!(now, (applied, used), "totals are as they were");
+    let events = first.ask("GET", "/api/events?kind=cluster", None, None).body.to_string();
+    assert!(events.contains("node_forgotten") && events.contains("the node n2 is not listed any more"), "{events}");
+    gone.start_again();
+    wait_until("it is listed again", || names(&first) == ["n1", "n2"]);
+    drop(gone.open(&id, origin.address).unwrap());
+    wait_until("its bytes are told", || engine.used("anna") == (8, 8));
+    let refused: Vec<redis::Value> = engine.ask(&["ACL", "LOG"]);
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+#[test]
+fn no_node_is_forgotten_while_the_engine_is_away_or_without_a_cluster() {
+    let mut engine = EngineServer::start();
+    let node = Node::start("n1", &engine.url(), &json!({}));
+    node.wait_until_connected();
+    engine.kill();
+    wait_until("the node knows", || node.cluster()["connected"] == false);
+    let away = node.ask("DELETE", "/api/nodes/n2", None, None);
+    assert_eq!((away.status, &away.body["error"]["code"]), (503, &json!("cluster_away")));
+    let alone = Node::start_with("alone", "", &json!({}), &json!([{ "uuid": "a", "email": "a" }]));
+    assert_eq!(alone.ask("DELETE", "/api/nodes/n2", None, None).status, 404);
+}
+
+fn use_key(engine: &EngineServer, email: &str) -> String {
+    format!("vless:use:{}", engine.key(email))
 }
 
 #[test]

@@ -103,7 +103,8 @@ fn whoever_asks_for_json_gets_failures_as_json() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.json");
     let link = "vless://5783a3e7-e373-51cd-8642-c83782b807c5@127.0.0.1:1?encryption=none&security=none";
-    let ask = [&["status"][..], &["connections"], &["online"], &["cut", "1-2-3"], &["reload"], &["upgrade"]];
+    let ask =
+        [&["status"][..], &["connections"], &["online"], &["nodes"], &["cut", "1-2-3"], &["reload"], &["upgrade"]];
     let user = [&["user", "list"][..], &["user", "show", "nobody"], &["user", "remove", "nobody"]];
     let check = |arguments: &[&str], wanted: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vless-rust"));

@@ -154,6 +154,10 @@ pub(super) fn cluster(answer: &Value) -> String {
     screen
 }
 
+pub(super) fn forgotten(answer: &Value) -> String {
+    format!("{} is not listed any more\n", text(&answer["forgotten"]))
+}
+
 pub(super) fn cut(answer: &Value) -> String {
     match answer["cut"].as_u64() {
         Some(0) => "no session was open\n".to_owned(),

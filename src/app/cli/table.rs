@@ -53,6 +53,13 @@ pub const COMMANDS: &[CommandRow] = &[
         "the sessions of the running server",
     ),
     row("online", "", 0, &["--user", "--json"], "who is online on all nodes of the cluster"),
+    row(
+        "nodes",
+        "[forget NAME]",
+        2,
+        &["--json"],
+        "the nodes of the cluster; forget NAME: no longer lists one that is gone for good",
+    ),
     row("cut", "[ID]", 1, &["--user", "--source", "--json"], "end one session, or all of a user or a source"),
     row("reload", "", 0, &["--all-nodes", "--json"], "the running server takes over a changed configuration"),
     row(

@@ -112,3 +112,13 @@ fn whoever_wants_json_is_known_before_the_rest_is_understood() {
     let wants = |line: &str| wants_json(line.split_whitespace().map(OsString::from));
     assert!(wants("status --json") && wants("stauts --json --banana") && !wants("status") && !wants("link -- --json"));
 }
+
+#[test]
+fn nodes_are_shown_or_one_is_forgotten() {
+    let asked = |ask| Command::Ask { config: None, ask, shape: Shape::Words };
+    assert_eq!(parsed("nodes"), Ok(asked(Ask::Nodes)));
+    assert_eq!(parsed("nodes forget fra-1"), Ok(asked(Ask::ForgetNode("fra-1".to_owned()))));
+    for wrong in ["nodes forget", "nodes remove fra-1", "nodes forget a b"] {
+        assert_eq!(parsed(wrong).unwrap_err().code, exit::USAGE, "{wrong}");
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::call::Call;
-use super::news::Request;
+use super::news::{Forgotten, Request};
 use super::online::{self, NodeOnline};
 use super::status::{NodeStatus, Shared};
 use crate::control::sample::{ClusterSample, NodeSample};
@@ -48,6 +48,15 @@ impl Link {
         let (reply, answer) = mpsc::sync_channel(1);
         let request = Request::Call { call, by: by.to_owned(), reply };
         self.requests.try_send(request).is_ok() && answer.recv_timeout(CALL_TIMEOUT) == Ok(true)
+    }
+
+    /// Takes a node off the list that is gone for good.
+    pub fn forget(&self, node: &str, by: &str) -> Forgotten {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let request = Request::Forget { node: node.to_owned(), by: by.to_owned(), reply };
+        let asked = self.requests.try_send(request).is_ok();
+        let answer = if asked { answer.recv_timeout(CALL_TIMEOUT).ok() } else { None };
+        answer.unwrap_or_else(|| Forgotten::Away("it does not answer in time".to_owned()))
     }
 
     /// Who is online on all nodes, of all accounts or of the one called `user`.

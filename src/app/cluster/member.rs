@@ -247,6 +247,9 @@ impl Member {
                 Request::Online { account, reply } => {
                     self.tell_online(account.as_ref(), &reply).unwrap_or_else(|error| self.lose(&error));
                 }
+                Request::Forget { node, by, reply } => {
+                    self.forget_node(&node, &by, &reply).unwrap_or_else(|error| self.lose(&error));
+                }
                 Request::Warn(warning) => self.warn(warning).unwrap_or_else(|error| self.lose(&error)),
                 Request::Change(asked) => match self.change(&asked) {
                     Ok(outcome) => self.news.push(News::Changed { asked, outcome }),

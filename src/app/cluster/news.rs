@@ -24,6 +24,12 @@ pub enum Request {
         account: Option<AccountKey>,
         reply: SyncSender<Option<Vec<NodeOnline>>>,
     },
+    /// Takes a node off the list that is gone for good.
+    Forget {
+        node: String,
+        by: String,
+        reply: SyncSender<Forgotten>,
+    },
     /// A warning that one node of the cluster is to tell.
     Warn(Box<Warning>),
     Stop,
@@ -71,5 +77,17 @@ pub enum Outcome {
     Stale,
     Refused(String),
     /// The engine is away. A change that was on its way may have been made.
+    Away(String),
+}
+
+/// What came of the wish that a node is not listed any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    Done,
+    /// No node of this name is listed.
+    Unknown,
+    /// It has given a sign of life so many seconds ago.
+    There(u64),
+    /// The engine is away.
     Away(String),
 }

@@ -36,6 +36,7 @@ impl Supervisor {
             | Order::Sessions(_)
             | Order::Cut { .. }
             | Order::Online { .. }
+            | Order::ForgetNode { .. }
             | Order::ReloadAll { .. }
             | Order::Upgrade { .. } => Err(Denied::new(500, "internal", "this order is obeyed elsewhere")),
         }

@@ -38,6 +38,7 @@ pub fn read(route: &Route<'_>, method: Method, request: &Request, by: &str) -> R
             let user = request.head.parameter("user").filter(|user| !user.is_empty());
             Ok(Order::Online { user: user.map(str::to_owned) })
         }
+        Route::Node(node) => Ok(Order::ForgetNode { node: node.to_owned(), by }),
         Route::Upgrade => Ok(Order::Upgrade { by }),
         Route::Users => Ok(Order::AddUser { user: object(&request.body)?, revision: revision(request)?, by }),
         Route::User(email, what) => user(email, what, method, request, by),

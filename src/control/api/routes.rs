@@ -31,6 +31,7 @@ pub enum Route<'a> {
     Reload,
     /// The nodes of the cluster.
     Nodes,
+    Node(&'a str),
     /// Who is online on all of them.
     Online,
     Upgrade,
@@ -77,6 +78,7 @@ pub fn find(segments: &[String]) -> Option<Route<'_>> {
         (1, ["ws", ..]) | (2, ["api", "ws", ..]) => Route::Feed,
         (2, ["api", name, ..]) => api(name)?,
         (3, ["api", "connections", id, ..]) => Route::Connection(id),
+        (3, ["api", "nodes", name, ..]) => Route::Node(name),
         (3, ["api", "users", email, ..]) => Route::User(email, User::Itself),
         (4, ["api", "users", email, what, _]) => Route::User(email, action(what)?),
         _ => return None,
@@ -127,7 +129,7 @@ impl Route<'_> {
                 &[Post]
             }
             Self::Connections => &[Get, Delete],
-            Self::Connection(_) => &[Delete],
+            Self::Connection(_) | Self::Node(_) => &[Delete],
             Self::Users => &[Get, Post],
             Self::User(_, User::Itself) => &[Patch, Delete],
             _ => &[Get],
@@ -196,6 +198,7 @@ mod tests {
         for path in [
             "api/connections",
             "api/connections/1",
+            "api/nodes/n1",
             "api/users",
             "api/users/a",
             "api/users/a/reset",
