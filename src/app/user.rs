@@ -2,18 +2,19 @@
 //!
 //! Both ways end in the same operations (`accounts/change.rs`), so they accept the same and refuse the same.
 
+mod importing;
 mod running;
 pub mod wishes;
 mod words;
 
-use std::fs;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use self::importing::imported;
 use self::running::Running;
 use crate::app::accounts::change::Change;
-use crate::app::accounts::import::{self, Imported};
 use crate::app::accounts::store::{self, StoreError};
 use crate::app::accounts::used;
 use crate::app::clock::unix_time;
@@ -89,7 +90,7 @@ pub fn execute(path: &Path, action: &Action, shape: Shape) -> Result<Said, Failu
     let config = config_to_ask(path)?;
     let (place, mut notes) = match Running::find(&config)? {
         Some(running) => (Place::Server(running), Vec::new()),
-        None => without_server(config, action)?,
+        None => without_server(config.clone(), action)?,
     };
     let stdout = match action {
         Action::List => place.list(shape)?,
@@ -116,7 +117,7 @@ pub fn execute(path: &Path, action: &Action, shape: Shape) -> Result<Said, Failu
             place.reset(email, 0)?;
             said(&format!("user {email}: what was used counts from 0 again"), shape)
         }
-        Action::Import(file, is_dry) => return imported(&place, file, *is_dry),
+        Action::Import(file, is_dry) => return imported(&place, &config, (file, *is_dry), shape),
     };
     if let (Place::File(config), true) = (&place, action.changes()) {
         notes.push(not_running(config));
@@ -163,6 +164,15 @@ impl Place {
         Ok(match shape {
             Shape::Json => format!("{:#}\n", Value::from(users)),
             Shape::Words => words::list(&users),
+        })
+    }
+
+    /// Of all accounts.
+    fn names(&self) -> Result<HashSet<String>, Failure> {
+        let name = |user: &Value| user["email"].as_str().unwrap_or_default().to_owned();
+        Ok(match self {
+            Self::Server(running) => running.users()?.iter().map(name).collect(),
+            Self::File(config) => config.users.iter().map(|user| user.email.clone()).collect(),
         })
     }
 
@@ -255,40 +265,4 @@ fn said(text: &str, shape: Shape) -> String {
         Shape::Json => format!("{}\n", json!({ "ok": true, "message": text })),
         Shape::Words => format!("{text}\n"),
     }
-}
-
-/// Accounts that are there already, by name, are left as they are: an import may be repeated.
-fn imported(place: &Place, file: &Path, is_dry: bool) -> Result<Said, Failure> {
-    let text = fs::read_to_string(file).map_err(|error| Failure::reading(file, &error))?;
-    let accounts =
-        import::read(&text).map_err(|error| Failure::new(exit::CONFIG, format!("{}: {error}", file.display())))?;
-    let mut output = Said::default();
-    for account in accounts {
-        let (line, note) = import_one(place, account, is_dry);
-        output.stdout.push_str(&line);
-        output.stdout.push('\n');
-        output.notes.extend(note);
-    }
-    Ok(output)
-}
-
-/// What came of it, and what to know beside.
-fn import_one(place: &Place, account: Imported, is_dry: bool) -> (String, Option<String>) {
-    let email = account.values["email"].as_str().unwrap_or_default().to_owned();
-    let used = match account.used_bytes {
-        0 => String::new(),
-        bytes => format!(", {} used", words::bytes(bytes)),
-    };
-    if place.user(&email).is_ok() {
-        return (format!("{email}: is there already, left as it is"), None);
-    }
-    if is_dry {
-        return (format!("{email}: would be added{used}"), None);
-    }
-    if let Err(failure) = place.change(&Change::Add(account.values)) {
-        return (format!("{email}: not added: {failure}"), None);
-    }
-    let carried = if account.used_bytes > 0 { place.reset(&email, account.used_bytes) } else { Ok(()) };
-    let note = carried.err().map(|failure| format!("{email}: what was used there is not carried over: {failure}"));
-    (format!("{email}: added{used}"), note)
 }

@@ -188,6 +188,37 @@ fn accounts_of_another_panel_are_imported_once_and_only_when_wanted() {
 }
 
 #[test]
+fn what_an_import_comes_to_is_told_for_each_entry_and_to_programs_in_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.json");
+    fs::write(&config, CONFIG.replace("PORT", "1").replace("MONITOR", "2")).unwrap();
+    let export = folder.path().join("inbounds.json");
+    let id = |number: u8| format!("aaaaaaaa-bbbb-cccc-dddd-00000000000{number}");
+    let clients = serde_json::json!([
+        { "id": id(1), "email": "good" },
+        { "email": "without an id" },
+        { "id": id(1), "email": "second with this id" },
+    ]);
+    let stats = serde_json::json!([{ "email": "good", "up": 1, "down": 2 }]);
+    let inbound = serde_json::json!({ "protocol": "vless", "settings": { "clients": clients }, "clientStats": stats });
+    fs::write(&export, serde_json::json!([inbound]).to_string()).unwrap();
+    let export = export.to_str().unwrap();
+    let outcomes = |arguments: &[&str]| {
+        let all: Value = serde_json::from_str(&said(&config, arguments)).unwrap();
+        let all = all.as_array().unwrap().iter().map(|one| one["outcome"].as_str().unwrap().to_owned());
+        all.collect::<Vec<_>>()
+    };
+    let dry = said(&config, &["import", export, "--dry-run"]);
+    assert!(dry.contains("good: would be added, 3 B used\nsecond with this id: would not be added: uuid: "), "{dry}");
+    assert!(dry.contains("inbound 1, client 2: cannot be read: missing field `id`"), "{dry}");
+    let wanted = ["would_be_added", "would_not_be_added", "unreadable"];
+    assert_eq!(outcomes(&["import", export, "--dry-run", "--json"]), wanted);
+    assert_eq!(line(&config, "good"), "", "nothing was done yet");
+    assert_eq!(outcomes(&["import", export, "--json"]), ["added", "not_added", "unreadable"]);
+    assert_eq!(outcomes(&["import", export, "--json"]), ["already_there", "not_added", "unreadable"]);
+}
+
+#[test]
 fn what_was_used_elsewhere_counts_here_whether_a_server_runs_or_not() {
     let free = free_port();
     let config_text = CONFIG.replace("MONITOR", &free.to_string());

@@ -42,7 +42,7 @@ impl Running {
     }
 
     pub(super) fn users(&self) -> Result<Vec<Value>, Failure> {
-        let mut list = self.get()?;
+        let mut list = self.get("/api/users")?;
         Ok(list["users"].as_array_mut().map(std::mem::take).unwrap_or_default())
     }
 
@@ -62,14 +62,14 @@ impl Running {
         self.insist("POST", &(of(email) + "/reset"), Some(&json!({ "used_bytes": used_bytes }))).map(drop)
     }
 
-    fn get(&self) -> Result<Value, Failure> {
-        let answer = self.ask("GET", "/api/users", None, None)?;
+    fn get(&self, path: &str) -> Result<Value, Failure> {
+        let answer = self.ask("GET", path, None, None)?;
         if answer.status == 200 { Ok(answer.body) } else { Err(refused(&answer)) }
     }
 
     /// With the newest revision there is, which the first answer may have to tell.
     fn insist(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let mut revision = self.get()?["revision"].as_u64().unwrap_or(0);
+        let mut revision = self.get("/api/users?limit=1")?["revision"].as_u64().unwrap_or(0);
         for _ in 1..ATTEMPTS {
             let answer = self.ask(method, path, Some(revision), body)?;
             match answer.status {

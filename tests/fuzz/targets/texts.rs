@@ -54,7 +54,7 @@ pub(super) fn imported(data: &[u8]) -> u64 {
     let outcome = import::read(&String::from_utf8_lossy(data));
     shape(
         outcome
-            .map(|accounts| accounts.len())
+            .map(|export| export.accounts.len())
             .map_err(|error| format!("{error:?}").split('(').next().map(str::to_owned)),
     )
 }
