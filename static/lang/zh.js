@@ -58,7 +58,7 @@ export default {
   'events.all': '全部事件', 'events.by': '来自{by}', 'events.every': '全部类型', 'events.kind': '事件类型', 'events.latest': '最近事件', 'events.none': '没有事件',
   'events.none.text': '启动、重载、账户变更和触及限额会显示在这里。', 'events.older': '显示更早的', 'events.search': '搜索事件内容', 'events.unfound': '未找到',
   'events.unfound.text': '只搜索已加载的内容，更早的事件中也许有。',
-  'expiry.after': '首次使用后 {n} 天',
+  'expiry.after': '首次使用后 {n} 天', 'expiry.never': '永不到期',
   'failure.again': '重试', 'failure.title': '服务器应答异常',
   'field.addresses_max': '同时在线地址数', 'field.down_bytes_per_second_max': '下行限速', 'field.email': '名称', 'field.enabled': '启用',
   'field.expires_after_days': '首次使用后天数', 'field.expires_at': '到期', 'field.flow': '流控', 'field.note': '备注', 'field.quota_bytes': '流量配额',

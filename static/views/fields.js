@@ -12,7 +12,7 @@ export function fieldText(field, value) {
   if (name === 'enabled') return t(value ? 'yes' : 'no');
   if (name === 'quota_bytes') return value > 0 ? format.bytes(value, true) : t('quota.none');
   if (name === 'quota_period') return periodText(value);
-  if (name === 'expires_at') return value ? format.dateTime(unixSeconds(value)) : t('never');
+  if (name === 'expires_at') return value ? format.dateTime(unixSeconds(value)) : t('expiry.never');
   if (name.endsWith('_per_second_max')) return value > 0 ? format.rate(value, true) : t('unlimited');
   if (name === 'addresses_max' || name === 'sessions_max') return value > 0 ? format.number(value) : t('unlimited');
   if (name === 'flow') return value && value !== 'none' ? value : t('flow.none');

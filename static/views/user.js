@@ -190,7 +190,7 @@ function limitsView() {
       period.write(periodText(user.quota_period) + resets);
       const days = user.limits.expires_after_days;
       expiry.write(user.expires_at ? `${format.dateTime(user.expires_at)} (${format.relative(user.expires_at, serverNow())})`
-        : days ? t('expiry.after', { n: days }) : t('never'));
+        : days ? t('expiry.after', { n: days }) : t('expiry.never'));
       for (const row of rows) row.write(fieldText(row.key, user.limits[row.key]));
       flow.write(fieldText('flow', user.flow));
       uuid.write(user);

@@ -298,6 +298,28 @@ describe('details', { timeout: 240_000 }, () => {
     await page.getByRole('button', { name: 'Cancel' }).click();
   });
 
+  test('no figure of a table is cut off, nor a short name, on no screen and in no language', async (t) => {
+    for (const lang of ['en-GB', 'zh-CN']) {
+      for (const width of [320, 640, 768, 1239, 1241, 1329, 1366, 1440]) {
+        const { page, server } = await open(t, { hash: '#/users', look: { lang, width } });
+        const { world } = server;
+        // As wide as such figures become.
+        Object.assign(world.byName.get('ann'), { quota_bytes: 1024 ** 4, quota_used_bytes: 999 * 1024 ** 2, expires_at: world.now + 200 * 86400, online: false, sessions: 0, last_seen_at: world.now - 300 * 86400 });
+        Object.assign(world.byName.get('ben'), { quota_bytes: 1023 * 1024 ** 3, quota_used_bytes: 1001 * 1024 ** 3, online: false, last_seen_at: world.now - 59 * 60 });
+        await until('they are there', async () => /1,001/.test(await page.locator('tbody').first().innerText()));
+        const cut = await page.locator('tbody :is(td:not(.c-note, .c-addresses), .name-line)').evaluateAll((cells) => cells
+          .flatMap((cell) => [cell, ...cell.querySelectorAll('*')]).concat([...document.querySelectorAll('.beneath')].filter((node) => node.textContent.startsWith('↓'))).filter((node) => node.clientWidth > 1 && node.scrollWidth > node.clientWidth + 1).map((node) => node.textContent));
+        assert.deepEqual(cut, [], `${lang} ${width}`);
+        await page.close();
+      }
+    }
+  });
+
+  test('an account that never ends is not called one that has never ended', async (t) => {
+    const { page } = await open(t, { hash: '#/users/ann', look: { lang: 'zh-CN' } });
+    await page.locator('.limits .line', { hasText: '到期' }).getByText('永不').waitFor();
+  });
+
   test('nothing is called well from figures that are old', async (t) => {
     const { page, server } = await open(t);
     await page.getByText('Nothing needs your attention.').waitFor();

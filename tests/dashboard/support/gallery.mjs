@@ -70,6 +70,8 @@ export async function gallery(wanted = '') {
     if (name !== 'loading') await page.locator('main > :not(.loading)').waitFor();
     await act?.(page, server);
     await page.locator(shown).filter({ visible: true }).first().waitFor();
+    // What is out of sight is not drawn, not even for a picture of the whole page.
+    if (!act) await page.setViewportSize({ width, height: Math.max(700, await page.evaluate(() => document.documentElement.scrollHeight)) });
     await page.screenshot({ path: join(FOLDER, `${label}.png`), fullPage: !act });
     count += 1;
     await finish(page);
