@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 
 use super::change::{self, Change, Changed, Refusal};
-use crate::app::config::{Config, FILE_BYTES_MAX, UsersFile};
+use crate::app::config::{Config, FILE_BYTES_MAX, Origin, UsersFile};
 use crate::app::exit::{self, Failure};
 use crate::app::files::replace_and_keep;
 
@@ -95,7 +95,7 @@ impl<'a> Draft<'a> {
         };
         let lock = lock(path).map_err(|error| StoreError::Failed(Failure::writing(path, &error)))?;
         let is_known = known.is_some() && known == Stamp::of(path);
-        let file = if is_known { config.of_users_file() } else { read(config).map_err(StoreError::Failed)? };
+        let file = if is_known { config.of_users_file() } else { present(config, path).map_err(StoreError::Failed)? };
         Ok(Self { config, path, file, is_new: false, _lock: lock })
     }
 
@@ -161,17 +161,36 @@ pub(super) fn lock(path: &Path) -> io::Result<File> {
     }
 }
 
+/// The accounts in the file at `path`. Where `config` has some and there is no file any more, the next change would make one
+/// without them, and cut them all.
+fn present(config: &Config, path: &Path) -> Result<UsersFile, Failure> {
+    let served = config.users.iter().filter(|user| user.origin == Origin::UsersFile).count();
+    if served > 0 && matches!(path.try_exists(), Ok(false)) {
+        let message = format!(
+            "{} is gone, and {served} accounts that were in it are served: put it back, or reload to serve without them{}",
+            path.display(),
+            way_back(path)
+        );
+        return Err(Failure::new(exit::NO_INPUT, message));
+    }
+    read(config)
+}
+
 /// Keeps a copy of what cannot be read, and says what to do.
 fn set_aside(path: &Path, message: &str) -> String {
-    let (aside, previous) = (beside(path, ".unreadable"), beside(path, ".previous"));
+    let aside = beside(path, ".unreadable");
     let kept = fs::copy(path, &aside).is_ok();
     let kept = if kept { format!("; a copy of it was set aside as {}", aside.display()) } else { String::new() };
-    let back = if previous.exists() {
-        format!("; to go back to the accounts before the last change: cp {} {}", previous.display(), path.display())
-    } else {
-        String::new()
-    };
-    format!("{message}\nthe accounts cannot be read and are not touched{kept}{back}")
+    format!("{message}\nthe accounts cannot be read and are not touched{kept}{}", way_back(path))
+}
+
+/// How to go back to the copy, if there is one.
+fn way_back(path: &Path) -> String {
+    let previous = beside(path, ".previous");
+    if !previous.exists() {
+        return String::new();
+    }
+    format!("; to go back to the accounts before the last change: cp {} {}", previous.display(), path.display())
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {
@@ -251,8 +270,22 @@ mod tests {
         assert_eq!(began(saved.stamp).revision, 2, "written into");
         replace(&path, text.replace("\"revision\": 1", "\"revision\": 3").as_bytes(), 0o600).unwrap();
         assert_eq!(began(saved.stamp).revision, 3, "replaced");
+    }
+
+    #[test]
+    fn a_file_that_is_gone_while_its_accounts_are_served_is_not_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, config) = (folder.path().join("users.json"), config(folder.path()));
+        for name in ["a", "b"] {
+            make(&config, &add(name), None, 0).unwrap();
+        }
+        let served = config.clone().with_users(read(&config).unwrap()).unwrap();
         fs::remove_file(&path).unwrap();
-        assert_eq!(began(saved.stamp).revision, 0, "removed");
+        let Err(StoreError::Failed(failure)) = make(&served, &add("c"), None, 0) else { panic!("was changed") };
+        assert!(failure.message.contains("2 accounts") && failure.message.contains("cp "), "{failure}");
+        assert!(!path.exists());
+        fs::copy(folder.path().join("users.json.previous"), &path).unwrap();
+        make(&served, &add("c"), None, 0).unwrap();
     }
 
     #[test]
