@@ -99,6 +99,11 @@ pub fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|number| *number <= NUMBER_MAX)
 }
 
+/// What went wrong once the batch of this answer of [`REPORT`] was counted; the answer ends with it.
+pub fn report_trouble(words: &[String]) -> Option<&str> {
+    words.get(3..)?.chunks_exact(4).remainder().first().map(String::as_str)
+}
+
 /// Reads the answer of [`REPORT`]; `None` where it is none.
 pub fn report_answer(words: &[String], lease_ms: u64) -> Option<ReportAnswer> {
     let [outcome, sequence, at_ms, leases @ ..] = words else { return None };

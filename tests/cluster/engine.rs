@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use redis::{Client, Connection, Script as RedisScript};
+use redis::{Client, Connection, RedisResult, Script as RedisScript};
 use tempfile::TempDir;
 use vless_rust::cluster::journal::{Batch, Bytes};
 use vless_rust::cluster::report::{Report, ReportAnswer, Wish};
@@ -41,6 +41,10 @@ impl Engine {
     }
 
     fn call(&mut self, script: &Script, keys: &[&str], arguments: &[String]) -> Vec<String> {
+        self.try_to_call(script, keys, arguments).unwrap()
+    }
+
+    fn try_to_call(&mut self, script: &Script, keys: &[&str], arguments: &[String]) -> RedisResult<Vec<String>> {
         let script = RedisScript::new(script.text);
         let mut call = script.prepare_invoke();
         for key in keys {
@@ -49,24 +53,37 @@ impl Engine {
         for argument in arguments {
             call.arg(argument);
         }
-        call.invoke(&mut self.connection).unwrap()
+        call.invoke(&mut self.connection)
     }
 
     fn report(&mut self, node: &str, report: &Report) -> ReportAnswer {
-        let head = ReportHead { prefix: "test", node, lease_ms: LEASE_MS };
-        let arguments = script::report_arguments(&head, &report.batch, report.skip, &report.wishes);
-        let applied = format!("applied:{node}");
-        let words = self.call(&script::REPORT, &[&applied, "quotas"], &arguments);
+        let words = self.try_report(node, report).unwrap();
         script::report_answer(&words, LEASE_MS).expect("an answer of the script")
     }
 
+    fn try_report(&mut self, node: &str, report: &Report) -> RedisResult<Vec<String>> {
+        let head = ReportHead { prefix: "test", node, lease_ms: LEASE_MS };
+        let arguments = script::report_arguments(&head, &report.batch, report.skip, &report.wishes);
+        let applied = format!("applied:{node}");
+        self.try_to_call(&script::REPORT, &[&applied, "quotas"], &arguments)
+    }
+
     fn change(&mut self, arguments: [&str; 8]) -> (String, u64) {
+        self.try_to_change(arguments).unwrap()
+    }
+
+    fn try_to_change(&mut self, arguments: [&str; 8]) -> RedisResult<(String, u64)> {
         let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         arguments.insert(0, "test".to_owned());
         arguments.extend(["100", "a history"].map(str::to_owned));
         let keys = ["version", "accounts", "emails", "ids", "quotas", "log", "about"];
-        let words = self.call(&script::CHANGE, &keys, &arguments[..]);
-        (words[0].clone(), words[1].parse().unwrap())
+        let words = self.try_to_call(&script::CHANGE, &keys, &arguments[..])?;
+        Ok((words[0].clone(), words[1].parse().unwrap()))
+    }
+
+    /// Gives or takes what the tests' user may do.
+    fn allow(&mut self, rule: &str) {
+        let _: () = redis::cmd("ACL").arg("SETUSER").arg("default").arg(rule).query(&mut self.connection).unwrap();
     }
 }
 
@@ -156,6 +173,21 @@ fn a_change_needs_the_version_that_the_caller_has_seen() {
 }
 
 #[test]
+fn a_change_that_may_not_be_made_whole_is_not_begun() {
+    let mut engine = Engine::start();
+    for command in ["incr", "xadd", "hset"] {
+        engine.allow(&format!("-{command}"));
+        let record = r#"{"email":"ann","masked_id":"id-1"}"#;
+        assert!(engine.try_to_change(["", "put", command, record, "ann", "id-1", "0", "test"]).is_err());
+        engine.allow(&format!("+{command}"));
+        for key in ["accounts", "emails", "ids", "quotas"] {
+            let fields: u64 = redis::cmd("HLEN").arg(format!("test:{key}")).query(&mut engine.connection).unwrap();
+            assert_eq!(fields, 0, "{key} without {command}");
+        }
+    }
+}
+
+#[test]
 fn a_removed_account_leaves_nothing_but_what_it_has_used() {
     let mut engine = Engine::start();
     let record = r#"{"email":"ann","masked_id":"id-1"}"#;
@@ -239,6 +271,48 @@ fn what_is_no_number_or_no_account_of_bytes_harms_no_other_account() {
             redis::cmd("HGET").arg(format!("test:use:{account}")).arg("up").query(&mut engine.connection).unwrap();
         assert_eq!(up, 10, "{account}");
     }
+}
+
+#[test]
+fn a_report_of_which_something_fails_is_counted_once_or_not_at_all() {
+    let mut engine = Engine::start();
+    let _: () = redis::cmd("HSET").arg("test:quotas").arg("a").arg(1000).query(&mut engine.connection).unwrap();
+    let used = |engine: &mut Engine| -> Option<u64> {
+        redis::cmd("HGET").arg("test:use:a").arg("up").query(&mut engine.connection).unwrap()
+    };
+    let wish = Wish { target_bytes: 10, period_start: 0 };
+    let report = |sequence| Report { wishes: vec![("a".to_owned(), wish)], ..batch(sequence, &["a", "b"]) };
+    for (sequence, command) in (1..).zip(["hincrby", "hdel", "hgetall", "hset"]) {
+        let before = used(&mut engine).unwrap_or(0);
+        // The lease of another node, which has ended, is to be removed.
+        let _: () = redis::cmd("HSET")
+            .arg("test:use:a")
+            .arg(&["lease:n2", "7", "ends:n2", "1"])
+            .query(&mut engine.connection)
+            .unwrap();
+        engine.allow(&format!("-{command}"));
+        let trials = [(); 3].map(|()| engine.try_report("n1", &report(sequence)));
+        engine.allow(&format!("+{command}"));
+        let is_told = |trial: &Result<Vec<String>, _>| {
+            trial
+                .as_ref()
+                .map_or(true, |words| script::report_trouble(words).is_some_and(|words| words.contains("run")))
+        };
+        assert!(is_told(&trials[0]), "{command}: {trials:?}");
+        engine.report("n1", &report(sequence));
+        assert_eq!(used(&mut engine), Some(before + 5), "{command}");
+    }
+}
+
+#[test]
+fn a_list_of_quotas_that_is_none_counts_nothing_twice() {
+    let mut engine = Engine::start();
+    let _: () = redis::cmd("SET").arg("test:quotas").arg("x").query(&mut engine.connection).unwrap();
+    for _ in 0..3 {
+        let _ = engine.try_report("n1", &batch(1, &["a", "b"]));
+    }
+    let up: u64 = redis::cmd("HGET").arg("test:use:a").arg("up").query(&mut engine.connection).unwrap();
+    assert_eq!(up, 5);
 }
 
 #[test]

@@ -74,6 +74,29 @@ fn the_documented_user_may_do_what_nodes_do_and_nothing_else() {
 }
 
 #[test]
+fn what_the_engines_user_may_not_do_any_more_is_told_and_nothing_is_counted_twice() {
+    let (engine, origin) = (guarded(), Origin::echo());
+    let node = Node::start("n1", &node_url(&engine), &json!({}));
+    node.wait_until_connected();
+    let id = node.add("anna", &json!({ "quota_bytes": 50 << 20 }));
+    let session = node.open(&id, origin.address).unwrap();
+    wait_until("the first bytes are told", || engine.used("anna") == (4, 4));
+    // The lease of a node that is gone is to be removed with the next report.
+    let leased = format!("vless:use:{}", engine.key("anna"));
+    engine.ask::<u64>(&["HSET", &leased, "lease:n2", "7", "ends:n2", "1"]);
+    engine.ask::<String>(&["ACL", "SETUSER", "node", "-hdel"]);
+    let more = node.open(&id, origin.address).unwrap();
+    wait_until("it is told", || node.cluster()["error"].as_str().is_some_and(|words| words.contains("can't run")));
+    // The report is tried again with each connection.
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(engine.used("anna"), (8, 8));
+    engine.ask::<String>(&["ACL", "SETUSER", "node", "+hdel"]);
+    wait_until("the lease is gone", || engine.ask::<Option<String>>(&["HGET", &leased, "lease:n2"]).is_none());
+    assert_eq!(engine.used("anna"), (8, 8));
+    drop((session, more));
+}
+
+#[test]
 fn a_wrong_password_is_told_and_not_repeated() {
     let engine = guarded();
     let url = format!("redis://node:wrong-secret@{}/0", engine.address);

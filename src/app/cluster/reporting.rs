@@ -7,6 +7,7 @@ use super::change::Operation;
 use super::engine::EngineError;
 use super::member::Member;
 use super::news::{Asked, Outcome};
+use super::reply::plain;
 use crate::cluster::journal::AccountKey;
 use crate::cluster::script::{self, ReportHead};
 
@@ -63,7 +64,7 @@ impl Member {
             self.cannot_write(&error);
         }
         self.around.shared.tell(|status| status.reports_total += 1);
-        Ok(true)
+        script::report_trouble(&words).map_or(Ok(true), |trouble| Err(EngineError::Refused(plain(trouble))))
     }
 
     /// Has a change made.

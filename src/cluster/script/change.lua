@@ -13,28 +13,31 @@ if operation == 'put' then
   if holder and holder ~= account then return {'email_taken', tostring(version)} end
   holder = redis.call('HGET', KEYS[4], ARGV[7])
   if holder and holder ~= account then return {'id_taken', tostring(version)} end
-  if record then
-    redis.call('HDEL', KEYS[3], record.email)
-    redis.call('HDEL', KEYS[4], record.masked_id)
-  end
+elseif not record then
+  return {'unknown', tostring(version)}
+end
+
+-- The engine takes nothing back of a script that fails, such as at a command that the node may not use. So what nodes read
+-- the whole list for comes first, and a change that goes no further changes nobody.
+version = redis.call('INCR', KEYS[1])
+redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[10], '*', 'version', version, 'operation', operation, 'account', account,
+  'record', operation == 'put' and ARGV[5] or '', 'by', ARGV[9])
+if not redis.call('HGET', KEYS[7], 'history') then redis.call('HSET', KEYS[7], 'history', ARGV[11]) end
+if record and operation ~= 'reset' then
+  redis.call('HDEL', KEYS[3], record.email)
+  redis.call('HDEL', KEYS[4], record.masked_id)
+end
+if operation == 'put' then
   redis.call('HSET', KEYS[2], account, ARGV[5])
   redis.call('HSET', KEYS[3], ARGV[6], account)
   redis.call('HSET', KEYS[4], ARGV[7], account)
   redis.call('HSET', KEYS[5], account, ARGV[8])
-elseif not record then
-  return {'unknown', tostring(version)}
 elseif operation == 'remove' then
   redis.call('HDEL', KEYS[2], account)
-  redis.call('HDEL', KEYS[3], record.email)
-  redis.call('HDEL', KEYS[4], record.masked_id)
   redis.call('HDEL', KEYS[5], account)
 else
   local use = ARGV[1] .. ':use:' .. account
   local used = tonumber(redis.call('HGET', use, 'up') or '0') + tonumber(redis.call('HGET', use, 'down') or '0')
   redis.call('HSET', use, 'base', string.format('%.0f', used))
 end
-version = redis.call('INCR', KEYS[1])
-if not redis.call('HGET', KEYS[7], 'history') then redis.call('HSET', KEYS[7], 'history', ARGV[11]) end
-redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[10], '*', 'version', version, 'operation', operation, 'account', account,
-  'record', operation == 'put' and ARGV[5] or '', 'by', ARGV[9])
 return {'changed', tostring(version)}

@@ -6,21 +6,30 @@ local function count(text)
   local number = tonumber(text or '0')
   return number and number >= 0 and number < 1e19 and number or 0
 end
--- Where something else was put in the place of what an account has used, the account stays as it is. Were that the end of
--- the script, the accounts in front of it would be counted again with every further attempt.
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local last = tonumber(redis.call('HGET', KEYS[1], boot) or '0')
+if sequence > last + 1 and skip ~= sequence then return {'gap', whole(last), whole(now)} end
+local is_new = sequence > last
+
+-- The engine takes nothing back of a script that fails. So whatever fails once something was counted, such as a command
+-- that the node may not use, is told with the answer instead: the batch would be counted again with every further attempt.
+-- Where something else was put in the place of what an account has used, the account stays as it is.
+local has_counted, trouble = false, nil
 local function on_account(...)
   local done = redis.pcall(...)
   if type(done) ~= 'table' or not done.err then return done end
   for _, words in ipairs({'WRONGTYPE', 'not an integer', 'would overflow'}) do
     if string.find(done.err, words, 1, true) then return {} end
   end
+  if has_counted then
+    trouble = trouble or done.err
+    return {}
+  end
+  if is_new then redis.call('HSET', KEYS[1], boot, whole(last)) end
   return error(done.err)
 end
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local last = tonumber(redis.call('HGET', KEYS[1], boot) or '0')
-if sequence > last + 1 and skip ~= sequence then return {'gap', whole(last), whole(now)} end
-local is_new = sequence > last
+if is_new then redis.call('HSET', KEYS[1], boot, whole(sequence)) end
 
 local answer = {is_new and 'applied' or 'repeated', whole(math.max(sequence, last)), whole(now)}
 for at = 8, #ARGV, 5 do
@@ -45,10 +54,12 @@ for at = 8, #ARGV, 5 do
   if is_new then
     if up ~= '0' then on_account('HINCRBY', use, 'up', up) end
     if down ~= '0' then on_account('HINCRBY', use, 'down', down) end
+    has_counted = true
     used = used + tonumber(up) + tonumber(down)
     leases[node] = math.max(0, (leases[node] or 0) - tonumber(up) - tonumber(down))
   end
-  local quota = count(redis.call('HGET', KEYS[2], account))
+  local known = on_account('HGET', KEYS[2], account)
+  local quota = type(known) == 'string' and count(known) or 0
   if quota > 0 then
     local out = 0
     for holder, bytes in pairs(leases) do
@@ -71,5 +82,5 @@ for at = 8, #ARGV, 5 do
     answer[#answer + 1] = whole(used - base)
   end
 end
-if is_new then redis.call('HSET', KEYS[1], boot, whole(sequence)) end
+if trouble then answer[#answer + 1] = trouble end
 return answer
