@@ -152,3 +152,33 @@ fn numbers_that_nobody_has_counted_end_nothing_but_the_connection() {
     }
     wait_until("it goes on", || engine.used("anna") == (12, 12));
 }
+
+#[test]
+fn an_engine_that_has_dropped_the_accounts_and_nothing_else_cuts_nobody() {
+    let (engine, origin) = (EngineServer::start(), Origin::echo());
+    let node = node("n1", &engine);
+    let id = node.add("anna", &json!({}));
+    let session = node.open(&id, origin.address).unwrap();
+    let records: Vec<String> = engine.ask(&["HGETALL", "vless:accounts"]);
+    // As with `maxmemory-policy allkeys-lru`: the list is what nodes read least of all. Once no account is made since then,
+    // and once one is.
+    engine.ask::<u64>(&["DEL", "vless:accounts"]);
+    for is_newer in [false, true] {
+        if is_newer {
+            engine.ask::<u64>(&["INCR", "vless:version"]);
+        }
+        node.ask("POST", "/api/reload?nodes=all", None, None);
+        wait_until("the node says so", || error_has(&node, "no accounts any more"));
+        thread::sleep(A_WHILE);
+        assert!(node.open(&id, origin.address).is_some() && error_has(&node, "no accounts any more"));
+    }
+    engine.ask::<u64>(&["HSET", "vless:accounts", &records[0], &records[1]]);
+    wait_until("all is well again", || node.cluster()["connected"] == true && node.cluster()["error"].is_null());
+    node.change("DELETE", "/api/users/anna", None);
+    node.wait_for_user("anna", false);
+    // The last account may be removed.
+    node.ask("POST", "/api/reload?nodes=all", None, None);
+    thread::sleep(A_WHILE);
+    assert_eq!(node.cluster()["connected"], true, "{}", node.cluster());
+    drop(session);
+}

@@ -137,6 +137,10 @@ impl Member {
                 continue;
             }
             self.heard = Some(heard);
+            if records.is_empty() && self.are_accounts_missing(before)? {
+                self.keep_list(0);
+                return Ok(());
+            }
             if self.doubt.take().is_some() {
                 log::info!("cluster: the engine has the accounts again");
                 self.around.shared.tell(Status::connected);
@@ -159,6 +163,20 @@ impl Member {
         }
         // It changes all the while; the next sign of life is the next attempt.
         Ok(())
+    }
+
+    /// The engine has dropped the accounts and kept other keys, as one does that evicts keys: their list is read least of
+    /// all. At the version that we know there were some, and whoever removes the last one removes its name, too.
+    fn are_accounts_missing(&mut self, version: u64) -> Result<bool, EngineError> {
+        if self.list.is_empty() || version == self.list.version {
+            return Ok(!self.list.is_empty());
+        }
+        let key = self.settings.key("emails");
+        let Some(engine) = &mut self.engine else { return Ok(false) };
+        let page = engine.call(&["HSCAN", &key, "0", "COUNT", "1"])?;
+        let [next, names] = page.list() else { return Err(EngineError::Nonsense) };
+        // A page may be empty where others are not.
+        Ok(!names.list().is_empty() || next.text().is_some_and(|next| next != "0"))
     }
 
     fn warn_of_lost_changes(&self, version: u64) {
