@@ -30,8 +30,13 @@ pub fn backup(config: &Path, file: &Path) -> Result<String, Failure> {
     let mut told = String::new();
     for (role, path) in parts(&loaded) {
         let contents = match read_limited(&path, BYTES_MAX) {
-            // A server that has not run yet has no state, and perhaps no certificate.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && role != Role::Config => continue,
+            // A server that has not run yet has no state, and perhaps no certificate: a self-signed one is made anew.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && role != Role::Config => {
+                if role != Role::State {
+                    told.extend(["left out: ", &path.display().to_string(), ", which is not there\n"]);
+                }
+                continue;
+            }
             other => other.map_err(|error| Failure::reading(&path, &error))?,
         };
         told.extend([path.display().to_string().as_str(), "\n"]);

@@ -9,6 +9,7 @@ mod machine;
 mod unit;
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -230,7 +231,7 @@ impl Findings {
                 Err(error) => self.add(
                     Weight::Fault,
                     format!("{key}: {} cannot be written: {error}", file.display()),
-                    "make the folder, and give it to the user whom the server runs as (chown)",
+                    write_remedy(error.kind()),
                 ),
             }
         }
@@ -279,6 +280,16 @@ fn remedy(config: &Path, failure: &Failure) -> String {
             "mend the file where the message says, at line and column; `vless-rust check {path}` tells when all of it is right"
         ),
         _ => "name a file that can be read (-c FILE)".to_owned(),
+    }
+}
+
+/// What to do about a file that cannot be written.
+fn write_remedy(why: io::ErrorKind) -> &'static str {
+    match why {
+        io::ErrorKind::ReadOnlyFilesystem => "name a place in the configuration that is mounted for writing",
+        io::ErrorKind::IsADirectory => "a folder has its name: move that away, or name another file",
+        io::ErrorKind::NotADirectory => "a file has the name of its folder: move that away, or name another place",
+        _ => "make the folder, and give it to the user whom the server runs as (chown)",
     }
 }
 

@@ -107,7 +107,8 @@ impl Backup {
     /// # Errors
     /// Why they are none that this program can use.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
-        let mut found = entries(bytes).map_err(|error| format!("it is no backup, or a damaged one: {error}"))?;
+        let mut found =
+            entries(bytes).map_err(|error| format!("it is no backup, or a damaged one: {}", plain(&error)))?;
         let list = found.remove(LIST).ok_or("it is no backup of vless-rust: the list of contents is missing")?;
         let broken = |error: serde_json::Error| format!("the list of contents cannot be read: {error}");
         // The version before the rest: what a later one looks like is not known.
@@ -142,6 +143,11 @@ impl Backup {
         }
         Ok(Self { created_at: list.created_at, program: list.program, files })
     }
+}
+
+/// What is wrong, without what is quoted from the file, which may be anything.
+fn plain(error: &io::Error) -> String {
+    error.to_string().chars().take_while(|char| !char.is_control() && *char != ':').collect()
 }
 
 /// All files by name.
@@ -253,6 +259,9 @@ mod tests {
         assert!(later.contains("version 2") && later.contains("later program"), "{later}");
         assert!(with_list(r#"{ "format": "other", "version": 1 }"#).contains("no backup of vless-rust"));
         assert!(with_list(r#"{ "format": "vless-rust backup", "version": 1 }"#).contains("cannot be read"));
+        let passwords = "root:secret\n\u{1b}[2J".repeat(99);
+        let told = Backup::decode(passwords.as_bytes()).unwrap_err();
+        assert!(!told.contains("secret") && !told.contains(char::is_control), "{told:?}");
         assert!(Backup::decode(b"").unwrap_err().contains("no backup"));
         assert!(Backup::decode(&[7; 4096]).unwrap_err().contains("no backup"));
         let mut doubled = backup(&["config.json"]);

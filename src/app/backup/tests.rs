@@ -184,3 +184,14 @@ fn the_first_form_can_still_be_read() {
     assert_eq!((saved.saved.upload_bytes, saved.warnings.len()), (12_345, 0));
     assert_eq!(fs::read_to_string(other.path().join("certs/server.key")).unwrap(), "stands for a key\n");
 }
+
+#[test]
+fn what_is_missing_is_said_unless_it_is_no_loss() {
+    let world = world();
+    fs::remove_file(world.home.path().join("certs/server.key")).unwrap();
+    fs::remove_file(world.home.path().join("state.json")).unwrap();
+    let told = backup(&world.config, &world.elsewhere.path().join("second.tar")).unwrap();
+    let left_out: Vec<_> = told.lines().filter(|line| line.starts_with("left out: ")).collect();
+    assert_eq!(left_out.len(), 1, "{told}");
+    assert!(left_out[0].ends_with("certs/server.key, which is not there"), "{told}");
+}

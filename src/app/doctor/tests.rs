@@ -265,3 +265,10 @@ fn the_report_has_no_secret_in_it() {
     let said = without(Finding { weight: Weight::Fault, what: format!("a {id} b"), remedy: id.clone() }, &secrets);
     assert_eq!((said.what.as_str(), said.remedy.as_str()), ("a ******** b", "********"));
 }
+
+#[test]
+fn a_place_that_is_mounted_read_only_needs_another_remedy_than_a_missing_folder() {
+    let remedies = [io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    let said = remedies.map(write_remedy);
+    assert!(said[0].contains("mounted") && said[1].contains("chown") && said[2].contains("move that away"), "{said:?}");
+}
