@@ -55,7 +55,7 @@ pub fn examine(place: &Place<'_>) -> Vec<Finding> {
     let config = findings.configuration(place);
     if let Some(config) = &config {
         let is_running = socket_client::ask(config, "GET", "/healthz").is_ok();
-        findings.certificates(config, place.now);
+        findings.certificates(config, place.now, is_running);
         findings.ports(config, place, is_running);
         findings.state(config);
         findings.reachability(config, place);
@@ -147,9 +147,19 @@ impl Findings {
         }
     }
 
-    fn certificates(&mut self, config: &Config, now: SystemTime) {
+    fn certificates(&mut self, config: &Config, now: SystemTime, is_running: bool) {
         let Some(tls) = &config.tls else { return };
         if certs::would_generate(config) {
+            // A server that has run had one, unless TLS is new.
+            if is_running || config.monitoring.state_file.exists() {
+                let file = tls.main.cert_file.display();
+                self.add(
+                    Weight::Hint,
+                    format!("certificate: none is there ({file}); the next start makes a self-signed one"),
+                    "put the files back if clients know them: links pin the certificate, and another is refused",
+                );
+                return;
+            }
             self.good("certificate: none yet; a self-signed one is made at the first start");
             return;
         }

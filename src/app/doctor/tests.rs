@@ -272,3 +272,16 @@ fn a_place_that_is_mounted_read_only_needs_another_remedy_than_a_missing_folder(
     let said = remedies.map(write_remedy);
     assert!(said[0].contains("mounted") && said[1].contains("chown") && said[2].contains("move that away"), "{said:?}");
 }
+
+#[test]
+fn a_certificate_that_is_gone_is_not_one_that_is_still_to_be_made() {
+    let machine = Healthy::new();
+    for file in ["certs/server.crt", "certs/server.key"] {
+        fs::remove_file(machine.folder.path().join(file)).unwrap();
+    }
+    let told = words(&machine.findings());
+    assert!(told.contains("ok    certificate: none yet"), "{told}");
+    machine.write("state.json", "{}\n");
+    let told = words(&machine.findings());
+    assert!(told.contains("hint  certificate: none is there") && !told.contains("none yet"), "{told}");
+}
