@@ -27,6 +27,10 @@ pub const UNIX: Token = Token(1);
 /// own (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
+/// Bytes of answers that the kernel may keep for a client; it takes twice as many for them and what it adds. Left to itself it
+/// keeps megabytes for everybody who takes no answer, and the memory of all TCP sockets, those of sessions too, has one limit.
+const SEND_BUFFER_BYTES: usize = 128 << 10;
+
 /// Descriptors kept back.
 const RESERVE: usize = 2;
 
@@ -150,6 +154,8 @@ fn open_tcp(address: SocketAddr, registry: &Registry) -> io::Result<TcpListener>
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
     // A restart need not wait for old connections to time out.
     socket.set_reuse_address(true)?;
+    // What the listener accepts inherits it (Linux).
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let mut listener = TcpListener::from_std(socket.into());

@@ -231,6 +231,27 @@ fn orders_beyond_their_limit_are_refused() {
     assert!(by_status[0] >= ORDERS_MAX && by_status[1] >= ASKING - ACCEPTED_MAX, "{by_status:?}");
 }
 
+/// Bytes that the kernel holds on the server's side for a client that has not taken them.
+fn bytes_unsent(plane: &Plane, client: &TcpStream) -> usize {
+    let ports = [plane.address.port(), client.local_addr().unwrap().port()].map(|port| format!(":{port:04X}"));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let line = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut line = line.filter(|line| line[1].ends_with(&ports[0]) && line[2].ends_with(&ports[1]));
+    line.next().map_or(0, |line| usize::from_str_radix(line[4].split(':').next().unwrap(), 16).unwrap())
+}
+
+#[test]
+fn the_kernel_keeps_little_for_whoever_takes_no_answer() {
+    let plane = Plane::start(settings());
+    let mut lazy = with_small_buffer(&plane);
+    lazy.write_all(request(&plane, "/static/vendor/uplot/uPlot.esm.js").repeat(60).as_bytes()).unwrap();
+    wait_until("an answer waits", || bytes_unsent(&plane, &lazy) > 0);
+    // Whoever comes later is served after everything that could be written to the other.
+    assert_eq!(plane.get("/healthz").status, 200);
+    let unsent = bytes_unsent(&plane, &lazy);
+    assert!(unsent > 0 && unsent <= 512 << 10, "{unsent}");
+}
+
 #[test]
 fn an_answer_that_nobody_takes_does_not_stay() {
     // Large answers fill the socket's buffers. Others are served meanwhile: were each waited for, for the 30 s in which an
