@@ -39,8 +39,8 @@ pub struct Question<'a> {
     pub method: &'a str,
     /// Path and query.
     pub target: &'a str,
-    /// Of the accounts that a change is meant for.
-    pub revision: Option<u64>,
+    /// A change of accounts, whatever their list is by now.
+    pub is_change: bool,
     /// JSON, or nothing.
     pub body: &'a str,
 }
@@ -133,8 +133,8 @@ fn not_reached(socket: &Path, error: &io::Error) -> Failure {
 fn exchange(stream: &mut UnixStream, question: &Question<'_>) -> io::Result<Answer> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let Question { method, target, revision, body } = question;
-    let if_match = revision.map(|revision| format!("If-Match: \"{revision}\"\r\n")).unwrap_or_default();
+    let Question { method, target, is_change, body } = question;
+    let if_match = if *is_change { "If-Match: *\r\n" } else { "" };
     let request = format!(
         "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{if_match}Connection: close\r\n\r\n{body}",
         body.len()

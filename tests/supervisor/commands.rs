@@ -168,6 +168,22 @@ fn with_a_server_the_change_holds_before_the_command_returns() {
 }
 
 #[test]
+fn commands_at_the_same_time_all_do_what_they_are_to_do() {
+    const COMMANDS: usize = 12;
+    let free = free_port();
+    let server = Process::start(&CONFIG.replace("MONITOR", &free.to_string()), |_| {});
+    let config = server.file("config.json");
+    wait_until("the socket is there", || server.file("vless-rust.sock").exists());
+    std::thread::scope(|scope| {
+        for number in 0..COMMANDS {
+            let config = &config;
+            scope.spawn(move || said(config, &["add", &format!("user-{number}")]));
+        }
+    });
+    assert_eq!(said(&config, &["list"]).lines().filter(|line| line.starts_with("user-")).count(), COMMANDS);
+}
+
+#[test]
 fn accounts_of_another_panel_are_imported_once_and_only_when_wanted() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.json");

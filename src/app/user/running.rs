@@ -2,6 +2,8 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -10,8 +12,9 @@ use crate::app::config::Config;
 use crate::app::exit::{self, Failure};
 use crate::app::socket_client::{Question, connect, encoded, put};
 
-/// Somebody else may be faster; whoever only sets some keys may try again.
-const ATTEMPTS: usize = 5;
+/// A node of a cluster whose list is being replaced refuses a change. It is tried again for so long, after pauses.
+const INSISTENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A server that answers on its socket.
 pub(super) struct Running {
@@ -42,7 +45,7 @@ impl Running {
     }
 
     pub(super) fn users(&self) -> Result<Vec<Value>, Failure> {
-        let mut list = self.get("/api/users")?;
+        let mut list = self.get()?;
         Ok(list["users"].as_array_mut().map(std::mem::take).unwrap_or_default())
     }
 
@@ -62,28 +65,27 @@ impl Running {
         self.insist("POST", &(of(email) + "/reset"), Some(&json!({ "used_bytes": used_bytes }))).map(drop)
     }
 
-    fn get(&self, path: &str) -> Result<Value, Failure> {
-        let answer = self.ask("GET", path, None, None)?;
+    fn get(&self) -> Result<Value, Failure> {
+        let answer = self.ask("GET", "/api/users", false, None)?;
         if answer.status == 200 { Ok(answer.body) } else { Err(refused(&answer)) }
     }
 
-    /// With the newest revision there is, which the first answer may have to tell.
+    /// A command says what it wants of which account, so nothing that others change meanwhile is undone.
     fn insist(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let mut revision = self.get("/api/users?limit=1")?["revision"].as_u64().unwrap_or(0);
-        for _ in 1..ATTEMPTS {
-            let answer = self.ask(method, path, Some(revision), body)?;
+        let deadline = Instant::now() + INSISTENCE;
+        loop {
+            let answer = self.ask(method, path, true, body)?;
             match answer.status {
                 200..=299 => return Ok(answer.body),
-                412 => revision = answer.body["revision"].as_u64().unwrap_or(revision),
+                412 if Instant::now() < deadline => thread::sleep(PAUSE),
                 _ => return Err(refused(&answer)),
             }
         }
-        Err(Failure::new(exit::UNAVAILABLE, "others change the accounts all the while; try again"))
     }
 
-    fn ask(&self, method: &str, path: &str, revision: Option<u64>, body: Option<&Value>) -> Result<Answer, Failure> {
+    fn ask(&self, method: &str, path: &str, is_change: bool, body: Option<&Value>) -> Result<Answer, Failure> {
         let body = body.map(Value::to_string).unwrap_or_default();
-        let answer = put(&self.socket, &Question { method, target: path, revision, body: &body })?;
+        let answer = put(&self.socket, &Question { method, target: path, is_change, body: &body })?;
         Ok(Answer { status: answer.status, body: serde_json::from_str(&answer.body).unwrap_or_default() })
     }
 }
