@@ -204,7 +204,8 @@ fn request_line(request: &httparse::Request<'_, '_>) -> Result<Head, Refusal> {
     };
     let target = request.path.unwrap_or_default();
     // Of CONNECT and `OPTIONS *` only the method matters.
-    let target = if method == Method::Other || target == "*" { "/" } else { target };
+    let is_method_alone = request.method == Some("CONNECT") || method == Method::Options && target == "*";
+    let target = if is_method_alone { "/" } else { target };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let Some(path) = path.strip_prefix('/') else {
         return Err(Refusal::Malformed("the target must be a path that begins with a slash"));
