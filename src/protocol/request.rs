@@ -35,6 +35,8 @@
 //!
 //! Read from Xray-core proxy/vless/encoding/encoding.go and proxy/vless/inbound/inbound.go, revision 2323273e.
 
+use std::hint::black_box;
+
 use super::addons::{self, AddonsError, Flow};
 use super::address::{AddressError, Target};
 use super::cursor::Reader;
@@ -144,10 +146,14 @@ fn read_request(
     }
 
     let Some(user_id) = reader.array() else { return Ok(None) };
-    if !is_known(&user_id) {
-        return Err(DecodeError::UnknownUser);
-    }
+    let is_user = is_known(&user_id);
+    // A stranger's rest is read as a user's is: how long a refusal takes does not tell whether the id is known.
+    let request = black_box(read_rest(reader, user_id));
+    if is_user { request } else { Err(DecodeError::UnknownUser) }
+}
 
+/// Reads what follows the id.
+fn read_rest(reader: &mut Reader<'_>, user_id: UserId) -> Result<Option<Request>, DecodeError> {
     let Some(addons_len) = reader.u8() else { return Ok(None) };
     let Some(addons) = reader.take(addons_len.into()) else { return Ok(None) };
     let flow = addons::decode(addons)?;
