@@ -199,10 +199,10 @@ fn link(words: &mut Words) -> Result<Command, Failure> {
 }
 
 fn user(words: &mut Words) -> Result<Command, Failure> {
-    const ACTIONS: &str = "list, show, add, set, enable, disable, reset, rotate, remove, import";
     let shape = if words.is_given("--json") { user::Shape::Json } else { user::Shape::Words };
     let (config, given) = (words.config(), values(words));
-    let action = words.text().ok_or_else(|| words::usage(format!("user needs one of {ACTIONS}")))?;
+    let action =
+        words.text().ok_or_else(|| words::usage(format!("user needs one of {}", table::USER_ACTIONS.join(", "))))?;
     if !given.is_empty() && !matches!(action.as_str(), "add" | "set") {
         return Err(words::usage(format!("{} belongs to user add and user set", given[0].0)));
     }
@@ -232,7 +232,10 @@ fn user(words: &mut Words) -> Result<Command, Failure> {
         "rotate" => Action::Rotate(email),
         "remove" => Action::Remove(email),
         "import" => Action::Import(name.into(), words.is_given("--dry-run")),
-        other => return Err(words::usage(format!("there is no \"user {other}\"; there are {ACTIONS}"))),
+        other => {
+            let actions = table::USER_ACTIONS.join(", ");
+            return Err(words::usage(format!("there is no \"user {other}\"; there are {actions}")));
+        }
     };
     Ok(Command::User { config, action, shape })
 }

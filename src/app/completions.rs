@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::app::cli::table::{COMMANDS, CommandRow, OPTIONS, OPTIONS_OF_ALL, OptionRow, option, option_heading};
+use crate::app::cli::table::{
+    COMMANDS, CommandRow, OPTIONS, OPTIONS_OF_ALL, OptionRow, first_words, option, option_heading,
+};
 
 /// The script for `shell`; none for one that is not known.
 pub fn script(shell: &str) -> Option<String> {
@@ -59,11 +61,16 @@ fn bash() -> String {
     );
     for row in COMMANDS {
         let longs = options_of(row).map(|row| row.long).collect::<Vec<_>>().join(" ");
-        let _ = writeln!(
-            script,
-            "    {}) COMPREPLY=($(compgen -W '{longs}' -- \"$word\") $(compgen -f -- \"$word\")) ;;",
-            row.name
-        );
+        let first = first_words(row).join(" ");
+        let _ = writeln!(script, "    {})", row.name);
+        if !first.is_empty() {
+            let _ = writeln!(
+                script,
+                "      if [[ $COMP_CWORD == 2 && $word != -* ]]; then COMPREPLY=($(compgen -W '{first}' -- \"$word\")); return; fi"
+            );
+        }
+        let _ =
+            writeln!(script, "      COMPREPLY=($(compgen -W '{longs}' -- \"$word\") $(compgen -f -- \"$word\")) ;;");
     }
     script + "  esac\n}\ncomplete -o filenames -F _vless_rust vless-rust\n"
 }
@@ -85,7 +92,12 @@ fn zsh() -> String {
             format!("'{}[{about}]{value}'", row.long)
         });
         let specs = specs.collect::<Vec<_>>().join(" ");
-        let _ = writeln!(script, "  {}) _arguments {specs} '*:file:_files' ;;", row.name);
+        // The command itself is the first argument that is no option.
+        let first = match first_words(row).join(" ") {
+            words if words.is_empty() => words,
+            words => format!("'1:command:' '2:word:({words})' "),
+        };
+        let _ = writeln!(script, "  {}) _arguments {specs} {first}'*:file:_files' ;;", row.name);
     }
     script + "esac\n"
 }
@@ -95,6 +107,12 @@ fn fish() -> String {
     for row in COMMANDS {
         let about = row.about.replace('\'', "");
         let _ = writeln!(script, "complete -c vless-rust -n __fish_use_subcommand -a {} -d '{about}'", row.name);
+        let first = first_words(row).join(" ");
+        if !first.is_empty() && row.name != "help" {
+            let seen =
+                format!("'__fish_seen_subcommand_from {}; and not __fish_seen_subcommand_from {first}'", row.name);
+            let _ = writeln!(script, "complete -c vless-rust -n {seen} -x -a '{first}'");
+        }
         for option in options_of(row) {
             let long = option.long.trim_start_matches('-');
             let value = match (option.value, option.words) {
@@ -143,5 +161,11 @@ mod tests {
         assert_eq!(found, "connections");
         assert_eq!(complete("vless-rust link --for").unwrap(), "--format");
         assert_eq!(complete("vless-rust link --format sing").unwrap(), "sing-box");
+        // A command whose first operand is one of few words has these, and no files.
+        assert_eq!(complete("vless-rust service ").unwrap(), "install uninstall");
+        assert_eq!(complete("vless-rust completions ").unwrap(), "bash zsh fish");
+        assert_eq!(complete("vless-rust user r").unwrap(), "reset rotate remove");
+        assert_eq!(complete("vless-rust user --j").unwrap(), "--json");
+        assert_eq!(complete("vless-rust help doc").unwrap(), "doctor");
     }
 }

@@ -153,6 +153,10 @@ pub const FORMATS: &[&str] = &["vless", "xray", "sing-box", "mihomo"];
 const HEADING_COLUMNS: usize = 24;
 const LINE_COLUMNS: usize = 79;
 
+/// What `user` does.
+pub const USER_ACTIONS: &[&str] =
+    &["list", "show", "add", "set", "enable", "disable", "reset", "rotate", "remove", "import"];
+
 /// One command.
 #[derive(Debug)]
 pub struct CommandRow {
@@ -185,6 +189,16 @@ pub struct OptionRow {
 /// The row of the command with this name.
 pub fn command(name: &str) -> Option<&'static CommandRow> {
     COMMANDS.iter().find(|row| row.name == name)
+}
+
+/// What the first operand of a command may be, where these are few words; else nothing.
+pub fn first_words(row: &CommandRow) -> Vec<&'static str> {
+    match row.name {
+        "user" => USER_ACTIONS.to_vec(),
+        "help" => COMMANDS.iter().map(|row| row.name).collect(),
+        _ if row.operands.contains('|') => row.operands.split('|').collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The row of the option with this long or short name.
