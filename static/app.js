@@ -7,7 +7,7 @@ import { followVisibility, keepPace, onFeedBack, start, stop } from './feed.js';
 import { t } from './i18n.js';
 import { followRoute, takeToken } from './route.js';
 import { loadSettings } from './settings.js';
-import { onChange, state } from './store.js';
+import { change, onChange, state } from './store.js';
 import { noticesRoot, notify } from './ui.js';
 import { eventsView } from './views/events.js';
 import { loginView } from './views/login.js';
@@ -20,6 +20,8 @@ import { usersView } from './views/users.js';
 
 /** @typedef {import('./types.d.ts').State} State */
 /** @typedef {import('./types.d.ts').View} View */
+
+const PAGE_WAIT_MS = 10_000;
 
 /** @type {{ header: ReturnType<typeof headerView>, banners: ReturnType<typeof bannersView>, main: HTMLElement } | null} */
 let frame = null;
@@ -52,6 +54,17 @@ function catchUp() {
   loadSession();
   loadPace();
   loadEvents().catch(() => {});
+  // What is loaded just now is not old.
+  if (state.stats) lookForNewer();
+}
+
+/** Whether the server has another page by now: its page names this very module, by a hash of all files, if not. */
+async function lookForNewer() {
+  const page = await fetch('/', { cache: 'no-cache', signal: AbortSignal.timeout(PAGE_WAIT_MS) }).catch(() => null);
+  if (!page?.ok) return;
+  const { pathname } = new URL(import.meta.url);
+  const html = await page.text().catch(() => `"${pathname}"`);
+  change({ outdated: !html.includes(`"${pathname}"`) });
 }
 
 /** Without an answer the pace so far holds. */

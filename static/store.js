@@ -14,6 +14,7 @@ export const state = {
   link: 'connecting',
   stale: false,
   lost: false,
+  outdated: false,
   tickMs: 1000,
   live: [],
   liveSeconds: 60,

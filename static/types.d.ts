@@ -241,6 +241,8 @@ export interface State {
   stale: boolean;
   /** They have been missing for so long since the page began to ask that it must be said. */
   lost: boolean;
+  /** The server has been replaced by one with another dashboard. */
+  outdated: boolean;
   tickMs: number;
   live: LivePoint[];
   /** How many seconds of `live` are kept. */

@@ -7,6 +7,7 @@ export default {
   average: 'Average',
   'banner.draining': 'The server is draining: it takes no new sessions and ends when the last one does.',
   'banner.lost': 'No contact with the server. The figures are those of {time}. Trying again.',
+  'banner.outdated': 'The server has been upgraded and has a newer dashboard.', 'banner.reload': 'Load it',
   'banner.unreached': 'The server does not answer. Trying again.',
   'by.cluster': 'the cluster', 'by.command': 'command line', 'by.page': 'this dashboard',
   cancel: 'Cancel',

@@ -4,7 +4,7 @@ export default {
   'addresses.mask': '隐藏地址',
   'alerts.figures': '当前 {value}，限值 {limit}，始于{since}', 'alerts.none': '一切正常，无需处理。', 'alerts.of': '{metric}：{user}', 'alerts.title': '需要处理',
   average: '平均',
-  'banner.draining': '服务器正在排空：不再接受新会话，最后一个会话结束后退出。', 'banner.lost': '与服务器失去联系。显示的是 {time} 的数据，正在重试。', 'banner.unreached': '服务器没有应答，正在重试。',
+  'banner.draining': '服务器正在排空：不再接受新会话，最后一个会话结束后退出。', 'banner.lost': '与服务器失去联系。显示的是 {time} 的数据，正在重试。', 'banner.outdated': '服务器已升级，面板有新版本。', 'banner.reload': '加载新版', 'banner.unreached': '服务器没有应答，正在重试。',
   'by.cluster': '集群', 'by.command': '命令行', 'by.page': '本面板',
   cancel: '取消',
   'certificate.by': '由 {issuer} 签发，有效期至{date}', 'certificate.ending': '{name} 的证书即将到期', 'certificate.key': '公钥的 SHA-256：sing-box 固定此值',

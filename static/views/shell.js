@@ -104,11 +104,12 @@ export function closeMenusOutside() {
   });
 }
 
-/** Said loudly: figures that are old, a server that is about to end. */
+/** Said loudly: figures that are old, a server that is about to end, a page that is not the server's any more. */
 export function bannersView() {
   const lost = h('p', { class: 'banner bad', role: 'alert', hidden: true });
   const draining = h('p', { class: 'banner', role: 'status', hidden: true });
-  const root = h('div', { class: 'banners' }, lost, draining);
+  const outdated = h('p', { class: 'banner', role: 'status', hidden: true });
+  const root = h('div', { class: 'banners' }, lost, draining, outdated);
   let said = '';
   return {
     root,
@@ -122,6 +123,10 @@ export function bannersView() {
       const ends = now.stats?.state === 'draining';
       show(draining, ends);
       if (ends && !draining.childElementCount) fill(draining, icon('warn'), h('span', { text: t('banner.draining') }));
+      show(outdated, now.outdated);
+      if (now.outdated && !outdated.childElementCount) {
+        fill(outdated, icon('info'), h('span', { text: t('banner.outdated') }), button(t('banner.reload'), () => location.reload(), { class: 'button' }));
+      }
     },
   };
 }

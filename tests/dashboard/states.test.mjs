@@ -131,6 +131,32 @@ describe('states of the page', { timeout: 240_000 }, () => {
     assert.equal(await colour(), fresh);
   });
 
+  test('a page that is older than the server says so, and loads the new one on asking only', async (t) => {
+    const { page, server } = await open(t, { hash: '#/users' });
+    await page.locator('[data-link=live]').waitFor();
+    const reconnect = async () => {
+      const before = looked();
+      for (const socket of server.sockets) socket.destroy();
+      await until('it has looked', () => looked() > before);
+    };
+    const looked = () => server.requests.filter((one) => one === 'GET /').length;
+    // The same page behind another connection is nothing to talk about.
+    await reconnect();
+    assert.equal(await page.locator('.banner').filter({ visible: true }).count(), 0);
+    // A server with other files names others in its page.
+    const index = server.files.get('/');
+    server.files.set('/', { ...index, body: index.body.replaceAll('/static/', '/static/0') });
+    await reconnect();
+    const banner = page.locator('.banner', { hasText: 'newer dashboard' });
+    await banner.waitFor();
+    assert.equal(await page.getByRole('button', { name: 'Add user' }).isVisible(), true, 'nothing is taken away');
+    server.files.set('/', index);
+    await banner.getByRole('button', { name: 'Load it' }).click();
+    await banner.waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: 'Add user' }).waitFor();
+    assert.match(page.url(), /#\/users$/);
+  });
+
   test('without the feed the figures are polled, with growing pauses between tries of the feed', async (t) => {
     const { page, server } = await open(t);
     await page.locator('[data-link=live]').waitFor();
