@@ -34,7 +34,7 @@ export function latestEventsView() {
 
 /** @returns {import('../types.d.ts').View} */
 export function eventsView() {
-  let kind = state.route.query.kind ?? '';
+  let kind = KINDS.find((one) => one === state.route.query.kind) ?? '';
   /**
    * All events of the chosen kind from one id to another, newest first, without a gap.
    * @type {{ from: number, to: number, events: Event[] } | null}

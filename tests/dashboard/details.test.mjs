@@ -320,6 +320,12 @@ describe('details', { timeout: 240_000 }, () => {
     await page.locator('.limits .line', { hasText: '到期' }).getByText('永不').waitFor();
   });
 
+  test('an address that asks for a kind of event that is not known shows every kind, and says so', async (t) => {
+    const { page } = await open(t, { hash: '#/events?kind=nonsense' });
+    await page.locator('.event').first().waitFor({ timeout: 5000 });
+    assert.equal(await page.getByLabel('Kind of event').inputValue(), '');
+  });
+
   test('nothing is called well from figures that are old', async (t) => {
     const { page, server } = await open(t);
     await page.getByText('Nothing needs your attention.').waitFor();
