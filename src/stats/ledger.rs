@@ -25,6 +25,10 @@ const LEDGERS_UNUSED_MAX: usize = 4096;
 /// Whoever sets the clock back by less, in order to get a quota anew, gains nothing.
 const CLOCK_AHEAD_MAX: u64 = 86_400;
 
+/// What is said to be used is taken for this at the most: more than any quota is, and what comes on top of it does not come to
+/// 2^64 bytes, after which it would begin anew.
+const USED_BYTES_MAX: u64 = 1 << 62;
+
 /// One user's counters.
 #[derive(Debug)]
 pub struct Ledger {
@@ -178,12 +182,12 @@ impl Ledger {
 
     /// Says that `used` bytes counted as used, those of other nodes included, when this process had counted `ever` bytes.
     pub fn set_used_at(&self, ever: u64, used: u64) {
-        self.used_since.store(ever.wrapping_sub(used), Ordering::Relaxed);
+        self.used_since.store(ever.wrapping_sub(used.min(USED_BYTES_MAX)), Ordering::Relaxed);
     }
 
     /// Says how many bytes count as used now: 0 for a new period, else what a former process counted.
     pub fn set_used_bytes(&self, bytes: u64) {
-        self.used_since.store(self.payload_bytes().wrapping_sub(bytes), Ordering::Relaxed);
+        self.set_used_at(self.payload_bytes(), bytes);
     }
 
     /// Notes a use at `now`, in seconds since 1970. What a clock noted that was far ahead does not stay.

@@ -30,6 +30,20 @@ fn a_session_is_active_for_as_long_as_its_permit_lives() {
 }
 
 #[test]
+fn what_is_used_never_begins_anew_by_growing() {
+    let ledger = Ledger::new(1);
+    let used = |set: &dyn Fn(&Ledger)| {
+        set(&ledger);
+        ledger.lane(0).uplink_bytes.add(1000);
+        ledger.used_bytes()
+    };
+    let most = 1 << 60;
+    assert!(used(&|ledger| ledger.set_used_bytes(u64::MAX)) > most);
+    assert!(used(&|ledger| ledger.take_over(&Notes { used_bytes: u64::MAX, ..Notes::default() })) > most);
+    assert!(used(&|ledger| ledger.set_used_at(0, u64::MAX)) > most);
+}
+
+#[test]
 fn used_bytes_go_on_from_what_was_set() {
     let ledger = Ledger::new(2);
     ledger.lane(0).uplink_bytes.add(100);
