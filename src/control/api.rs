@@ -211,7 +211,7 @@ fn part(head: &Head, view: &View) -> Result<Range<usize>, Reply> {
 /// Which accounts are wanted along with the figures of the server.
 fn scope(head: &Head, view: &View) -> Result<Scope, Reply> {
     match head.parameter("users") {
-        None | Some("" | "all") => {
+        None | Some("all") => {
             Ok(lists::number(head, "users_since")?.map_or(Scope::All, |seen| scope_after(&view.roll, seen)))
         }
         Some("none") => Ok(Scope::Nobody),
@@ -256,7 +256,7 @@ fn events(request: &Request, view: &View) -> Result<Reply, Reply> {
     let head = &request.head;
     let limit = lists::limit(head, EVENTS_PAGE_DEFAULT, EVENTS_PAGE_MAX)?;
     let before = lists::number(head, "before")?;
-    let kind = match head.parameter("kind").filter(|kind| !kind.is_empty()).map(Kind::named) {
+    let kind = match head.parameter("kind").map(Kind::named) {
         None => None,
         Some(Some(kind)) => Some(kind),
         Some(None) => return Err(lists::bad_request("there is no such kind of event")),

@@ -179,6 +179,7 @@ fn history_comes_in_four_ranges_for_everybody_and_for_one_and_as_csv() {
     assert_eq!(plane.get("/api/history?range=2h").status, 400);
     assert_eq!(plane.get("/api/history?format=xml").status, 400);
     assert_eq!(plane.get("/api/history?user=nobody").status, 404);
+    assert_eq!(plane.get("/api/history?range=&user=&format=").json()["range"], "1h", "without values they are absent");
 }
 
 #[test]

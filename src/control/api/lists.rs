@@ -15,13 +15,12 @@ pub fn limit(head: &Head, default: usize, most: usize) -> Result<usize, Reply> {
     }
 }
 
-/// A number in the query; an empty one is none.
+/// A number in the query.
 ///
 /// # Errors
 /// The answer to what is no number.
 pub fn number(head: &Head, name: &str) -> Result<Option<u64>, Reply> {
-    let text = head.parameter(name).filter(|text| !text.is_empty());
-    text.map(str::parse).transpose().map_err(|_| bad_request(&format!("{name} is a whole number")))
+    head.parameter(name).map(str::parse).transpose().map_err(|_| bad_request(&format!("{name} is a whole number")))
 }
 
 pub fn bad_request(message: &str) -> Reply {

@@ -30,14 +30,11 @@ pub fn read(route: &Route<'_>, method: Method, request: &Request, by: &str) -> R
         Route::Connections => cut(request).map(|query| Order::Cut { query, by }),
         Route::Connection(id) => Ok(Order::Cut { query: CutQuery::Session(id.to_owned()), by }),
         Route::Reload => match request.head.parameter("nodes") {
-            None | Some("") => Ok(Order::Reload { by }),
+            None => Ok(Order::Reload { by }),
             Some("all") => Ok(Order::ReloadAll { by }),
             Some(_) => Err(bad_request("nodes can only be \"all\"")),
         },
-        Route::Online => {
-            let user = request.head.parameter("user").filter(|user| !user.is_empty());
-            Ok(Order::Online { user: user.map(str::to_owned) })
-        }
+        Route::Online => Ok(Order::Online { user: request.head.parameter("user").map(str::to_owned) }),
         Route::Node(node) => Ok(Order::ForgetNode { node: node.to_owned(), by }),
         Route::Upgrade => Ok(Order::Upgrade { by }),
         Route::Users => Ok(Order::AddUser { user: object(&request.body)?, revision: revision(request)?, by }),
@@ -64,14 +61,14 @@ fn user(email: &str, what: User, method: Method, request: &Request, by: String) 
 }
 
 fn sessions(request: &Request) -> Result<SessionQuery, Reply> {
-    let parameter = |name: &str| request.head.parameter(name).filter(|value| !value.is_empty()).map(str::to_owned);
+    let parameter = |name: &str| request.head.parameter(name).map(str::to_owned);
     let limit = lists::limit(&request.head, PAGE_DEFAULT, PAGE_MAX)?;
     let source = source(parameter("source").as_deref())?;
     Ok(SessionQuery { after: parameter("after"), user: parameter("user"), source, target: parameter("target"), limit })
 }
 
 fn cut(request: &Request) -> Result<CutQuery, Reply> {
-    let parameter = |name: &str| request.head.parameter(name).filter(|value| !value.is_empty());
+    let parameter = |name: &str| request.head.parameter(name);
     match (parameter("user"), source(parameter("source"))?) {
         (Some(user), None) => Ok(CutQuery::User(user.to_owned())),
         (None, Some(source)) => Ok(CutQuery::Source(source)),

@@ -346,9 +346,9 @@ impl Head {
         }
     }
 
-    /// The value of `name` in the query.
+    /// The value of `name` in the query. One that is empty is none.
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.query.iter().find(|(known, value)| known == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 }
 
