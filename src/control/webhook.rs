@@ -8,7 +8,7 @@ mod look_up;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -85,7 +85,8 @@ impl fmt::Debug for Url {
 /// When it could not be delivered, or the answer is not of the 200s.
 pub fn post(url: &Url, body: &[u8], roots: &Roots) -> io::Result<()> {
     let deadline = Instant::now() + TIMEOUT;
-    let stream = Bounded { stream: connect(url, deadline)?, deadline };
+    let addresses = LOOK_UPS.addresses(&url.host, url.port, deadline)?;
+    let stream = Bounded { stream: connect(&addresses, deadline)?, deadline };
     let head = format!(
         "POST {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: vless-rust\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n",
@@ -116,10 +117,11 @@ fn exchange(mut stream: impl Read + Write, head: &[u8], body: &[u8]) -> io::Resu
     }
 }
 
-fn connect(url: &Url, deadline: Instant) -> io::Result<TcpStream> {
+/// Each address gets its share of the time that is left, so one that does not answer leaves some for the next.
+fn connect(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in LOOK_UPS.addresses(&url.host, url.port, deadline)? {
-        match TcpStream::connect_timeout(&address, left(deadline)?) {
+    for (address, to_come) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
+        match TcpStream::connect_timeout(address, left(deadline)? / to_come) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
@@ -189,6 +191,10 @@ impl Roots {
 mod tests {
     use super::*;
 
+    use std::net::TcpListener;
+
+    use socket2::{Domain, Socket, Type};
+
     #[test]
     fn urls_have_a_scheme_a_host_and_a_path() {
         let parsed = |text: &str| Url::parse(text).map(|url| (url.host_field(), url.port, url.path.clone(), url.tls));
@@ -199,6 +205,22 @@ mod tests {
         for bad in ["ftp://x/", "x", "https://", "https://a:0/", "https://a:x/", "http://a/ b", "http://u:p@a/"] {
             assert_eq!(parsed(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn an_address_that_does_not_answer_leaves_time_for_the_next() {
+        // As behind a broken route: with its queue full, a listener answers nobody.
+        let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        silent.listen(0).unwrap();
+        let silent_address = silent.local_addr().unwrap().as_socket().unwrap();
+        let short = Duration::from_millis(100);
+        let queued: Vec<_> = (0..4).map(|_| TcpStream::connect_timeout(&silent_address, short)).collect();
+        assert!(queued.last().unwrap().is_err(), "its queue is full");
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addresses = [silent_address, other.local_addr().unwrap()];
+        let stream = connect(&addresses, Instant::now() + TIMEOUT).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
     }
 
     #[test]
