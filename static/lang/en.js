@@ -51,7 +51,7 @@ export default {
   'error.internal': 'The server failed at this. Its log says more.', 'error.invalid': 'Not valid: {message}',
   'error.locked': 'This account is in the configuration file. Change it there and run: vless-rust reload',
   'error.method_not_allowed': 'The server does not offer that. Reload this page: it may be of another version.',
-  'error.network': 'The server does not answer.', 'error.not_found': 'That is not there any more.',
+  'error.network': 'The server does not answer.', 'error.node_online': 'This node was there a moment ago. Stop it first.', 'error.not_found': 'That is not there any more.',
   'error.not_upgraded': 'Not upgraded, this process goes on: {message}', 'error.stale': 'Somebody else was faster. Look again, then repeat.',
   'error.status': 'The server answered with status {status}.', 'error.timeout': 'The server did not answer in time.',
   'error.tls_needed': 'Over the network changes need TLS in front: put a proxy there and set VLESS_MONITOR_ORIGIN to its address.',

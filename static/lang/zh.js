@@ -35,7 +35,7 @@ export default {
   'error.cluster_away': '集群引擎失联，恢复之前无法修改账户。', 'error.exists': '该名称已被其他用户使用。', 'error.failed': '服务器未能完成：{message}', 'error.field': '{field}：{rule}',
   'error.garbled': '应答不是本服务器发出的。该地址上是否有其他程序？', 'error.if_match_needed': '修改未注明所依据的版本。请刷新页面。', 'error.internal': '服务器处理失败，日志中有详情。',
   'error.invalid': '无效：{message}', 'error.locked': '此账户在配置文件中。请在文件中修改，然后运行：vless-rust reload',
-  'error.method_not_allowed': '服务器不支持该操作。请刷新页面：它可能来自其他版本。', 'error.network': '服务器没有应答。', 'error.not_found': '该内容已不存在。',
+  'error.method_not_allowed': '服务器不支持该操作。请刷新页面：它可能来自其他版本。', 'error.network': '服务器没有应答。', 'error.node_online': '该节点刚刚还在，请先停止它。', 'error.not_found': '该内容已不存在。',
   'error.not_upgraded': '未能升级，当前进程继续运行：{message}', 'error.stale': '已被他人抢先修改。请查看后重试。', 'error.status': '服务器返回状态 {status}。',
   'error.timeout': '服务器未按时应答。', 'error.tls_needed': '经网络修改需要前置 TLS：请部署反向代理，并把 VLESS_MONITOR_ORIGIN 设为其地址。', 'error.token_needed': '请先登录。',
   'error.too_long': '链接过长，无法生成二维码，请直接复制。', 'error.upgrade_required': '实时推送需要 WebSocket，途中有设备不放行。',

@@ -315,6 +315,8 @@ describe('the page before the real server', { timeout: 300_000 }, () => {
     assert.equal(await page.locator('dialog img, dialog script').count(), 0);
     await page.locator('dialog .danger').click();
     await until('the real session is cut', () => held.closed);
+    // An answer that is under way must not come to a page that is gone.
+    await page.unrouteAll({ behavior: 'wait' });
   });
 
   test('a feed that the operator wants slower is not called lost', async (t) => {
