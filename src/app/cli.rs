@@ -166,7 +166,7 @@ pub fn wants_json(arguments: impl IntoIterator<Item = OsString>) -> bool {
 /// Whoever asks for help with a command that does not exist is told so.
 fn help_of(words: &mut Words) -> Result<Command, Failure> {
     let Some(name) = words.text() else { return Ok(Command::Help(None)) };
-    let row = table::command(&name).ok_or_else(|| words::usage(format!("there is no command \"{name}\"")))?;
+    let row = table::command(&name).ok_or_else(|| words::no_command(&name))?;
     Ok(Command::Help(Some(row.name)))
 }
 
@@ -216,6 +216,9 @@ fn user(words: &mut Words) -> Result<Command, Failure> {
             Some(extra) => Err(words::usage(format!("\"{}\" is not expected here", extra.to_string_lossy()))),
         };
     }
+    if !table::USER_ACTIONS.contains(&action.as_str()) {
+        return Err(words::no_action(&action));
+    }
     let what = if action == "import" { "the file to import" } else { "the name of an account" };
     let name = name.ok_or_else(|| words::usage(format!("user {action} needs {what}")))?;
     let email = name.to_string_lossy().into_owned();
@@ -232,10 +235,7 @@ fn user(words: &mut Words) -> Result<Command, Failure> {
         "rotate" => Action::Rotate(email),
         "remove" => Action::Remove(email),
         "import" => Action::Import(name.into(), words.is_given("--dry-run")),
-        other => {
-            let actions = table::USER_ACTIONS.join(", ");
-            return Err(words::usage(format!("there is no \"user {other}\"; there are {actions}")));
-        }
+        other => return Err(words::no_action(other)),
     };
     Ok(Command::User { config, action, shape })
 }

@@ -31,8 +31,8 @@ use std::path::{Path, PathBuf};
 pub use self::cluster_users::cluster_user;
 pub use self::compare::ChangedKey;
 pub use self::engine_url::{EnginePlace, EngineUrl};
-pub(in crate::app) use self::error::SECRET_BYTES_MIN;
 pub use self::error::{ConfigError, ConfigErrors};
+pub(in crate::app) use self::error::{SECRET_BYTES_MIN, did_you_mean};
 pub use self::keys::{
     Alert, CertificateFiles, ClusterKeys, ConnectionPool, Dns, Log, Monitoring, Outbound, Performance, ProcessLimits,
     Server, Timeouts, UserLimits,

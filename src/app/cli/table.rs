@@ -195,6 +195,7 @@ pub fn command(name: &str) -> Option<&'static CommandRow> {
 pub fn first_words(row: &CommandRow) -> Vec<&'static str> {
     match row.name {
         "user" => USER_ACTIONS.to_vec(),
+        "nodes" => vec!["forget"],
         "help" => COMMANDS.iter().map(|row| row.name).collect(),
         _ if row.operands.contains('|') => row.operands.split('|').collect(),
         _ => Vec::new(),

@@ -33,6 +33,20 @@ fn a_configuration_may_stand_alone_or_behind_its_command() {
 }
 
 #[test]
+fn a_misspelt_word_is_answered_with_the_one_that_is_meant() {
+    for (line, meant) in [
+        ("statsu", "\"status\"?"),
+        ("doctor --jsn", "\"--json\"?"),
+        ("user lst", "\"list\"?"),
+        ("help conections", "\"connections\"?"),
+    ] {
+        let said = parsed(line).unwrap_err().message;
+        assert!(said.ends_with(&["; did you mean ", meant].concat()), "{line}: {said}");
+    }
+    assert_eq!(parsed("frobnicate").unwrap_err().message, "there is no command \"frobnicate\"");
+}
+
+#[test]
 fn init_takes_its_arguments() {
     let init = |config: Option<&str>, answers| Command::Init { config: config.map(path), answers, lang: None };
     assert_eq!(parsed("init --yes"), Ok(init(None, Answerer::Defaults)));

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::table::{self, CommandRow, OPTIONS_OF_ALL, OptionRow};
+use crate::app::config::did_you_mean;
 use crate::app::exit::{self, Failure};
 
 /// Arguments that fit the table.
@@ -37,7 +38,7 @@ impl Words {
         }
         let name = plain.remove(0).to_string_lossy().into_owned();
         let Some(command) = table::command(&name) else {
-            return Err(usage(format!("there is no command \"{name}\"")));
+            return Err(no_command(&name));
         };
         let words = Self { command, operands: plain.into_iter(), options };
         words.fits()?;
@@ -103,6 +104,26 @@ impl Words {
     }
 }
 
+/// There is no command with this name.
+pub(super) fn no_command(name: &str) -> Failure {
+    let known: Vec<_> = table::COMMANDS.iter().map(|row| row.name).collect();
+    usage(format!("there is no command \"{name}\"{}", did_you_mean(name, &known)))
+}
+
+fn no_option(name: &str) -> Failure {
+    let known: Vec<_> = table::OPTIONS.iter().map(|row| row.long).collect();
+    usage(format!("there is no option \"{name}\"{}", did_you_mean(name, &known)))
+}
+
+/// `user` does nothing that is called so.
+pub(super) fn no_action(name: &str) -> Failure {
+    let advice = match did_you_mean(name, table::USER_ACTIONS) {
+        none if none.is_empty() => format!("; there are {}", table::USER_ACTIONS.join(", ")),
+        nearest => nearest,
+    };
+    usage(format!("there is no \"user {name}\"{advice}"))
+}
+
 pub(super) fn usage(message: impl Into<String>) -> Failure {
     Failure::new(exit::USAGE, message)
 }
@@ -127,7 +148,7 @@ fn split(arguments: impl IntoIterator<Item = OsString>) -> Result<Split, Failure
             Some((name, value)) if name.starts_with("--") => (name, Some(OsString::from(value))),
             _ => (text.as_str(), None),
         };
-        let row = table::option(name).ok_or_else(|| usage(format!("there is no option \"{name}\"")))?;
+        let row = table::option(name).ok_or_else(|| no_option(name))?;
         let value = match (row.value, inline) {
             (None, None) => OsString::new(),
             (None, Some(_)) => return Err(usage(format!("{} takes no value", row.long))),

@@ -170,7 +170,7 @@ pub(super) fn is_id(text: &str) -> bool {
 }
 
 /// `; did you mean "word"?` when one of `known` is nearly `given`, else an empty text.
-pub(super) fn did_you_mean(given: &str, known: &[&str]) -> String {
+pub(in crate::app) fn did_you_mean(given: &str, known: &[&str]) -> String {
     let folded = given.to_lowercase();
     let edits = |word: &str| if folded.starts_with(word) { 1 } else { distance(&folded, word) };
     let nearest = known.iter().filter(|word| !word.is_empty()).map(|word| (edits(word), word)).min();

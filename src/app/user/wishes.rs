@@ -77,12 +77,12 @@ fn read(reading: Reading, text: &str, now: u64) -> Result<Value, &'static str> {
 fn bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let unit = text[digits.len()..].to_ascii_uppercase();
-    let power = match unit.trim_end_matches('B').trim_end_matches('I') {
-        "" => 0,
-        "K" => 1,
-        "M" => 2,
-        "G" => 3,
-        "T" => 4,
+    let power = match unit.as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 1,
+        "M" | "MB" | "MIB" => 2,
+        "G" | "GB" | "GIB" => 3,
+        "T" | "TB" | "TIB" => 4,
         _ => return None,
     };
     let scale = 1024_u64.pow(power);
@@ -137,7 +137,23 @@ mod tests {
         for (text, size) in [("0", 0), ("17", 17), ("17B", 17), ("1k", 1024), ("2MiB", 2 << 20), ("0.5g", 1 << 29)] {
             assert_eq!(bytes(text), Some(size), "{text}");
         }
-        for text in ["", "G", "-1", "1.G", "1.2.3K", "5 GB", "99999999999T", "1E", "é"] {
+        for text in [
+            "",
+            "G",
+            "-1",
+            "1.G",
+            "1.2.3K",
+            "5 GB",
+            "99999999999T",
+            "1E",
+            "é",
+            "5GBB",
+            "5BB",
+            "5I",
+            "5KI",
+            "5BI",
+            "5GIIB",
+        ] {
             assert_eq!(bytes(text), None, "{text}");
         }
     }
