@@ -12,7 +12,7 @@ use crate::app::ask::{self, Ask, Shape};
 use crate::app::cli::{self, Answerer, Command, Joining, table};
 use crate::app::client_configs::{self, Format};
 use crate::app::cluster::offline::with_list_on_disk;
-use crate::app::config::{Config, DEFAULT_FILE};
+use crate::app::config::{Config, DEFAULT_FILE, ENGINE_URL_RULE, EngineUrl};
 use crate::app::doctor::{self, Place, Weight};
 use crate::app::exit::{self, Failure};
 use crate::app::init::Created;
@@ -182,6 +182,14 @@ fn join(path: &Path, joining: &Joining) -> Result<Output, Failure> {
         return Err(Failure::new(exit::USAGE, "--join: there is no URL of an engine".to_owned()));
     }
     let authority = joining.authority.as_ref();
+    match EngineUrl::parse(url) {
+        None => return Err(Failure::new(exit::USAGE, format!("--join: the URL {ENGINE_URL_RULE}"))),
+        Some(url) if authority.is_some() && !url.has_tls() => {
+            let message = "--engine-ca is for an engine with TLS, whose URL begins with rediss://";
+            return Err(Failure::new(exit::USAGE, message));
+        }
+        Some(_) => {}
+    }
     let ca_file = authority.map(|file| file.canonicalize().map_err(|error| Failure::reading(file, &error)));
     let ca_file = ca_file.transpose()?.map(|file| file.display().to_string());
     let cluster = Some(DraftCluster { url: url.to_owned(), node: joining.node.clone(), ca_file });

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::cluster_users::cluster_user;
 pub use self::compare::ChangedKey;
-pub use self::engine_url::{EnginePlace, EngineUrl};
+pub use self::engine_url::{ENGINE_URL_RULE, EnginePlace, EngineUrl};
 pub use self::error::{ConfigError, ConfigErrors};
 pub(in crate::app) use self::error::{SECRET_BYTES_MIN, did_you_mean};
 pub use self::keys::{

@@ -43,6 +43,8 @@ pub const WARN: Script = Script { name: "warn", text: include_str!("script/warn.
 pub const BEAT: Script = Script { name: "beat", text: include_str!("script/beat.lua") };
 /// Takes a node that is gone off the list.
 pub const FORGET: Script = Script { name: "forget", text: include_str!("script/forget.lua") };
+/// Names the commands that the user of the connection may not use.
+pub const RIGHTS: Script = Script { name: "rights", text: include_str!("script/rights.lua") };
 
 /// A script by its name in messages, and its text.
 #[derive(Clone, Copy, Debug)]

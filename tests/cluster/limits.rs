@@ -135,6 +135,11 @@ fn a_join_without_a_url_is_none_and_an_authority_may_be_named() {
     let (is_made, words) = join(&url, &[], "unknown.json");
     assert!(!is_made && words.contains("certificate"), "{words}");
     assert!(!folder.path().join("unknown.json").exists());
+    let (is_made, words) = join("http://engine", &[], "wrong.json");
+    assert!(!is_made && words.contains("--join: the URL must be like") && !words.contains("wrong.json"), "{words}");
+    let plain = format!("redis://{}/0", engine.address);
+    let (is_made, words) = join(&plain, &["--engine-ca", certificate.to_str().unwrap()], "open.json");
+    assert!(!is_made && words.contains("--engine-ca is for an engine with TLS"), "{words}");
     let (is_made, words) = join(&url, &["--engine-ca", certificate.to_str().unwrap()], "node.json");
     assert!(is_made, "{words}");
     let config = std::fs::read_to_string(folder.path().join("node.json")).unwrap();

@@ -4,13 +4,15 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use vless_rust::app::cluster::engine::{Access, Engine};
-use vless_rust::app::config::EngineUrl;
+use vless_rust::app::cluster::joining::may_do_all;
+use vless_rust::app::cluster::settings::Settings;
+use vless_rust::app::config::{Config, EngineUrl};
 
 use crate::engine_server::EngineServer;
 use crate::node::Node;
@@ -71,6 +73,40 @@ fn the_documented_user_may_do_what_nodes_do_and_nothing_else() {
         let refused = redis::cmd(words[0]).arg(words[1]).arg(words[2]).arg("b").query::<redis::Value>(&mut connection);
         assert_eq!(refused.unwrap_err().code(), Some("NOPERM"), "{words:?}");
     }
+}
+
+#[test]
+fn a_right_that_the_engines_user_lacks_is_named_before_there_is_a_node() {
+    let engine = guarded();
+    let (folder, url) = (tempfile::tempdir().unwrap(), node_url(&engine));
+    let config = folder.path().join("config.json");
+    let text = json!({ "users": [{ "uuid": "a" }], "cluster": { "url": url, "node": "n1" } }).to_string();
+    fs::write(&config, &text).unwrap();
+    let settings = Settings::of(&Config::load(&config).unwrap()).unwrap().unwrap();
+    let asked = || may_do_all(&mut Engine::connect(&settings.access).unwrap(), &settings);
+    asked().unwrap();
+    // Without these nobody gets as far as to the question.
+    let first = ["ping", "select", "script|load", "evalsha"];
+    let user = documented_user("~vless:*");
+    let commands: Vec<_> = user.split(" +").skip(1).filter(|command| !first.contains(command)).collect();
+    assert!(commands.len() > 15, "{commands:?}");
+    for command in commands {
+        engine.ask::<String>(&["ACL", "SETUSER", "node", &format!("-{command}")]);
+        let words = asked().unwrap_err().to_string();
+        assert!(words.ends_with(&format!("its user may not use {command} on keys that begin with vless:")), "{words}");
+        engine.ask::<String>(&["ACL", "SETUSER", "node", &format!("+{command}")]);
+    }
+    engine.ask::<String>(&["ACL", "SETUSER", "node", "-hdel", "-xadd"]);
+    let run = |words: &[&str], file: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vless-rust"));
+        let output = command.args(words).arg("-c").arg(file).stdin(Stdio::null()).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let lacking = "its user may not use hdel, xadd on keys that begin with vless:";
+    assert!(run(&["doctor"], &config).contains(lacking));
+    let other = folder.path().join("other.json");
+    let said = run(&["init", "--join", &url, "--node", "n2"], &other);
+    assert!(said.contains(lacking) && !other.exists(), "{said}");
 }
 
 #[test]

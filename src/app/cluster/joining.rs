@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::engine::{Engine, EngineError};
 use super::files::SavedAccounts;
-use super::reply::Reply;
+use super::reply::{Reply, plain};
 use super::settings::Settings;
 use crate::app::exit::{self, Failure};
 use crate::cluster::journal::AccountKey;
+use crate::cluster::script;
 
 /// Accounts that are read at once.
 const ACCOUNTS_AT_ONCE: &str = "1000";
@@ -28,6 +29,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// 69 when the engine does not answer, 64 when another node with this name is there.
 pub fn look(settings: &Settings) -> Result<SavedAccounts, Failure> {
     let looked = Engine::connect(&settings.access).and_then(|mut engine| {
+        may_do_all(&mut engine, settings)?;
         let is_taken = is_there(&mut engine, settings)?;
         let version = version_of(&engine.call(&["GET", &settings.key("version")])?)?;
         let history = engine.call(&["HGET", &settings.key("about"), "history"])?.text();
@@ -44,6 +46,22 @@ pub fn look(settings: &Settings) -> Result<SavedAccounts, Failure> {
     }
     // A list that changes meanwhile is read again by the node itself.
     Ok(SavedAccounts { version, history, records: records.into_iter().collect() })
+}
+
+/// Whether the user of the connection may do what a node does. Without that a node would find out with the first traffic or
+/// the first change of an account.
+///
+/// # Errors
+/// In words where it may not, and where the engine does not answer.
+pub fn may_do_all(engine: &mut Engine, settings: &Settings) -> Result<(), EngineError> {
+    let prefix = &settings.prefix;
+    let answer = engine.run(&script::RIGHTS, &[], std::slice::from_ref(prefix))?;
+    let lacking = answer.texts().ok_or(EngineError::Nonsense)?;
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let commands = plain(&lacking.join(", "));
+    Err(EngineError::Refused(format!("its user may not use {commands} on keys that begin with {prefix}:")))
 }
 
 /// The version in the engine's answer: 0 before the first account.

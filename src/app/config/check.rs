@@ -273,5 +273,13 @@ impl Check<'_> {
                  Xray clients refuse to dial a public address without TLS"
             ));
         }
+        let cluster = &config.cluster;
+        if cluster.ca_file.is_some() && cluster.url.as_ref().is_some_and(|url| !url.has_tls()) {
+            self.warnings.push(
+                "cluster.ca_file is given, but cluster.url has no TLS: the engine proves nothing, and what is said to it \
+                 is not encrypted; rediss:// is with TLS"
+                    .to_owned(),
+            );
+        }
     }
 }

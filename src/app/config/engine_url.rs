@@ -15,6 +15,11 @@ const SENTINEL_PORT: u16 = 26_379;
 /// Sentinels that are asked at the most.
 const SENTINELS_MAX: usize = 9;
 
+/// What such a URL looks like.
+pub const ENGINE_URL_RULE: &str = "must be like \"redis://user:password@host:6379/0\", \"rediss://...\" for TLS, \
+                                   \"redis+sentinel://user:password@host1:26379,host2:26379/PRIMARY/0\", or \
+                                   \"unix:///path/of/the/socket\"; what is special in a password is written as %XX";
+
 /// Where the engine is, and who we are there.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EngineUrl {
@@ -70,10 +75,7 @@ impl Kind for EngineUrlKind {
         let url = EngineUrl::parse(text);
         if url.is_none() {
             // The text may hold a password, so it is not repeated.
-            let message = "must be like \"redis://user:password@host:6379/0\", \"rediss://...\" for TLS, \
-                           \"redis+sentinel://user:password@host1:26379,host2:26379/PRIMARY/0\", or \
-                           \"unix:///path/of/the/socket\"; what is special in a password is written as %XX";
-            check.problem(key, message);
+            check.problem(key, ENGINE_URL_RULE);
         }
         url
     }
@@ -110,6 +112,14 @@ impl EngineUrl {
         let database = if database.is_empty() { 0 } else { database.parse().ok()? };
         let (host, port) = host_and_port(authority, ENGINE_PORT)?;
         Some(Self::new(EnginePlace::Tcp { host, port, tls: is_tls }, user, password, database))
+    }
+
+    /// Whether the engine has to prove who it is, and nobody on the way can read along.
+    pub fn has_tls(&self) -> bool {
+        match self.place {
+            EnginePlace::Tcp { tls, .. } | EnginePlace::Sentinels { tls, .. } => tls,
+            EnginePlace::Unix(_) => false,
+        }
     }
 
     fn of_sentinels(rest: &str, tls: bool, user: Option<String>, password: Option<String>) -> Option<Self> {

@@ -163,6 +163,17 @@ fn comments_and_trailing_commas_do_not_move_positions() {
 }
 
 #[test]
+fn an_authority_for_an_engine_without_tls_is_warned_about() {
+    let warns = |url: &str, more: &str| {
+        let config = accepted(&with(&format!("\"cluster\": {{ \"url\": \"{url}\"{more} }}")));
+        config.warnings().iter().any(|line| line.starts_with("cluster.ca_file is given"))
+    };
+    let authority = ", \"ca_file\": \"engine.crt\"";
+    assert!(warns("redis://h", authority) && warns("redis+sentinel://h/p", authority));
+    assert!(!warns("rediss://h", authority) && !warns("redis://h", "") && !warns("", authority));
+}
+
+#[test]
 fn plain_vless_on_a_public_address_is_warned_about() {
     let warns = |listen: &str| {
         let config = accepted(&with(&format!("\"server\": {{ \"listen\": \"{listen}\" }}")));

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Findings, Weight};
 use crate::app::cluster::engine::{Engine, EngineError};
+use crate::app::cluster::joining::may_do_all;
 use crate::app::cluster::reply::{Reply, plain};
 use crate::app::cluster::settings::Settings;
 use crate::app::cluster::status::Facts;
@@ -38,6 +39,9 @@ impl Findings {
         if skew > SKEW_MAX {
             let what = format!("cluster: the clocks of this machine and of the engine differ by {} s", skew.as_secs());
             self.add(Weight::Hint, what, "have both ask for the time (systemd-timesyncd, chrony)");
+        }
+        if let Err(error) = may_do_all(&mut engine, &settings) {
+            self.add(Weight::Fault, format!("cluster: {error}"), "see the user in conf/cluster.md");
         }
         match nodes(&mut engine, &settings) {
             Ok(nodes) => self.nodes(&nodes),
