@@ -155,6 +155,23 @@ fn a_node_that_is_gone_for_good_is_forgotten_and_one_that_comes_back_is_counted_
 }
 
 #[test]
+fn those_that_are_gone_hide_nobody_who_is_there() {
+    let engine = EngineServer::start();
+    // As machines leave them that have another name with every start.
+    let gone: Vec<String> = (1..=1200).flat_map(|number| [number.to_string(), format!("gone-{number}")]).collect();
+    let words = ["ZADD", "vless:nodes"].into_iter().chain(gone.iter().map(String::as_str));
+    engine.ask::<u64>(&words.collect::<Vec<_>>());
+    let node = Node::start("n1", &engine.url(), &json!({}));
+    node.wait_until_connected();
+    wait_until("it sees itself", || {
+        let nodes = node.cluster()["nodes"].clone();
+        nodes.as_array().unwrap().iter().any(|one| one["name"] == "n1" && one["online"] == true)
+    });
+    let (_, said, _) = command(&node, &["doctor"]);
+    assert!(said.contains("cluster: 1000 nodes: ") && said.contains(", n1\n"), "{said}");
+}
+
+#[test]
 fn no_node_is_forgotten_while_the_engine_is_away_or_without_a_cluster() {
     let mut engine = EngineServer::start();
     let node = Node::start("n1", &engine.url(), &json!({}));

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::engine::EngineError;
 use super::member::{LastBeat, Member};
 use super::reply::plain;
-use super::status::{Facts, NodeStatus};
+use super::status::{Facts, NODES_FROM, NODES_MAX, NodeStatus};
 use crate::app::clock::unix_time;
 use crate::cluster::script;
 use crate::control::events::Level;
@@ -16,8 +16,6 @@ use crate::stats::totals;
 
 /// The form of the data that this version writes.
 pub(super) const DATA_FORMAT: u64 = 1;
-/// Nodes of a cluster at the most; of what else the engine names nothing is read.
-const NODES_MAX: usize = 1000;
 /// Boots of which the engine is to know the latest batch, beside those of which we have something to tell: another server
 /// that was started under our name may have made some of them, and would tell again what is forgotten.
 const BOOTS_KEPT: usize = 256;
@@ -109,7 +107,7 @@ impl Member {
         let gone_ms = self.settings.gone_after.as_millis() as u64;
         let key = self.settings.key("nodes");
         let Some(engine) = &mut self.engine else { return Ok(()) };
-        let known = engine.call(&["ZRANGE", &key, "0", "-1", "WITHSCORES"])?;
+        let known = engine.call(&["ZRANGE", &key, NODES_FROM, "-1", "WITHSCORES"])?;
         let known: Vec<_> = known.pairs().take(NODES_MAX).collect();
         let calls: Vec<_> = known
             .iter()

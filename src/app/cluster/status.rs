@@ -8,6 +8,11 @@ use super::links::Reach;
 use super::list::Listed;
 use super::reply::plain;
 
+/// Nodes of a cluster at the most; of what else the engine names nothing is read.
+pub(super) const NODES_MAX: usize = 1000;
+/// Where in the engine's list they begin: the latest sign of life is the last, so that those that are gone hide nobody.
+pub const NODES_FROM: &str = "-1000";
+
 /// Shared by the thread, the supervisor and whoever shows how the cluster stands.
 #[derive(Debug, Default)]
 pub struct Shared {

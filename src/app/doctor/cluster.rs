@@ -8,7 +8,7 @@ use crate::app::cluster::engine::{Engine, EngineError};
 use crate::app::cluster::joining::may_do_all;
 use crate::app::cluster::reply::{Reply, plain};
 use crate::app::cluster::settings::Settings;
-use crate::app::cluster::status::Facts;
+use crate::app::cluster::status::{Facts, NODES_FROM};
 use crate::app::config::Config;
 
 /// Clocks of machines that ask for the time differ by less.
@@ -69,7 +69,8 @@ fn time(engine: &mut Engine) -> Result<SystemTime, EngineError> {
 }
 
 fn nodes(engine: &mut Engine, settings: &Settings) -> Result<Vec<(String, Facts)>, EngineError> {
-    let known = engine.call(&["ZRANGE", &settings.key("nodes"), "0", "-1"])?.texts().ok_or(EngineError::Nonsense)?;
+    let known =
+        engine.call(&["ZRANGE", &settings.key("nodes"), NODES_FROM, "-1"])?.texts().ok_or(EngineError::Nonsense)?;
     let mut nodes = Vec::new();
     // The engine has them in the order of their signs of life.
     let known: BTreeSet<_> = known.into_iter().collect();
