@@ -286,11 +286,13 @@ impl Backend for AppBackend {
                     CutQuery::Source(source) => Some(Call::CutSource { source: source.to_string() }),
                     CutQuery::Session(_) => None,
                 };
-                let done = live::cut(&self.handle, &self.names(), query);
-                if let (Some(link), Some(call)) = (self.cluster.get(), call)
-                    && !link.call(call, &by)
-                {
+                let mut done = live::cut(&self.handle, &self.names(), query);
+                let told = self.cluster.get().zip(call).map(|(link, call)| link.call(call, &by));
+                if told == Some(false) {
                     log::warn!("cluster: sessions are cut on this node only, because the engine was not reached");
+                }
+                if let Ok(Done::Cut { others_told, .. }) = &mut done {
+                    *others_told = told;
                 }
                 done
             }

@@ -141,6 +141,8 @@ pub enum Done {
     Cut {
         sessions: usize,
         took: Duration,
+        /// Whether the other nodes of the cluster were told; `None`: they need not be.
+        others_told: Option<bool>,
     },
     /// A body that goes out as it is, with the revision of the list of users where it belongs to one.
     Json {

@@ -323,7 +323,7 @@ impl Desk {
     }
 
     fn note_cut(&mut self, finished: &Finished) {
-        if let (Order::Cut { query, by }, Ok(Done::Cut { sessions, took })) = (&finished.order, &finished.result) {
+        if let (Order::Cut { query, by }, Ok(Done::Cut { sessions, took, .. })) = (&finished.order, &finished.result) {
             let ms = took.as_millis() as u64;
             let (code, whose, data) = match query {
                 CutQuery::Session(id) => ("cut_session", format!("session {id}"), json!({ "session": id, "ms": ms })),

@@ -158,7 +158,7 @@ fn nodes_see_each_other_and_a_cut_reaches_all() {
         })
     });
     let cut = nodes[1].ask("DELETE", "/api/connections?user=anna", None, None);
-    assert_eq!((cut.status, &cut.body["cut"]), (200, &json!(1)));
+    assert_eq!((cut.status, &cut.body["cut"], &cut.body["other_nodes_told"]), (200, &json!(1), &json!(true)));
     let since = Instant::now();
     for session in &sessions {
         assert!(ended(session) - since < SOON);

@@ -83,7 +83,17 @@ fn an_engine_that_was_emptied_and_filled_anew_replaces_no_list() {
     wait_until("the node says so", || error_has(&old, "other accounts than"));
     thread::sleep(A_WHILE);
     assert!(error_has(&old, "other accounts than"), "{}", old.cluster());
-    drop(old.open(&id, origin.address).expect("the account is served on"));
+    let session = old.open(&id, origin.address).expect("the account is served on");
+    // The orders of one cluster are not for the nodes of another.
+    new.ask("DELETE", "/api/connections?user=anna", None, None);
+    let orders: u64 = engine.ask(&["XLEN", "vless:log"]);
+    let cut = old.ask("DELETE", "/api/connections?user=b", None, None);
+    assert_eq!((cut.status, &cut.body["other_nodes_told"]), (200, &json!(false)));
+    thread::sleep(A_WHILE);
+    assert_eq!(engine.ask::<u64>(&["XLEN", "vless:log"]), orders);
+    let listed = old.ask("GET", "/api/connections?user=anna", None, None).body;
+    assert_eq!(listed["total"], 1, "{listed}");
+    drop(session);
     let refused = old.ask("POST", "/api/users", Some(1), Some(&json!({ "email": "e" })));
     assert_eq!(refused.status, 422, "{refused:?}");
 }

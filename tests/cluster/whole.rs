@@ -178,6 +178,8 @@ fn no_node_is_forgotten_while_the_engine_is_away_or_without_a_cluster() {
     node.wait_until_connected();
     engine.kill();
     wait_until("the node knows", || node.cluster()["connected"] == false);
+    let (_, said, _) = command(&node, &["cut", "--user", "anna"]);
+    assert!(said.starts_with("no session was open on this node alone"), "{said}");
     let away = node.ask("DELETE", "/api/nodes/n2", None, None);
     assert_eq!((away.status, &away.body["error"]["code"]), (503, &json!("cluster_away")));
     let alone = Node::start_with("alone", "", &json!({}), &json!([{ "uuid": "a", "email": "a" }]));

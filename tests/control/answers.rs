@@ -191,7 +191,7 @@ fn live_sessions_are_listed_with_their_filters_and_cut() {
             connections: vec![SessionLine { id: "0-1-2".to_owned(), upload_bytes: 5, ..SessionLine::default() }],
             next: Some("0-1-2".to_owned()),
         })),
-        Order::Cut { .. } => Ok(Done::Cut { sessions: 3, took: Duration::from_millis(12) }),
+        Order::Cut { .. } => Ok(Done::Cut { sessions: 3, took: Duration::from_millis(12), others_told: None }),
         _ => Err(Denied::not_found("such thing")),
     });
     let page = plane.get("/api/connections?user=ann%40example.com&source=203.0.113.7&target=x&limit=1&after=0-0-0");

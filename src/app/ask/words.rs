@@ -159,12 +159,18 @@ pub(super) fn forgotten(answer: &Value) -> String {
 }
 
 pub(super) fn cut(answer: &Value) -> String {
-    match answer["cut"].as_u64() {
-        Some(0) => "no session was open\n".to_owned(),
-        Some(1) => "1 session was cut\n".to_owned(),
-        Some(count) => format!("{count} sessions were cut\n"),
-        None => "cut\n".to_owned(),
-    }
+    let here = match answer["cut"].as_u64() {
+        Some(0) => "no session was open".to_owned(),
+        Some(1) => "1 session was cut".to_owned(),
+        Some(count) => format!("{count} sessions were cut"),
+        None => "cut".to_owned(),
+    };
+    let others = match answer["other_nodes_told"].as_bool() {
+        None => "",
+        Some(true) => " on this node; the others were told to do the same",
+        Some(false) => " on this node alone: the engine of the cluster was not reached, so the others were not told",
+    };
+    format!("{here}{others}\n")
 }
 
 pub(super) fn reload(answer: &Value) -> String {

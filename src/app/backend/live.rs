@@ -72,7 +72,7 @@ pub(super) fn cut(handle: &Handle, names: &Names, query: backend::CutQuery) -> R
         backend::CutQuery::Session(id) => Which::Session(session_id(&id)?),
         backend::CutQuery::User(name) => match names.account(&name) {
             Some(account) => Which::Ledger(account),
-            None => return Ok(Done::Cut { sessions: 0, took: started.elapsed() }),
+            None => return Ok(Done::Cut { sessions: 0, took: started.elapsed(), others_told: None }),
         },
         backend::CutQuery::Source(ip) => Which::Source(ip),
     };
@@ -81,7 +81,7 @@ pub(super) fn cut(handle: &Handle, names: &Names, query: backend::CutQuery) -> R
     if is_one && sessions == 0 {
         return Err(Denied::not_found("such session"));
     }
-    Ok(Done::Cut { sessions, took: started.elapsed() })
+    Ok(Done::Cut { sessions, took: started.elapsed(), others_told: None })
 }
 
 /// What every worker that was asked has answered.

@@ -25,7 +25,8 @@ impl Member {
     pub(super) fn call_others(&mut self, call: &Call, by: &str) -> Result<(), EngineError> {
         let said = format!("{} (by {by} on {})", call.said(), self.settings.node);
         let (key, (operation, account)) = (self.settings.key("log"), call.words());
-        let Some(engine) = &mut self.engine else { return Ok(()) };
+        // The nodes of another cluster are not ours to order about.
+        let Some(engine) = self.engine.as_mut().filter(|_| self.doubt.is_none()) else { return Ok(()) };
         let words = ["XADD", &key, "MAXLEN", "~", "10000", "*", "version", "0", "operation", operation];
         let words = [&words[..], &["account", account, "record", &self.settings.node, "by", &said]].concat();
         engine.call(&words).map(drop)

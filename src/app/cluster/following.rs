@@ -59,14 +59,14 @@ impl Member {
     fn take_change(&mut self, fields: &HashMap<String, String>) -> Option<bool> {
         let field = |name: &str| fields.get(name).map_or("", String::as_str);
         let (account, said) = (field("account"), plain(field("by")));
+        if self.doubt.is_some() {
+            return Some(false);
+        }
         if let Some(call) = Call::read(field("operation"), account) {
             // The node that calls has done it already.
             if field("record") != self.settings.node {
                 self.hear_call(call, said);
             }
-            return Some(false);
-        }
-        if self.doubt.is_some() {
             return Some(false);
         }
         let version = script::number(field("version"))?;

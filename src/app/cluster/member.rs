@@ -241,7 +241,7 @@ impl Member {
                         called = self.read_all();
                     }
                     // Nobody waits any more: it was called for all the same.
-                    let _ = reply.try_send(called.is_ok() && self.engine.is_some());
+                    let _ = reply.try_send(called.is_ok() && self.engine.is_some() && self.doubt.is_none());
                     called.unwrap_or_else(|error| self.lose(&error));
                 }
                 Request::Online { account, reply } => {

@@ -119,8 +119,12 @@ fn object(body: &[u8]) -> Result<Value, Reply> {
 pub fn finished(result: Result<Done, Denied>) -> Reply {
     match result {
         Ok(Done::Sessions(page)) => Reply::json(200, &page),
-        Ok(Done::Cut { sessions, took }) => {
-            Reply::json(200, &json!({ "cut": sessions, "took_ms": took.as_millis() as u64 }))
+        Ok(Done::Cut { sessions, took, others_told }) => {
+            let mut body = json!({ "cut": sessions, "took_ms": took.as_millis() as u64 });
+            if let Some(told) = others_told {
+                body["other_nodes_told"] = told.into();
+            }
+            Reply::json(200, &body)
         }
         Ok(Done::Json { status: 204, revision, .. }) => tagged(Reply::empty(204), revision),
         Ok(Done::Json { status, body, revision }) => tagged(Reply::json(status, &body), revision),
