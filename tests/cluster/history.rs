@@ -70,7 +70,9 @@ fn an_engine_that_comes_back_empty_cuts_nobody_and_takes_changes_again_once_it_i
 #[test]
 fn an_engine_that_was_emptied_and_filled_anew_replaces_no_list() {
     let (mut engine, origin) = (EngineServer::start(), Origin::echo());
-    let old = node("n1", &engine);
+    // Its next sign of life is later than all of this.
+    let old = Node::start("n1", &engine.url(), &json!({ "interval": 5 }));
+    old.wait_until_connected();
     let id = old.add("anna", &json!({}));
     engine.kill();
     engine.empty();

@@ -50,6 +50,7 @@ impl Member {
             }
         }
         if is_changed {
+            self.learn_history()?;
             self.list_has_changed();
         }
         if std::mem::take(&mut self.is_reload_wanted) { self.read_all() } else { Ok(()) }
@@ -206,6 +207,16 @@ impl Member {
         }
         self.doubt = Some(text.clone());
         self.around.shared.tell(|status| status.disconnected(text));
+    }
+
+    /// With the first account the list has a history. An engine that is emptied right afterwards must be found out, too, so
+    /// this does not wait for the next sign of life.
+    fn learn_history(&mut self) -> Result<(), EngineError> {
+        if self.list.history().is_none() {
+            let history = self.engine_history()?;
+            self.list.learn(&history);
+        }
+        Ok(())
     }
 
     /// What the engine calls the history of its list: it has a name since the first account was made, and another after it
