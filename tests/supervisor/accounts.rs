@@ -359,6 +359,27 @@ fn a_reload_is_asked_for_and_answered_in_words() {
 }
 
 #[test]
+fn a_users_file_that_is_gone_cuts_nobody() {
+    let server = Server::start();
+    let session = server.open(&server.add("bob", &json!({}))).unwrap();
+    let file = server.process.file("users.json");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let answer = server.ask("POST", "/api/reload", None, None);
+    assert_eq!(answer.status, 422);
+    assert!(answer.body["error"]["message"].as_str().unwrap().contains("users.json is gone, and 1 accounts"));
+    let change = server.ask("POST", "/api/users", Some(server.revision()), Some(&json!({ "email": "eve" })));
+    assert!(change.status >= 400 && change.body.to_string().contains("is gone"), "{change:?}");
+    assert!(echoes(&session) && !file.exists());
+    fs::write(&file, text.replace("\"bob\"", "\"rob\"")).unwrap();
+    assert_eq!(server.ask("POST", "/api/reload", None, None).status, 200);
+    assert!(echoes(&session));
+    fs::write(&file, "{ \"users\": [] }").unwrap();
+    assert_eq!(server.ask("POST", "/api/reload", None, None).status, 200);
+    assert_cut(&session, Instant::now());
+}
+
+#[test]
 fn two_hundred_changes_in_a_row_disturb_nobody() {
     let server = Server::start();
     let sessions: Vec<_> = (0..20).map(|_| server.open(&ALICE).unwrap()).collect();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 
 use super::change::{self, Change, Changed, Refusal};
-use crate::app::config::{Config, FILE_BYTES_MAX, Origin, UsersFile};
+use crate::app::config::{Config, FILE_BYTES_MAX, UsersFile};
 use crate::app::exit::{self, Failure};
 use crate::app::files::replace_and_keep;
 
@@ -41,6 +41,25 @@ pub fn read(config: &Config) -> Result<UsersFile, Failure> {
         Some(path) if failure.code == exit::CONFIG => Failure::new(failure.code, set_aside(path, &failure.message)),
         _ => failure,
     })
+}
+
+/// Whether the users file that `served` has accounts of is there.
+///
+/// # Errors
+/// It is gone. Taken for an empty one, it would have all of them cut.
+pub fn still_there(served: &Config) -> Result<(), Failure> {
+    let count = served.of_users_file().users.len();
+    let Some(path) = served.users_file.as_ref().filter(|path| count > 0 && matches!(path.try_exists(), Ok(false)))
+    else {
+        return Ok(());
+    };
+    let message = format!(
+        "{} is gone, and {count} accounts that were in it are served: put it back{}; to serve without them, put \
+         {{ \"users\": [] }} there",
+        path.display(),
+        way_back(path)
+    );
+    Err(Failure::new(exit::NO_INPUT, message))
 }
 
 /// Makes `change` in the users file of `config`; with `revision`, only if the file still has that one.
@@ -95,7 +114,11 @@ impl<'a> Draft<'a> {
         };
         let lock = lock(path).map_err(|error| StoreError::Failed(Failure::writing(path, &error)))?;
         let is_known = known.is_some() && known == Stamp::of(path);
-        let file = if is_known { config.of_users_file() } else { present(config, path).map_err(StoreError::Failed)? };
+        let file = if is_known {
+            config.of_users_file()
+        } else {
+            still_there(config).and_then(|()| read(config)).map_err(StoreError::Failed)?
+        };
         Ok(Self { config, path, file, is_new: false, _lock: lock })
     }
 
@@ -159,21 +182,6 @@ pub(super) fn lock(path: &Path) -> io::Result<File> {
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// The accounts in the file at `path`. Where `config` has some and there is no file any more, the next change would make one
-/// without them, and cut them all.
-fn present(config: &Config, path: &Path) -> Result<UsersFile, Failure> {
-    let served = config.users.iter().filter(|user| user.origin == Origin::UsersFile).count();
-    if served > 0 && matches!(path.try_exists(), Ok(false)) {
-        let message = format!(
-            "{} is gone, and {served} accounts that were in it are served: put it back, or reload to serve without them{}",
-            path.display(),
-            way_back(path)
-        );
-        return Err(Failure::new(exit::NO_INPUT, message));
-    }
-    read(config)
 }
 
 /// Keeps a copy of what cannot be read, and says what to do.

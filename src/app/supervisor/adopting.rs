@@ -15,6 +15,7 @@ use super::gates;
 use super::roll::Roll;
 use super::watch::Watch;
 use crate::app::access::AccessLines;
+use crate::app::accounts::store;
 use crate::app::certs::{self, LoadedCertificate};
 use crate::app::clock::unix_time;
 use crate::app::config::Config;
@@ -56,6 +57,9 @@ impl Supervisor {
 
     fn try_reload(&mut self) -> Result<Changes, Failure> {
         let config = Config::load(&self.parts.config.file)?;
+        if config.users_file == self.parts.config.users_file {
+            store::still_there(&self.parts.config)?;
+        }
         // Whether the users file is still the one that was just read is not known.
         self.users_stamp = None;
         let config = self.with_cluster(config);

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::Supervisor;
 use super::orders::Order;
+use crate::app::accounts::store;
 use crate::app::upgrade::{News, Owned, Successor};
 use crate::control::backend::{Denied, Done};
 use crate::control::events::{Event, Kind, Level};
@@ -153,7 +154,7 @@ impl Supervisor {
     /// Accounts may have been changed while this process was taking over.
     pub(super) fn catch_up(&mut self) {
         let config = self.parts.config.clone();
-        let read = config.read_users_file();
+        let read = store::still_there(&config).and_then(|()| config.read_users_file());
         if let Err(failure) = read.and_then(|users| self.adopt_accounts(config.with_users(users)?)) {
             log::error!("accounts: {failure}");
         }
