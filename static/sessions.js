@@ -66,8 +66,9 @@ export function cutAll(filter, then) {
 function askToCut(filter, sessions, then) {
   const who = Object.values(given(filter)).join(', ') || t('cut.everybody');
   confirm(t('cut.title'), t('cut.all.text', { n: sessions.length, name: who }), t('cut.all', { n: sessions.length }), () => attempt(async () => {
-    const { cut, took, failure } = await cutFiltered(given(filter), sessions);
+    const { cut, took, told, failure } = await cutFiltered(given(filter), sessions);
     if (failure) notify(t('cut.partly', { n: cut, all: sessions.length, name: who, error: failure.message }), 'bad');
+    else if (told === false) notify(t('cut.here', { n: cut, name: who }), 'bad');
     else notify(t('cut.done', { n: cut, name: who, ms: took }));
     then();
   }));
@@ -78,13 +79,13 @@ function askToCut(filter, sessions, then) {
  * was done by then is done, and is said.
  * @param {Filter} filter
  * @param {Connection[]} sessions
- * @returns {Promise<{ cut: number, took: number, failure?: Error }>}
+ * @returns {Promise<{ cut: number, took: number, told?: boolean, failure?: Error }>} whether the other nodes, if any, were told
  */
 async function cutFiltered(filter, sessions) {
   const keys = Object.keys(filter);
   if (keys.length === 1 && keys[0] !== 'target') {
-    const { cut, took_ms: took } = await request('DELETE', `/api/connections?${new URLSearchParams(/** @type {Record<string, string>} */ (filter))}`);
-    return { cut, took };
+    const { cut, took_ms: took, other_nodes_told: told } = await request('DELETE', `/api/connections?${new URLSearchParams(/** @type {Record<string, string>} */ (filter))}`);
+    return { cut, took, told };
   }
   const began = performance.now();
   const left = sessions.map((one) => one.id);

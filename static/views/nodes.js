@@ -6,7 +6,7 @@ import { button, h, show, write } from '../dom.js';
 import * as format from '../format.js';
 import { list as words, t } from '../i18n.js';
 import { userHash } from '../route.js';
-import { attempt, notify } from '../ui.js';
+import { attempt, confirm, notify } from '../ui.js';
 import { reloadText } from '../words.js';
 import { panel } from './parts.js';
 
@@ -40,12 +40,19 @@ export function nodesView() {
       root.hidden = false;
       write(count, String(cluster.nodes.length));
       write(stands, cluster.error ?? (cluster.connected ? t('nodes.connected', { node: cluster.node }) : t('nodes.away')));
-      body.replaceChildren(...cluster.nodes.map(row));
+      writeRows(cluster.nodes);
       if (online.root.open) online.write(await get('/api/online', closed.signal));
     } catch (error) {
       // Another failure says nothing about the cluster; the banner tells of it.
       isAlone = error instanceof ApiError && error.status === 404;
     }
+  }
+  /** Whoever stands on a button of a node still does afterwards. @param {ClusterNode[]} nodes */
+  function writeRows(nodes) {
+    const focused = [...body.rows].findIndex((one) => one.contains(document.activeElement));
+    const name = focused < 0 ? null : body.rows[focused].cells[0].textContent;
+    body.replaceChildren(...nodes.map((node) => row(node, ask)));
+    if (name !== null) [...body.rows].find((one) => one.cells[0].textContent === name)?.querySelector('button')?.focus();
   }
   online.root.addEventListener('toggle', () => {
     if (online.root.open) ask();
@@ -65,12 +72,31 @@ async function reloadAll() {
   notify(reloadText(await request('POST', '/api/reload?nodes=all')));
 }
 
-/** @param {ClusterNode} node */
-function row(node) {
+/**
+ * @param {ClusterNode} node
+ * @param {() => void} then
+ */
+function forget({ name: node }, then) {
+  confirm(`${t('nodes.forget')}: ${node}`, t('nodes.forget.text'), t('nodes.forget'), () => attempt(async () => {
+    await request('DELETE', `/api/nodes/${encodeURIComponent(node)}`);
+    notify(t('nodes.forgotten', { node }));
+    then();
+  }));
+}
+
+/**
+ * @param {ClusterNode} node
+ * @param {() => void} forgotten
+ */
+function row(node, forgotten) {
   const state = node.online ? t('nodes.online') : t('nodes.gone', { time: format.duration(node.seen_seconds_ago) });
+  const label = `${t('nodes.forget')}: ${node.name}`;
+  const away = node.online || !mayChange() ? [] : [
+    ' ', button(t('nodes.forget'), () => forget(node, forgotten), { class: 'button quiet', 'aria-label': label }),
+  ];
   const figures = [format.number(node.sessions), format.rate(node.upload_bps), format.rate(node.download_bps)];
   return h('tr', {},
-    h('th', { scope: 'row', text: node.name, title: node.address }), h('td', { text: state, title: node.last_error ?? '' }),
+    h('th', { scope: 'row', text: node.name, title: node.address }), h('td', { title: node.last_error ?? '' }, state, away),
     figures.map((text) => h('td', { class: 'numeric', text })), h('td', { text: node.version }),
     h('td', { text: format.number(node.accounts_version) }));
 }

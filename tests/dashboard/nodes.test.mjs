@@ -100,14 +100,35 @@ describe('the nodes of a cluster', { timeout: 300_000 }, () => {
     await soon('its row says so', async () => (await cells(found)).some((row) => row[0] === 'nyc-1' && row[1].startsWith('silent for')));
     const states = (await cells(found)).map((row) => row[1]);
     assert.equal(states[0], 'online');
+    const { found: seen } = await panel(t, VIEW);
+    await seen.locator('tbody tr').first().waitFor();
+    assert.equal(await seen.getByRole('button', { name: 'Forget' }).count(), 0);
   });
 
-  test('without the engine the panel says that it is away', async (t) => {
-    const { found } = await panel(t, ADMIN);
+  test('a node that is gone for good is taken off the list', async (t) => {
+    const { page, found } = await panel(t, ADMIN);
+    const forget = found.getByRole('button', { name: 'Forget: nyc-1' });
+    await forget.focus();
+    await page.waitForResponse((answer) => answer.url().endsWith('/api/nodes'));
+    await soon('the button is stood on in the next look, too', () => forget.evaluate((one) => one === document.activeElement));
+    assert.equal(await found.getByRole('button', { name: 'Forget' }).count(), 1);
+    await page.keyboard.press('Enter');
+    await page.getByRole('dialog').getByRole('button', { name: 'Forget', exact: true }).click();
+    await soon('it is said', async () => /nyc-1 is not listed any more/.test(await page.locator('body').textContent()));
+    await soon('its row goes', async () => (await cells(found)).length === 1);
+    assert.deepEqual((await nodes[0].get('/api/nodes')).nodes.map((node) => node.name), ['fra-1']);
+  });
+
+  test('without the engine the panel says that it is away, and a cut that it is one of this node', async (t) => {
+    const { page, found } = await panel(t, ADMIN);
     engine.child.kill('SIGKILL');
     await soon('it says so', async () => {
       const { error } = await nodes[0].get('/api/nodes');
       return error && (await found.locator('p').first().textContent()) === error;
     });
+    await page.goto(`${nodes[0].url}/#/sessions?user=anna`);
+    await page.getByRole('button', { name: 'Cut these' }).click();
+    await page.getByRole('button', { name: 'Cut 1 session' }).click();
+    await page.getByText('1 session of anna cut here; the other nodes could not be told.').waitFor();
   });
 });
