@@ -22,7 +22,8 @@ export function nodesView() {
   const columns = [
     t('nodes.node'), t('nodes.state'), t('sessions.now'), t('nodes.up'), t('nodes.down'), t('nodes.version'), t('nodes.list'),
   ];
-  const head = h('tr', {}, columns.map((text, at) => h('th', { scope: 'col', class: at > 1 && at < 5 ? 'numeric' : '', text })));
+  const kinds = ['', '', 'numeric', 'numeric p2', 'numeric p2', 'p2', 'p2'];
+  const head = h('tr', {}, columns.map((text, at) => h('th', { scope: 'col', class: kinds[at], text })));
   const online = onlineList();
   const { root, count, heading } = panel(t('nodes.title'), 'nodes', stands,
     h('table', { class: 'rows small' }, h('thead', {}, head), body), online.root);
@@ -49,10 +50,9 @@ export function nodesView() {
   }
   /** Whoever stands on a button of a node still does afterwards. @param {ClusterNode[]} nodes */
   function writeRows(nodes) {
-    const focused = [...body.rows].findIndex((one) => one.contains(document.activeElement));
-    const name = focused < 0 ? null : body.rows[focused].cells[0].textContent;
+    const stood = [...body.rows].find((one) => one.contains(document.activeElement))?.dataset.node;
     body.replaceChildren(...nodes.map((node) => row(node, ask)));
-    if (name !== null) [...body.rows].find((one) => one.cells[0].textContent === name)?.querySelector('button')?.focus();
+    if (stood !== undefined) [...body.rows].find((one) => one.dataset.node === stood)?.querySelector('button')?.focus();
   }
   online.root.addEventListener('toggle', () => {
     if (online.root.open) ask();
@@ -94,11 +94,14 @@ function row(node, forgotten) {
   const away = node.online || !mayChange() ? [] : [
     ' ', button(t('nodes.forget'), () => forget(node, forgotten), { class: 'button quiet', 'aria-label': label }),
   ];
-  const figures = [format.number(node.sessions), format.rate(node.upload_bps), format.rate(node.download_bps)];
-  return h('tr', {},
-    h('th', { scope: 'row', text: node.name, title: node.address }), h('td', { title: node.last_error ?? '' }, state, away),
-    figures.map((text) => h('td', { class: 'numeric', text })), h('td', { text: node.version }),
-    h('td', { text: format.number(node.accounts_version) }));
+  const [up, down] = [format.rate(node.upload_bps), format.rate(node.download_bps)];
+  // What the columns say that narrow screens have no room for.
+  const beneath = h('span', { class: 'beneath', text: `${t('nodes.up')} ${up}\n${t('nodes.down')} ${down}\n${node.version}` });
+  return h('tr', { 'data-node': node.name },
+    h('th', { scope: 'row', title: node.address }, node.name, beneath), h('td', { title: node.last_error ?? '' }, state, away),
+    h('td', { class: 'numeric', text: format.number(node.sessions) }),
+    [up, down].map((text) => h('td', { class: 'numeric p2', text })), h('td', { class: 'p2', text: node.version }),
+    h('td', { class: 'p2', text: format.number(node.accounts_version) }));
 }
 
 /** Who is online, with the nodes of each: asked for only while somebody looks. */

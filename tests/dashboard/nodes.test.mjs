@@ -60,7 +60,7 @@ describe('the nodes of a cluster', { timeout: 300_000 }, () => {
     await found.waitFor();
     return { page, found };
   }
-  const cells = (found) => found.locator('tbody tr').evaluateAll((rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent)));
+  const cells = (found) => found.locator('tbody tr').evaluateAll((rows) => rows.map((row) => [...row.children].map((cell) => cell.innerText.trim())));
 
   test('every node has a row with what the API says, and who is online has the nodes of each', async (t) => {
     const { uuid } = await nodes[0].add('anna');
