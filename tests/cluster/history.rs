@@ -19,6 +19,15 @@ fn node(name: &str, engine: &EngineServer) -> Node {
     node
 }
 
+/// A node that has told four bytes in each direction of the account whose id is returned.
+fn node_that_has_told(engine: &EngineServer, origin: &Origin) -> (Node, [u8; 16]) {
+    let node = node("n1", engine);
+    let id = node.add("anna", &json!({}));
+    drop(node.open(&id, origin.address).unwrap());
+    wait_until("its bytes are told", || engine.used("anna") == (4, 4));
+    (node, id)
+}
+
 fn error_has(node: &Node, words: &str) -> bool {
     node.cluster()["error"].as_str().is_some_and(|error| error.contains(words))
 }
@@ -26,10 +35,7 @@ fn error_has(node: &Node, words: &str) -> bool {
 #[test]
 fn a_server_that_comes_back_after_another_of_its_name_tells_nothing_twice() {
     let (engine, origin) = (EngineServer::start(), Origin::echo());
-    let first = node("n1", &engine);
-    let id = first.add("anna", &json!({}));
-    drop(first.open(&id, origin.address).unwrap());
-    wait_until("its bytes are told", || engine.used("anna") == (4, 4));
+    let (first, id) = node_that_has_told(&engine, &origin);
     let mut second = node("n1", &engine);
     wait_until("the first is refused", || error_has(&first, "another server calls itself n1"));
     second.wait_for_user("anna", true);
@@ -141,10 +147,7 @@ fn a_node_that_was_away_while_a_backup_was_restored_has_the_list_of_the_engine()
 #[test]
 fn numbers_that_nobody_has_counted_end_nothing_but_the_connection() {
     let (engine, origin) = (EngineServer::start(), Origin::echo());
-    let node = node("n1", &engine);
-    let id = node.add("anna", &json!({}));
-    drop(node.open(&id, origin.address).unwrap());
-    wait_until("its bytes are told", || engine.used("anna") == (4, 4));
+    let (node, id) = node_that_has_told(&engine, &origin);
     let applied: Vec<String> = engine.ask(&["HGETALL", "vless:applied:n1"]);
     let most = u64::MAX.to_string();
     for [key, field] in [["vless:applied:n1", applied[0].as_str()], ["vless:version", ""]] {

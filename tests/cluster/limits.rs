@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
 use crate::engine_server::EngineServer;
@@ -18,6 +18,14 @@ fn two(engine: &EngineServer) -> [Node; 2] {
     let nodes = ["n1", "n2"].map(|name| Node::start(name, &engine.url(), &json!({})));
     nodes.iter().for_each(Node::wait_until_connected);
     nodes
+}
+
+/// Two nodes that know an account with these limits, and its id.
+fn two_with_anna(engine: &EngineServer, limits: &Value) -> ([Node; 2], [u8; 16]) {
+    let nodes = two(engine);
+    let id = nodes[0].add("anna", limits);
+    nodes[1].wait_for_user("anna", true);
+    (nodes, id)
 }
 
 /// A session from 127.0.0.`last`; `None` if it is refused.
@@ -46,9 +54,7 @@ fn is_over(mut session: &TcpStream) -> bool {
 #[test]
 fn a_limit_of_sessions_holds_over_all_nodes_and_the_newest_leaves() {
     let (engine, origin) = (EngineServer::start(), Origin::echo());
-    let nodes = two(&engine);
-    let id = nodes[0].add("anna", &json!({ "sessions_max": 2 }));
-    nodes[1].wait_for_user("anna", true);
+    let (nodes, id) = two_with_anna(&engine, &json!({ "sessions_max": 2 }));
     let first = open_from(1, &nodes[0], &id, origin.address).unwrap();
     wait_until("the first is told", || engine.ask::<Vec<String>>(&["KEYS", "vless:sessions:*"]).len() == 1);
     let second = open_from(1, &nodes[1], &id, origin.address).unwrap();
@@ -64,9 +70,7 @@ fn a_limit_of_sessions_holds_over_all_nodes_and_the_newest_leaves() {
 #[test]
 fn a_limit_of_addresses_holds_over_all_nodes_with_one_guest_for_a_while() {
     let (engine, origin) = (EngineServer::start(), Origin::echo());
-    let nodes = two(&engine);
-    let id = nodes[0].add("anna", &json!({ "addresses_max": 1 }));
-    nodes[1].wait_for_user("anna", true);
+    let (nodes, id) = two_with_anna(&engine, &json!({ "addresses_max": 1 }));
     let own = open_from(2, &nodes[0], &id, origin.address).unwrap();
     wait_until("the address is told", || engine.ask::<Vec<String>>(&["KEYS", "vless:addresses:*"]).len() == 1);
     let same = open_from(2, &nodes[1], &id, origin.address).unwrap();
@@ -151,9 +155,7 @@ fn a_join_without_a_url_is_none_and_an_authority_may_be_named() {
 #[test]
 fn a_warning_of_a_quota_is_told_by_one_node() {
     let (engine, origin) = (EngineServer::start(), Origin::echo());
-    let nodes = two(&engine);
-    let id = nodes[0].add("anna", &json!({ "quota_bytes": 100_000 }));
-    nodes[1].wait_for_user("anna", true);
+    let (nodes, id) = two_with_anna(&engine, &json!({ "quota_bytes": 100_000 }));
     let mut session = nodes[0].open(&id, origin.address).unwrap();
     session.write_all(&vec![7; 41_000]).unwrap();
     session.read_exact(&mut vec![0; 41_000]).unwrap();
