@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import os
 import statistics
 import urllib.request
+from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -83,12 +85,7 @@ class Watch:
     def look(self, at_s: float) -> Sample:
         """Takes a sample; from inside the server's namespace."""
         metrics = self._metrics()
-        links = []
-        for number in os.listdir(f"/proc/{self.pid}/fd"):
-            try:
-                links.append(os.readlink(f"/proc/{self.pid}/fd/{number}"))
-            except FileNotFoundError:
-                continue
+        links = self._links()
         udp = {f"socket:[{line.split()[9]}]" for name in ("udp", "udp6") for line in self._net(name)}
         turns = (metrics["vless_worker_turn_seconds_sum"], metrics["vless_worker_turn_seconds_count"])
         spent, count = (now - before for now, before in zip(turns, self._turns, strict=True))
@@ -111,6 +108,22 @@ class Watch:
         )
         self.samples.append(sample)
         return sample
+
+    def kinds(self) -> Counter[str]:
+        """How many descriptors there are of each kind; of a TCP socket, with its state as the kernel numbers it."""
+        sockets = {line.split()[9]: name for name in ("udp", "udp6") for line in self._net(name)}
+        for name in ("tcp", "tcp6"):
+            sockets |= {words[9]: f"{name}, state {words[3]}" for words in map(str.split, self._net(name))}
+        sockets |= {line.split()[6]: "unix" for line in self._net("unix")}
+        sockets |= {words[9]: f"netlink, protocol {words[1]}" for words in map(str.split, self._net("netlink"))}
+        return Counter(_kind(link, sockets) for link in self._links())
+
+    def _links(self) -> list[str]:
+        links = []
+        for number in os.listdir(f"/proc/{self.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                links.append(os.readlink(f"/proc/{self.pid}/fd/{number}"))
+        return links
 
     def _net(self, name: str) -> list[str]:
         return Path(f"/proc/{self.pid}/net/{name}").read_text().splitlines()[1:]
@@ -159,6 +172,14 @@ class Watch:
                 f"{rise * per_hour / 1000:+.1f} per hour; most {most:g}"
             )
         return "\n".join(lines)
+
+
+def _kind(link: str, sockets: dict[str, str]) -> str:
+    """What a descriptor is, by where its link in /proc leads."""
+    name, _, number = link.partition(":[")
+    if name == "socket":
+        return sockets.get(number[:-1], "socket of no table")
+    return "pipe" if name == "pipe" else link
 
 
 def write_csv(path: Path, watches: list[Watch]) -> None:
