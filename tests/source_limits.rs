@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use support::client::request;
 use support::origin::Origin;
 use support::server::{ALICE, BOB, Options, Server, VISION};
-use support::{connect_from, wait_until};
+use support::{try_to_connect_from, wait_until};
 use vless_rust::reactor::{Rules, SourceLimits};
 use vless_rust::session::close::CloseReason;
 
@@ -29,8 +29,13 @@ fn source(last: u8) -> IpAddr {
 }
 
 fn connect(server: &Server, from: IpAddr) -> TcpStream {
+    knock(server, from).unwrap()
+}
+
+/// A connection of somebody who may be turned away before it is there.
+fn knock(server: &Server, from: IpAddr) -> io::Result<TcpStream> {
     let to: IpAddr = if from.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-    connect_from(from, SocketAddr::new(to, server.address.port()))
+    try_to_connect_from(from, SocketAddr::new(to, server.address.port()))
 }
 
 /// A session that was served.
@@ -81,8 +86,18 @@ fn open_announced(server: &Server, ip: &str, is_glued: bool, origin: &Origin) ->
 
 /// The server has reset this connection without a word.
 #[track_caller]
-fn assert_turned_away(mut socket: TcpStream) {
-    assert_eq!(socket.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+fn assert_turned_away(socket: io::Result<TcpStream>) {
+    let heard = socket.and_then(|mut socket| socket.read(&mut [0]));
+    assert_eq!(heard.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+}
+
+/// Whether it has, or will at once.
+fn is_turned_away(socket: io::Result<TcpStream>) -> bool {
+    let heard = socket.and_then(|mut socket| {
+        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        socket.read(&mut [0])
+    });
+    heard.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
 }
 
 fn adopt(server: &Server, sources: SourceLimits) {
@@ -96,7 +111,7 @@ fn a_source_has_so_many_sessions_whoever_the_users_are_and_others_are_not_touche
     let ids = [&ALICE, &BOB];
     let mut sessions: Vec<_> = (0..8).map(|number| open(&server, source(1), ids[number % 2], &origin)).collect();
     for refused in 1..=20 {
-        assert_turned_away(connect(&server, source(1)));
+        assert_turned_away(knock(&server, source(1)));
         wait_until("it is counted", || server.totals().source_sessions_refused == refused);
     }
     let _other = open(&server, source(2), &ALICE, &origin);
@@ -114,7 +129,7 @@ fn silence_is_limited_and_who_is_admitted_does_not_count() {
     let _admitted: Vec<_> = (0..10).map(|_| open(&server, source(1), &ALICE, &origin)).collect();
     let mut silent: Vec<_> = (0..3).map(|_| connect(&server, source(1))).collect();
     wait_until("all are accepted", || server.totals().sessions_active == 13);
-    assert_turned_away(connect(&server, source(1)));
+    assert_turned_away(knock(&server, source(1)));
     wait_until("it is counted", || server.totals().source_openings_refused == 1);
     open(&server, source(2), &ALICE, &origin);
     silent.pop();
@@ -165,10 +180,7 @@ fn limits_of_a_reload_hold_for_the_sessions_that_are_there() {
     adopt(&server, SourceLimits { sessions_max: 5, ..NONE });
     // Workers adopt rules one after the other.
     wait_until("it is refused", || {
-        let mut socket = connect(&server, source(1));
-        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        let is_refused = socket.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset);
-        is_refused && server.totals().source_sessions_refused >= 20
+        is_turned_away(knock(&server, source(1))) && server.totals().source_sessions_refused >= 20
     });
     adopt(&server, NONE);
     wait_until("it is let in", || {
@@ -185,7 +197,7 @@ fn an_ipv6_address_is_a_source_too() {
     let server = Server::start(Options { sources, listen: Ipv6Addr::UNSPECIFIED.into(), ..Options::default() });
     let six: IpAddr = Ipv6Addr::LOCALHOST.into();
     let _six = [open(&server, six, &ALICE, &origin), open(&server, six, &ALICE, &origin)];
-    assert_turned_away(connect(&server, six));
+    assert_turned_away(knock(&server, six));
     // The same listener serves IPv4.
     let _four = open(&server, source(1), &ALICE, &origin);
 }
@@ -203,7 +215,7 @@ fn behind_a_balancer_every_client_has_the_sessions_of_its_own_source() {
             let hello = [&request(&ALICE, origin.address), &b"ping"[..]].concat();
             let hello = if refused == 3 { &hello[..] } else { b"" };
             socket.write_all(&[header(ip).as_bytes(), hello].concat()).unwrap();
-            assert_turned_away(socket);
+            assert_turned_away(Ok(socket));
             wait_until("it is counted", || server.closes(CloseReason::SourceLimit) == before + refused);
             assert_eq!(server.totals().source_sessions_refused, before + refused);
         }
@@ -213,7 +225,7 @@ fn behind_a_balancer_every_client_has_the_sessions_of_its_own_source() {
         sessions.push(open_announced(&server, ip, true, &origin));
         // Others of the same /64 are the same source.
         if ip.contains(':') {
-            assert_turned_away(announce(&server, "2001:db8:7::2"));
+            assert_turned_away(Ok(announce(&server, "2001:db8:7::2")));
             server.closed(1);
         }
         drop(sessions);
@@ -242,11 +254,7 @@ fn behind_a_balancer_the_silence_of_one_client_keeps_no_other_out() {
     let mut silent: Vec<_> = (0..3).map(|_| announce(&server, "203.0.113.1")).collect();
     wait_until("all are accepted", || server.totals().sessions_active == 9);
     // A client is known as soon as its header was read, which nothing outside shows.
-    wait_until("their headers were read", || {
-        let mut socket = announce(&server, "203.0.113.1");
-        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        socket.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
-    });
+    wait_until("their headers were read", || is_turned_away(Ok(announce(&server, "203.0.113.1"))));
     assert!(server.totals().source_openings_refused > 0);
     drop(open_announced(&server, "203.0.113.2", true, &origin));
     silent.clear();
@@ -282,10 +290,6 @@ fn behind_a_balancer_limits_of_a_reload_know_the_clients_that_are_there() {
     let server = behind_balancer(NONE);
     let _sessions: Vec<_> = (0..5).map(|_| open_announced(&server, "203.0.113.1", true, &origin)).collect();
     adopt(&server, SourceLimits { sessions_max: 5, ..NONE });
-    wait_until("it is refused", || {
-        let mut socket = announce(&server, "203.0.113.1");
-        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        socket.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
-    });
+    wait_until("it is refused", || is_turned_away(Ok(announce(&server, "203.0.113.1"))));
     let _other = open_announced(&server, "203.0.113.2", true, &origin);
 }

@@ -14,7 +14,7 @@ use crate::program::Program;
 use crate::support::client::{config, request};
 use crate::support::origin::Origin;
 use crate::support::server::ALICE;
-use crate::support::{connect_from, wait_until};
+use crate::support::{connect_from, try_to_connect_from, wait_until};
 use crate::{alone, judge, percentile, scaled};
 
 const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -100,7 +100,13 @@ fn refused(server: &Program) -> u64 {
 }
 
 fn silent_connection(server: &Program) -> TcpStream {
-    let socket = connect_from(ATTACKER, server.address);
+    let mut socket = None;
+    // Who is refused by a limit may have been reset before the kernel says that the connection is there.
+    wait_until("the attacker is connected", || {
+        socket = try_to_connect_from(ATTACKER, server.address).ok();
+        socket.is_some()
+    });
+    let socket = socket.unwrap();
     socket.set_nonblocking(true).unwrap();
     socket
 }
@@ -139,8 +145,8 @@ fn shake_hands(server: &Program, rate: usize, attack: &Attack) {
         if attack.is_over.load(Ordering::Relaxed) {
             return;
         }
-        let mut socket = connect_from(ATTACKER, server.address);
         attack.begun.fetch_add(1, Ordering::Relaxed);
+        let Ok(mut socket) = try_to_connect_from(ATTACKER, server.address) else { continue };
         if socket.write_all(&hello).is_ok() && socket.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {
             attack.answered.fetch_add(1, Ordering::Relaxed);
         }

@@ -14,6 +14,7 @@ pub mod server;
 pub mod thread_clock;
 pub mod vision_client;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,10 +62,18 @@ pub fn accept(listener: &TcpListener) -> TcpStream {
 
 /// A connection from one of this machine's addresses.
 pub fn connect_from(source: IpAddr, to: SocketAddr) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
-    socket.connect(&to.into()).unwrap();
-    bounded(socket.into())
+    try_to_connect_from(source, to).unwrap()
+}
+
+/// The same, for those who are not welcome.
+///
+/// # Errors
+/// Those of the kernel: a reset that comes at once is an error of connecting, too.
+pub fn try_to_connect_from(source: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    socket.connect(&to.into())?;
+    Ok(bounded(socket.into()))
 }
 
 /// Makes closing `socket` send a reset.
