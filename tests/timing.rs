@@ -1,7 +1,8 @@
 //! Whether time tells what a stranger must not learn: that an id is unknown, switched off, or known with a bad rest.
 //!
-//! The three kinds of client are tried in a random order, so that whatever else the machine does falls on all of them alike,
-//! and compared by ranks, which no outlier moves. Times never fail this test; what comes over the wire does.
+//! Who looks for ids sends the same rest behind each of them, so each rest has its own comparison. The kinds of client are
+//! tried in a random order, so that whatever else the machine does falls on all of them alike, and compared by ranks, which
+//! no outlier moves. Times never fail this test; what comes over the wire does.
 //! `TIMING_TRIES=20000 cargo test --release --test timing -- --nocapture` is the long run, whose result `tests/README.md` has.
 
 mod support;
@@ -15,21 +16,28 @@ use std::time::{Duration, Instant};
 use support::client::{Client, request};
 use support::server::{ALICE, BOB, Options, STRANGER, Server};
 use support::{bounded, wait_until};
+use vless_rust::inbound::users::Barred;
 use vless_rust::session::close::CloseReason;
 use vless_rust::session::{User, Users};
 
-const KINDS: [&str; 3] = ["unknown id", "disabled user", "known id, bad rest"];
+const KINDS: [&str; 5] =
+    ["unknown id", "disabled user", "unknown id, bad rest", "disabled user, bad rest", "known id, bad rest"];
+/// Those whose times are compared. The first four pairs send the same rest.
+const PAIRS: [(usize, usize); 6] = [(0, 1), (2, 3), (2, 4), (3, 4), (0, 4), (1, 4)];
 
 /// What each kind sends: the same number of bytes.
-fn openings() -> [Vec<u8>; 3] {
-    let target = "192.0.2.1:443".parse().unwrap();
-    let mut bad_rest = request(&ALICE, target);
-    // There is no such kind of address.
-    bad_rest[21] = 9;
-    [request(&STRANGER, target), request(&BOB, target), bad_rest]
+fn openings() -> [Vec<u8>; 5] {
+    let good = |id| request(id, "192.0.2.1:443".parse().unwrap());
+    let bad = |id| {
+        let mut bytes = good(id);
+        // There is no such kind of address.
+        bytes[21] = 9;
+        bytes
+    };
+    [good(&STRANGER), good(&BOB), bad(&STRANGER), bad(&BOB), bad(&ALICE)]
 }
 
-/// A server to which BOB is nobody any more, as a disabled user is.
+/// A server that has switched BOB off.
 fn server(tls: bool) -> Server {
     let server = Server::start(Options { tls, ..Options::default() });
     let mut rules = server.rules.clone();
@@ -39,14 +47,15 @@ fn server(tls: bool) -> Server {
         flow: user.flow,
         ledger: Arc::clone(&user.ledger),
     });
-    rules.session.users = Arc::new(Users::new(others.collect::<Vec<_>>()).unwrap());
+    let users = Users::new(others.collect::<Vec<_>>()).unwrap();
+    rules.session.users = Arc::new(users.with_barred([(BOB, Barred::Disabled)]));
     server.reactor().handle().adopt(&Arc::new(rules));
     wait_until("the rules are adopted", || {
         let client = Client::connect(&server);
         client.send(&request(&BOB, "192.0.2.1:443".parse().unwrap())).unwrap();
         let _ = client.recv_to_end();
         drop(client);
-        server.closed(1)[0].reason == CloseReason::UnknownUser
+        server.closed(1)[0].reason == CloseReason::UserDisabled
     });
     server
 }
@@ -94,11 +103,11 @@ fn compared(first: &[Duration], second: &[Duration]) -> (f64, f64) {
 
 fn measure(tls: bool, tries: usize) {
     let (server, openings) = (server(tls), openings());
-    let mut times: [Vec<Duration>; 3] = Default::default();
+    let mut times: [Vec<Duration>; KINDS.len()] = Default::default();
     let mut random = 0x2545_f491_u64;
     for _ in 0..tries {
-        let mut order = [0, 1, 2];
-        for place in (1..3).rev() {
+        let mut order = [0, 1, 2, 3, 4];
+        for place in (1..order.len()).rev() {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             order.swap(place, (random >> 33) as usize % (place + 1));
         }
@@ -107,16 +116,17 @@ fn measure(tls: bool, tries: usize) {
             times[kind].push(one(&server, &openings[kind]));
         }
     }
-    let records = server.closed(3 * tries);
+    let records = server.closed(KINDS.len() * tries);
     let ended = |reason| records.iter().filter(|record| record.reason == reason).count();
-    assert_eq!((ended(CloseReason::UnknownUser), ended(CloseReason::BadRequest)), (2 * tries, tries));
+    let reasons = [CloseReason::UnknownUser, CloseReason::UserDisabled, CloseReason::BadRequest];
+    assert_eq!(reasons.map(ended), [2 * tries, 2 * tries, tries]);
     let outer = if tls { "TLS" } else { "plain" };
     for (kind, times) in KINDS.iter().zip(&mut times) {
         let mut sorted = times.clone();
         sorted.sort_unstable();
         println!("{outer}, {tries} tries, {kind}: median {:?}, p99 {:?}", sorted[tries / 2], sorted[tries * 99 / 100]);
     }
-    for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+    for (one, other) in PAIRS {
         let (above, deviations) = compared(&times[one], &times[other]);
         println!("{outer}: {} above {}: {above:.4}, {deviations:+.2} deviations", KINDS[one], KINDS[other]);
     }
