@@ -30,12 +30,19 @@ fn times_in_memory(pid: u32, needle: &[u8]) -> usize {
 
 #[test]
 fn no_copy_of_a_keys_file_stays_in_memory() {
+    // A remark in front of the key is in the encoding of whoever wrote it, here Latin-1.
+    for remark in [&b""[..], b"Schl\xfcssel\n"] {
+        look_for_copies(remark);
+    }
+}
+
+fn look_for_copies(remark: &[u8]) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = made.signing_key.serialize_der();
     let pem = made.signing_key.serialize_pem();
     let prepare = |folder: &Path| {
         fs::write(folder.join("server.crt"), made.cert.pem()).unwrap();
-        fs::write(folder.join("server.key"), &pem).unwrap();
+        fs::write(folder.join("server.key"), [remark, pem.as_bytes()].concat()).unwrap();
     };
     let process = Process::start(CONFIG, prepare);
     assert!(times_in_memory(process.id(), made.cert.der()) > 0, "what is there would be found");

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 const BEGIN: &str = "-----BEGIN ";
 const DASHES: usize = 5;
@@ -16,7 +16,7 @@ const DASHES: usize = 5;
 pub(super) struct Section {
     /// What stands behind BEGIN.
     pub(super) label: String,
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Zeroizing<Vec<u8>>,
     /// It has a header that says so.
     pub(super) is_encrypted: bool,
 }
@@ -25,12 +25,6 @@ impl Section {
     /// What it holds, for whoever wipes that if it must be.
     pub(super) fn into_bytes(mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
-    }
-}
-
-impl Drop for Section {
-    fn drop(&mut self) {
-        self.bytes.zeroize();
     }
 }
 
@@ -50,8 +44,10 @@ impl fmt::Display for PemError {
 
 /// All sections of `file`, in order.
 pub(super) fn sections(file: &[u8]) -> Result<Vec<Section>, PemError> {
-    // Comments may be in any encoding; what matters is ASCII.
-    let text = String::from_utf8_lossy(file);
+    // Comments may be in any encoding; what matters is ASCII. The copy has a key in it, and never grows, which would leave
+    // another behind.
+    let text = file.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' });
+    let text = Zeroizing::new(text.collect::<String>());
     let mut sections = Vec::new();
     let mut at = 0;
     while let Some(start) = text[at..].find(BEGIN).map(|offset| at + offset) {
@@ -80,12 +76,12 @@ pub(super) fn sections(file: &[u8]) -> Result<Vec<Section>, PemError> {
 }
 
 /// RFC 4648 4; the padding may be missing.
-fn base64(text: &str) -> Option<Vec<u8>> {
+fn base64(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let digits = text.trim_end_matches('=');
     if text.len() - digits.len() > 2 || digits.len() % 4 == 1 {
         return None;
     }
-    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(digits.len() * 3 / 4));
     let (mut bits, mut count) = (0_u32, 0);
     for digit in digits.bytes() {
         let value = match digit {
@@ -174,7 +170,7 @@ mod tests {
     #[test]
     fn base64_has_whole_bytes_only() {
         for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm8", "fo"), ("Zm9v", "foo")] {
-            assert_eq!(base64(text).as_deref(), Some(bytes.as_bytes()));
+            assert_eq!(base64(text).as_deref().map(Vec::as_slice), Some(bytes.as_bytes()));
         }
         for text in ["Z", "Zm9vY", "Z===", "Zm-v"] {
             assert_eq!(base64(text), None, "{text}");
