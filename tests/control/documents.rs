@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use vless_rust::control::alerts;
+use vless_rust::control::history::clock::Moment;
 use vless_rust::control::metrics::{Kind, documentation, rows};
 use vless_rust::control::state::Saved;
 use vless_rust::control::view::{Clock, View};
@@ -37,10 +38,17 @@ fn the_page_about_monitoring_lists_what_there_is() {
     view.sample = sample();
     view.sample.users[0].limits.quota_bytes = 1;
     view.sample.users[0].expires_at = Some(1);
+    // Some series are there only for a user who was.
+    view.sample.users[0].totals.sessions_active = 1;
+    let moment = Moment { at: 1, era: 0, is_settled: true };
+    view.book.update(&view.sample.users, moment, Duration::from_secs(1));
     let (rules, figures) = alerts::documentation();
     let path = conf("monitoring.md");
     let text = fs::read_to_string(&path).unwrap();
-    let wanted = with_rows(&text, "| name | kind | labels | meaning |", &documentation(&view));
+    let metrics = documentation(&view);
+    let of_users: Vec<_> = metrics.lines().filter(|row| row.starts_with("| `vless_user_")).collect();
+    assert!(of_users.len() >= 8 && of_users.iter().all(|row| row.contains("| `user`")), "{of_users:#?}");
+    let wanted = with_rows(&text, "| name | kind | labels | meaning |", &metrics);
     let wanted = with_rows(&wanted, "| name | when | for |", &rules);
     let wanted = with_rows(&wanted, "| figure | what it is |", &figures);
     if std::env::var_os("VLESS_RUST_WRITE_REFERENCE").is_some() {
