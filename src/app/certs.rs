@@ -3,6 +3,7 @@
 //! Owns reading, judging and generating them, and the digests that clients pin. Knows nothing of connections. A key
 //! never leaves this file except as a `CertifiedKey`.
 
+pub mod fuzz;
 mod judge;
 mod make;
 mod pem;

@@ -283,7 +283,7 @@ impl<S: Store> Journal<S> {
             // Those of a boot are in order, but not always side by side.
             let is_first = gaps.iter().all(|gap| gap.boot != batch.boot);
             if is_first {
-                let lost = batch.sequence.saturating_sub(known(batch.boot) + 1);
+                let lost = batch.sequence.saturating_sub(known(batch.boot).saturating_add(1));
                 gaps.push(Gap { boot: batch.boot, sequence: batch.sequence, lost });
             }
         }
@@ -294,8 +294,8 @@ impl<S: Store> Journal<S> {
     /// What was counted for `account` since the batch `sequence` of `boot` was sealed.
     pub fn counted_after(&self, account: &str, boot: u64, sequence: u64) -> u64 {
         let later = self.sealed.iter().filter(|batch| batch.boot != boot || batch.sequence > sequence);
-        let sealed = later.filter_map(|batch| batch.accounts.get(account)).map(|bytes| bytes.total());
-        sealed.sum::<u64>() + self.open.get(account).map_or(0, |bytes| bytes.total())
+        let all = later.filter_map(|batch| batch.accounts.get(account)).chain(self.open.get(account));
+        all.fold(0, |sum, bytes| sum.saturating_add(bytes.total()))
     }
 
     /// Accounts that were counted and are in no batch yet.

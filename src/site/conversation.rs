@@ -36,8 +36,6 @@ pub struct Conversation {
 struct Asked<'a> {
     method: &'a str,
     path: Option<String>,
-    /// As it was written, for a redirection.
-    target: &'a str,
     closes: bool,
     body: Body,
     conditions: Conditions<'a>,
@@ -137,10 +135,7 @@ impl Conversation {
         let Some(path) = &asked.path else { return Fault::BadRequest.answer(manner) };
         match content.find(path) {
             Found::File(file) => answer::file(&file, &asked.conditions, manner),
-            Found::Folder => {
-                let location = asked.target.split('?').next().unwrap_or_default();
-                answer::page("301 Moved Permanently", &format!("Location: {location}/\r\n"), manner)
-            }
+            Found::Folder => answer::page("301 Moved Permanently", &format!("Location: {}/\r\n", encode(path)), manner),
             Found::Nothing => match content.not_found() {
                 Some(page) => answer::not_found(&page, manner),
                 None => answer::page("404 Not Found", "", manner),
@@ -213,7 +208,6 @@ fn asked<'a>(request: &Request<'_, 'a>) -> Result<Asked<'a>, Fault> {
     Ok(Asked {
         method,
         path: path_of(target),
-        target,
         closes,
         body: body_of(&fields("content-length"), &fields("transfer-encoding"))?,
         conditions: Conditions {
@@ -280,4 +274,11 @@ fn decode(text: &[u8]) -> Option<Vec<u8>> {
         });
     }
     Some(decoded)
+}
+
+/// A path as it may stand in a head. It comes from the decoded one and not from what was asked for: `//name/` there would
+/// send the visitor to another host.
+fn encode(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte);
+    path.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

@@ -105,6 +105,25 @@ fn paths_lead_to_files_and_never_out_of_the_site() {
 }
 
 #[test]
+fn a_redirection_never_leads_to_another_host() {
+    let content = content();
+    for asked in [
+        "/blog?x",
+        "//blog",
+        "//b.example/../blog",
+        "//b.example/%2e%2e/blog",
+        "/\\b.example/..//blog",
+        "///./blog",
+        "http://b.example/blog",
+        "/%62log",
+    ] {
+        let answer = get(&content, &format!("{asked} HTTP/1.1"));
+        assert_eq!(field(&answer, "Location"), Some("/blog/"), "{asked}: {answer}");
+    }
+    assert_eq!(field(&get(&content, "//blog/2024/%0d%0aX:y/.. HTTP/1.1"), "X"), None);
+}
+
+#[test]
 fn methods_and_versions() {
     let content = content();
     let head = said(&content, b"HEAD /style.css HTTP/1.1\r\nHost: a\r\n\r\n").0;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,8 +63,7 @@ pub enum EngineError {
 /// A connection on which we have logged in.
 pub struct Engine {
     stream: Stream,
-    #[cfg(feature = "cluster")]
-    parser: Parser,
+    answers: Answers,
     /// What the engine calls the scripts that it was given, by our name.
     scripts: HashMap<&'static str, String>,
 }
@@ -101,12 +100,7 @@ impl Engine {
 
     fn at(access: &Access, place: &EnginePlace) -> Result<Self, EngineError> {
         let stream = Stream::connect(place, access.ca_file.as_deref())?;
-        Ok(Self {
-            stream,
-            #[cfg(feature = "cluster")]
-            parser: Parser::new(),
-            scripts: HashMap::new(),
-        })
+        Ok(Self { stream, answers: Answers::default(), scripts: HashMap::new() })
     }
 
     fn log_in(&mut self, access: &Access) -> Result<Reply, EngineError> {
@@ -208,16 +202,36 @@ impl Engine {
         Ok(self.stream.flush()?)
     }
 
-    #[cfg(feature = "cluster")]
     fn receive(&mut self) -> Result<Reply, EngineError> {
-        let value = self.parser.parse_value(&mut self.stream);
+        self.answers.next(&mut self.stream)
+    }
+}
+
+/// What an engine says, answer by answer, with what was read ahead.
+#[derive(Default)]
+pub struct Answers {
+    #[cfg(feature = "cluster")]
+    parser: Parser,
+}
+
+impl Answers {
+    /// The next answer in `stream`.
+    ///
+    /// # Errors
+    /// When there is none, or another than we ever ask for.
+    #[cfg(feature = "cluster")]
+    pub fn next(&mut self, stream: &mut impl Read) -> Result<Reply, EngineError> {
+        let value = self.parser.parse_value(stream);
         let value = value.map_err(|error| EngineError::Lost(io::Error::other(error.to_string())))?;
         reply(value)
     }
 
+    /// As with the cluster: a build without it reads nothing.
+    ///
+    /// # Errors
+    /// Always.
     #[cfg(not(feature = "cluster"))]
-    #[expect(clippy::unused_self, reason = "a build with the feature needs it")]
-    fn receive(&mut self) -> Result<Reply, EngineError> {
+    pub fn next(&mut self, _: &mut impl Read) -> Result<Reply, EngineError> {
         Err(EngineError::Lost(io::ErrorKind::Unsupported.into()))
     }
 }

@@ -1,10 +1,14 @@
-//! What is fuzzed: everything that reads bytes of strangers, of name servers, or texts of operators.
+//! What is fuzzed: everything that reads bytes of strangers, users, name servers or engines, and
+//! texts and files of operators.
 //!
 //! Each function takes any bytes and panics if an invariant is broken.
 
 mod answers;
+mod cluster;
 mod control;
+mod files;
 mod stack;
+mod strangers;
 mod texts;
 mod vision;
 mod wire;
@@ -74,6 +78,74 @@ pub(crate) const TARGETS: &[Target] = &[
         run: texts::share_link,
         words: &[b"\xff", b"%41", b"[::1]", b"&", b"#", "ü".as_bytes()],
     },
+    Target { name: "site", run: strangers::site, words: SITE_WORDS },
+    Target {
+        name: "fallback",
+        run: strangers::fallback,
+        words: &[b"\xff", b"GET /x HTTP/1.1\r\n", b" /x/y?", b"a.test", b"h2", b"\r\n", b"PRI * HTTP/2.0\r\n\r\n"],
+    },
+    Target {
+        name: "engine_answers",
+        run: cluster::engine_answers,
+        words: &[
+            b"\r\n",
+            b"*3\r\n",
+            b"$5\r\nhello\r\n",
+            b":1\r\n",
+            b"-NOSCRIPT x\r\n",
+            b"$-1\r\n",
+            b"9223372036854775807",
+        ],
+    },
+    Target { name: "cluster_record", run: cluster::cluster_record, words: USERS_WORDS },
+    Target {
+        name: "addresses",
+        run: cluster::addresses,
+        words: &[b"://", b"rediss", b"redis+sentinel", b"unix:///", b"@", b"%41", b"[::1]", b":6379", b"/0", b"https"],
+    },
+    Target {
+        name: "journal",
+        run: cluster::journal,
+        words: &[
+            b"{\"add\":{\"a\":{\"up\":1,\"down\":2}}}\n",
+            b"{\"seal\":{\"boot\":1,\"sequence\":1,\"accounts\":{}}}\n",
+            b"{\"applied\":{\"boot\":1,\"sequence\":1}}\n",
+            b"18446744073709551615",
+        ],
+    },
+    Target {
+        name: "certificate",
+        run: files::certificate,
+        words: &[
+            b"\x30\x80",
+            b"\x30\x82\x01\x00",
+            b"\x06\x03\x55\x1d\x11",
+            b"\x17\x0d300101000000Z",
+            b"\x84\xff\xff\xff\xff",
+        ],
+    },
+    Target {
+        name: "pem",
+        run: files::pem,
+        words: &[b"-----BEGIN A-----\n", b"-----END A-----\n", b"QUJD", b"=", b"Proc-Type: 4,ENCRYPTED\n", b"\r\n"],
+    },
+    Target {
+        name: "backup",
+        run: files::backup,
+        words: &[
+            b"\"path\": \"../x\"",
+            b"\"role\": \"key\"",
+            b"\"version\": 1",
+            b"\"bytes\": 2",
+            b"ustar",
+            b"\0\0\0\0",
+        ],
+    },
+    Target {
+        name: "system_names",
+        run: files::system_names,
+        words: &[b"nameserver ", b"options attempts:", b"use-vc", b"fe80::1%lo", b"127.0.0.1", b"\n", b"#", b"\t"],
+    },
 ];
 
 const FLOW: &[u8] = b"\x0a\x10xtls-rprx-vision";
@@ -91,6 +163,21 @@ const USERS_WORDS: &[&[u8]] = &[
     b"18446744073709551616",
     b"null",
     b"-1",
+];
+const SITE_WORDS: &[&[u8]] = &[
+    b"\r\n",
+    b"\r\n\r\n",
+    b"GET //a%20b HTTP/1.1\r\nHost: a\r\n",
+    b"http://a/",
+    b"%2e%2e/",
+    b"%0d%0a",
+    b"\\",
+    b"?x",
+    b"Range: bytes=1-\r\n",
+    b"If-None-Match: *\r\n",
+    b"Content-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Connection: close\r\n",
 ];
 const HTTP_WORDS: &[&[u8]] = &[
     b"\r\n",
