@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::hosts_file::HostsFile;
-use self::lookups::{Action, Answered, Asked, Limits, Lookups};
+use self::lookups::{Action, Answered, Asked, Asker, Limits, Lookups};
 use self::query::{Ask, OPEN_TRIES_MAX, Plan, Transport};
 use self::resolv_conf::ResolvConf;
 use self::socket::{Received, ServerSocket};
@@ -164,10 +164,10 @@ impl Resolver {
         self.files_checked = None;
     }
 
-    /// Asks for the addresses of `name` in one family. `waiter` comes back with the answer.
-    pub fn ask(&mut self, name: &str, family: Family, waiter: Token, cx: &mut DialContext<'_>) -> Asked {
+    /// Asks for the addresses of `name` in one family. The waiter of `asker` comes back with the answer.
+    pub fn ask(&mut self, name: &str, family: Family, asker: Asker, cx: &mut DialContext<'_>) -> Asked {
         self.check_files(cx.now);
-        let asked = self.lookups.ask(name, family, waiter, cx.now, cx.counters);
+        let asked = self.lookups.ask(name, family, asker, cx.now, cx.counters);
         self.act(cx);
         asked
     }

@@ -3,8 +3,8 @@
 //! What is measured is not time but what the server does for the greedy one meanwhile, so a machine that is busy with
 //! something else changes nothing.
 
-use std::io::Read;
-use std::net::UdpSocket;
+use std::io::{Read, Write};
+use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -15,7 +15,9 @@ use vless_rust::session::UdpSettings;
 use vless_rust::session::allowance::PACKET_COST_BYTES;
 use vless_rust::stats::Totals;
 
-use crate::harness::{Client, PLAIN, Server, VISION, at, hear, keep, new_udp, packet, peer};
+use crate::harness::{
+    Client, PLAIN, Server, VISION, at, hear, keep, named, new_tcp, new_udp, packet, peer, wait_until,
+};
 use crate::support::client::Client as TlsClient;
 use crate::support::server::{ALICE, Options, Server as TlsServer, VISION as VISION_TLS};
 use crate::support::vision_client::{ADDONS, CONTINUE, How, VisionClient, request};
@@ -149,4 +151,49 @@ fn padding_without_content_does_not_hold_up_another_client() {
     let heard = || assert_eq!(other.take(6), packet(b"ping"));
     let most = grows_in_a_round_trip(say, heard, &target, || server.totals().uplink_padding_bytes);
     assert!(most <= BYTES_MAX, "{most} bytes of padding");
+}
+
+/// The name that a query asks for.
+fn name_in(query: &[u8]) -> &[u8] {
+    &query[12..12 + query[12..].iter().position(|&byte| byte == 0).unwrap()]
+}
+
+/// The answer to a query for an IPv4 address: 127.0.0.1.
+fn answer(query: &[u8]) -> Vec<u8> {
+    let end = 12 + name_in(query).len() + 5;
+    let head = [&query[..2], &[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]].concat();
+    [&head[..], &query[12..end], &[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 127, 0, 0, 1]].concat()
+}
+
+#[test]
+fn a_client_that_asks_for_names_without_end_displaces_no_look_up_of_another() {
+    let (server, names) = (Server::start(1, UdpSettings::default()), peer("127.0.0.1"));
+    server.ask_names_of(&names);
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let wanted = named("good.test", target.local_addr().unwrap().port());
+    let mut modest = Client::open(&server, PLAIN, 1, &wanted);
+    let (query, asker) = loop {
+        let (query, asker) = hear(&names);
+        // Of both families the one for IPv4.
+        if query[12 + name_in(&query).len() + 2] == 1 {
+            break (query, asker);
+        }
+    };
+    // All of these come after it, and nobody answers them.
+    let mut greedy = Client::open(&server, PLAIN, 3, &[]);
+    for number in 0..1000 {
+        greedy.send(&new_tcp(number, &named(&format!("n{number}.test"), 80), b"x"));
+    }
+    wait_until("look-ups make room for others", || server.totals().dns_refused_busy > 1000);
+    names.send_to(&answer(&query), asker).unwrap();
+    target.set_nonblocking(true).unwrap();
+    let mut connection = None;
+    wait_until("the look-up is answered and its target reached", || {
+        connection = connection.take().or_else(|| target.accept().ok());
+        connection.is_some()
+    });
+    connection.unwrap().0.write_all(b"here").unwrap();
+    let mut said = [0; 6];
+    modest.socket.read_exact(&mut said).unwrap();
+    assert_eq!(said, *b"\0\0here");
 }

@@ -108,7 +108,17 @@ impl Server {
 
     /// Has new sockets send from this address.
     pub(crate) fn send_from(&self, source: Ipv4Addr) {
-        let dial = DialRules { bind: Some(source.into()), ..(*self.rules.dial).clone() };
+        self.dial_by(DialRules { bind: Some(source.into()), ..(*self.rules.dial).clone() });
+    }
+
+    /// Has names asked for there.
+    pub(crate) fn ask_names_of(&self, server: &UdpSocket) {
+        let mut rules = (*self.rules.dial).clone();
+        rules.resolver.servers = vec![server.local_addr().unwrap()];
+        self.dial_by(rules);
+    }
+
+    fn dial_by(&self, dial: DialRules) {
         self.reactor.handle().adopt(&Arc::new(Rules { dial: Arc::new(dial), ..self.rules.clone() }));
     }
 

@@ -8,7 +8,7 @@ use super::shortage::Wanting;
 use super::{DialError, Dialer};
 use crate::io::token::Token;
 use crate::outbound::context::DialContext;
-use crate::outbound::resolve::lookups::{Answered, Asked};
+use crate::outbound::resolve::lookups::{Answered, Asked, Asker};
 use crate::outbound::resolve::{Answer, Family, ResolveError};
 use crate::outbound::routes::Way;
 use crate::session::Host;
@@ -37,7 +37,10 @@ impl Dialer {
     }
 
     fn ask(&mut self, token: Token, name: &str, family: Family, cx: &mut DialContext<'_>) {
-        match self.resolver.ask(name, family, token, cx) {
+        let owner = self.dials.get(token).and_then(|dial| dial.authority.owner());
+        // A client's legs are one who asks.
+        let asker = Asker { waiter: token, owner: owner.map_or(token, |owner| owner.with_leg(0)) };
+        match self.resolver.ask(name, family, asker, cx) {
             Asked::Ready(answer) => self.on_answer(token, family, answer, cx.now),
             Asked::Waiting(lookup) => {
                 if let Some(dial) = self.dials.get_mut(token) {

@@ -3,11 +3,14 @@
 //! It has no sockets and no clock. The shell in the parent module carries out the [`Action`]s and reports what happens.
 //! Equal questions share one look-up. Everything is bounded by [`Limits`]. Beyond them the answer is "busy".
 
+mod owners;
+
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::owners::Owners;
 use super::cache::{self, Cache};
 use super::hosts::Hosts;
 use super::message::{Content, is_askable};
@@ -37,6 +40,15 @@ impl Default for Limits {
     fn default() -> Self {
         Self { lookups_max: 512, waiters_max: 16_384, cache_entries_max: 4096 }
     }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// Who gets the answer.
+    pub waiter: Token,
+    /// Whose the question is: a client's may be many waiters.
+    pub owner: Token,
 }
 
 /// The outcome of [`Lookups::ask`].
@@ -75,6 +87,7 @@ pub struct Lookups {
     cache: Cache,
     under_way: Roster<Lookup>,
     by_question: HashMap<Question, Token>,
+    owners: Owners,
     waiters: usize,
     penalties: Vec<(SocketAddr, Instant)>,
     quirks: Quirks,
@@ -85,8 +98,9 @@ pub struct Lookups {
 
 struct Lookup {
     query: Query,
-    started: Instant,
     waiters: Waiters,
+    /// Whose it is; `None`: nobody's who waits any more.
+    owner: Option<Token>,
 }
 
 /// Those who wait for one answer, in the order in which they came. Leaving costs the same however many there are.
@@ -124,6 +138,7 @@ impl Lookups {
             cache: Cache::new(limits.cache_entries_max),
             under_way: Roster::new(Kind::Resolve),
             by_question: HashMap::new(),
+            owners: Owners::default(),
             waiters: 0,
             penalties: Vec::new(),
             quirks: Quirks::default(),
@@ -133,8 +148,8 @@ impl Lookups {
         }
     }
 
-    /// Asks for the addresses of `name` in one family on behalf of `waiter`.
-    pub fn ask(&mut self, name: &str, family: Family, waiter: Token, now: Instant, counters: &Counters) -> Asked {
+    /// Asks for the addresses of `name` in one family.
+    pub fn ask(&mut self, name: &str, family: Family, asker: Asker, now: Instant, counters: &Counters) -> Asked {
         counters.dns_lookups.add(1);
         let question = Question::new(name, family);
         if let Some(answer) = self.known(&question, now, counters) {
@@ -149,26 +164,38 @@ impl Lookups {
             return Asked::Ready(Err(ResolveError::Busy));
         }
         if shared.is_none() && self.under_way.len() >= self.limits.lookups_max {
-            self.give_up_oldest(now, counters);
+            self.make_room(now, counters);
         }
         let id = if shared.is_some() {
             counters.dns_coalesced.add(1);
             shared
         } else {
-            self.start(question, now, counters)
+            self.start(question, asker.owner, now, counters)
         };
         let Some(id) = id else { return Asked::Ready(Err(ResolveError::Busy)) };
         let Some(lookup) = self.under_way.get_mut(id) else {
             return Asked::Ready(Err(ResolveError::ServerFailure));
         };
-        self.waiters += usize::from(lookup.waiters.join(waiter));
+        self.waiters += usize::from(lookup.waiters.join(asker.waiter));
+        if lookup.owner.is_none() {
+            lookup.owner = Some(asker.owner);
+            self.owners.remove(None, id);
+            self.owners.add(Some(asker.owner), id);
+        }
         Asked::Waiting(id)
     }
 
     /// `waiter` does not want the answer any more. The look-up goes on, for the cache.
     pub fn leave(&mut self, id: Token, waiter: Token) {
-        let has_left = self.under_way.get_mut(id).is_some_and(|lookup| lookup.waiters.leave(waiter));
-        self.waiters -= usize::from(has_left);
+        let Some(lookup) = self.under_way.get_mut(id) else { return };
+        if !lookup.waiters.leave(waiter) {
+            return;
+        }
+        self.waiters -= 1;
+        if lookup.waiters.places.is_empty() {
+            self.owners.remove(lookup.owner.take(), id);
+            self.owners.add(None, id);
+        }
     }
 
     /// A whole message came in for try `try_number` of a look-up.
@@ -253,20 +280,21 @@ impl Lookups {
     }
 
     /// Begins a look-up, which may have ended when this returns. `None`: no token is left for it.
-    fn start(&mut self, question: Question, now: Instant, counters: &Counters) -> Option<Token> {
+    fn start(&mut self, question: Question, owner: Token, now: Instant, counters: &Counters) -> Option<Token> {
         let plan = Plan { servers: self.servers_in_order(now), ..self.plan };
         let query = Query::new(question.clone(), plan, self.quirks.clone(), now);
-        let id = self.under_way.insert(Lookup { query, started: now, waiters: Waiters::default() })?;
+        let id = self.under_way.insert(Lookup { query, waiters: Waiters::default(), owner: Some(owner) })?;
+        self.owners.add(Some(owner), id);
         self.by_question.insert(question, id);
         self.poll(id, now, counters);
         Some(id)
     }
 
-    /// Makes room for a look-up: the one that has waited longest ends. A server that answers does so within a fraction
-    /// of the time that a silent one is waited for. So this strikes those who ask for names that nobody answers.
-    fn give_up_oldest(&mut self, now: Instant, counters: &Counters) {
-        let oldest = self.under_way.iter().min_by_key(|(_, lookup)| lookup.started);
-        if let Some(id) = oldest.map(|(id, _)| id) {
+    /// Makes room for a look-up: one that nobody waits for ends, else the oldest of the client that has most. A server that
+    /// answers does so within a fraction of the time that a silent one is waited for. So this strikes those who ask for
+    /// names that nobody answers.
+    fn make_room(&mut self, now: Instant, counters: &Counters) {
+        if let Some(id) = self.owners.first_to_go() {
             counters.dns_refused_busy.add(1);
             self.finish(id, Err(ResolveError::Busy), now, counters);
         }
@@ -296,6 +324,7 @@ impl Lookups {
 
     fn finish(&mut self, id: Token, outcome: Result<Content, ResolveError>, now: Instant, counters: &Counters) {
         let Some(lookup) = self.under_way.remove(id) else { return };
+        self.owners.remove(lookup.owner, id);
         let question = lookup.query.question().clone();
         self.by_question.remove(&question);
         self.judge_servers(&lookup.query, now);

@@ -33,7 +33,17 @@ impl Scene {
     }
 
     fn ask(&mut self, name: &str, waiter: usize) -> Asked {
-        self.lookups.ask(name, Family::V4, dial(waiter), self.now, &self.counters)
+        self.ask_for(waiter, name, waiter)
+    }
+
+    fn ask_for(&mut self, owner: usize, name: &str, waiter: usize) -> Asked {
+        let asker = Asker { waiter: dial(waiter), owner: Token::new(Kind::Session, 0, owner, 0) };
+        self.lookups.ask(name, Family::V4, asker, self.now, &self.counters)
+    }
+
+    fn ask_v6(&mut self, name: &str) -> Asked {
+        let asker = Asker { waiter: dial(1), owner: dial(1) };
+        self.lookups.ask(name, Family::V6, asker, self.now, &self.counters)
     }
 
     fn waiting(&mut self, name: &str, waiter: usize) -> Token {
@@ -110,7 +120,7 @@ fn equal_questions_share_one_look_up_whatever_their_case() {
 fn families_are_looked_up_apart() {
     let mut scene = Scene::new();
     scene.waiting("example.org", 1);
-    let other = scene.lookups.ask("example.org", Family::V6, dial(1), scene.now, &scene.counters);
+    let other = scene.ask_v6("example.org");
     assert!(matches!(other, Asked::Waiting(_)));
     assert_eq!(scene.asks().len(), 2);
 }
@@ -255,6 +265,47 @@ fn of_too_many_look_ups_the_one_that_has_waited_longest_ends() {
 }
 
 #[test]
+fn who_asks_without_end_displaces_only_itself() {
+    const GREEDY: usize = 1;
+    let mut scene = Scene::with_limits(Limits { lookups_max: 8, ..Limits::default() });
+    let ask = |scene: &mut Scene, owner, number: usize| {
+        scene.now += Duration::from_micros(10);
+        assert!(matches!(scene.ask_for(owner, &format!("n{number}.example.org"), number), Asked::Waiting(_)));
+    };
+    for number in 100..108 {
+        ask(&mut scene, GREEDY, number);
+    }
+    // Nobody's turn to go are those who have few, though theirs be the oldest.
+    for (number, owner) in [(2, 2), (3, 2), (4, 3)] {
+        ask(&mut scene, owner, number);
+    }
+    for number in 200..1200 {
+        ask(&mut scene, GREEDY, number);
+    }
+    let displaced = scene.answers();
+    assert_eq!(displaced.len(), 1003);
+    assert!(displaced.iter().all(|(waiter, answer)| *waiter >= 100 && *answer == Err(ResolveError::Busy)));
+    scene.answer_all(good);
+    let answered: Vec<_> = scene.answers().into_iter().filter(|(_, answer)| answer.is_ok()).collect();
+    assert_eq!(answered.iter().filter(|(waiter, _)| *waiter < 100).count(), 3);
+}
+
+#[test]
+fn look_ups_that_nobody_waits_for_go_first() {
+    let mut scene = Scene::with_limits(Limits { lookups_max: 3, ..Limits::default() });
+    scene.waiting("old.example.org", 1);
+    let left = scene.waiting("left.example.org", 2);
+    scene.lookups.leave(left, dial(2));
+    let joined = scene.waiting("joined.example.org", 3);
+    scene.lookups.leave(joined, dial(3));
+    assert_eq!(scene.waiting("joined.example.org", 4), joined);
+    scene.waiting("a.example.org", 5);
+    assert_eq!((scene.answers(), scene.lookups.under_way()), (vec![], 3));
+    scene.waiting("b.example.org", 6);
+    assert_eq!(scene.answers(), [(1, Err(ResolveError::Busy))], "of equals the oldest");
+}
+
+#[test]
 fn too_many_waiters_are_refused_until_one_leaves() {
     let mut scene = Scene::with_limits(Limits { waiters_max: 2, ..Limits::default() });
     let id = scene.waiting("example.org", 1);
@@ -297,7 +348,7 @@ fn localhost_is_this_machine_and_nobody_is_asked() {
     let mut scene = Scene::new();
     for name in ["localhost", "LocalHost.", "a.b.localhost"] {
         assert_eq!(scene.ask(name, 1), Asked::Ready(Ok(Arc::from([IpAddr::V4(Ipv4Addr::LOCALHOST)]))), "{name}");
-        let v6 = scene.lookups.ask(name, Family::V6, dial(1), scene.now, &scene.counters);
+        let v6 = scene.ask_v6(name);
         assert_eq!(v6, Asked::Ready(Ok(Arc::from([IpAddr::V6(Ipv6Addr::LOCALHOST)]))));
     }
     assert!(matches!(scene.ask("notlocalhost", 1), Asked::Waiting(_)));
