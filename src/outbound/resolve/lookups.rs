@@ -4,6 +4,7 @@
 //! Equal questions share one look-up. Everything is bounded by [`Limits`]. Beyond them the answer is "busy".
 
 mod owners;
+mod waiters;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::owners::Owners;
+use self::waiters::{Waiters, Waiting};
 use super::cache::{self, Cache};
 use super::hosts::Hosts;
 use super::message::{Content, is_askable};
@@ -30,7 +32,7 @@ pub const SILENT_SERVER_PENALTY: Duration = Duration::from_secs(30);
 pub struct Limits {
     /// Questions under way. Each holds up to two sockets.
     pub lookups_max: usize,
-    /// Those who wait for an answer, over all look-ups.
+    /// Those who wait for an answer, over all look-ups. A client that has few is let in beyond that, up to twice as many.
     pub waiters_max: usize,
     /// Answers kept.
     pub cache_entries_max: usize,
@@ -88,7 +90,7 @@ pub struct Lookups {
     under_way: Roster<Lookup>,
     by_question: HashMap<Question, Token>,
     owners: Owners,
-    waiters: usize,
+    waiting: Waiting,
     penalties: Vec<(SocketAddr, Instant)>,
     quirks: Quirks,
     random: Random,
@@ -103,31 +105,6 @@ struct Lookup {
     owner: Option<Token>,
 }
 
-/// Those who wait for one answer, in the order in which they came. Leaving costs the same however many there are.
-#[derive(Default)]
-struct Waiters {
-    places: HashMap<Token, u64>,
-    next_place: u64,
-}
-
-impl Waiters {
-    /// False if it waits already.
-    fn join(&mut self, waiter: Token) -> bool {
-        self.next_place += 1;
-        self.places.insert(waiter, self.next_place).is_none()
-    }
-
-    fn leave(&mut self, waiter: Token) -> bool {
-        self.places.remove(&waiter).is_some()
-    }
-
-    fn in_order(self) -> Vec<Token> {
-        let mut places: Vec<_> = self.places.into_iter().collect();
-        places.sort_unstable_by_key(|&(_, place)| place);
-        places.into_iter().map(|(waiter, _)| waiter).collect()
-    }
-}
-
 impl Lookups {
     /// Nothing known yet.
     pub fn new(plan: Plan, hosts: Arc<Hosts>, limits: Limits) -> Self {
@@ -139,7 +116,7 @@ impl Lookups {
             under_way: Roster::new(Kind::Resolve),
             by_question: HashMap::new(),
             owners: Owners::default(),
-            waiters: 0,
+            waiting: Waiting::default(),
             penalties: Vec::new(),
             quirks: Quirks::default(),
             random: Random::new(),
@@ -159,7 +136,7 @@ impl Lookups {
             return Asked::Ready(Err(ResolveError::NoSuchName));
         }
         let shared = self.by_question.get(&question).copied();
-        if self.waiters >= self.limits.waiters_max {
+        if !self.waiting.has_room(asker.owner, self.limits.waiters_max) {
             counters.dns_refused_busy.add(1);
             return Asked::Ready(Err(ResolveError::Busy));
         }
@@ -176,7 +153,9 @@ impl Lookups {
         let Some(lookup) = self.under_way.get_mut(id) else {
             return Asked::Ready(Err(ResolveError::ServerFailure));
         };
-        self.waiters += usize::from(lookup.waiters.join(asker.waiter));
+        if lookup.waiters.join(asker) {
+            self.waiting.add(asker.owner);
+        }
         if lookup.owner.is_none() {
             lookup.owner = Some(asker.owner);
             self.owners.remove(None, id);
@@ -188,11 +167,9 @@ impl Lookups {
     /// `waiter` does not want the answer any more. The look-up goes on, for the cache.
     pub fn leave(&mut self, id: Token, waiter: Token) {
         let Some(lookup) = self.under_way.get_mut(id) else { return };
-        if !lookup.waiters.leave(waiter) {
-            return;
-        }
-        self.waiters -= 1;
-        if lookup.waiters.places.is_empty() {
+        let Some(owner) = lookup.waiters.leave(waiter) else { return };
+        self.waiting.remove(owner);
+        if lookup.waiters.is_empty() {
             self.owners.remove(lookup.owner.take(), id);
             self.owners.add(None, id);
         }
@@ -340,9 +317,10 @@ impl Lookups {
             self.cache.insert(question, answer.clone(), ttl, now);
         }
         let waiters = lookup.waiters.in_order();
-        self.waiters -= waiters.len();
-        let answered = |waiter| Answered { waiter, family, answer: answer.clone() };
-        self.answers.extend(waiters.into_iter().map(answered));
+        for Asker { waiter, owner } in waiters {
+            self.waiting.remove(owner);
+            self.answers.push_back(Answered { waiter, family, answer: answer.clone() });
+        }
         self.actions.push_back(Action::Close(id));
     }
 

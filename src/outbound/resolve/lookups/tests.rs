@@ -113,7 +113,7 @@ fn equal_questions_share_one_look_up_whatever_their_case() {
     assert_eq!((scene.counters.dns_coalesced.value(), scene.counters.dns_queries.value()), (1, 1));
     scene.asks();
     assert_eq!(scene.closed, [*id]);
-    assert_eq!(scene.lookups.waiters, 0);
+    assert_eq!(scene.lookups.waiting.total(), 0);
 }
 
 #[test]
@@ -319,6 +319,22 @@ fn too_many_waiters_are_refused_until_one_leaves() {
 }
 
 #[test]
+fn who_waits_very_often_does_not_keep_others_from_waiting() {
+    const MOST: usize = 1024;
+    let mut scene = Scene::with_limits(Limits { waiters_max: MOST, ..Limits::default() });
+    for waiter in 0..MOST {
+        assert!(matches!(scene.ask_for(1, "slow.example.org", waiter), Asked::Waiting(_)));
+    }
+    assert_eq!(scene.ask_for(1, "slow.example.org", MOST), Asked::Ready(Err(ResolveError::Busy)));
+    let mut others = (MOST..3 * MOST).map(|waiter| (waiter / 4, scene.ask_for(waiter / 4, "example.org", waiter)));
+    assert!(others.by_ref().take(MOST).all(|(_, asked)| matches!(asked, Asked::Waiting(_))), "each has four at most");
+    assert!(others.all(|(_, asked)| asked == Asked::Ready(Err(ResolveError::Busy))), "there is an end to it");
+    scene.answer_all(good);
+    assert_eq!(scene.answers().len(), 2 * MOST);
+    assert!(matches!(scene.ask_for(1, "other.example.org", 1), Asked::Waiting(_)));
+}
+
+#[test]
 fn a_look_up_without_waiters_still_fills_the_cache() {
     let mut scene = Scene::new();
     let id = scene.waiting("example.org", 1);
@@ -410,7 +426,7 @@ fn sixteen_thousand_who_leave_one_look_up_cost_no_more_each_than_a_few() {
         for (waiter, id) in ids.into_iter().enumerate().rev() {
             scene.lookups.leave(id, dial(waiter));
         }
-        assert_eq!(scene.lookups.waiters, 0);
+        assert_eq!(scene.lookups.waiting.total(), 0);
         started.elapsed().as_secs_f64() / count as f64
     };
     let few = (0..5).map(|_| time_per_leave(1_000)).fold(f64::MAX, f64::min);
