@@ -4,13 +4,13 @@
 //! here, before any worker hears of it. What is alive (ledgers) and what the process can do (capacity) come from
 //! outside and are only referred to.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::app::accounts::standing::{Standing, standing};
 use crate::app::capacity::Capacity;
 use crate::app::certs::LoadedCertificate;
-use crate::app::config::{self, Config, FallbackDest, TlsVersion};
+use crate::app::config::{self, Config, EnginePlace, FallbackDest, TlsVersion};
 use crate::app::exit::{self, Failure};
 use crate::app::sites::Sites;
 use crate::inbound::tls::{Certificate, TlsSettings};
@@ -207,12 +207,7 @@ fn dial(config: &Config, capacity: Capacity) -> DialRules {
             config::Prefer::Ipv6 => Prefer::Ipv6,
         },
         bind: outbound.bind,
-        policy: Arc::new(DestinationPolicy::new(
-            outbound.allow_private,
-            outbound.allow.clone(),
-            outbound.deny_ports.clone(),
-            own_listeners(config),
-        )),
+        policy: Arc::new(policy(config)),
         resolver: ResolverSettings {
             servers: outbound.dns.servers.clone(),
             timeout: outbound.dns.timeout,
@@ -222,6 +217,28 @@ fn dial(config: &Config, capacity: Capacity) -> DialRules {
         options: socket_options(config),
         pool: pool(config, capacity),
     }
+}
+
+fn policy(config: &Config) -> DestinationPolicy {
+    let outbound = &config.outbound;
+    let (allow, deny_ports) = (outbound.allow.clone(), outbound.deny_ports.clone());
+    DestinationPolicy::new(outbound.allow_private, allow, deny_ports, own_listeners(config)).guarding(guarded(config))
+}
+
+/// The dashboard, which needs no token on this machine, and the engine of the cluster where its address is written down.
+fn guarded(config: &Config) -> Vec<SocketAddr> {
+    let monitoring = &config.monitoring;
+    let dashboard = monitoring.enabled.then(|| SocketAddr::new(monitoring.listen, monitoring.port));
+    let engines = match config.cluster.url.as_ref().map(|url| &url.place) {
+        Some(EnginePlace::Tcp { host, port, .. }) => vec![(host.clone(), *port)],
+        Some(EnginePlace::Sentinels { sentinels, .. }) => sentinels.clone(),
+        Some(EnginePlace::Unix(_)) | None => Vec::new(),
+    };
+    let engines = engines.into_iter().filter_map(|(host, port)| {
+        let ip = if host == "localhost" { Ok(Ipv4Addr::LOCALHOST.into()) } else { host.parse() };
+        Some(SocketAddr::new(ip.ok()?, port))
+    });
+    dashboard.into_iter().chain(engines).collect()
 }
 
 /// Where clients would reach this server itself. The public address may be somebody else's translation of ours, which
@@ -254,6 +271,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::app::access::AccessLines;
+    use crate::outbound::routes::Way;
 
     fn config(text: &str) -> Config {
         Config::parse(text, Path::new("/nowhere/config.json")).unwrap()
@@ -310,5 +328,19 @@ mod tests {
         let text = r#"{ "users": [ { "uuid": "example" } ], "tls": { "enabled": true } }"#;
         let failure = acceptor(&config(text), &[]).err().unwrap();
         assert_eq!(failure.code, exit::CONFIG);
+    }
+
+    #[test]
+    fn clients_reach_neither_dashboard_nor_engine_where_they_may_reach_all_else() {
+        let refused =
+            |policy: &DestinationPolicy, address: &str| policy.check(address.parse().unwrap(), |_| Way::There).is_err();
+        let text = r#"{ "users": [{ "uuid": "a" }], "outbound": { "allow_private": true },
+            "monitoring": { "port": 9091 }, "cluster": { "url": "redis://:p@10.0.0.5", "node": "a" } }"#;
+        let open = policy(&config(text));
+        assert!(refused(&open, "127.0.0.1:9091") && refused(&open, "[::ffff:10.0.0.5]:6379"));
+        assert!(!refused(&open, "127.0.0.1:9090") && !refused(&open, "10.0.0.6:6379"));
+        let sentinels = text.replace("redis://:p@10.0.0.5", "redis+sentinel://:p@10.0.0.5,localhost:99/x");
+        let open = policy(&config(&sentinels));
+        assert!(refused(&open, "10.0.0.5:26379") && refused(&open, "127.0.0.1:99"));
     }
 }

@@ -8,10 +8,11 @@
 //! The order of judgement:
 //!
 //! 1. the server's own listeners,
-//! 2. denied ports,
-//! 3. the operator's `allow` list, which cannot lift the first two,
-//! 4. the private and reserved ranges,
-//! 5. the addresses that end on this machine, public ones included. A service behind a host firewall that trusts the
+//! 2. what else is the server's: its dashboard, and the engine of its cluster,
+//! 3. denied ports,
+//! 4. the operator's `allow` list, which cannot lift the first three,
+//! 5. the private and reserved ranges,
+//! 6. the addresses that end on this machine, public ones included. A service behind a host firewall that trusts the
 //!    loopback interface is not to be reached through this server.
 
 pub mod judge;
@@ -24,6 +25,7 @@ use super::routes::Way;
 pub use crate::session::{Cidr, ParseCidrError};
 
 const THIS_MACHINE: &str = "an address of this machine";
+const GUARDED: &str = "the server's dashboard or engine";
 
 /// The rules, made once per configuration and shared by all workers.
 #[derive(Clone, Debug)]
@@ -32,6 +34,7 @@ pub struct DestinationPolicy {
     allow: Vec<Cidr>,
     deny_ports: Vec<u16>,
     own_listeners: Vec<SocketAddr>,
+    guarded: Vec<SocketAddr>,
 }
 
 /// Why an address may not be dialled.
@@ -53,7 +56,15 @@ impl DestinationPolicy {
     /// somebody else's translation (the public address of a cloud machine) cannot be found here, so the caller adds it.
     pub fn new(allow_private: bool, allow: Vec<Cidr>, deny_ports: Vec<u16>, own_listeners: Vec<SocketAddr>) -> Self {
         let own_listeners = own_listeners.into_iter().map(canonical).collect();
-        Self { allow_private, allow, deny_ports, own_listeners }
+        Self { allow_private, allow, deny_ports, own_listeners, guarded: Vec::new() }
+    }
+
+    /// The same policy, which also keeps clients from `guarded`: services that take whoever comes from this machine for a
+    /// friend. Who may reach private networks may not reach them. The operator may, with a fallback.
+    #[must_use]
+    pub fn guarding(mut self, guarded: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.guarded = guarded.into_iter().map(canonical).collect();
+        self
     }
 
     /// Judges an address that is about to be dialled. `way` says where addresses end.
@@ -63,9 +74,14 @@ impl DestinationPolicy {
     /// The first rule that refuses it.
     pub fn check(&self, address: SocketAddr, mut way: impl FnMut(IpAddr) -> Way) -> Result<(), Refusal> {
         let address = canonical(address);
-        self.check_listeners(address, &mut way)?;
-        if let Some(ip) = ranges::embedded_ipv4(address.ip()) {
-            self.check_listeners(SocketAddr::new(ip.into(), address.port()), &mut way)?;
+        let embedded = ranges::embedded_ipv4(address.ip()).map(|ip| SocketAddr::new(ip.into(), address.port()));
+        for address in [Some(address), embedded].into_iter().flatten() {
+            if leads_to(&self.own_listeners, address, &mut way)? {
+                return Err(Refusal::OwnListener);
+            }
+            if leads_to(&self.guarded, address, &mut way)? {
+                return Err(Refusal::Private(GUARDED));
+            }
         }
         if self.deny_ports.contains(&address.port()) {
             return Err(Refusal::Port);
@@ -98,24 +114,6 @@ impl DestinationPolicy {
         self.check(address, &mut way).is_ok() && (is_admitted || (is_public(ip) && way(ip) != Way::Here))
     }
 
-    fn check_listeners(&self, address: SocketAddr, mut way: impl FnMut(IpAddr) -> Way) -> Result<(), Refusal> {
-        let ip = address.ip();
-        for listener in self.own_listeners.iter().filter(|listener| listener.port() == address.port()) {
-            // The kernel delivers a connection to the unspecified address to this machine itself.
-            let is_it = listener.ip() == ip || (ip.is_unspecified() && listener.ip().is_loopback());
-            // An IPv6 wildcard listens on both families unless told otherwise.
-            let covers_family = listener.is_ipv6() || address.is_ipv4();
-            let way = if listener.ip().is_unspecified() && covers_family { way(ip) } else { Way::There };
-            match way {
-                _ if is_it => return Err(Refusal::OwnListener),
-                Way::Here => return Err(Refusal::OwnListener),
-                Way::Unknown => return Err(Refusal::Undecided),
-                Way::There | Way::Nowhere => {}
-            }
-        }
-        Ok(())
-    }
-
     /// Refuses addresses that end on this machine: those that the kernel knows, and those of listeners. A listener's
     /// may be a public address that somebody else translates.
     fn check_machine(&self, ip: IpAddr, mut way: impl FnMut(IpAddr) -> Way) -> Result<(), Refusal> {
@@ -126,6 +124,29 @@ impl DestinationPolicy {
             Way::There | Way::Nowhere => Ok(()),
         }
     }
+}
+
+/// Whether a connection to `address` would come to one of `listeners`.
+fn leads_to(
+    listeners: &[SocketAddr],
+    address: SocketAddr,
+    mut way: impl FnMut(IpAddr) -> Way,
+) -> Result<bool, Refusal> {
+    let ip = address.ip();
+    for listener in listeners.iter().filter(|listener| listener.port() == address.port()) {
+        // The kernel delivers a connection to the unspecified address to this machine itself.
+        let is_it = listener.ip() == ip || (ip.is_unspecified() && listener.ip().is_loopback());
+        // An IPv6 wildcard listens on both families unless told otherwise.
+        let covers_family = listener.is_ipv6() || address.is_ipv4();
+        let way = if listener.ip().is_unspecified() && covers_family { way(ip) } else { Way::There };
+        match way {
+            _ if is_it => return Ok(true),
+            Way::Here => return Ok(true),
+            Way::Unknown => return Err(Refusal::Undecided),
+            Way::There | Way::Nowhere => {}
+        }
+    }
+    Ok(false)
 }
 
 impl fmt::Display for Refusal {

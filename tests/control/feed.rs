@@ -327,6 +327,22 @@ fn readers_who_do_not_read_cost_no_memory_and_are_dropped() {
 }
 
 #[test]
+fn a_reader_who_does_not_read_and_goes_on_pinging_is_dropped_all_the_same() {
+    let plane = Plane::start(Settings { heartbeat_timeout: PATIENCE * 10, ..settings() });
+    with_many_users(&plane);
+    let _changing = Changing::start(&plane);
+    plane.wait_for("/api/stats", |body| body["users"].as_array().unwrap().len() == 2000);
+    let mut reader = Reader::connect(&plane, "/ws");
+    plane.wait_for("/api/stats", |body| body["feed_clients"] == 1);
+    wait_until("whoever takes nothing goes, however lively", || {
+        // Not so many that the answers to them are too much.
+        reader.send(0x80 | PONG, b"here I am");
+        thread::sleep(Duration::from_millis(100));
+        plane.get("/api/stats").json()["feed_clients"] == 0
+    });
+}
+
+#[test]
 fn a_slow_reader_misses_snapshots_and_gets_whole_messages_all_the_same() {
     let plane = Plane::start(settings());
     with_many_users(&plane);

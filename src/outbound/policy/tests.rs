@@ -173,3 +173,23 @@ fn six_to_four(ip: &str) -> String {
     let [a, b, c, d] = ip.parse::<Ipv4Addr>().unwrap().octets();
     format!("2002:{a:02x}{b:02x}:{c:02x}{d:02x}::1")
 }
+
+#[test]
+fn the_dashboard_is_kept_from_clients_whatever_they_are_allowed_and_not_from_the_operator() {
+    let guarded = ["127.0.0.1:9090", "[::]:9091", "203.0.113.5:6379"].map(|text| text.parse().unwrap());
+    let open = DestinationPolicy::new(true, Vec::new(), Vec::new(), Vec::new());
+    for policy in [open, allowing(&["0.0.0.0/0", "::/0"])] {
+        let policy = policy.guarding(guarded);
+        let guarded = Err(Refusal::Private(GUARDED));
+        for ip in ["127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1", "64:ff9b::127.0.0.1", "2002:7f00:1::"] {
+            assert_eq!(check(&policy, ip, 9090), guarded, "{ip}");
+            assert_eq!(check(&policy, ip, 9092), Ok(()), "another port of {ip}");
+        }
+        for ip in ["127.0.0.1", "::1", OWN] {
+            assert_eq!(check(&policy, ip, 9091), guarded, "{ip}");
+        }
+        assert_eq!(check(&policy, "203.0.113.5", 6379), guarded);
+        assert_eq!(check(&policy, "203.0.113.6", 6379), Ok(()));
+        assert!(!policy.may_have_spares("127.0.0.1:9090".parse().unwrap(), way));
+    }
+}
