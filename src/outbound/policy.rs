@@ -25,7 +25,6 @@ use super::routes::Way;
 pub use crate::session::{Cidr, ParseCidrError};
 
 const THIS_MACHINE: &str = "an address of this machine";
-const GUARDED: &str = "the server's dashboard or engine";
 
 /// The rules, made once per configuration and shared by all workers.
 #[derive(Clone, Debug)]
@@ -44,6 +43,8 @@ pub enum Refusal {
     Private(&'static str),
     /// It is a listener of this server: a client would talk to the server through the server.
     OwnListener,
+    /// It is the server's dashboard or the engine of its cluster.
+    Guarded,
     /// The port is denied.
     Port,
     /// Nobody can say now where the address ends, for want of a descriptor. This is no word of the policy.
@@ -80,7 +81,7 @@ impl DestinationPolicy {
                 return Err(Refusal::OwnListener);
             }
             if leads_to(&self.guarded, address, &mut way)? {
-                return Err(Refusal::Private(GUARDED));
+                return Err(Refusal::Guarded);
             }
         }
         if self.deny_ports.contains(&address.port()) {
@@ -154,6 +155,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Private(range) => f.write_str(range),
             Self::OwnListener => f.write_str("the server's own listener"),
+            Self::Guarded => f.write_str("the server's dashboard or engine"),
             Self::Port => f.write_str("the port"),
             Self::Undecided => f.write_str("nobody can say now where it ends"),
         }

@@ -38,8 +38,8 @@ fn text(count: u64, refusal: Refusal) -> String {
     let way_out = match refusal {
         Refusal::Private(_) => "outbound.allow lets networks through, ",
         Refusal::Port => "outbound.deny_ports lists the ports that are refused, ",
-        // Nothing lifts this rule. What is undecided is no refusal.
-        Refusal::OwnListener | Refusal::Undecided => "",
+        // Nothing lifts these rules. What is undecided is no refusal.
+        Refusal::OwnListener | Refusal::Guarded | Refusal::Undecided => "",
     };
     format!(
         "{count} {dials} refused by the destination policy, the last one because of {refusal}; {way_out}the log level \
@@ -58,7 +58,9 @@ mod tests {
         assert!(private.contains("outbound.allow lets networks through"));
         let port = text(1, Refusal::Port);
         assert!(port.starts_with("1 dial refused") && port.contains("outbound.deny_ports"), "{port}");
-        assert!(!text(1, Refusal::OwnListener).contains("outbound."));
+        for always in [Refusal::OwnListener, Refusal::Guarded] {
+            assert!(!text(1, always).contains("outbound."));
+        }
     }
 
     #[test]

@@ -77,7 +77,11 @@ impl Authority {
     /// listeners are refused to the operator, too.
     pub(super) fn pardon(self, refusal: Refusal) -> Result<(), Refusal> {
         match self {
-            Self::Operator | Self::Fallback(_) if matches!(refusal, Refusal::Private(_) | Refusal::Port) => Ok(()),
+            Self::Operator | Self::Fallback(_)
+                if matches!(refusal, Refusal::Private(_) | Refusal::Guarded | Refusal::Port) =>
+            {
+                Ok(())
+            }
             _ => Err(refusal),
         }
     }

@@ -180,7 +180,7 @@ fn the_dashboard_is_kept_from_clients_whatever_they_are_allowed_and_not_from_the
     let open = DestinationPolicy::new(true, Vec::new(), Vec::new(), Vec::new());
     for policy in [open, allowing(&["0.0.0.0/0", "::/0"])] {
         let policy = policy.guarding(guarded);
-        let guarded = Err(Refusal::Private(GUARDED));
+        let guarded = Err(Refusal::Guarded);
         for ip in ["127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1", "64:ff9b::127.0.0.1", "2002:7f00:1::"] {
             assert_eq!(check(&policy, ip, 9090), guarded, "{ip}");
             assert_eq!(check(&policy, ip, 9092), Ok(()), "another port of {ip}");
