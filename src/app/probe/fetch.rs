@@ -12,6 +12,8 @@ use crate::protocol::address::{Host, Target};
 /// How much is read of an answer, and for how long.
 const BODY_BYTES_MAX: u64 = 64 << 20;
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+/// A longer head is none.
+const HEAD_BYTES_MAX: usize = 256 << 10;
 
 /// What is fetched.
 pub(super) struct Goal {
@@ -78,6 +80,9 @@ pub(super) fn exchange(stream: &mut (impl Read + Write), goal: &Goal) -> io::Res
             head.extend_from_slice(chunk.get(..count).unwrap_or_default());
             first = if first.is_zero() { started.elapsed() } else { first };
             head_bytes = head.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
+            if head_bytes.is_none() && head.len() > HEAD_BYTES_MAX {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "what came is not HTTP"));
+            }
             body = head_bytes.map_or(0, |bytes| (head.len() - bytes) as u64);
             // Without a body nothing more comes; the other side need not close.
             if head.starts_with(b"HTTP/1.1 204") || head.starts_with(b"HTTP/1.1 304") {
@@ -104,5 +109,43 @@ pub(super) fn direct_words(is_direct: (bool, bool), is_13: bool) -> String {
         _ if !is_13 => "not seen: the target speaks TLS 1.2, which stays inside".to_owned(),
         (true, false) => "only ours left TLS; the server kept on encrypting".to_owned(),
         _ => "not seen".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A target that says `a` for as long as anybody listens.
+    #[derive(Default)]
+    struct Endless {
+        said_bytes: usize,
+    }
+
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.said_bytes += buffer.len();
+            assert!(self.said_bytes < 64 << 20, "whoever listens keeps all of it");
+            buffer.fill(b'a');
+            Ok(buffer.len())
+        }
+    }
+
+    impl Write for Endless {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_head_without_end_is_not_listened_to_for_long() {
+        let goal = Goal::parse("http://a.example/").unwrap();
+        let mut target = Endless::default();
+        let error = exchange(&mut target, &goal).err().expect("a failure");
+        assert!(error.to_string().contains("not HTTP") && target.said_bytes <= 1 << 20, "{error}");
     }
 }
