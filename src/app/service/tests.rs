@@ -23,6 +23,9 @@ fn the_unit_says_what_systemd_has_to_know() {
     for line in [
         "Type=notify",
         "WatchdogSec=30",
+        // Whoever can end it once can end it often: it comes back within a second, each time.
+        "RestartSec=500ms",
+        "StartLimitIntervalSec=0",
         "ExecReload=/bin/kill -HUP $MAINPID",
         "LimitNOFILE=1048576",
         "User=vless-rust",
