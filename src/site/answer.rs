@@ -30,6 +30,8 @@ pub(super) struct Manner {
 /// What a request says about which copy it has and which part it wants; empty where it says nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Conditions<'a> {
+    pub(super) if_match: Option<&'a [u8]>,
+    pub(super) if_unmodified_since: Option<&'a [u8]>,
     pub(super) if_none_match: Option<&'a [u8]>,
     pub(super) if_modified_since: Option<&'a [u8]>,
     pub(super) range: Option<&'a [u8]>,
@@ -38,6 +40,9 @@ pub(super) struct Conditions<'a> {
 
 /// The answer that gives `file`.
 pub(super) fn file(file: &File, conditions: &Conditions<'_>, manner: Manner) -> Answer {
+    if is_another(file, conditions) {
+        return page("412 Precondition Failed", "", manner);
+    }
     if is_unchanged(file, conditions) {
         let fields = format!("Last-Modified: {}\r\nETag: {}\r\n", file.modified, file.etag);
         return answer("304 Not Modified", &fields, &Arc::default(), 0..0, manner);
@@ -98,16 +103,27 @@ fn answer(status: &str, fields: &str, body: &Arc<[u8]>, part: Range<usize>, mann
     Answer { head: head.into_bytes(), body: Arc::clone(body), part, closes: manner.closes }
 }
 
-/// The client has this very file. A tag goes before a date (RFC 9110 13.2.2).
-fn is_unchanged(file: &File, conditions: &Conditions<'_>) -> bool {
-    match (conditions.if_none_match, conditions.if_modified_since) {
-        (Some(tags), _) => tags.split(|&byte| byte == b',').any(|tag| {
-            let tag = tag.trim_ascii();
-            tag == b"*" || same(tag.strip_prefix(b"W/").unwrap_or(tag), &file.etag)
-        }),
-        (None, Some(since)) => same(since, &file.modified),
+/// The client wants a copy that this is not. Tags go before dates (RFC 9110 13.2.2), and a date that is none says nothing.
+fn is_another(file: &File, conditions: &Conditions<'_>) -> bool {
+    match (conditions.if_match, conditions.if_unmodified_since) {
+        (Some(tags), _) => !has_tag(tags, |tag| same(tag, &file.etag)),
+        (None, Some(since)) => date::read(since.trim_ascii()).is_some_and(|since| file.modified_at > since),
         (None, None) => false,
     }
+}
+
+/// The client has this very file, or a newer one.
+fn is_unchanged(file: &File, conditions: &Conditions<'_>) -> bool {
+    match (conditions.if_none_match, conditions.if_modified_since) {
+        (Some(tags), _) => has_tag(tags, |tag| same(tag.strip_prefix(b"W/").unwrap_or(tag), &file.etag)),
+        (None, Some(since)) => date::read(since.trim_ascii()).is_some_and(|since| file.modified_at <= since),
+        (None, None) => false,
+    }
+}
+
+/// One of a list of tags is meant, or any.
+fn has_tag(tags: &[u8], is_meant: impl Fn(&[u8]) -> bool) -> bool {
+    tags.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).any(|tag| tag == b"*" || is_meant(tag))
 }
 
 fn same(field: &[u8], text: &str) -> bool {

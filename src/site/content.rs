@@ -43,6 +43,8 @@ pub(super) struct File {
     pub(super) kind: &'static str,
     pub(super) etag: String,
     pub(super) modified: String,
+    /// The same in seconds since 1970.
+    pub(super) modified_at: u64,
 }
 
 /// Where a path leads.
@@ -160,8 +162,9 @@ impl Room {
 
 impl File {
     fn new(bytes: Vec<u8>, kind: &'static str, modified: SystemTime) -> Self {
-        let etag = format!("\"{:x}-{:x}\"", date::seconds(modified), bytes.len());
-        Self { bytes: bytes.into(), kind, etag, modified: date::text(modified) }
+        let modified_at = date::seconds(modified);
+        let etag = format!("\"{modified_at:x}-{:x}\"", bytes.len());
+        Self { bytes: bytes.into(), kind, etag, modified: date::text(modified), modified_at }
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Conversation {
 struct Asked<'a> {
     method: &'a str,
     path: Option<String>,
+    /// As it was written, for a redirection.
+    query: &'a str,
     closes: bool,
     body: Body,
     conditions: Conditions<'a>,
@@ -56,6 +58,7 @@ enum Fault {
     HeadTooLong,
     BadVersion,
     BodyTooLong,
+    UnknownCoding,
 }
 
 impl Conversation {
@@ -78,10 +81,10 @@ impl Conversation {
             return None;
         }
         let heard = std::mem::take(&mut self.heard);
-        let manner = Manner { now, head_only: false, closes: true };
         let mut fields = [EMPTY_HEADER; FIELDS_MAX];
         let mut request = Request::new(&mut fields);
         let read = request.parse(&heard);
+        let manner = Manner { now, head_only: request.method == Some("HEAD"), closes: true };
         let (answer, length) = match read {
             Ok(Status::Complete(length)) if length <= HEAD_BYTES_MAX => match asked(&request) {
                 Ok(asked) => (self.give(&asked, content, now), length),
@@ -109,7 +112,8 @@ impl Conversation {
     pub fn too_late(&mut self, now: SystemTime) -> Option<Answer> {
         let is_due = self.is_begun() && !self.is_over;
         self.is_over = true;
-        is_due.then(|| answer::page("408 Request Timeout", "", Manner { now, head_only: false, closes: true }))
+        let head_only = self.heard.starts_with(b"HEAD ");
+        is_due.then(|| answer::page("408 Request Timeout", "", Manner { now, head_only, closes: true }))
     }
 
     /// The last answer has been given.
@@ -135,7 +139,10 @@ impl Conversation {
         let Some(path) = &asked.path else { return Fault::BadRequest.answer(manner) };
         match content.find(path) {
             Found::File(file) => answer::file(&file, &asked.conditions, manner),
-            Found::Folder => answer::page("301 Moved Permanently", &format!("Location: {}/\r\n", encode(path)), manner),
+            Found::Folder => {
+                let location = format!("{}/{}", encode(path), asked.query);
+                answer::page("301 Moved Permanently", &format!("Location: {location}\r\n"), manner)
+            }
             Found::Nothing => match content.not_found() {
                 Some(page) => answer::not_found(&page, manner),
                 None => answer::page("404 Not Found", "", manner),
@@ -158,6 +165,7 @@ impl Fault {
             Self::HeadTooLong => "431 Request Header Fields Too Large",
             Self::BadVersion => "505 HTTP Version Not Supported",
             Self::BodyTooLong => "413 Content Too Large",
+            Self::UnknownCoding => "501 Not Implemented",
         };
         answer::page(status, "", Manner { closes: true, ..manner })
     }
@@ -195,7 +203,8 @@ fn asked<'a>(request: &Request<'_, 'a>) -> Result<Asked<'a>, Fault> {
     };
     let field = |name: &str| fields(name).first().copied();
     let hosts = fields("host");
-    if hosts.len() > 1 || (hosts.is_empty() && version == 1) || target.len() > LINE_BYTES_MAX {
+    let has_hosts = hosts.len() <= 1 && hosts.iter().all(|host| is_host(host)) && (version == 0 || !hosts.is_empty());
+    if !has_hosts || target.len() > LINE_BYTES_MAX {
         return Err(Fault::BadRequest);
     }
     let says = |word: &str| {
@@ -205,12 +214,16 @@ fn asked<'a>(request: &Request<'_, 'a>) -> Result<Asked<'a>, Fault> {
     // Whoever asks before it sends a body does not send it after an answer.
     let asks_first = !fields("expect").is_empty();
     let closes = asks_first || if version == 1 { says("close") } else { !says("keep-alive") };
+    let local = local_part(target);
     Ok(Asked {
         method,
-        path: path_of(target),
+        path: local.and_then(path_of),
+        query: local.map_or("", query_of),
         closes,
         body: body_of(&fields("content-length"), &fields("transfer-encoding"))?,
         conditions: Conditions {
+            if_match: field("if-match"),
+            if_unmodified_since: field("if-unmodified-since"),
             if_none_match: field("if-none-match"),
             if_modified_since: field("if-modified-since"),
             range: field("range"),
@@ -232,19 +245,42 @@ fn body_of(lengths: &[&[u8]], encodings: &[&[u8]]) -> Result<Body, Fault> {
             }
             text.parse().map(Body::Bytes).map_err(|_| Fault::BodyTooLong)
         }
+        ([], _) => Err(Fault::UnknownCoding),
         _ => Err(Fault::BadRequest),
     }
 }
 
-/// The path that a target names, decoded and without its query. `None`: it leads out of the site or is not well formed.
-fn path_of(target: &str) -> Option<String> {
-    let target = match target.split_once("://") {
-        // The form for proxies; what is asked for is the same.
-        Some((_, rest)) => rest.split_once('/').map_or("/".to_owned(), |(_, path)| format!("/{path}")),
-        None => target.to_owned(),
-    };
-    let path = target.split(['?', '#']).next()?;
-    let decoded = String::from_utf8(decode(path.as_bytes())?).ok()?;
+/// A host with or without a port, or nothing (RFC 9110 7.2).
+fn is_host(field: &[u8]) -> bool {
+    field.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%[]:".contains(byte))
+}
+
+/// Path and query of a target. `None`: it is no path.
+fn local_part(target: &str) -> Option<&str> {
+    if target.starts_with('/') {
+        return Some(target);
+    }
+    // The form for proxies; what is asked for is the same.
+    let (_, rest) = target.split_once("://")?;
+    match rest.find(['/', '?']) {
+        Some(at) => rest.get(at..),
+        None => Some("/"),
+    }
+}
+
+/// The query with its question mark; nothing without one.
+fn query_of(local: &str) -> &str {
+    let (local, _) = local.split_once('#').unwrap_or((local, ""));
+    local.find('?').map_or("", |at| local.split_at(at).1)
+}
+
+/// The path that the local part of a target names, decoded and without its query. `None`: it leads out of the site or is
+/// not well formed.
+fn path_of(local: &str) -> Option<String> {
+    let path = local.split(['?', '#']).next()?;
+    let path = if path.is_empty() { "/" } else { path };
+    // A name that is no text is nobody's.
+    let decoded = String::from_utf8_lossy(&decode(path.as_bytes())?).into_owned();
     if !decoded.starts_with('/') || decoded.contains('\0') {
         return None;
     }

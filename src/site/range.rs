@@ -14,8 +14,10 @@ pub(super) enum Wanted {
 
 /// Reads the value of a `Range` field for a file of `length` bytes; what is not well formed asks for the whole.
 pub(super) fn wanted(field: &[u8], length: usize) -> Wanted {
-    let spec = std::str::from_utf8(field).ok().and_then(|text| text.trim().strip_prefix("bytes="));
-    let Some((first, last)) = spec.and_then(|spec| spec.split_once('-')) else { return Wanted::Whole };
+    let spec = std::str::from_utf8(field).ok().and_then(|text| text.trim().split_once('='));
+    // Names of units are the same in any case (RFC 9110 14.1).
+    let Some((_, spec)) = spec.filter(|(unit, _)| unit.eq_ignore_ascii_case("bytes")) else { return Wanted::Whole };
+    let Some((first, last)) = spec.split_once('-') else { return Wanted::Whole };
     match (number(first), number(last)) {
         // The last so many bytes.
         (None, Some(0)) => Wanted::Unsatisfiable,
@@ -45,7 +47,7 @@ mod tests {
     fn one_range_is_a_part_and_anything_else_the_whole() {
         let of = |field: &str| wanted(field.as_bytes(), 100);
         assert_eq!(of("bytes=0-9"), Wanted::Part(0..10));
-        assert_eq!(of("bytes=90-"), Wanted::Part(90..100));
+        assert_eq!(of("Bytes=90-"), Wanted::Part(90..100));
         assert_eq!(of("bytes=-10"), Wanted::Part(90..100));
         assert_eq!(of("bytes=-1000"), Wanted::Part(0..100));
         assert_eq!(of("bytes=50-99999999999999999999999"), Wanted::Part(50..100));

@@ -78,7 +78,12 @@ fn paths_lead_to_files_and_never_out_of_the_site() {
         ("/blog/2024/a%20b.txt", "a text"),
         ("/.well-known/security.txt", "mail"),
         ("http://a.test/blog/", "blog"),
+        ("HTTPS://a.test/blog/?q=1", "blog"),
         ("http://a.test", "<p>home</p>"),
+        ("http://a.test?to=/style.css", "<p>home</p>"),
+        // The form for proxies begins with a scheme; further on it is a value like others.
+        ("/?to=http://b.test/style.css", "<p>home</p>"),
+        ("/#http://b.test/style.css", "<p>home</p>"),
     ] {
         assert_eq!(body(path), expected, "{path}");
     }
@@ -96,19 +101,57 @@ fn paths_lead_to_files_and_never_out_of_the_site() {
         ("/%zz", "400"),
         ("/%", "400"),
         ("/%00", "400"),
-        ("/%ff", "400"),
+        ("/%ff", "404"),
+        ("/a://b.test/style.css", "404"),
         ("nothing", "400"),
+        ("a/style.css", "400"),
     ] {
         assert_eq!(status(path), expected, "{path}");
     }
-    assert_eq!(field(&get(&content, "/blog?x HTTP/1.1"), "Location"), Some("/blog/"));
+}
+
+#[test]
+fn a_folder_without_its_slash_leads_to_the_folder_and_never_to_another_host() {
+    let content = content();
+    for (target, location) in [
+        ("/blog", "/blog/"),
+        ("/blog?x=1&y", "/blog/?x=1&y"),
+        ("/blog#part", "/blog/"),
+        // What begins with two slashes is a host to a browser.
+        ("//blog", "/blog/"),
+        ("///blog?x", "/blog/?x"),
+        ("http://b.test/blog?x", "/blog/?x"),
+        ("http://b.test//blog", "/blog/"),
+    ] {
+        let answer = get(&content, &format!("{target} HTTP/1.1"));
+        assert_eq!(field(&answer, "Location"), Some(location), "{target}: {answer}");
+    }
+}
+
+#[test]
+fn an_answer_to_head_has_no_body_whatever_it_says() {
+    let content = content();
+    let long = "a".repeat(HEAD_BYTES_MAX);
+    for (head, status) in [
+        ("HEAD / HTTP/1.1\r\n\r\n".to_owned(), "400"),
+        ("HEAD /.. HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), "400"),
+        ("HEAD /none HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), "404"),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n".to_owned(), "400"),
+        (format!("HEAD / HTTP/1.1\r\nHost: a\r\nX: {long}"), "431"),
+    ] {
+        let answer = said(&content, head.as_bytes()).0;
+        assert_eq!(answer.get(9..12), Some(status), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+    let mut late = Conversation::default();
+    late.hear(b"HEAD / HT");
+    assert!(late.too_late(at()).unwrap().part.is_empty());
 }
 
 #[test]
 fn a_redirection_never_leads_to_another_host() {
     let content = content();
     for asked in [
-        "/blog?x",
         "//blog",
         "//b.example/../blog",
         "//b.example/%2e%2e/blog",
@@ -151,12 +194,16 @@ fn what_is_no_request_is_told_so_and_ends() {
         (b"GET /\r\n\r\n", "400"),
         (b"GET / HTTP/1.1\r\n\r\n", "400"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"),
+        (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "400"),
+        (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", "400"),
+        (b"GET / HTTP/1.1\r\nHost: me@a\r\n\r\n", "400"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n", "400"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "400"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "400"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", "400"),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n", "413"),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\n", "413"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "501"),
         (b"GET / HTTP/9.9\r\nHost: a\r\n\r\n", "505"),
     ] {
         let (answer, closes) = said(&content, bytes);
@@ -182,6 +229,8 @@ fn a_copy_that_is_the_same_is_not_sent_again() {
         format!("If-None-Match: \"x\", W/{tag}"),
         "If-None-Match: *".to_owned(),
         format!("If-Modified-Since: {date}"),
+        // A copy that is newer than the file is as good.
+        "If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT".to_owned(),
     ] {
         let answer = with(&same);
         assert!(answer.starts_with("HTTP/1.1 304") && answer.ends_with("\r\n\r\n"), "{same}: {answer}");
@@ -191,8 +240,35 @@ fn a_copy_that_is_the_same_is_not_sent_again() {
         "If-None-Match: \"x\"".to_owned(),
         format!("If-None-Match: \"x\"\r\nIf-Modified-Since: {date}"),
         "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT".to_owned(),
+        "If-Modified-Since: tomorrow".to_owned(),
     ] {
         assert!(with(&other).starts_with("HTTP/1.1 200"), "{other}");
+    }
+}
+
+#[test]
+fn who_wants_one_copy_only_is_given_no_other() {
+    let content = content();
+    let first = get(&content, "/style.css HTTP/1.1");
+    let (tag, date) = (field(&first, "ETag").unwrap(), field(&first, "Last-Modified").unwrap());
+    let status = |fields: &str| get(&content, &format!("/style.css HTTP/1.1\r\n{fields}"))[9..12].to_owned();
+    let old = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for (fields, expected) in [
+        (format!("If-Match: {tag}"), "200"),
+        (format!("If-Match: \"x\", {tag}"), "200"),
+        ("If-Match: *".to_owned(), "200"),
+        ("If-Match: \"x\"".to_owned(), "412"),
+        // A weak tag promises less than this field asks for (RFC 9110 13.1.1).
+        (format!("If-Match: W/{tag}"), "412"),
+        (format!("If-Unmodified-Since: {date}"), "200"),
+        (format!("If-Unmodified-Since: {old}"), "412"),
+        ("If-Unmodified-Since: yesterday".to_owned(), "200"),
+        (format!("If-Match: {tag}\r\nIf-Unmodified-Since: {old}"), "200"),
+        (format!("If-Match: {tag}\r\nIf-None-Match: {tag}"), "304"),
+        (format!("If-Match: \"x\"\r\nIf-None-Match: {tag}"), "412"),
+        (format!("If-Match: \"x\"\r\nRange: bytes=0-1"), "412"),
+    ] {
+        assert_eq!(status(&fields), expected, "{fields}");
     }
 }
 
