@@ -16,6 +16,7 @@ pub mod addons;
 pub mod address;
 pub mod cidr;
 pub mod cursor;
+pub mod http_date;
 pub mod mux;
 pub mod packet;
 pub mod proxy_header;

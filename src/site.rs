@@ -5,7 +5,7 @@
 //!
 //! - `content` reads the files, within bounds, when the configuration is read. Nothing is read later.
 //! - `conversation` is HTTP/1.1 without a socket: bytes in, answers out.
-//! - `answer` and `range` make heads and choose bytes; `date` knows the calendar of HTTP.
+//! - `answer` and `range` make heads and choose bytes.
 //! - `service` is the thread: a poll, the visitors, their deadlines.
 //!
 //! Nothing here says whose server this is: there is no `Server` field, and the page that stands in for a missing folder is
@@ -16,7 +16,6 @@
 mod answer;
 pub mod content;
 pub mod conversation;
-mod date;
 mod range;
 mod service;
 

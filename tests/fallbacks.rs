@@ -233,14 +233,20 @@ fn silence_is_passed_on_after_its_time_so_that_the_web_server_may_speak_first() 
 fn a_fallback_that_is_down_is_a_bad_gateway_to_who_speaks_http_and_an_end_to_others() {
     let nobody = free_address();
     for dest in [to_tcp(nobody), to(Dest::Unix(std::path::Path::new("/nowhere/web.sock").into()))] {
-        for (first, answer) in [(HELLO, "HTTP/1.1 502 Bad Gateway\r\n"), (b"\x01\x02", "")] {
+        let head: &[u8] = b"HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+        let bad_gateway = "HTTP/1.1 502 Bad Gateway\r\nServer: nginx\r\nDate: ";
+        for (first, answer) in [(HELLO, bad_gateway), (head, bad_gateway), (b"\x01\x02", "")] {
             let server = with(true, vec![dest.clone()]);
             let client = Client::connect(&server);
             client.send(first).unwrap();
             let heard = String::from_utf8(client.recv_to_end().unwrap()).unwrap();
             assert!(heard.starts_with(answer) && heard.is_empty() == answer.is_empty(), "{heard}");
-            if let Some((_, body)) = heard.split_once("\r\n\r\n") {
-                assert!(heard.contains(&format!("Content-Length: {}\r\n", body.len())));
+            if let Some((fields, body)) = heard.split_once("\r\n\r\n") {
+                let date = fields.lines().nth(2).unwrap();
+                assert!(date.len() == "Date: Sun, 06 Nov 1994 08:49:37 GMT".len() && date.ends_with(" GMT"), "{date}");
+                // A page of its size goes to whoever asked for more than the head.
+                assert!(fields.contains("Content-Length: 150\r\n"), "{heard}");
+                assert_eq!(body.len(), if first == head { 0 } else { 150 }, "{heard}");
             }
             client.finish();
             server.closed_for(CloseReason::FallbackUnreachable);

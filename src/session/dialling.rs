@@ -8,11 +8,22 @@ pub(super) enum Dialling<D> {
     Stream,
     /// A connection to a fallback.
     Fallback {
-        /// The client began a request of HTTP/1: it can be told in its own words that there is nobody.
-        is_http1: bool,
+        /// How it is said that there is nobody.
+        apology: Apology,
     },
     /// An address to send datagrams to.
     Address,
     /// A socket for the datagrams that are going to that address.
     Socket(Box<Datagrams<D>>),
+}
+
+/// What a client can be told in its own words when its fallback is not to be had.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Apology {
+    /// It began a request of HTTP/1.
+    Page,
+    /// It asked for a head alone.
+    Head,
+    /// It speaks something else.
+    Silence,
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::close::CloseReason;
-use super::dialling::Dialling;
+use super::dialling::{Apology, Dialling};
 use super::opening::Opened;
 use super::party::Party;
 use super::pause::Ending;
@@ -17,13 +17,12 @@ use crate::inbound::HEADROOM_BYTES;
 use crate::io::buffer_pool::Loan;
 use crate::io::datagram::DatagramSocket;
 use crate::io::socket::Socket;
+use crate::protocol::http_date;
 use crate::protocol::proxy_header::{self, Ends};
 
 /// What an nginx says whose application does not answer.
-const BAD_GATEWAY: &[u8] = b"HTTP/1.1 502 Bad Gateway\r\nServer: nginx\r\nContent-Type: text/html\r\n\
-    Content-Length: 150\r\nConnection: close\r\n\r\n\
-    <html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n\
-    <hr><center>nginx</center>\r\n</body>\r\n</html>\r\n";
+const BAD_GATEWAY: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
+    <center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n";
 
 impl<S: Socket, D: DatagramSocket> Session<S, D> {
     /// The fallback for a client that is refused for a reason which a stranger must not learn, if there is one.
@@ -63,7 +62,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.inbound.accept_stranger();
         let header = self.proxy_header(&fallback);
         let early = [&header[..], opened.payload.bytes()].concat();
-        let is_http1 = starts_http1(opened.payload.bytes());
+        let apology = apology_to(opened.payload.bytes());
         self.uplink.delivery.tally().wrap(header.len(), 0);
         if !early.is_empty() {
             let unwrapped_bytes = if is_unwrapped { opened.payload.len() } else { 0 };
@@ -72,7 +71,7 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         self.uplink.intake.keep(&opened.rest, true, cx.means.pool);
         self.give_back(opened, cx);
         self.party = Party::Fallback(Arc::clone(&fallback));
-        self.enter(Phase::Dialling(Dialling::Fallback { is_http1 }), cx.means.now);
+        self.enter(Phase::Dialling(Dialling::Fallback { apology }), cx.means.now);
         cx.wishes.push(Wish::DialFallback { leg: Leg::Target, fallback });
         Next::Wait
     }
@@ -92,13 +91,14 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
 
     /// There is nobody to pass the client on to. A web server whose application is down says so, and so do we.
     pub(super) fn end_without_fallback(&mut self, cx: &mut Context<'_>) -> Next {
-        if matches!(self.phase, Phase::Dialling(Dialling::Fallback { is_http1: true })) {
+        if let Phase::Dialling(Dialling::Fallback { apology: apology @ (Apology::Page | Apology::Head) }) = self.phase {
+            let said = bad_gateway(apology, (cx.unix_seconds)());
             let mut answer = cx.means.scratch.take_input();
             answer.reset(HEADROOM_BYTES);
-            let fits = answer.append(BAD_GATEWAY);
+            let fits = answer.append(said.as_bytes());
             debug_assert!(fits, "the scratch memory holds more");
             let before = self.progress();
-            let mut encode = Encode { inbound: &mut self.inbound, read_bytes_max: BAD_GATEWAY.len() };
+            let mut encode = Encode { inbound: &mut self.inbound, read_bytes_max: said.len() };
             self.downlink.convert_and_send(&mut self.client, &mut encode, answer, &mut cx.means);
             self.count(before, cx);
         }
@@ -106,8 +106,21 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
     }
 }
 
-/// A method of HTTP/1 begins with a capital letter. The preface of HTTP/2 does, too, but names no path.
-fn starts_http1(first: &[u8]) -> bool {
+/// The preface of HTTP/2 looks like a request, too, but names another version.
+fn apology_to(first: &[u8]) -> Apology {
     let line = first.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0")
+    match line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") {
+        true if line.starts_with(b"HEAD ") => Apology::Head,
+        true => Apology::Page,
+        false => Apology::Silence,
+    }
+}
+
+fn bad_gateway(apology: Apology, unix_seconds: u64) -> String {
+    let (date, length) = (http_date::text(unix_seconds), BAD_GATEWAY.len());
+    let page = if apology == Apology::Page { BAD_GATEWAY } else { "" };
+    format!(
+        "HTTP/1.1 502 Bad Gateway\r\nServer: nginx\r\nDate: {date}\r\nContent-Type: text/html\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{page}"
+    )
 }

@@ -21,6 +21,8 @@ pub struct Context<'a> {
     pub mux_sockets: &'a Arc<MuxSockets>,
     /// The lane of the users' counters that this worker writes.
     pub worker: usize,
+    /// The seconds since 1970 by the clock on the wall, for answers that carry a date.
+    pub unix_seconds: fn() -> u64,
     /// What is left of what this call may do. The caller sets it before.
     pub allowance: Allowance,
     /// What the session wants done for it, in this order. The list is empty before a call.

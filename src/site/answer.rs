@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::content::File;
-use super::date;
 use super::range::{self, Wanted};
+use crate::protocol::http_date;
 
 /// An answer, ready to be sent: first the head, then the part of the body.
 #[derive(Debug)]
@@ -97,7 +97,8 @@ pub(super) fn page(status: &str, fields: &str, manner: Manner) -> Answer {
 
 fn answer(status: &str, fields: &str, body: &Arc<[u8]>, part: Range<usize>, manner: Manner) -> Answer {
     let connection = if manner.closes { "close" } else { "keep-alive" };
-    let date = date::text(manner.now);
+    let now = manner.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let date = http_date::text(now.as_secs());
     let head = format!("HTTP/1.1 {status}\r\nDate: {date}\r\n{fields}Connection: {connection}\r\n\r\n");
     let part = if manner.head_only { 0..0 } else { part };
     Answer { head: head.into_bytes(), body: Arc::clone(body), part, closes: manner.closes }
@@ -107,7 +108,7 @@ fn answer(status: &str, fields: &str, body: &Arc<[u8]>, part: Range<usize>, mann
 fn is_another(file: &File, conditions: &Conditions<'_>) -> bool {
     match (conditions.if_match, conditions.if_unmodified_since) {
         (Some(tags), _) => !has_tag(tags, |tag| same(tag, &file.etag)),
-        (None, Some(since)) => date::read(since.trim_ascii()).is_some_and(|since| file.modified_at > since),
+        (None, Some(since)) => http_date::read(since.trim_ascii()).is_some_and(|since| file.modified_at > since),
         (None, None) => false,
     }
 }
@@ -116,7 +117,7 @@ fn is_another(file: &File, conditions: &Conditions<'_>) -> bool {
 fn is_unchanged(file: &File, conditions: &Conditions<'_>) -> bool {
     match (conditions.if_none_match, conditions.if_modified_since) {
         (Some(tags), _) => has_tag(tags, |tag| same(tag.strip_prefix(b"W/").unwrap_or(tag), &file.etag)),
-        (None, Some(since)) => date::read(since.trim_ascii()).is_some_and(|since| file.modified_at <= since),
+        (None, Some(since)) => http_date::read(since.trim_ascii()).is_some_and(|since| file.modified_at <= since),
         (None, None) => false,
     }
 }

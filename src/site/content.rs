@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::date;
+use crate::protocol::http_date;
 
 /// The most bytes of all files together.
 pub const SITE_BYTES_MAX: u64 = 16 << 20;
@@ -162,9 +162,9 @@ impl Room {
 
 impl File {
     fn new(bytes: Vec<u8>, kind: &'static str, modified: SystemTime) -> Self {
-        let modified_at = date::seconds(modified);
+        let modified_at = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let etag = format!("\"{modified_at:x}-{:x}\"", bytes.len());
-        Self { bytes: bytes.into(), kind, etag, modified: date::text(modified), modified_at }
+        Self { bytes: bytes.into(), kind, etag, modified: http_date::text(modified_at), modified_at }
     }
 }
 

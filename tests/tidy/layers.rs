@@ -200,7 +200,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         place: "site",
-        may_use: &["session", "site"],
+        may_use: &["protocol", "session", "site"],
         must_not_name: &["rustls", "RefCell", "TcpStream", "TcpListener"],
     },
     Rule {

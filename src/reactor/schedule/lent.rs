@@ -1,7 +1,7 @@
 //! What a worker lends its sessions in every call, and with it the schedule.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::io::buffer_pool::BufferPool;
 use crate::io::random::Random;
@@ -46,8 +46,13 @@ impl Lent<'_> {
             settings: self.settings,
             mux_sockets: self.mux_sockets,
             worker: self.worker,
+            unix_seconds,
             allowance,
             wishes,
         }
     }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

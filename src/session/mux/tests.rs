@@ -143,6 +143,7 @@ impl Bench {
             settings: &self.settings,
             mux_sockets: &self.mux_sockets,
             worker: 0,
+            unix_seconds: || 0,
             allowance: Allowance::turn(usize::MAX),
             wishes: Vec::new(),
         };
