@@ -17,6 +17,8 @@ use crate::protocol::proxy_header;
 const PATH_END_MAX: usize = 64;
 /// Methods are three to seven letters long: GET to OPTIONS.
 const PATH_START: std::ops::Range<usize> = 4..9;
+/// The longest path that can be found: behind the shortest method, with a byte that ends it.
+pub const PATH_BYTES_MAX: usize = PATH_END_MAX - PATH_START.start - 1;
 /// Less than the shortest VLESS request is no HTTP request either.
 const REQUEST_BYTES_MIN: usize = 18;
 

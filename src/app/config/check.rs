@@ -14,6 +14,7 @@ use super::rules::{Check, Problem};
 use super::section::Section;
 use super::settings::{FallbackDest, Flow, Secret};
 use crate::app::files::with_ending;
+use crate::inbound::fallback::PATH_BYTES_MAX;
 use crate::outbound::policy::is_public;
 use crate::protocol::user_id;
 
@@ -59,6 +60,7 @@ pub(super) fn check(raw: RawFile, path: &Path, need: Need) -> (Config, Vec<Probl
     };
     check.warn_about_plain(&config);
     check.warn_about_protocols(&config);
+    check.warn_about_fallbacks(&config);
     check.warn_about_announcers(&config);
     (Config { warnings: check.warnings, ..config }, check.problems)
 }
@@ -250,9 +252,21 @@ impl Check<'_> {
                     .to_owned(),
             );
         }
-        if !offers_h2 && names_h2 {
+    }
+
+    /// A fallback that nobody can get is a mistake, and a stranger without one is closed as no web server closes.
+    fn warn_about_fallbacks(&mut self, config: &Config) {
+        for (position, fallback) in config.fallbacks.iter().enumerate() {
             self.warnings
-                .push("a fallback has \"alpn\": \"h2\", which tls.alpn does not offer: nobody gets it".to_owned());
+                .extend(never_chosen(fallback, config.tls.as_ref()).map(|why| format!("fallbacks[{position}]{why}")));
+        }
+        let is_for_all = |one: &Fallback| one.name.is_empty() && one.alpn.is_empty() && one.path.is_empty();
+        if !config.fallbacks.is_empty() && !config.fallbacks.iter().any(is_for_all) {
+            self.warnings.push(
+                "no fallback is for everybody (without name, alpn and path): a stranger for whom none is meant is closed \
+                 without an answer"
+                    .to_owned(),
+            );
         }
     }
 
@@ -282,4 +296,29 @@ impl Check<'_> {
             );
         }
     }
+}
+
+/// Why no client can get `fallback`, if that is so.
+fn never_chosen(fallback: &Fallback, tls: Option<&Tls>) -> Option<String> {
+    let Fallback { name, alpn, path, .. } = fallback;
+    match tls {
+        None if !name.is_empty() || !alpn.is_empty() => {
+            return Some(" has a name or an alpn, which there are with TLS only: nobody gets it".to_owned());
+        }
+        Some(tls) if !alpn.is_empty() && !tls.alpn.iter().any(|offered| offered.eq_ignore_ascii_case(alpn)) => {
+            return Some(format!(".alpn is \"{alpn}\", which tls.alpn does not offer: nobody gets it"));
+        }
+        _ => {}
+    }
+    if name.contains('*') {
+        let inside = name.replace('*', "");
+        return Some(format!(
+            ".name holds \"*\", which no client asks for: write \"{inside}\", which is looked for inside"
+        ));
+    }
+    if path.contains(['?', ' ']) {
+        return Some(".path: a path ends before \"?\" and a space: nobody gets it".to_owned());
+    }
+    let is_long = path.len() > PATH_BYTES_MAX;
+    is_long.then(|| format!(".path is longer than {PATH_BYTES_MAX} bytes: nobody gets it"))
 }

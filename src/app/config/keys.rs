@@ -131,7 +131,7 @@ section! {
     /// Where a stranger's connection goes.
     FallbackKeys from RawFallback, "an object { \"dest\": ... }" {
         name: Text<String> = Text("", Meaning { read: values::lower_case, expected: "" }), "server name the client asked for; `\"\"`: any";
-        alpn: Text<String> = Text("", Meaning { read: values::anything, expected: "" }), "protocol that was negotiated; `\"\"`: any";
+        alpn: Text<String> = Text("", Meaning { read: values::lower_case, expected: "" }), "protocol that was negotiated; `\"\"`: any";
         path: Text<String> = Text("", Meaning { read: values::request_path, expected: "empty or begin with \"/\"" }), "path of the HTTP request; `\"\"`: any";
         dest: Dest = Dest, "a port, `\"host:port\"`, `\"/path/of/a/socket\"`, `\"@abstract-socket\"`, or `\"builtin\"`: a plain site that the server serves itself, HTTP/1.1 only";
         root: OptionalPath = OptionalPath(None), "of `\"builtin\"`: the folder of the site, with an `index.html`, or its one page; read at start and reload, at most 16 MiB; `null`: a page that says nothing";

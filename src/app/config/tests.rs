@@ -301,6 +301,45 @@ fn protocols_that_are_offered_and_fallbacks_for_them_go_together() {
 }
 
 #[test]
+fn a_fallback_that_nobody_can_get_and_strangers_without_one_are_named() {
+    let warned = |tls: bool, fallbacks: &str| {
+        let text = format!(
+            r#""tls": {{ "enabled": {tls}, "alpn": ["http/1.1"] }}, "server": {{ "listen": "127.0.0.1" }},
+            "fallbacks": [ {fallbacks} ]"#
+        );
+        accepted(&with(&text)).warnings().join("\n")
+    };
+    let all = r#"{ "dest": 80 }"#;
+    for fine in ["", all, r#"{ "dest": 80 }, { "dest": 81, "name": "a.test", "alpn": "HTTP/1.1", "path": "/x" }"#] {
+        assert_eq!(warned(true, fine), "", "{fine}");
+    }
+    let long = |bytes: usize| format!(r#""path": "/{}""#, "x".repeat(bytes - 1));
+    for (tls, other, said) in [
+        (true, r#""name": "*.a.test""#, "fallbacks[1].name holds \"*\", which no client asks for: write \".a.test\""),
+        (true, r#""alpn": "h3""#, "fallbacks[1].alpn is \"h3\", which tls.alpn does not offer: nobody gets it"),
+        (
+            false,
+            r#""name": "a.test""#,
+            "fallbacks[1] has a name or an alpn, which there are with TLS only: nobody gets it",
+        ),
+        (false, r#""alpn": "http/1.1""#, "fallbacks[1] has a name or an alpn"),
+        (true, r#""path": "/a?b""#, "fallbacks[1].path: a path ends before \"?\" and a space: nobody gets it"),
+        (false, r#""path": "/a b""#, "fallbacks[1].path: a path ends"),
+        (true, &long(59), ""),
+        (true, &long(60), "fallbacks[1].path is longer than 59 bytes: nobody gets it"),
+    ] {
+        let text = warned(tls, &format!(r#"{all}, {{ "dest": 81, {other} }}"#));
+        assert!(text.starts_with(said) && text.is_empty() == said.is_empty(), "{other}: {text}");
+    }
+    for some in
+        [r#"{ "dest": 80, "name": "a.test" }"#, r#"{ "dest": 80, "alpn": "http/1.1" }, { "dest": 81, "path": "/x" }"#]
+    {
+        let text = warned(true, some);
+        assert!(text.starts_with("no fallback is for everybody"), "{some}: {text}");
+    }
+}
+
+#[test]
 fn rules_have_names_of_their_own() {
     let rule = |name: &str| format!(r#"{{ "name": "{name}", "metric": "sessions_percent", "above": 1 }}"#);
     let alerts = |names: [&str; 3]| with(&format!(r#""monitoring": {{ "alerts": [{}] }}"#, names.map(rule).join(", ")));
