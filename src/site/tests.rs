@@ -266,7 +266,7 @@ fn who_wants_one_copy_only_is_given_no_other() {
         (format!("If-Match: {tag}\r\nIf-Unmodified-Since: {old}"), "200"),
         (format!("If-Match: {tag}\r\nIf-None-Match: {tag}"), "304"),
         (format!("If-Match: \"x\"\r\nIf-None-Match: {tag}"), "412"),
-        (format!("If-Match: \"x\"\r\nRange: bytes=0-1"), "412"),
+        ("If-Match: \"x\"\r\nRange: bytes=0-1".to_owned(), "412"),
     ] {
         assert_eq!(status(&fields), expected, "{fields}");
     }
