@@ -17,8 +17,8 @@ use super::conversation::{Answer, Conversation};
 
 /// Visitors at the same time. One more takes the place of the one who has waited for the longest.
 const VISITORS_MAX: usize = 1024;
-/// Visitors who wait to be let in.
-const QUEUE_MAX: usize = 256;
+/// Visitors who wait to be let in: a worker may pass on all of them before this thread gets a processor.
+const QUEUE_MAX: usize = VISITORS_MAX;
 /// A request that was begun must be whole within so long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// No request and no byte of an answer for so long.
@@ -112,17 +112,23 @@ enum Fate {
 impl Service {
     /// Starts the thread.
     pub(super) fn start(content: Arc<Content>) -> io::Result<Door> {
-        let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let (sender, queue) = mpsc::sync_channel(QUEUE_MAX);
-        let service = Self { content, poll, queue, visitors: Slab::new(), is_closed: false };
-        let of_thread = Arc::clone(&waker);
+        let (door, service) = Self::new(content)?;
+        let of_thread = Arc::clone(&door.waker);
         thread::Builder::new().name("site".to_owned()).spawn(move || {
             service.run();
             // A waker that is closed takes its last word with it, so it stays as long as whoever is to hear that.
             drop(of_thread);
         })?;
-        Ok(Door { queue: Some(sender), waker })
+        Ok(door)
+    }
+
+    /// Who comes in by the door waits until the service runs.
+    pub(super) fn new(content: Arc<Content>) -> io::Result<(Door, Self)> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let (sender, queue) = mpsc::sync_channel(QUEUE_MAX);
+        let service = Self { content, poll, queue, visitors: Slab::new(), is_closed: false };
+        Ok((Door { queue: Some(sender), waker }, service))
     }
 
     fn run(mut self) {

@@ -370,6 +370,16 @@ fn a_visitor_is_served_and_what_it_goes_on_sending_breaks_nothing() {
     assert!(all.len() > 3 << 20 && all.ends_with(b"xxx"));
 }
 
+/// A worker passes on whoever came while it was busy, and the site's thread may have to wait for a processor.
+#[test]
+fn as_many_may_come_at_once_as_there_is_room_for() {
+    let (door, _service) = Service::new(Arc::new(Content::plain())).unwrap();
+    for number in 0..400 {
+        let (_, theirs) = UnixStream::pair().unwrap();
+        assert!(door.send_in(theirs).is_ok(), "number {number} is sent away");
+    }
+}
+
 #[test]
 fn a_site_that_is_dropped_serves_who_is_inside_and_ends() {
     let site = LoadedSite::serve(Content::plain()).unwrap();
