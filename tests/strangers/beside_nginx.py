@@ -4,7 +4,9 @@
 Both have the same certificate and the same site: ours passes strangers on to that nginx. The program ends with 1 if there
 is a difference that is not explained below. It uses loopback only.
 
-    tests/strangers/beside_nginx.py [PROGRAM]      the default is target/release/vless-rust
+    tests/strangers/beside_nginx.py [--patient] [PROGRAM]      the default is target/release/vless-rust
+
+With --patient it also waits for the ends of those who say nothing or not enough, two minutes.
 """
 
 import pathlib
@@ -14,6 +16,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -28,8 +31,12 @@ STRANGER_ID = bytes(range(16))
 VLESS = b"\0" + STRANGER_ID + b"\0\1" + (443).to_bytes(2, "big") + b"\1" + bytes([192, 0, 2, 1])
 
 # Differences that are known, each with the reason why it stays.
-SNIFFED = "nginx answers in HTTP to what is not TLS, which no other server does; an alert is what TLS itself says"
+SNIFFED = "nginx answers in HTTP to what is not TLS, as Apache and Go's servers do to a request; ours says what TLS itself " \
+          "says. Whoever knows from the fallback's answers that it is nginx knows from this that something is before it"
 ALERTS = "both refuse with a fatal alert and an end; which one is OpenSSL's or rustls's own choice"
+CLOSES = "ours says close_notify (RFC 8446 6.1) also to who has ended; nginx does not"
+LIBRARY = "OpenSSL's or rustls's own choice; whoever looks at TLS closely knows one from the other"
+DEADLINES = "timeouts.tls_handshake is 10 s, nginx's client_header_timeout is 60 s; every server has a time of its own here"
 EXPLAINED = {
     "plain HTTP to the TLS port": SNIFFED,
     "garbage": ALERTS + "; OpenSSL ends without one where the version in the record cannot be",
@@ -41,29 +48,45 @@ EXPLAINED = {
     "a record that is too long": ALERTS,
     "application data before the handshake": SNIFFED,
     "an alert before the handshake": SNIFFED,
-    "a request, then the end of TCP": "ours says close_notify (RFC 8446 6.1) also to who has not; nginx does not",
+    "a request, then the end of TCP": CLOSES,
+    "an answer, then the client's close_notify": CLOSES,
+    "agreed: http/1.0 is offered": "nginx takes this name, too; ours says alert 120, as to any other that is not offered",
+    "agreed: a name that cannot be one": "rustls refuses with alert 47, OpenSSL looks at no name",
+    "agreed: CBC": LIBRARY,
+    "agreed: P-521": LIBRARY,
+    "records of a handshake": LIBRARY + ": the sizes of what is encrypted, and two tickets or one",
+    "lifetime of a ticket": "300 s is nginx's ssl_session_timeout, 12 hours are rustls's",
+    "more behind the last answer": "nginx ends TCP for both directions; ours ends its own, as the fallback did, and hears the "
+                                   "other one for a while",
+    "nothing": DEADLINES,
+    "half a hello": DEADLINES,
+    "TLS and nothing": "ours waits timeouts.first_byte before it passes silence on, and the fallback waits again",
 }
 
 
 def main():
-    program = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "target/release/vless-rust").resolve()
+    words = [word for word in sys.argv[1:] if word != "--patient"]
+    program = pathlib.Path(words[0] if words else ROOT / "target/release/vless-rust").resolve()
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         stage = Stage(folder, nginx, program)
         try:
             stage.start()
-            different = compare(stage)
+            different = compare(PROBES, stage)
+            if "--patient" in sys.argv:
+                different += compare([(name, in_advance(probe, stage)) for name, probe in PATIENT], stage)
         finally:
             stage.stop()
     unexplained = [name for name in different if name not in EXPLAINED]
-    print(f"{len(PROBES)} probes, {len(different)} differences, {len(unexplained)} of them unexplained")
+    count = len(PROBES) + (len(PATIENT) if "--patient" in sys.argv else 0)
+    print(f"{count} probes, {len(different)} differences, {len(unexplained)} of them unexplained")
     sys.exit(1 if unexplained else 0)
 
 
-def compare(stage):
+def compare(probes, stage):
     different = []
-    for name, probe in PROBES:
+    for name, probe in probes:
         theirs, ours = (observe(probe, port) for port in (stage.nginx_tls, stage.ours))
         if theirs != ours:
             different.append(name)
@@ -71,6 +94,20 @@ def compare(stage):
         else:
             print(f"same      {name}: {short(ours)}")
     return different
+
+
+def in_advance(probe, stage):
+    """The same probe, which is under way at both from now on."""
+    answers = {}
+    threads = {port: threading.Thread(target=lambda port=port: answers.update({port: observe(probe, port)}))
+               for port in (stage.nginx_tls, stage.ours)}
+    for thread in threads.values():
+        thread.start()
+
+    def wait(port):
+        threads[port].join()
+        return answers[port]
+    return wait
 
 
 def short(answer):
@@ -173,11 +210,16 @@ def connect(port):
     return tcp
 
 
-def wrapped(port, name="a.test", alpn=("http/1.1",), version=None):
+def wrapped(port, name="a.test", alpn=("http/1.1",), version=None, ciphers=None, curve=None, option=0):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if alpn:
         context.set_alpn_protocols(list(alpn))
+    context.options |= option
+    if ciphers:
+        context.set_ciphers(ciphers)
+    if curve:
+        context.set_ecdh_curve(curve)
     if version:
         context.minimum_version = context.maximum_version = version
     return context.wrap_socket(connect(port), server_hostname=name, suppress_ragged_eofs=False)
@@ -259,6 +301,85 @@ def end_tcp(tls):
     socket.socket.shutdown(tls, socket.SHUT_WR)
 
 
+def resumed(version):
+    def probe(port):
+        with wrapped(port, version=version) as first:
+            first.sendall(get())
+            heard(first)
+            session, context = first.session, first.context
+        with context.wrap_socket(connect(port), server_hostname="a.test", session=session) as tls:
+            return tls.session_reused
+    return probe
+
+
+def lifetime(port):
+    with wrapped(port) as tls:
+        tls.sendall(get())
+        heard(tls)
+        return tls.session.ticket_lifetime_hint
+
+
+def handshake_records(port):
+    """Type and length of each record from the server until it waits for a request."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    received, out, answer = ssl.MemoryBIO(), ssl.MemoryBIO(), b""
+    client = context.wrap_bio(received, out, server_hostname="a.test")
+    with connect(port) as tcp:
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                tcp.sendall(out.read())
+                answer += (part := tcp.recv(65536))
+                received.write(part)
+        tcp.sendall(out.read())
+        answer += heard(tcp)[0]
+    found = []
+    while answer:
+        length = int.from_bytes(answer[3:5], "big")
+        # A signature has not always the same length.
+        found.append((answer[0], length // 10 * 10))
+        answer = answer[5 + length:]
+    return found
+
+
+def end_tls(tls):
+    answer = tls.recv(65536)
+    tls.unwrap()
+    return answer
+
+
+def more_behind(tls):
+    heard(tls)
+    for _ in range(10):
+        tls.sendall(b"more")
+        time.sleep(0.02)
+
+
+def until_the_end(probe):
+    """What comes, how it ends, and after how many seconds."""
+    def wait(port):
+        sock, begin = probe(port), time.monotonic()
+        with sock:
+            sock.settimeout(200)
+            got = b""
+            try:
+                while part := sock.recv(65536):
+                    got += part
+            except (ssl.SSLError, ConnectionResetError):
+                pass
+            return got[:12], f"ends after {round((time.monotonic() - begin) / 5) * 5} s"
+    return wait
+
+
+def said(sock, *parts):
+    for part in parts:
+        sock.sendall(part)
+    return sock
+
+
 def broken_record(port):
     with wrapped(port) as tls:
         plain = socket.socket(fileno=socket.dup(tls.fileno()))
@@ -274,6 +395,10 @@ def old_hello(version):
 
 def get(path="/", more=""):
     return f"GET {path} HTTP/1.1\r\nHost: a.test\r\n{more}\r\n".encode()
+
+
+def post(more):
+    return f"POST / HTTP/1.1\r\nHost: a.test\r\n{more}\r\n".encode()
 
 
 CLOSE = "Connection: close\r\n"
@@ -299,6 +424,17 @@ PROBES = [
     ("agreed: h2 and http/1.1 are offered", agreed(alpn=("h2", "http/1.1"))),
     ("agreed: another server name", agreed(name="b.test")),
     ("agreed: no server name", agreed(name=None)),
+    ("agreed: only h2 is offered", agreed(alpn=("h2",))),
+    ("agreed: only something else is offered", agreed(alpn=("acme-tls/1",))),
+    ("agreed: http/1.0 is offered", agreed(alpn=("http/1.0",))),
+    ("agreed: a name that cannot be one", agreed(name="-a.test")),
+    ("agreed: CBC", agreed(version=ssl.TLSVersion.TLSv1_2, ciphers="ECDHE-ECDSA-AES128-SHA")),
+    ("agreed: P-384", agreed(curve="secp384r1")),
+    ("agreed: P-521", agreed(curve="secp521r1")),
+    ("records of a handshake", handshake_records),
+    ("lifetime of a ticket", lifetime),
+    ("resumed with TLS 1.3", resumed(ssl.TLSVersion.TLSv1_3)),
+    ("resumed with TLS 1.2", resumed(ssl.TLSVersion.TLSv1_2)),
     ("GET", inside(get(more=CLOSE))),
     ("GET, kept open", inside(get())),
     ("HEAD", inside(b"HEAD / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")),
@@ -315,11 +451,27 @@ PROBES = [
     ("one zero", inside(b"\0")),
     ("17 bytes of garbage", inside(b"\xff" * 17)),
     ("two requests at once", inside(get() + get("/a.css", CLOSE))),
+    ("a request in two records, the first of one byte", inside(b"G", get(more=CLOSE)[1:], pause=0.1)),
+    ("HTTP/0.9", inside(b"GET /\r\n")),
+    ("a body that is asked for first", inside(post("Expect: 100-continue\r\nContent-Length: 3\r\n"))),
+    ("chunks and a length", inside(post("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n") + b"0\r\n\r\n")),
+    ("an answer, then the client's close_notify", inside(get("/a.css"), then=end_tls)),
+    ("more behind the last answer", inside(get(more=CLOSE), then=more_behind)),
     ("slow bytes", inside(*[bytes([byte]) for byte in get("/a.css", CLOSE)], pause=0.01)),
     ("silence", inside()),
     ("a request, then the end of TCP", inside(get("/a.css"), then=end_tcp)),
     ("a part", inside(get("/a.css", f"Range: bytes=1-2\r\n{CLOSE}"))),
     ("a record that was tampered with", broken_record),
+]
+
+# Those that only time ends.
+PATIENT = [
+    ("nothing", until_the_end(connect)),
+    ("half a hello", until_the_end(lambda port: said(connect(port), b"\x16\3\1\2\0\1\0\1\xfc\3\3"))),
+    ("TLS and nothing", until_the_end(wrapped)),
+    ("TLS and one byte", until_the_end(lambda port: said(wrapped(port), b"G"))),
+    ("half a request", until_the_end(lambda port: said(wrapped(port), get()[:-2]))),
+    ("an answer, then nothing", until_the_end(lambda port: said(wrapped(port), get("/none")))),
 ]
 
 if __name__ == "__main__":
