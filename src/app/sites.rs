@@ -1,12 +1,13 @@
 //! The sites that fallbacks lead to: read from their folders and served, one for each folder.
 
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::app::config::{Config, FallbackDest};
 use crate::app::exit::{self, Failure};
 use crate::session::BuiltIn;
-use crate::site::{Content, LoadedSite};
+use crate::site::{Content, LoadedSite, content};
 
 /// Sites that are being served. Whoever holds one of them keeps it alive.
 #[derive(Default)]
@@ -52,14 +53,47 @@ pub fn contents(config: &Config) -> Result<Vec<(Option<PathBuf>, Content)>, Fail
         if contents.iter().any(|(known, _)| known == root) {
             continue;
         }
+        let refused = |why: String| Failure::new(exit::CONFIG, format!("fallbacks[{position}].root: {why}"));
         let content = match root {
-            Some(root) => Content::load(root)
-                .map_err(|error| Failure::new(exit::CONFIG, format!("fallbacks[{position}].root: {error}")))?,
+            Some(root) => {
+                if let Some(file) = private(config).into_iter().find(|file| is_shown(root, file)) {
+                    let file = file.display();
+                    return Err(refused(format!(
+                        "{file} must not be read by strangers; give the site a folder of its own"
+                    )));
+                }
+                Content::load(root).map_err(|error| refused(error.to_string()))?
+            }
             None => Content::plain(),
         };
         contents.push((root.clone(), content));
     }
     Ok(contents)
+}
+
+/// Files of the server that hold secrets, or that tell what it is.
+fn private(config: &Config) -> Vec<&Path> {
+    let mut files = vec![config.file.as_path(), &config.monitoring.state_file];
+    files.extend(config.users_file.as_deref());
+    files.extend(config.log.file.as_deref());
+    files.extend(config.cluster.url.is_some().then_some(config.cluster.folder.as_path()));
+    files.extend(
+        config.tls.iter().flat_map(|tls| iter::once(&tls.main).chain(&tls.more)).map(|pair| pair.key_file.as_path()),
+    );
+    files
+}
+
+/// Whether a site at `root` shows `file`, now or as soon as there is such a file.
+fn is_shown(root: &Path, file: &Path) -> bool {
+    let Some(root) = resolved(root) else { return false };
+    let inside = resolved(file).and_then(|file| Some(file.strip_prefix(root).ok()?.to_owned()));
+    inside.is_some_and(|inside| inside.iter().all(content::is_shown))
+}
+
+/// The path without links; its last part need not exist.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    let of_folder = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(of_folder)
 }
 
 #[cfg(test)]
@@ -86,6 +120,46 @@ mod tests {
         assert_eq!(sites.at(Some(&folder.path().join("www"))), sites.at(Some(&folder.path().join("www"))));
         assert_ne!(sites.at(None), sites.at(Some(&folder.path().join("www"))));
         assert_eq!(sites.at(Some(Path::new("/else"))).unwrap_err().code, exit::CONFIG);
+    }
+
+    #[test]
+    fn nothing_of_the_server_lies_where_strangers_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| fs::write(folder.path().join(name), "{}").unwrap();
+        for name in ["www/.hidden", "certs"] {
+            fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        for name in ["config.json", "index.html", "www/index.html", "certs/index.html", "certs/server.key"] {
+            write(name);
+        }
+        let refused = |root: &str, more: &str| {
+            let text = format!(
+                r#"{{ "users": [ {{ "uuid": "example", "flow": "" }} ], "fallbacks": [ {{ "dest": "builtin", "root": "{root}" }} ]
+                {more} }}"#
+            );
+            let config = Config::parse(&text, &folder.path().join("config.json")).unwrap();
+            contents(&config).err().map(|failure| {
+                assert_eq!(failure.code, exit::CONFIG);
+                failure.message
+            })
+        };
+        let tls = r#", "tls": { "enabled": true }"#;
+        for (root, more, file) in [
+            (".", "", "config.json"),
+            ("www/..", "", "config.json"),
+            ("config.json", "", "config.json"),
+            ("certs", tls, "certs/server.key"),
+            ("www", r#", "users_file": "www/users.json""#, "www/users.json"),
+            ("www", r#", "monitoring": { "state_file": "www/state.json" }"#, "www/state.json"),
+            ("www", r#", "log": { "file": "www/log.txt" }"#, "www/log.txt"),
+        ] {
+            let message = refused(root, more).unwrap_or_else(|| panic!("{root} with {more} is served"));
+            let expected = format!("{} must not be read by strangers", folder.path().join(file).display());
+            assert!(message.starts_with("fallbacks[0].root: ") && message.contains(&expected), "{root}: {message}");
+        }
+        assert_eq!(refused("www", tls), None);
+        assert_eq!(refused("certs", ""), None, "there is no TLS that would need a key");
+        assert_eq!(refused("www", r#", "users_file": "www/.hidden/users.json""#), None);
     }
 
     #[test]

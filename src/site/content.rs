@@ -4,6 +4,7 @@
 //! folder can ever be named. Symbolic links and hidden files are left out, but for `.well-known`.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -113,7 +114,7 @@ impl Content {
             let entry = entry.map_err(unreadable)?;
             let kind = entry.file_type().map_err(unreadable)?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            if name.starts_with('.') && name != ".well-known" {
+            if !is_shown(OsStr::new(&name)) {
                 continue;
             }
             // A symbolic link is neither, so that the folder is all there is.
@@ -180,6 +181,11 @@ impl fmt::Display for ContentError {
             Self::NoIndex(path) => write!(f, "{} holds no index.html", path.display()),
         }
     }
+}
+
+/// Whether a file or a folder of this name is not hidden.
+pub fn is_shown(name: &OsStr) -> bool {
+    name == ".well-known" || !name.as_encoded_bytes().starts_with(b".")
 }
 
 /// What a file is, by the end of its name.
