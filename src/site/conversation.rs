@@ -29,6 +29,8 @@ pub struct Conversation {
     /// What is left of the body of the last request.
     body_bytes_left: u64,
     requests: u32,
+    /// The next answer is the last one.
+    is_ending: bool,
     is_over: bool,
 }
 
@@ -116,6 +118,12 @@ impl Conversation {
         is_due.then(|| answer::page("408 Request Timeout", "", Manner { now, head_only, closes: true }))
     }
 
+    /// The next answer is the last one. Whoever has had one and has begun no other request gets none.
+    pub fn end_soon(&mut self) {
+        self.is_ending = true;
+        self.is_over |= self.requests > 0 && self.heard.is_empty();
+    }
+
     /// The last answer has been given.
     pub fn is_over(&self) -> bool {
         self.is_over
@@ -128,7 +136,7 @@ impl Conversation {
             _ => None,
         };
         self.body_bytes_left = body_bytes.unwrap_or_default();
-        let closes = asked.closes || body_bytes.is_none() || self.requests >= REQUESTS_MAX;
+        let closes = asked.closes || body_bytes.is_none() || self.is_ending || self.requests >= REQUESTS_MAX;
         let manner = Manner { now, head_only: asked.method == "HEAD", closes };
         if matches!(asked.body, Body::Bytes(bytes) if bytes > BODY_BYTES_MAX) {
             return Fault::BodyTooLong.answer(manner);

@@ -26,6 +26,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a visitor is still listened to behind the last answer. Closing with bytes unread would break the connection
 /// and destroy what is on its way.
 const LINGER: Duration = Duration::from_secs(5);
+/// How long visitors may stay whose site is replaced by another: as long as they do, its files and its thread do, too.
+const REPLACED_TIMEOUT: Duration = Duration::from_mins(10);
 /// Read from a visitor at a time.
 const READ_BYTES: usize = 4 << 10;
 /// Reads and writes for one visitor per turn.
@@ -72,8 +74,8 @@ pub(super) struct Service {
     poll: Poll,
     queue: Receiver<StdUnixStream>,
     visitors: Slab<Visitor>,
-    /// Nobody comes any more.
-    is_closed: bool,
+    /// Since when nobody comes any more.
+    closed_at: Option<Instant>,
 }
 
 struct Visitor {
@@ -127,14 +129,14 @@ impl Service {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (sender, queue) = mpsc::sync_channel(QUEUE_MAX);
-        let service = Self { content, poll, queue, visitors: Slab::new(), is_closed: false };
+        let service = Self { content, poll, queue, visitors: Slab::new(), closed_at: None };
         Ok((Door { queue: Some(sender), waker }, service))
     }
 
     fn run(mut self) {
         let mut events = Events::with_capacity(256);
         let mut busy: Vec<usize> = Vec::new();
-        while !(self.is_closed && self.visitors.is_empty()) {
+        while !(self.closed_at.is_some() && self.visitors.is_empty()) {
             let timeout = match (busy.is_empty(), self.visitors.is_empty()) {
                 (false, _) => Some(Duration::ZERO),
                 (true, true) => None,
@@ -153,7 +155,12 @@ impl Service {
                     busy.push(event.token().0);
                 }
             }
+            let was_open = self.closed_at.is_none();
             self.let_in(now);
+            if was_open && self.closed_at.is_some() {
+                busy.extend(self.visitors.iter().map(|(key, _)| key));
+                self.visitors.iter_mut().for_each(|(_, visitor)| visitor.conversation.end_soon());
+            }
             busy.sort_unstable();
             busy.dedup();
             busy = std::mem::take(&mut busy).into_iter().filter(|&key| self.serve(key, now)).collect();
@@ -167,7 +174,7 @@ impl Service {
                 Ok(socket) => self.admit(UnixStream::from_std(socket), now),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => {
-                    self.is_closed = true;
+                    self.closed_at.get_or_insert(now);
                     return;
                 }
             }
@@ -211,6 +218,9 @@ impl Service {
     }
 
     fn look_at_deadlines(&mut self, now: Instant) {
+        if self.closed_at.is_some_and(|closed_at| closed_at + REPLACED_TIMEOUT <= now) {
+            self.visitors.clear();
+        }
         let late: Vec<usize> =
             self.visitors.iter().filter(|(_, visitor)| visitor.deadline() <= now).map(|(key, _)| key).collect();
         for key in late {

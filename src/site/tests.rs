@@ -393,6 +393,36 @@ fn a_site_that_is_dropped_serves_who_is_inside_and_ends() {
     assert!(all.contains("It works!"));
 }
 
+/// Whoever goes on asking would hold the files of a site that a reload has replaced, and its thread, for a day.
+#[test]
+fn a_site_that_is_dropped_gives_each_visitor_one_more_answer_at_the_most() {
+    let site = LoadedSite::serve(Content::plain()).unwrap();
+    let (mut idle, mut asking, mut new) = (visit(&site), visit(&site), visit(&site));
+    let ask = |visitor: &mut UnixStream| {
+        visitor.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let (mut heard, mut chunk) = (Vec::new(), [0; 4096]);
+        while !heard.ends_with(b"</html>\n") {
+            let count = visitor.read(&mut chunk).unwrap();
+            heard.extend_from_slice(&chunk[..count]);
+        }
+        String::from_utf8(heard).unwrap()
+    };
+    assert_eq!(field(&ask(&mut idle), "Connection"), Some("keep-alive"));
+    assert_eq!(field(&ask(&mut asking), "Connection"), Some("keep-alive"));
+    asking.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    // It is heard before the site is dropped.
+    assert_eq!(field(&ask(&mut visit(&site)), "Connection"), Some("keep-alive"));
+    drop(site);
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0);
+    asking.write_all(b"Host: a\r\n\r\n").unwrap();
+    new.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    for visitor in [&mut asking, &mut new] {
+        let mut all = String::new();
+        visitor.read_to_string(&mut all).unwrap();
+        assert_eq!((all.matches("HTTP/1.1 ").count(), field(&all, "Connection")), (1, Some("close")), "{all}");
+    }
+}
+
 /// A reload serves every site anew.
 #[test]
 fn the_thread_of_a_site_that_nobody_needs_any_more_ends() {
