@@ -88,6 +88,7 @@ impl Conversation {
         let read = request.parse(&heard);
         let manner = Manner { now, head_only: request.method == Some("HEAD"), closes: true };
         let (answer, length) = match read {
+            Ok(Status::Complete(_)) if !has_line(&heard) => (Fault::LineTooLong.answer(manner), 0),
             Ok(Status::Complete(length)) if length <= HEAD_BYTES_MAX => match asked(&request) {
                 Ok(asked) => (self.give(&asked, content, now), length),
                 Err(fault) => (fault.answer(manner), length),
@@ -181,12 +182,16 @@ impl Fault {
 
 /// A head that is not whole and cannot become one that is answered.
 fn too_long(heard: &[u8]) -> Option<Fault> {
-    let has_line = heard.iter().take(LINE_BYTES_MAX).any(|&byte| byte == b'\n');
     match heard.len() {
-        LINE_BYTES_MAX.. if !has_line => Some(Fault::LineTooLong),
+        LINE_BYTES_MAX.. if !has_line(heard) => Some(Fault::LineTooLong),
         HEAD_BYTES_MAX.. => Some(Fault::HeadTooLong),
         _ => None,
     }
+}
+
+/// The first line ends within its bounds.
+fn has_line(heard: &[u8]) -> bool {
+    heard.iter().take(LINE_BYTES_MAX).any(|&byte| byte == b'\n')
 }
 
 fn fault_of(error: Error, heard: &[u8]) -> Fault {

@@ -307,6 +307,23 @@ fn a_request_is_the_same_however_it_is_cut_and_those_behind_it_wait() {
 }
 
 #[test]
+fn a_line_is_as_long_as_it_is_however_it_is_cut() {
+    let content = content();
+    for bytes in LINE_BYTES_MAX - 20..LINE_BYTES_MAX + 20 {
+        let line = format!("GET /{} HTTP/1.1\r\n", "a".repeat(bytes - "GET / HTTP/1.1\r\n".len()));
+        let request = format!("{line}Host: a\r\n\r\n");
+        let expected = if line.len() <= LINE_BYTES_MAX { "404" } else { "414" };
+        assert_eq!(said(&content, request.as_bytes()).0[9..12], *expected, "{bytes} bytes at once");
+        let mut conversation = Conversation::default();
+        let answer = request.as_bytes().chunks(4096).find_map(|piece| {
+            conversation.hear(piece);
+            conversation.answer(&content, at())
+        });
+        assert_eq!(answer.unwrap().head[9..12], *expected.as_bytes(), "{bytes} bytes in pieces");
+    }
+}
+
+#[test]
 fn whoever_is_late_is_told_if_a_request_was_begun() {
     let mut conversation = Conversation::default();
     assert!(conversation.too_late(at()).is_none());
