@@ -38,7 +38,7 @@ pub struct Conversation {
 struct Asked<'a> {
     method: &'a str,
     path: Option<String>,
-    /// As it was written, for a redirection.
+    /// With its question mark and as it was written, for a redirection.
     query: &'a str,
     closes: bool,
     body: Body,
@@ -149,7 +149,7 @@ impl Conversation {
         match content.find(path) {
             Found::File(file) => answer::file(&file, &asked.conditions, manner),
             Found::Folder => {
-                let location = format!("{}/{}", encode(path), asked.query);
+                let location = format!("{}/{}", encode(path, b""), encode(asked.query, b"?%"));
                 answer::page("301 Moved Permanently", &format!("Location: {location}\r\n"), manner)
             }
             Found::Nothing => match content.not_found() {
@@ -325,9 +325,11 @@ fn decode(text: &[u8]) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// A path as it may stand in a head. It comes from the decoded one and not from what was asked for: `//name/` there would
+/// A path, or a query with what is `kept` of it, as it may stand in a head. A path comes from the decoded one and not from what was asked for: `//name/` there would
 /// send the visitor to another host.
-fn encode(path: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte);
-    path.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+fn encode(text: &str, kept: &[u8]) -> String {
+    let plain = |byte: u8| {
+        byte.is_ascii_alphanumeric() || [b"/-._~!$&'()*+,;=:@", kept].iter().any(|bytes| bytes.contains(&byte))
+    };
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

@@ -120,6 +120,7 @@ fn a_folder_without_its_slash_leads_to_the_folder_and_never_to_another_host() {
         // What begins with two slashes is a host to a browser.
         ("//blog", "/blog/"),
         ("///blog?x", "/blog/?x"),
+        ("/%62log?a=%2F\\", "/blog/?a=%2F%5C"),
         ("http://b.test/blog?x", "/blog/?x"),
         ("http://b.test//blog", "/blog/"),
     ] {
