@@ -325,8 +325,8 @@ fn decode(text: &[u8]) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// A path, or a query with what is `kept` of it, as it may stand in a head. A path comes from the decoded one and not from what was asked for: `//name/` there would
-/// send the visitor to another host.
+/// A path, or a query with what is `kept` of it, as it may stand in a head. A path comes from the decoded one and not from
+/// what was asked for: `//name/` there would send the visitor to another host.
 fn encode(text: &str, kept: &[u8]) -> String {
     let plain = |byte: u8| {
         byte.is_ascii_alphanumeric() || [b"/-._~!$&'()*+,;=:@", kept].iter().any(|bytes| bytes.contains(&byte))
