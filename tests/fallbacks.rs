@@ -18,7 +18,7 @@ use support::server::{ALICE, Options, PATIENT, STRANGER, Server};
 use support::{PATIENCE, bounded, wait_until};
 use vless_rust::protocol::proxy_header::Version;
 use vless_rust::session::close::CloseReason;
-use vless_rust::session::{BuiltIn, Dest, Fallback, Timeouts};
+use vless_rust::session::{BuiltIn, Dest, Fallback, Fallbacks, Timeouts};
 use vless_rust::site::{Content, LoadedSite};
 
 const HELLO: &[u8] = b"GET /x?y HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -391,4 +391,27 @@ fn visitors_at_the_session_limit_give_way_to_users() {
         drop((user, visitors));
         server.wait_until_empty();
     }
+}
+
+#[test]
+fn visitors_of_a_site_that_was_replaced_are_let_go() {
+    let server = with(false, Vec::new());
+    let handle = server.reactor().handle();
+    let (_folder, dest) = site(10);
+    let mut rules = server.rules.clone();
+    rules.session.fallbacks = Arc::new(Fallbacks::new([to(dest)]));
+    handle.adopt(&Arc::new(rules));
+    let mut visitor = None;
+    wait_until("the site is there", || {
+        let client = Client::connect(&server);
+        client.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
+        let is_there = client.recv(&mut [0; 15]).is_ok_and(|count| count > 0);
+        visitor = Some(client);
+        is_there
+    });
+    handle.adopt(&Arc::new(server.rules.clone()));
+    let visitor = visitor.unwrap();
+    // Long before the site would send away who is idle.
+    visitor.set_read_timeout(Duration::from_secs(20));
+    visitor.recv_to_end().unwrap();
 }

@@ -12,7 +12,7 @@ use super::opening::Opened;
 use super::party::Party;
 use super::pause::Ending;
 use super::transforms::Encode;
-use super::{Context, Fallback, Leg, Next, Phase, Session, Wish};
+use super::{Context, Dest, Fallback, Leg, Next, Phase, Session, Wish};
 use crate::inbound::HEADROOM_BYTES;
 use crate::io::buffer_pool::Loan;
 use crate::io::datagram::DatagramSocket;
@@ -70,7 +70,8 @@ impl<S: Socket, D: DatagramSocket> Session<S, D> {
         }
         self.uplink.intake.keep(&opened.rest, true, cx.means.pool);
         self.give_back(opened, cx);
-        self.party = Party::Fallback(Arc::clone(&fallback));
+        let is_ours = matches!(fallback.dest, Dest::BuiltIn(_));
+        self.party = Party::Fallback((!is_ours).then(|| Arc::clone(&fallback)));
         self.enter(Phase::Dialling(Dialling::Fallback { apology }), cx.means.now);
         cx.wishes.push(Wish::DialFallback { leg: Leg::Target, fallback });
         Next::Wait

@@ -15,8 +15,9 @@ pub(super) enum Party {
     ///
     /// With what it has connected to, where somebody else has accepted it. Boxed: few clients have one.
     Stranger(Option<Box<SocketAddr>>),
-    /// A stranger who is passed on to a fallback.
-    Fallback(Arc<Fallback>),
+    /// A stranger who is passed on to a fallback; `None`: to a site of this process, which must not live for as long as a
+    /// visitor stays, once another has taken its place.
+    Fallback(Option<Arc<Fallback>>),
     /// The client of a user whose request was accepted. Boxed: a client that says nothing has no account.
     User(Box<Account>),
 }
@@ -57,7 +58,8 @@ impl Party {
     /// The name of the fallback that it was passed on to.
     pub(super) fn fallback(&self) -> Option<String> {
         match self {
-            Self::Fallback(fallback) => Some(format!("fallback {}", fallback.dest)),
+            Self::Fallback(Some(fallback)) => Some(format!("fallback {}", fallback.dest)),
+            Self::Fallback(None) => Some("fallback builtin".to_owned()),
             _ => None,
         }
     }
