@@ -45,7 +45,7 @@ macro_rules! fuzz_tests {
 
 fuzz_tests! {
     request, addons, user_id, record, boundary, tls_opening, tls_relay, unpad, pad, dns, frames, packets, proxy_header, config, users_file, import, state_file, http_head,
-    http_connection, web_socket, share_link, site, fallback, engine_answers, cluster_record, addresses, journal,
+    http_connection, web_socket, share_link, pasted_link, site, fallback, engine_answers, cluster_record, addresses, journal,
     certificate, pem, backup, system_names,
 }
 

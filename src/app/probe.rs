@@ -5,6 +5,7 @@
 //! the same request may pass. Blocking; every wait has a deadline.
 
 mod fetch;
+pub mod fuzz;
 mod link;
 mod report;
 mod tunnel;

@@ -45,23 +45,25 @@ impl Link {
             return Err(wrong("its host is neither a name nor an address"));
         }
         let value = |key: &str| {
-            let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-            pairs.filter(|(known, _)| *known == key).find_map(|(_, value)| decoded(value)).filter(|v| !v.is_empty())
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            let Some((_, value)) = pairs.find(|(known, _)| *known == key) else { return Ok(None) };
+            let value = decoded(value).ok_or_else(|| wrong(&format!("its {key} is badly encoded")))?;
+            Ok(Some(value).filter(|value| !value.is_empty()))
         };
-        if let Some(kind) = value("type").filter(|kind| kind != "tcp" && kind != "raw") {
+        if let Some(kind) = value("type")?.filter(|kind| kind != "tcp" && kind != "raw") {
             return Err(wrong(&format!("the probe speaks plain TCP only, not type={kind}")));
         }
-        let is_vision = match value("flow").as_deref() {
+        let is_vision = match value("flow")?.as_deref() {
             None => false,
             Some("xtls-rprx-vision" | "xtls-rprx-vision-udp443") => true,
             Some(other) => return Err(wrong(&format!("no client speaks flow={other} any more"))),
         };
-        let tls = match value("security").as_deref() {
+        let tls = match value("security")?.as_deref() {
             None | Some("none") => None,
             Some("tls") => Some(LinkTls {
-                server_name: value("sni").unwrap_or_else(|| host.to_owned()),
-                alpn: value("alpn").map(|list| list.split(',').map(ToOwned::to_owned).collect()).unwrap_or_default(),
-                pin: value("pcs").map(|pin| pin.to_lowercase().replace(':', "")),
+                server_name: value("sni")?.unwrap_or_else(|| host.to_owned()),
+                alpn: value("alpn")?.map(|list| list.split(',').map(ToOwned::to_owned).collect()).unwrap_or_default(),
+                pin: value("pcs")?.map(|pin| pin.to_lowercase().replace(':', "")),
             }),
             Some(other) => return Err(wrong(&format!("the probe does not speak security={other}"))),
         };
@@ -72,7 +74,7 @@ impl Link {
     }
 }
 
-/// The text without percent signs.
+/// The text without percent signs. `None`: that is no text, or one that would do something to a screen.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
@@ -84,7 +86,7 @@ fn decoded(text: &str) -> Option<String> {
         let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
         bytes.push((digit(rest.next())? << 4 | digit(rest.next())?) as u8);
     }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control))
 }
 
 #[cfg(test)]

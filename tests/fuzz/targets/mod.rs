@@ -78,6 +78,11 @@ pub(crate) const TARGETS: &[Target] = &[
         run: texts::share_link,
         words: &[b"\xff", b"%41", b"[::1]", b"&", b"#", "ü".as_bytes()],
     },
+    Target {
+        name: "pasted_link",
+        run: texts::pasted_link,
+        words: &[b"vless://", b"@[::1]:443", b"?security=tls", b"&flow=xtls-rprx-vision", b"%1b", b"&type=", b"&alpn="],
+    },
     Target { name: "site", run: strangers::site, words: SITE_WORDS },
     Target {
         name: "fallback",

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use vless_rust::app::accounts::import;
 use vless_rust::app::config::{Config, UsersFile};
+use vless_rust::app::probe::fuzz::fuzz_link;
 use vless_rust::protocol::share_link::{Security, ShareLink};
 
 use crate::input::shape;
@@ -57,6 +58,11 @@ pub(super) fn imported(data: &[u8]) -> u64 {
             .map(|export| export.accounts.len())
             .map_err(|error| format!("{error:?}").split('(').next().map(str::to_owned)),
     )
+}
+
+/// A link of anybody is read, or refused in words.
+pub(super) fn pasted_link(data: &[u8]) -> u64 {
+    shape(fuzz_link(&String::from_utf8_lossy(data)))
 }
 
 /// Whatever stands in a link, an importer gets back what was put in: fields are cut out of `data` at 0xff bytes.
