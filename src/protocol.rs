@@ -14,6 +14,7 @@
 
 pub mod addons;
 pub mod address;
+pub mod calendar;
 pub mod cidr;
 pub mod cursor;
 pub mod http_date;

@@ -1,8 +1,10 @@
 //! Points in time as people and files write them.
 //!
-//! Owns the calendar: RFC 3339 both ways and days since 1970. Every time is an argument, but for [`unix_time`].
+//! Owns RFC 3339 both ways. Every time is an argument, but for [`unix_time`].
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::protocol::calendar::{civil_date, days_since_1970};
 
 /// Seconds since 1970.
 pub fn unix_time() -> u64 {
@@ -22,33 +24,6 @@ pub fn rfc3339(time: SystemTime) -> String {
 pub fn rfc3339_seconds(seconds: u64) -> String {
     let text = rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
     text.replace(".000Z", "Z")
-}
-
-/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01. Counts in years that begin in March, so
-/// that the leap day is the last of its year, and in eras of 400 years, which all have the same length.
-pub fn civil_date(days: u64) -> (u64, u64, u64) {
-    const DAYS_FROM_MARCH_OF_YEAR_0_TO_1970: u64 = 719_468;
-    const DAYS_PER_ERA: u64 = 146_097;
-    let days = days + DAYS_FROM_MARCH_OF_YEAR_0_TO_1970;
-    let (era, day) = (days / DAYS_PER_ERA, days % DAYS_PER_ERA);
-    // One day less per 4 years, one more per 100, one less per 400: the year within the era.
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    // From March on, month lengths repeat as 31 30 31 30 31: 153 days for five months.
-    let month = (5 * day + 2) / 153;
-    let day_of_month = day - (153 * month + 2) / 5 + 1;
-    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
-    (year + era * 400, month, day_of_month)
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar; negative before it. The reverse of [`civil_date`].
-pub fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    // As above: years begin in March.
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
 }
 
 /// Seconds since 1970 of a time such as `2026-01-31T23:59:59Z` or `2026-01-31T23:59:59+02:00`; a date alone means its

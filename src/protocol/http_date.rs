@@ -2,18 +2,17 @@
 
 use std::ops::RangeInclusive;
 
+use super::calendar::{civil_date, days_since_1970};
+
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-/// 1970-01-01, counted from the first of March of the year 0.
-const DAYS_TO_1970: u64 = 719_468;
-const DAYS_PER_ERA: u64 = 146_097;
 
 /// An instant, in seconds since 1970, as HTTP writes it.
 pub fn text(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let weekday = DAYS.get((days % 7) as usize).copied().unwrap_or_default();
-    let (year, month, day) = civil(days);
-    let month = MONTHS.get(month).copied().unwrap_or_default();
+    let (year, month, day) = civil_date(days);
+    let month = MONTHS.get(month as usize - 1).copied().unwrap_or_default();
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
@@ -23,15 +22,14 @@ pub fn text(seconds: u64) -> String {
 pub fn read(field: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(field).ok()?;
     let [_, day, month, year, time, "GMT"] = text.split(' ').collect::<Vec<_>>()[..] else { return None };
-    let month = MONTHS.iter().position(|name| *name == month)? as u64;
+    let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
     let [hour, minute, second] = time.split(':').collect::<Vec<_>>()[..] else { return None };
     let (day, year) = (number(day, 2, 1..=31)?, number(year, 4, 1970..=9999)?);
     let (hour, minute) = (number(hour, 2, 0..=23)?, number(minute, 2, 0..=59)?);
     // 60 is a leap second.
     let second = number(second, 2, 0..=60)?;
-    // Years begin in March here, as in `civil`.
-    let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - DAYS_TO_1970;
+    let [year, month, day] = [year, month, day].map(u64::cast_signed);
+    let days = u64::try_from(days_since_1970(year, month, day)).ok()?;
     Some(days * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
@@ -39,19 +37,6 @@ pub fn read(field: &[u8]) -> Option<u64> {
 fn number(text: &str, digits: usize, range: RangeInclusive<u64>) -> Option<u64> {
     let is_plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|number| is_plain && range.contains(number))
-}
-
-/// Year, month from 0, and day of the month, so many days after 1970-01-01. Years begin in March here, so that the leap
-/// day is the last of its year, and 400 of them always have the same length.
-fn civil(days: u64) -> (u64, usize, u64) {
-    let days = days + DAYS_TO_1970;
-    let (era, day) = (days / DAYS_PER_ERA, days % DAYS_PER_ERA);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day_of_month = day - (153 * month + 2) / 5 + 1;
-    let year = year + era * 400 + u64::from(month >= 10);
-    (year, ((month + 2) % 12) as usize, day_of_month)
 }
 
 #[cfg(test)]

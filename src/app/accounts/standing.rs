@@ -2,8 +2,8 @@
 //!
 //! Pure: clock and ledger are arguments. Also owns when a period of a quota begins, in UTC.
 
-use crate::app::clock::{civil_date, days_since_1970};
 use crate::app::config::{QuotaPeriod, User, UserLimits};
+use crate::protocol::calendar::{civil_date, days_since_1970};
 use crate::stats::Ledger;
 
 const DAY: u64 = 86_400;

@@ -6,6 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::protocol::calendar::days_since_1970;
+
 /// 1.2.840.113549.1.1.1.
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 /// 1.2.840.10045.2.1.
@@ -256,21 +258,10 @@ fn time((tag, content): (u8, Der<'_>)) -> Option<SystemTime> {
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+    let [year, month, day] = [year, month, day].map(u64::cast_signed);
+    let days = days_since_1970(year, month, day).max(0).cast_unsigned();
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
     Some(UNIX_EPOCH + Duration::from_secs(seconds))
-}
-
-/// Days of the Gregorian calendar, 0 for everything before 1970.
-fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
-    if year < 1970 {
-        return 0;
-    }
-    let leap_days_before = |year: u64| (year - 1) / 4 - (year - 1) / 100 + (year - 1) / 400;
-    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let february = if is_leap { 29 } else { 28 };
-    let lengths = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let in_year = lengths.iter().take(month as usize - 1).sum::<u64>() + day - 1;
-    (year - 1970) * 365 + leap_days_before(year) - leap_days_before(1970) + in_year
 }
 
 #[cfg(test)]
